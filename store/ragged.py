@@ -1,0 +1,148 @@
+"""Columns of byte strings without Python objects, and their chunk encoding.
+
+A store of 100 million records cannot be built from 100 million ``str`` objects, so string
+columns travel as one byte buffer plus offsets and are laid out on disk with array operations::
+
+    data     A C G T T A C | G G A
+    offsets  0       4     7     10        items: ACGT, TAC, GGA
+
+On disk (Zarr v3 ``vlen-utf8``) a chunk is the item count and then, for each item, its length and
+its bytes; every number is a little-endian uint32::
+
+    3 | 4 ACGT | 3 TAC | 3 GGA
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import DamageError
+
+_WORD = 4  # bytes of a length in the vlen-utf8 layout
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """A column of ``n`` byte strings.
+
+    Attributes
+    ----------
+    data : uint8 array
+        All items end to end.
+    offsets : int64 array, shape (n + 1,)
+        Item ``i`` is ``data[offsets[i]:offsets[i + 1]]``; ``offsets[0]`` is 0.
+    """
+
+    data: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> bytes:
+        return self.data[self.offsets[index] : self.offsets[index + 1]].tobytes()
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Length of every item in bytes, shape (n,)."""
+        return np.diff(self.offsets)
+
+    def slice(self, start: int, stop: int) -> Ragged:
+        """Items ``start`` to ``stop`` (clipped to the column), sharing the byte buffer."""
+        offsets = self.offsets[start : stop + 1]
+        return Ragged(self.data[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+    def tolist(self) -> list[bytes]:
+        """Return every item as ``bytes``."""
+        raw = self.data.tobytes()
+        bounds = self.offsets.tolist()
+        return [raw[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+
+    def decode(self) -> list[str]:
+        """Return every item as ``str`` (UTF-8)."""
+        return [item.decode() for item in self.tolist()]
+
+
+def from_items(items: Iterable[bytes]) -> Ragged:
+    """Build a column from byte strings."""
+    parts = list(items)
+    lengths = np.fromiter(map(len, parts), dtype=np.int64, count=len(parts))
+    return Ragged(np.frombuffer(b"".join(parts), dtype=np.uint8), offsets_of(lengths))
+
+
+def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Offsets (n + 1,) of items of the given lengths (n,)."""
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def concatenate(columns: list[Ragged]) -> Ragged:
+    """Join columns end to end."""
+    if len(columns) == 1:
+        return columns[0]
+    lengths = [column.lengths for column in columns]
+    data = [column.data for column in columns]
+    if not columns:
+        return Ragged(np.empty(0, np.uint8), np.zeros(1, np.int64))
+    return Ragged(np.concatenate(data), offsets_of(np.concatenate(lengths)))
+
+
+def encode_vlen(column: Ragged, *, count: int) -> bytes:
+    """Lay a column out as a ``vlen-utf8`` chunk of ``count`` items, padded with empty strings.
+
+    Raises
+    ------
+    ValueError
+        If the column has more than ``count`` items.
+    """
+    n = len(column)
+    if n > count:
+        raise ValueError(f"{n} items do not fit a chunk of {count}")
+    lengths = column.lengths
+    # Where the length of each item goes: after the count, the items before and their lengths.
+    heads = _WORD + column.offsets[:-1] + _WORD * np.arange(n, dtype=np.int64)
+    out = np.zeros(_WORD * (1 + count) + len(column.data), dtype=np.uint8)
+    out[:_WORD] = np.frombuffer(np.uint32(count).tobytes(), np.uint8)
+    words = lengths.astype("<u4").view(np.uint8).reshape(n, _WORD)
+    is_data = np.ones(_WORD * n + len(column.data), dtype=bool)
+    for byte in range(_WORD):
+        out[heads + byte] = words[:, byte]
+        is_data[heads + byte - _WORD] = False
+    out[_WORD : _WORD + len(is_data)][is_data] = column.data
+    return out.tobytes()
+
+
+def decode_vlen(raw: bytes) -> Ragged:
+    """Read a ``vlen-utf8`` chunk back.
+
+    Raises
+    ------
+    DamageError
+        If the lengths in the chunk do not add up to its size.
+    """
+    if len(raw) < _WORD:
+        raise DamageError(f"a string chunk of {len(raw)} bytes holds no item count")
+    count = int.from_bytes(raw[:_WORD], "little")
+    size = len(raw)
+    heads = np.empty(count, dtype=np.int64)
+    lengths = np.empty(count, dtype=np.int64)
+    position = _WORD
+    for item in range(count):
+        if position + _WORD > size:
+            raise DamageError(f"a string chunk of {count} items ends before item {item}")
+        length = int.from_bytes(raw[position : position + _WORD], "little")
+        heads[item] = position
+        lengths[item] = length
+        position += _WORD + length
+    if position != size:
+        raise DamageError(f"a string chunk of {size} bytes has items up to byte {position}")
+    is_data = np.ones(size, dtype=bool)
+    is_data[:_WORD] = False
+    for byte in range(_WORD):
+        is_data[heads + byte] = False
+    return Ragged(np.frombuffer(raw, np.uint8)[is_data], offsets_of(lengths))

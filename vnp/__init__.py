@@ -1,0 +1,3 @@
+"""VirNucPro embeddings on one chunked store."""
+
+__version__ = "0.1.0"

@@ -129,6 +129,8 @@ def decode_vlen(raw: bytes) -> Ragged:
         raise DamageError(f"a string chunk of {len(raw)} bytes holds no item count")
     count = int.from_bytes(raw[:_WORD], "little")
     size = len(raw)
+    if count > size // _WORD:
+        raise DamageError(f"a string chunk of {size} bytes claims {count} items")
     heads = np.empty(count, dtype=np.int64)
     lengths = np.empty(count, dtype=np.int64)
     position = _WORD

@@ -1,0 +1,295 @@
+"""Appending rows: chunk files past the committed end first, the root metadata last.
+
+A reader sees the store as of the last root ``zarr.json``. While an append runs, whole chunks
+beyond the committed rows are written in place (no committed row can reach them), the one chunk
+per column that holds committed rows too is staged aside, and only the commit moves it in::
+
+    rows      0 ........ N ............ N + n
+    chunk 0   [committed | new]              staged, renamed at the commit (a superset)
+    chunk 1              [new        ]       written in place
+    zarr.json                                of every array, then of the root: the commit
+
+Killed before the root is renamed, the committed N stands, and the next append overwrites what
+lies beyond.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from threading import BoundedSemaphore
+from typing import Any, Protocol
+from uuid import uuid4
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from store.chunks import decode_numbers, decode_strings, encode_numbers, encode_strings, numpy_dtype
+from store.errors import DamageError
+from store.files import fsync_dir, make_dir, publish_replace
+from store.layout import Column, category_column, documents, row_columns
+from store.ragged import Ragged, concatenate, from_items
+from store.rows import RowBatch
+from store.schema import Sample, Schema
+
+_PENDING_CHUNKS = 16  # encoded or being encoded at a time: bounds the memory of an append
+
+
+class RowWriter:
+    """Writes the rows of one sample; nothing is visible until :meth:`commit`.
+
+    Parameters
+    ----------
+    root
+        The store's directory.
+    schema
+        The committed schema the rows are appended to.
+    tmp_dir
+        Directory on the same file system for staged files.
+    """
+
+    def __init__(self, root: Path, *, schema: Schema, tmp_dir: Path) -> None:
+        self._root = root
+        self._schema = schema
+        self._tmp_dir = tmp_dir
+        self._staging = tmp_dir / f"append-{uuid4().hex}"
+        self._staging.mkdir(parents=True)
+        self._written: list[Path] = []
+        self._staged: list[tuple[Path, Path]] = []
+        self._pool = ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)))
+        self._slots = BoundedSemaphore(_PENDING_CHUNKS)
+        self._futures: list[Future[None]] = []
+        self.rows = 0  # rows taken so far
+        self._columns: dict[str, _Pending] = {
+            name: _pending(column, start=schema.n_rows, old_tail=self._old_tail(column))
+            for name, column in row_columns(schema).items()
+        }
+
+    def write(self, batch: RowBatch) -> None:
+        """Take the next rows."""
+        n = len(batch)
+        sample_code = np.full(n, len(self._schema.samples), dtype=np.int32)
+        for name, pending in self._columns.items():
+            if name == "sample":
+                pending.add(sample_code)
+            elif name == "digest":
+                pending.add(sequence_digests(batch.nucleotide, batch.protein))
+            else:
+                pending.add(getattr(batch, name))
+            for chunk, encode in pending.full_chunks():
+                self._submit(pending.column, chunk, encode)
+        self.rows += n
+
+    def commit(self, sample: Sample, *, still_mine: Callable[[], None]) -> Schema:
+        """Make the rows visible as ``sample`` and return the new schema.
+
+        Parameters
+        ----------
+        sample
+            The sample; its ``start`` and ``stop`` must fit the rows written.
+        still_mine
+            Called right before the commit; raises if the appender's lock was lost.
+        """
+        schema = self._schema.with_sample(sample)
+        if sample.stop - sample.start != self.rows:
+            raise AssertionError(f"{sample.stop - sample.start} rows promised, {self.rows} written")
+        for pending in self._columns.values():
+            rest = pending.last_chunk()
+            if rest is not None:
+                self._submit(pending.column, *rest)
+        self._drain(keep=0)
+        self._pool.shutdown()
+        still_mine()
+        for staged, target in self._staged:
+            staged.replace(target)
+            fsync_dir(target.parent)
+        write_categories(self._root, schema, tmp_dir=self._tmp_dir)
+        write_documents(self._root, before=self._schema, after=schema, tmp_dir=self._tmp_dir)
+        shutil.rmtree(self._staging, ignore_errors=True)
+        return schema
+
+    def abort(self) -> None:
+        """Drop the rows and leave the store as it was."""
+        for future in self._futures:
+            future.cancel()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        staged = {target for _, target in self._staged}
+        for path in self._written:
+            if path not in staged:
+                path.unlink(missing_ok=True)
+        shutil.rmtree(self._staging, ignore_errors=True)
+
+    def _old_tail(self, column: Column) -> bytes | None:
+        """Return the chunk that committed rows share with the first new row, if there is one."""
+        start, rows = self._schema.n_rows, column.chunk[0]
+        if start % rows == 0:
+            return None
+        return (self._root / column.chunk_key(start // rows)).read_bytes()
+
+    def _submit(self, column: Column, chunk: int, encode: Callable[[], bytes]) -> None:
+        target = self._root / column.chunk_key(chunk)
+        self._written.append(target)
+        path = target
+        if chunk * column.chunk[0] < self._schema.n_rows:
+            path = self._staging / f"{len(self._staged)}"
+            self._staged.append((path, target))
+        self._slots.acquire()
+        future = self._pool.submit(self._write, path, encode)
+        self._futures.append(future)
+        self._drain(keep=_PENDING_CHUNKS)
+
+    def _write(self, path: Path, encode: Callable[[], bytes]) -> None:
+        try:
+            publish_replace(self._staging, path, [encode()])
+        finally:
+            self._slots.release()
+
+    def _drain(self, *, keep: int) -> None:
+        """Surface errors of finished writes; wait until at most ``keep`` are left."""
+        while self._futures and (len(self._futures) > keep or self._futures[0].done()):
+            self._futures.pop(0).result()
+
+
+def sequence_digests(nucleotide: Ragged, protein: Ragged) -> NDArray[np.uint64]:
+    """64-bit digests (n,) of both sequences of each record, for de-duplication.
+
+    XXH3-64 of the protein, seeded by the XXH3-64 of the nucleotide sequence. Equal digests are
+    a hint only: whoever acts on one compares the sequences.
+    """
+    dna, aa = memoryview(nucleotide.data.tobytes()), memoryview(protein.data.tobytes())
+    a, b = nucleotide.offsets.tolist(), protein.offsets.tolist()
+    xxh3 = xxhash.xxh3_64_intdigest
+    return np.fromiter(
+        (
+            xxh3(aa[b[i] : b[i + 1]], seed=xxh3(dna[a[i] : a[i + 1]]))
+            for i in range(len(nucleotide))
+        ),
+        dtype=np.uint64,
+        count=len(nucleotide),
+    )
+
+
+def write_documents(root: Path, *, before: Schema | None, after: Schema, tmp_dir: Path) -> None:
+    """Write every ``zarr.json`` that the change of schema touches, the root last."""
+    old = documents(before) if before is not None else {}
+    new = documents(after)
+    for name, content in new.items():  # the root is last in the mapping
+        if old.get(name) != content:
+            path = root / name
+            make_dir(path.parent)
+            publish_replace(tmp_dir, path, [content])
+
+
+def write_categories(root: Path, schema: Schema, *, tmp_dir: Path) -> None:
+    """Write the chunk of sample names that the schema's last sample falls in."""
+    column = category_column(schema)
+    rows = column.chunk[0]
+    chunk = (len(schema.samples) - 1) // rows
+    names = [sample.name.encode() for sample in schema.samples[chunk * rows :]]
+    content = encode_strings(from_items(names), column=column)
+    publish_replace(tmp_dir, root / column.chunk_key(chunk), [content])
+
+
+class _Pending(Protocol):
+    """Rows of one column on their way to chunks."""
+
+    column: Column
+
+    def add(self, values: Any) -> None: ...
+    def full_chunks(self) -> list[tuple[int, Callable[[], bytes]]]: ...
+    def last_chunk(self) -> tuple[int, Callable[[], bytes]] | None: ...
+
+
+def _pending(column: Column, *, start: int, old_tail: bytes | None) -> _Pending:
+    kind = _PendingStrings if column.dtype == "string" else _PendingNumbers
+    try:
+        return kind(column, start, old_tail)
+    except DamageError as error:
+        where = column.chunk_key(start // column.chunk[0])
+        raise DamageError(f"{where}: {error}; run 'vnp verify' on the store") from None
+
+
+class _PendingNumbers:
+    def __init__(self, column: Column, start: int, old_tail: bytes | None) -> None:
+        self.column = column
+        self._chunk = start // column.chunk[0]
+        self._buffer = np.empty(column.chunk[0], dtype=numpy_dtype(column))
+        self._fill = start % column.chunk[0]
+        self._full: list[tuple[int, Callable[[], bytes]]] = []
+        if old_tail is not None:
+            self._buffer[: self._fill] = decode_numbers(old_tail, column=column)[: self._fill]
+
+    def add(self, values: NDArray[Any]) -> None:
+        taken = 0
+        while taken < len(values):
+            take = min(len(values) - taken, len(self._buffer) - self._fill)
+            self._buffer[self._fill : self._fill + take] = values[taken : taken + take]
+            self._fill += take
+            taken += take
+            if self._fill == len(self._buffer):
+                self._cut()
+
+    def full_chunks(self) -> list[tuple[int, Callable[[], bytes]]]:
+        full, self._full = self._full, []
+        return full
+
+    def last_chunk(self) -> tuple[int, Callable[[], bytes]] | None:
+        if self._fill == 0:
+            return None
+        self._buffer = self._buffer[: self._fill]
+        self._cut()
+        return self._full.pop()
+
+    def _cut(self) -> None:
+        values, column = self._buffer, self.column
+        self._full.append((self._chunk, lambda: encode_numbers(values, column=column)))
+        self._buffer = np.empty(column.chunk[0], dtype=values.dtype)
+        self._chunk += 1
+        self._fill = 0
+
+
+class _PendingStrings:
+    def __init__(self, column: Column, start: int, old_tail: bytes | None) -> None:
+        self.column = column
+        self._chunk = start // column.chunk[0]
+        self._parts: list[Ragged] = []
+        self._rows = 0
+        self._full: list[tuple[int, Callable[[], bytes]]] = []
+        if old_tail is not None:
+            old = decode_strings(old_tail, column=column)
+            self._parts.append(old.slice(0, start % column.chunk[0]))
+            self._rows = len(self._parts[0])
+
+    def add(self, values: Ragged) -> None:
+        rows = self.column.chunk[0]
+        taken = 0
+        while self._rows + len(values) - taken >= rows:
+            take = rows - self._rows
+            self._parts.append(values.slice(taken, taken + take))
+            taken += take
+            self._cut()
+        if taken < len(values):
+            self._parts.append(values.slice(taken, len(values)))
+            self._rows += len(values) - taken
+
+    def full_chunks(self) -> list[tuple[int, Callable[[], bytes]]]:
+        full, self._full = self._full, []
+        return full
+
+    def last_chunk(self) -> tuple[int, Callable[[], bytes]] | None:
+        if self._rows == 0:
+            return None
+        self._cut()
+        return self._full.pop()
+
+    def _cut(self) -> None:
+        parts, column = self._parts, self.column
+        self._full.append(
+            (self._chunk, lambda: encode_strings(concatenate(parts), column=column))
+        )
+        self._parts, self._rows = [], 0
+        self._chunk += 1

@@ -1,0 +1,77 @@
+"""The check behind exit code 0: every filled block still stands as it was certified.
+
+For each filled block the files are opened again: the chunk has its full length, its trailing
+checksum is the one in the certificate, and the certificate covers the rows. That reads a few
+hundred bytes a block; :mod:`store.verify` reads everything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from store.chunks import CRC_BYTES, numpy_dtype
+from store.errors import DamageError
+from store.geometry import block_bounds
+from store.progress import rows_filled, rows_wanted
+from store.publish import block_files, check_trailer, read_certificate
+from store.schema import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Certification:
+    """Result of re-reading one model's blocks."""
+
+    model: str
+    rows: int  # rows of the store
+    certified: int  # of these, rows whose block stood the check
+    open_blocks: tuple[int, ...]  # not (wholly) filled
+    failed: tuple[tuple[int, str], ...]  # filled, but not as certified: block and reason
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row of the store is certified for this model."""
+        return self.certified == self.rows
+
+
+def certify(root: Path, *, schema: Schema, model: str) -> Certification:
+    """Re-read what certifies each filled block of a model."""
+    filled, wanted = rows_filled(root, schema=schema, model=model), rows_wanted(schema)
+    failed: list[tuple[int, str]] = []
+    certified = 0
+    for block in np.flatnonzero(filled).tolist():
+        try:
+            check_block(root, schema=schema, model=model, block=block, filled=int(filled[block]))
+            certified += int(filled[block])
+        except DamageError as error:
+            failed.append((block, str(error)))
+    return Certification(
+        model=model,
+        rows=schema.n_rows,
+        certified=certified,
+        open_blocks=tuple(np.flatnonzero(filled < wanted).tolist()),
+        failed=tuple(failed),
+    )
+
+
+def check_block(root: Path, *, schema: Schema, model: str, block: int, filled: int) -> None:
+    """Check the certificate and the trailer of one filled block.
+
+    Raises
+    ------
+    DamageError
+        Naming what does not stand.
+    """
+    block_bounds(block, schema.n_rows, schema.block_rows)
+    files = block_files(root, schema=schema, model=model, block=block)
+    certificate = read_certificate(files)
+    if certificate is None:
+        raise DamageError("certificate is missing")
+    if certificate.rows < filled:
+        raise DamageError(f"certificate covers {certificate.rows} rows, {filled} are filled")
+    chunk = files.embedding
+    size = prod(chunk.chunk) * numpy_dtype(chunk).itemsize + CRC_BYTES
+    check_trailer(files.chunk_path, size=size, crc=certificate.crc32c)

@@ -1,0 +1,54 @@
+"""Rows, chunks and blocks: arithmetic only, no files.
+
+Block ``b`` of a store with N rows and R rows per block holds rows ``bR .. min((b+1)R, N)``. Only
+the last block can be partial, and a block is ever partial only if some append ended inside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def n_blocks(n_rows: int, block_rows: int) -> int:
+    """Count the blocks that ``n_rows`` rows need."""
+    return -(-n_rows // block_rows)
+
+
+def block_bounds(block: int, n_rows: int, block_rows: int) -> tuple[int, int]:
+    """First row and one past the last row of a block.
+
+    Raises
+    ------
+    IndexError
+        If the block lies outside the store.
+    """
+    if not 0 <= block < n_blocks(n_rows, block_rows):
+        raise IndexError(f"block {block} of a store with {n_blocks(n_rows, block_rows)} blocks")
+    return block * block_rows, min((block + 1) * block_rows, n_rows)
+
+
+def once_partial(ends: Iterable[int], block_rows: int) -> frozenset[int]:
+    """Return the blocks that were the partial tail at some commit.
+
+    Parameters
+    ----------
+    ends
+        Row count after each append.
+    block_rows
+        Rows per block, R.
+
+    Returns
+    -------
+    frozenset of int
+        For every other block, "its filled chunk exists" means "all its rows are filled": a
+        worker publishes all rows the block has at that time, and only these blocks ever had
+        fewer than R.
+    """
+    return frozenset(end // block_rows for end in ends if end % block_rows)
+
+
+def chunks_of(start: int, stop: int, chunk_rows: int) -> range:
+    """Indices of the chunks that rows ``start .. stop`` touch."""
+    if stop <= start:
+        return range(0)
+    return range(start // chunk_rows, -(-stop // chunk_rows))

@@ -1,0 +1,284 @@
+"""Publishing one block: the chunk, its certificate, and ``filled`` last.
+
+The three files of a block appear in this order, each durable before the next::
+
+    obsm/X_<model>/c.<b>.0         the rows, with their CRC-32C
+    obs/certificate_<model>/c.<b>  how many rows, which CRC-32C, by whom and how
+    obs/filled_<model>/c.<b>       only now do the rows count
+
+A full block's chunk is created with ``link()``: the first writer wins, and a worker that wakes
+up after its block was stolen and finished changes nothing. Only a block that was once the
+partial tail is ever replaced, under the claim; should a frozen owner still replace it later, its
+CRC-32C no longer is the certified one, and :func:`store.certify.certify` opens the block again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.chunks import (
+    CRC_BYTES,
+    decode_numbers,
+    decode_strings,
+    encode_numbers,
+    encode_strings,
+    stored_crc,
+)
+from store.errors import ClaimLostError, DamageError, DataError
+from store.files import publish_new, publish_replace, remove_durable
+from store.geometry import block_bounds
+from store.layout import Column, certificate_column, embedding_column, filled_column
+from store.ragged import from_items
+from store.schema import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What was published for a block, and how it came to be."""
+
+    rows: int  # rows the block had when it was published
+    crc32c: str  # of the chunk's values, eight hex digits
+    worker: str  # uuid of the publishing worker
+    epoch: int  # its claim's epoch
+    published: str  # UTC, ISO 8601
+    details: dict[str, Any]  # the worker's device, precision, fall-backs, versions, seconds
+
+    def to_json(self) -> bytes:
+        """Return the certificate as it stands in the store."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
+
+
+def parse_certificate(text: bytes) -> Certificate:
+    """Read a certificate back.
+
+    Raises
+    ------
+    DamageError
+        If it is no JSON of the right form.
+    """
+    try:
+        value = json.loads(text)
+        return Certificate(
+            rows=int(value["rows"]),
+            crc32c=str(value["crc32c"]),
+            worker=str(value["worker"]),
+            epoch=int(value["epoch"]),
+            published=str(value["published"]),
+            details=dict(value["details"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamageError(f"certificate is unreadable: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFiles:
+    """The columns of one model and the paths of one of its blocks."""
+
+    embedding: Column
+    certificate: Column
+    filled: Column
+    chunk_path: Path
+    certificate_path: Path
+    filled_path: Path
+
+
+def block_files(root: Path, *, schema: Schema, model: str, block: int) -> BlockFiles:
+    """Locate the three files of a block."""
+    spec = schema.model(model)
+    embedding = embedding_column(schema, spec)
+    certificate = certificate_column(schema, spec)
+    filled = filled_column(schema, spec)
+    return BlockFiles(
+        embedding=embedding,
+        certificate=certificate,
+        filled=filled,
+        chunk_path=root / embedding.chunk_key(block, 0),
+        certificate_path=root / certificate.chunk_key(block),
+        filled_path=root / filled.chunk_key(block),
+    )
+
+
+def publish_block(
+    root: Path,
+    *,
+    schema: Schema,
+    model: str,
+    block: int,
+    values: NDArray[np.float16],
+    worker: str,
+    epoch: int,
+    published: str,
+    details: Mapping[str, Any],
+    is_current: Callable[[], bool],
+    tmp_dir: Path,
+) -> Certificate:
+    """Publish the rows of a block.
+
+    Parameters
+    ----------
+    root, schema
+        The store, and its schema as of the claim: it says how many rows the block has.
+    values
+        float16, shape (rows of the block, dim), finite.
+    worker, epoch, published, details
+        Recorded in the certificate.
+    is_current
+        Whether the claim still has the highest epoch; asked before anything is replaced.
+    tmp_dir
+        Directory on the same file system for temporary files.
+
+    Returns
+    -------
+    Certificate
+        The certificate that stands in the store now.
+
+    Raises
+    ------
+    ClaimLostError
+        If another worker owns, or has finished, the block.
+    DataError
+        If a value is NaN or infinite, or the shape is not the block's.
+    DamageError
+        If the bytes on disk are not the bytes written.
+    """
+    files = block_files(root, schema=schema, model=model, block=block)
+    start, stop = block_bounds(block, schema.n_rows, schema.block_rows)
+    rows = stop - start
+    if values.shape != (rows, files.embedding.shape[1]):
+        raise DataError(
+            f"{model} block {block}: embeddings have shape {values.shape}, "
+            f"not {(rows, files.embedding.shape[1])}"
+        )
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad):
+        raise DataError(
+            f"{model} block {block}: {len(bad)} of {rows} rows hold NaN or infinity, "
+            f"the first is row {start + int(bad[0])}; nothing was published"
+        )
+    _require(is_current, model, block)
+    content = encode_numbers(values, column=files.embedding)
+    crc = stored_crc(content)
+    if not publish_new(tmp_dir, files.chunk_path, [content]):
+        kept = _crc_if_same_rows(files, rows=rows)
+        if kept is None:  # the tail as it was before it grew, or a damaged chunk
+            _require(is_current, model, block)
+            publish_replace(tmp_dir, files.chunk_path, [content])
+        else:
+            crc = kept
+    check_trailer(files.chunk_path, size=len(content), crc=crc)
+
+    certificate = Certificate(rows, crc, worker, epoch, published, dict(details))
+    sealed = encode_strings(from_items([certificate.to_json()]), column=files.certificate)
+    if not publish_new(tmp_dir, files.certificate_path, [sealed]):
+        standing = _standing_certificate(files)
+        if standing is not None and (standing.rows, standing.crc32c) == (rows, crc):
+            certificate = standing
+        else:
+            _require(is_current, model, block)
+            publish_replace(tmp_dir, files.certificate_path, [sealed])
+
+    flags = np.ones(rows, dtype=np.bool_)
+    mask = encode_numbers(flags, column=files.filled)
+    if not publish_new(tmp_dir, files.filled_path, [mask]) and filled_rows(files) != rows:
+        _require(is_current, model, block)
+        publish_replace(tmp_dir, files.filled_path, [mask])
+    return certificate
+
+
+def read_certificate(files: BlockFiles) -> Certificate | None:
+    """Return the certificate of a block, or None if there is none.
+
+    Raises
+    ------
+    DamageError
+        If it is damaged.
+    """
+    try:
+        raw = files.certificate_path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return parse_certificate(decode_strings(raw, column=files.certificate)[0])
+
+
+def filled_rows(files: BlockFiles) -> int:
+    """Count the rows of a block that are filled: always its first ones.
+
+    Raises
+    ------
+    DamageError
+        If the chunk is damaged, or has a hole.
+    """
+    try:
+        raw = files.filled_path.read_bytes()
+    except FileNotFoundError:
+        return 0
+    flags = decode_numbers(raw, column=files.filled)
+    count = int(np.count_nonzero(flags))
+    if not flags[:count].all():
+        raise DamageError("filled rows have a hole")
+    return count
+
+
+def check_trailer(path: Path, *, size: int, crc: str) -> None:
+    """Re-read the end of a chunk: its length and the checksum it carries.
+
+    Raises
+    ------
+    DamageError
+        If the file is missing, has another length or another checksum.
+    """
+    try:
+        with path.open("rb") as file:
+            found = file.seek(0, 2)
+            file.seek(max(found - CRC_BYTES, 0))
+            trailer = file.read()
+    except FileNotFoundError:
+        raise DamageError("chunk is missing") from None
+    if found != size:
+        raise DamageError(f"length is {found} bytes where {size} belong")
+    if stored_crc(trailer) != crc:
+        raise DamageError(f"chunk carries checksum {stored_crc(trailer)}, its certificate {crc}")
+
+
+def reopen_block(files: BlockFiles) -> None:
+    """Make a block open again: ``filled`` goes first, so no row counts without its data."""
+    for path in (files.filled_path, files.certificate_path, files.chunk_path):
+        remove_durable(path)
+
+
+def _require(is_current: Callable[[], bool], model: str, block: int) -> None:
+    if not is_current():
+        raise ClaimLostError(f"{model} block {block}: a newer claim exists")
+
+
+def _crc_if_same_rows(files: BlockFiles, *, rows: int) -> str | None:
+    """Checksum of the chunk on disk if it holds exactly these rows, whole; None to replace it.
+
+    Raises
+    ------
+    ClaimLostError
+        If it holds more rows: the store has grown and a later owner published already.
+    """
+    try:
+        raw = files.chunk_path.read_bytes()
+        chunk = decode_numbers(raw, column=files.embedding)
+    except (DamageError, FileNotFoundError):
+        return None
+    present = int(np.count_nonzero(np.isfinite(chunk).all(axis=1)))
+    if present > rows:
+        raise ClaimLostError(f"{files.chunk_path.name}: a later owner published {present} rows")
+    return stored_crc(raw) if present == rows else None
+
+
+def _standing_certificate(files: BlockFiles) -> Certificate | None:
+    try:
+        return read_certificate(files)
+    except DamageError:
+        return None

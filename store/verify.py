@@ -1,0 +1,212 @@
+"""Re-reading a whole store, and naming whatever is not as it must be.
+
+Every file has exactly one place where it can be expected from the root metadata: each
+``zarr.json`` must equal what the schema gives, each chunk of the appender's columns must exist
+for the committed rows, each worker's block must stand as certified. What is left over is an
+orphan.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from store.certify import check_block
+from store.chunks import decode_numbers, decode_strings
+from store.errors import DamageError
+from store.geometry import block_bounds, chunks_of, n_blocks
+from store.layout import (
+    Column,
+    category_column,
+    documents,
+    provenance_column,
+    row_columns,
+)
+from store.publish import BlockFiles, block_files, filled_rows
+from store.schema import Schema
+
+
+class Kind(enum.StrEnum):
+    """What is wrong with a file."""
+
+    MISSING = "missing"  # a file that must be there is not
+    DAMAGED = "damaged"  # truncated, zeroed, bits flipped, wrong length: the detail says which
+    NOT_FINITE = "not-finite"  # a filled row holds NaN or infinity
+    UNCERTIFIED = "uncertified"  # a file of a block whose rows are not (all) filled
+    ORPHAN = "orphan"  # a file that nothing in the metadata accounts for
+    STALE_CLAIM = "stale-claim"  # an unfinished block is claimed by a worker that is gone
+
+
+class Remedy(enum.StrEnum):
+    """What ``--repair`` does about a finding."""
+
+    REOPEN = "reopen"  # the block is made open again and embedded by the next run
+    REOPEN_MODEL = "reopen-model"  # every block of the model is (its provenance is lost)
+    REWRITE = "rewrite"  # the metadata is written again from the root
+    REMOVE = "remove"  # the file is removed
+    NOTHING = "nothing"  # nothing needs to be done
+    NONE = "none"  # it cannot be repaired: append the sample to a new store
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it must be."""
+
+    kind: Kind
+    path: str  # inside the store, or of the directory beside it
+    detail: str  # one sentence
+    remedy: Remedy
+    model: str | None = None
+    block: int | None = None
+
+    @property
+    def is_damage(self) -> bool:
+        """Whether data or metadata is wrong, as opposed to something left lying about."""
+        return self.kind in (Kind.MISSING, Kind.DAMAGED, Kind.NOT_FINITE)
+
+
+def verify_tree(root: Path, *, schema: Schema) -> Iterator[Finding]:
+    """Read every file of the store; yield findings in the order of the tree.
+
+    Parameters
+    ----------
+    root
+        The store's directory.
+    schema
+        The committed schema (its own checksum has been checked on reading it).
+    """
+    expected: set[str] = set()
+    yield from _verify_documents(root, schema, expected)
+    yield from _verify_rows(root, schema, expected)
+    for model in schema.models:
+        yield from _verify_provenance(root, schema, model.name, expected)
+        for block in range(n_blocks(schema.n_rows, schema.block_rows)):
+            yield from _verify_block(root, schema, model.name, block, expected)
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if not path.is_dir() and name not in expected:
+            yield Finding(
+                Kind.ORPHAN, name, "file belongs to no committed row or array", Remedy.REMOVE
+            )
+
+
+def _verify_documents(root: Path, schema: Schema, expected: set[str]) -> Iterator[Finding]:
+    for name, content in documents(schema).items():
+        expected.add(name)
+        try:
+            found = (root / name).read_bytes()
+        except FileNotFoundError:
+            yield Finding(Kind.MISSING, name, "metadata file is missing", Remedy.REWRITE)
+            continue
+        if found != content:
+            how = _how_it_differs(found, len(content))
+            yield Finding(Kind.DAMAGED, name, f"metadata file {how}", Remedy.REWRITE)
+
+
+def _verify_rows(root: Path, schema: Schema, expected: set[str]) -> Iterator[Finding]:
+    spans = [(column, schema.n_rows) for column in row_columns(schema).values()]
+    spans.append((category_column(schema), len(schema.samples)))
+    for column, rows in spans:
+        for chunk in chunks_of(0, rows, column.chunk[0]):
+            name = column.chunk_key(chunk)
+            expected.add(name)
+            try:
+                _decode(root / name, column)
+            except FileNotFoundError:
+                yield Finding(Kind.MISSING, name, _lost_rows(column, chunk, rows), Remedy.NONE)
+            except DamageError as error:
+                detail = f"{error}; {_lost_rows(column, chunk, rows)}"
+                yield Finding(Kind.DAMAGED, name, detail, Remedy.NONE)
+
+
+def _verify_provenance(
+    root: Path, schema: Schema, model: str, expected: set[str]
+) -> Iterator[Finding]:
+    column = provenance_column(schema.model(model))
+    name = column.chunk_key()
+    expected.add(name)
+    try:
+        _decode(root / name, column)
+    except FileNotFoundError:
+        if any((root / f"obs/filled_{model}").glob("c.*")):
+            detail = f"blocks of {model} are filled but its provenance is missing"
+            yield Finding(Kind.MISSING, name, detail, Remedy.REOPEN_MODEL, model)
+    except DamageError as error:
+        yield Finding(Kind.DAMAGED, name, str(error), Remedy.REOPEN_MODEL, model)
+
+
+def _verify_block(
+    root: Path, schema: Schema, model: str, block: int, expected: set[str]
+) -> Iterator[Finding]:
+    files = block_files(root, schema=schema, model=model, block=block)
+    paths = (files.filled_path, files.certificate_path, files.chunk_path)
+    names = [path.relative_to(root).as_posix() for path in paths]
+    expected.update(names)
+    try:
+        filled = filled_rows(files)
+    except DamageError as error:
+        yield Finding(Kind.DAMAGED, names[0], str(error), Remedy.REOPEN, model, block)
+        return
+    if filled == 0:
+        for path, name in zip(paths[1:], names[1:], strict=True):
+            if path.exists():
+                detail = f"block {block} of {model} is not filled, but this file of it exists"
+                yield Finding(Kind.UNCERTIFIED, name, detail, Remedy.NOTHING, model, block)
+        return
+    start, stop = block_bounds(block, schema.n_rows, schema.block_rows)
+    if filled > stop - start:
+        detail = f"{filled} rows are filled where the block has {stop - start}"
+        yield Finding(Kind.DAMAGED, names[0], detail, Remedy.REOPEN, model, block)
+        return
+    try:
+        finite = _finite_rows(files, filled)
+    except FileNotFoundError:
+        yield Finding(
+            Kind.MISSING, names[2], f"{filled} rows are filled", Remedy.REOPEN, model, block
+        )
+        return
+    except DamageError as error:
+        yield Finding(Kind.DAMAGED, names[2], str(error), Remedy.REOPEN, model, block)
+        return
+    try:
+        check_block(root, schema=schema, model=model, block=block, filled=filled)
+    except DamageError as error:
+        kind = Kind.DAMAGED if files.certificate_path.exists() else Kind.MISSING
+        yield Finding(kind, names[1], str(error), Remedy.REOPEN, model, block)
+        return
+    if finite < filled:
+        detail = f"{filled - finite} filled rows hold NaN or infinity"
+        yield Finding(Kind.NOT_FINITE, names[2], detail, Remedy.REOPEN, model, block)
+
+
+def _finite_rows(files: BlockFiles, filled: int) -> int:
+    chunk = decode_numbers(files.chunk_path.read_bytes(), column=files.embedding)
+    return int(np.count_nonzero(np.isfinite(chunk[:filled]).all(axis=1)))
+
+
+def _decode(path: Path, column: Column) -> None:
+    raw = path.read_bytes()
+    if column.dtype == "string":
+        decode_strings(raw, column=column)
+    else:
+        decode_numbers(raw, column=column)
+
+
+def _lost_rows(column: Column, chunk: int, rows: int) -> str:
+    start = chunk * column.chunk[0]
+    stop = min(start + column.chunk[0], rows)
+    return f"items {start} to {stop - 1} of {column.path} are lost"
+
+
+def _how_it_differs(found: bytes, size: int) -> str:
+    if not found:
+        return "is empty (truncated to nothing)"
+    if not any(found):
+        return f"is {len(found)} bytes of zeros"
+    if len(found) != size:
+        return f"has {len(found)} bytes where {size} belong (truncated or changed)"
+    return "differs from what the root says (bits flipped or changed)"

@@ -1,0 +1,364 @@
+"""An open store in a Zarr directory: what the rest of the world calls.
+
+The object holds one committed schema, the snapshot it was opened with; :meth:`ZarrStore.refresh`
+takes the newest. All reads and writes of rows and blocks go through it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.appender import RowWriter, write_documents
+from store.certify import Certification, certify
+from store.chunks import decode_numbers, decode_strings, encode_strings
+from store.errors import DamageError, NotAStoreError, UsageError
+from store.files import fsync_dir, publish_new
+from store.geometry import block_bounds, chunks_of, n_blocks
+from store.layout import Column, embedding_column, provenance_column, row_columns
+from store.progress import filled_of_block, rows_filled, rows_wanted
+from store.publish import (
+    BlockFiles,
+    Certificate,
+    block_files,
+    publish_block,
+    read_certificate,
+    reopen_block,
+)
+from store.ragged import Ragged, concatenate, from_items
+from store.schema import DEFAULT_BLOCK_ROWS, Model, Schema, from_attribute
+from store.sidecar import Sidecar, sidecar_of
+from store.verify import Finding, verify_tree
+
+
+class ZarrStore:
+    """A vnp store in a Zarr v3 directory.
+
+    Attributes
+    ----------
+    path : Path
+        The store's directory, resolved.
+    schema : Schema
+        Models, samples and geometry of the commit this object reads.
+    """
+
+    def __init__(self, path: Path, schema: Schema) -> None:
+        self.path = path
+        self.schema = schema
+
+    def __repr__(self) -> str:
+        models = ", ".join(model.name for model in self.schema.models)
+        return f"<vnp store {self.path}: {self.n_rows} rows; models: {models or 'none'}>"
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        *,
+        models: Iterable[Model],
+        segment_length: int,
+        block_rows: int = DEFAULT_BLOCK_ROWS,
+    ) -> ZarrStore:
+        """Make an empty store; it appears whole or not at all.
+
+        Raises
+        ------
+        UsageError
+            If something stands at ``path`` already, or the arguments are out of range.
+        """
+        path = path.resolve()
+        if path.exists():
+            raise UsageError(f"{path} exists already; choose another path or open it")
+        schema = Schema(
+            block_rows=block_rows, segment_length=segment_length, models=tuple(models)
+        )
+        sidecar = sidecar_of(path).make()
+        made = sidecar.tmp / f"create-{uuid4().hex}"
+        made.mkdir()
+        try:
+            write_documents(made, before=None, after=schema, tmp_dir=sidecar.tmp)
+            made.rename(path)
+        except OSError as error:
+            shutil.rmtree(made, ignore_errors=True)
+            if path.exists():
+                raise UsageError(f"{path} was created by someone else just now") from None
+            raise error from None
+        fsync_dir(path.parent)
+        return cls(path, schema)
+
+    @classmethod
+    def open(cls, path: Path) -> ZarrStore:
+        """Open a store at its last commit.
+
+        Raises
+        ------
+        NotAStoreError
+            If there is none, or it was made by a newer vnp.
+        """
+        path = path.resolve()
+        return cls(path, _read_schema(path))
+
+    def refresh(self) -> bool:
+        """Take the newest commit; return whether it differs from the one held."""
+        schema = _read_schema(self.path)
+        changed = schema != self.schema
+        self.schema = schema
+        return changed
+
+    # -- geometry ---------------------------------------------------------------------------
+
+    @property
+    def sidecar(self) -> Sidecar:
+        """The directory beside the store."""
+        return sidecar_of(self.path)
+
+    @property
+    def n_rows(self) -> int:
+        """Committed rows, N."""
+        return self.schema.n_rows
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks of each model."""
+        return n_blocks(self.n_rows, self.schema.block_rows)
+
+    def block_bounds(self, block: int) -> tuple[int, int]:
+        """First row and one past the last row of a block."""
+        return block_bounds(block, self.n_rows, self.schema.block_rows)
+
+    # -- appending: the caller holds the appender's lock ------------------------------------
+
+    def row_writer(self) -> RowWriter:
+        """Start writing rows past the committed end."""
+        sidecar = self.sidecar.make()
+        for leftover in sidecar.tmp.glob("append-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        return RowWriter(self.path, schema=self.schema, tmp_dir=sidecar.tmp)
+
+    def add_model(self, model: Model) -> None:
+        """Add an (unfilled) array for one more model."""
+        after = self.schema.with_model(model)
+        tmp_dir = self.sidecar.make().tmp
+        write_documents(self.path, before=self.schema, after=after, tmp_dir=tmp_dir)
+        self.schema = after
+
+    def rewrite_documents(self) -> None:
+        """Write all metadata again from the schema (repair)."""
+        write_documents(
+            self.path, before=None, after=self.schema, tmp_dir=self.sidecar.make().tmp
+        )
+
+    # -- embedding --------------------------------------------------------------------------
+
+    def sequences(self, block: int) -> tuple[Ragged, Ragged]:
+        """Nucleotide and protein sequences of a block's rows, one column each.
+
+        Raises
+        ------
+        DamageError
+            If they are not what was appended.
+        """
+        start, stop = self.block_bounds(block)
+        columns = row_columns(self.schema)
+        return (
+            self._strings(columns["nucleotide"], start, stop),
+            self._strings(columns["protein"], start, stop),
+        )
+
+    def publish(
+        self,
+        model: str,
+        *,
+        block: int,
+        values: NDArray[np.float16],
+        worker: str,
+        epoch: int,
+        is_current: Callable[[], bool],
+        details: Mapping[str, Any] | None = None,
+    ) -> Certificate:
+        """Publish a block's embeddings; see :func:`store.publish.publish_block`."""
+        return publish_block(
+            self.path,
+            schema=self.schema,
+            model=model,
+            block=block,
+            values=values,
+            worker=worker,
+            epoch=epoch,
+            published=utc_now(),
+            details=details or {},
+            is_current=is_current,
+            tmp_dir=self.sidecar.tmp,
+        )
+
+    def provenance(self, model: str) -> dict[str, Any] | None:
+        """Return what the first worker recorded about a model, or None before any has run."""
+        column = provenance_column(self.schema.model(model))
+        try:
+            raw = (self.path / column.chunk_key()).read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            value = json.loads(decode_strings(raw, column=column)[0])
+        except (DamageError, ValueError) as error:
+            raise DamageError(f"{column.chunk_key()}: {error}; run 'vnp verify'") from None
+        if not isinstance(value, dict):
+            raise DamageError(f"{column.chunk_key()}: provenance is no JSON object")
+        return value
+
+    def pin_provenance(self, model: str, provenance: Mapping[str, Any]) -> dict[str, Any]:
+        """Record a model's provenance unless it is recorded; return what stands.
+
+        Created with ``link()``: of many workers starting at once one wins, and the others see
+        what it wrote.
+        """
+        column = provenance_column(self.schema.model(model))
+        text = json.dumps(dict(provenance), sort_keys=True).encode()
+        content = encode_strings(from_items([text]), column=column)
+        publish_new(self.sidecar.make().tmp, self.path / column.chunk_key(), [content])
+        standing = self.provenance(model)
+        if standing is None:
+            raise DamageError(f"{column.chunk_key()} vanished right after it was written")
+        return standing
+
+    def is_filled(self, model: str, block: int) -> bool:
+        """Whether every committed row of the block is filled."""
+        start, stop = self.block_bounds(block)
+        done = filled_of_block(self.path, schema=self.schema, model=model, block=block)
+        return done == stop - start
+
+    def rows_filled(self, model: str) -> NDArray[np.int64]:
+        """Filled rows of every block, shape (n_blocks,)."""
+        return rows_filled(self.path, schema=self.schema, model=model)
+
+    def open_blocks(self, model: str) -> NDArray[np.int64]:
+        """Blocks with unfilled rows, ascending."""
+        return np.flatnonzero(self.rows_filled(model) < rows_wanted(self.schema))
+
+    def certify(self, model: str) -> Certification:
+        """Re-read what certifies each block; see :mod:`store.certify`."""
+        return certify(self.path, schema=self.schema, model=model)
+
+    def certificate(self, model: str, block: int) -> Certificate | None:
+        """Return the certificate of a block, or None."""
+        return read_certificate(self._block_files(model, block))
+
+    def reopen(self, model: str, block: int) -> None:
+        """Make a block open again; the caller holds its claim."""
+        reopen_block(self._block_files(model, block))
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def filled(self, model: str) -> NDArray[np.bool_]:
+        """Which rows are certified, shape (N,)."""
+        rows = self.schema.block_rows
+        counts = np.repeat(self.rows_filled(model), rows)[: self.n_rows]
+        return np.arange(self.n_rows) % rows < counts
+
+    def read(self, model: str, start: int = 0, stop: int | None = None) -> NDArray[np.float16]:
+        """Embeddings of rows ``start .. stop``: float16 (rows, dim), NaN where not certified.
+
+        Raises
+        ------
+        DamageError
+            If a certified block's chunk is missing or damaged.
+        """
+        stop = self.n_rows if stop is None else min(stop, self.n_rows)
+        if not 0 <= start <= self.n_rows:
+            raise UsageError(f"row {start} of a store with {self.n_rows} rows")
+        column = embedding_column(self.schema, self.schema.model(model))
+        out = np.full((max(stop - start, 0), column.shape[1]), np.nan, dtype=np.float16)
+        rows = self.schema.block_rows
+        for block in chunks_of(start, stop, rows):
+            filled = filled_of_block(self.path, schema=self.schema, model=model, block=block)
+            first, last = max(start, block * rows), min(stop, block * rows + filled)
+            if first >= last:
+                continue
+            name = column.chunk_key(block, 0)
+            try:
+                chunk = decode_numbers((self.path / name).read_bytes(), column=column)
+            except FileNotFoundError:
+                raise DamageError(f"{name}: filled, but missing; run 'vnp verify'") from None
+            except DamageError as error:
+                raise DamageError(f"{name}: {error}; run 'vnp verify'") from None
+            out[first - start : last - start] = chunk[first - block * rows : last - block * rows]
+        return out
+
+    def column(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any] | Ragged:
+        """Values of one of the appender's columns, e.g. ``id``, ``start`` or ``protein``.
+
+        Strings come as :class:`store.ragged.Ragged`, ``sample`` as codes into ``schema.samples``.
+        """
+        columns = row_columns(self.schema)
+        if name not in columns:
+            raise UsageError(f"no column {name!r} (there are: {', '.join(columns)})")
+        stop = self.n_rows if stop is None else min(stop, self.n_rows)
+        column = columns[name]
+        if column.dtype == "string":
+            return self._strings(column, start, stop)
+        parts = [
+            decode_numbers(raw, column=column)[first:last]
+            for raw, first, last in self._chunks(column, start, stop)
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=column.dtype)
+
+    # -- checking ---------------------------------------------------------------------------
+
+    def verify(self) -> Iterator[Finding]:
+        """Re-read everything; see :func:`store.verify.verify_tree`."""
+        return verify_tree(self.path, schema=self.schema)
+
+    # -- inner ------------------------------------------------------------------------------
+
+    def _block_files(self, model: str, block: int) -> BlockFiles:
+        return block_files(self.path, schema=self.schema, model=model, block=block)
+
+    def _strings(self, column: Column, start: int, stop: int) -> Ragged:
+        parts = []
+        for raw, first, last in self._chunks(column, start, stop):
+            parts.append(decode_strings(raw, column=column).slice(first, last))
+        return concatenate(parts)
+
+    def _chunks(self, column: Column, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+        """Yield the content of each chunk and the rows of it that are asked for."""
+        rows = column.chunk[0]
+        for chunk in chunks_of(start, stop, rows):
+            name = column.chunk_key(chunk)
+            try:
+                raw = (self.path / name).read_bytes()
+            except FileNotFoundError:
+                raise DamageError(f"{name} is missing; run 'vnp verify'") from None
+            yield raw, max(start - chunk * rows, 0), min(stop - chunk * rows, rows)
+
+
+def utc_now() -> str:
+    """Return the time as it is written into the store: UTC, whole seconds, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _read_schema(path: Path) -> Schema:
+    root = path / "zarr.json"
+    try:
+        node = json.loads(root.read_bytes())
+    except FileNotFoundError:
+        raise NotAStoreError(
+            f"{path} is no vnp store (there is no {root.name} in it); make one with "
+            f"'vnp init {path}'"
+        ) from None
+    except NotADirectoryError:
+        raise NotAStoreError(f"{path} is a file, not a Zarr store's directory") from None
+    except ValueError:
+        raise NotAStoreError(f"{root} is damaged: it is no JSON") from None
+    attributes = node.get("attributes") if isinstance(node, dict) else None
+    value = attributes.get("vnp") if isinstance(attributes, dict) else None
+    return from_attribute(value, where=str(path))
+
+

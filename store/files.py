@@ -1,0 +1,257 @@
+"""Files that appear whole, or not at all, and stay after a power cut.
+
+Everything the store publishes goes through one of two doors. Both write a temporary file first::
+
+    publish_new      tmp --write, fsync--> link(tmp, target)    --unlink tmp, fsync directory-->
+    publish_replace  tmp --write, fsync--> replace(tmp, target) --fsync directory-->
+
+``link`` refuses an existing name, so of many writers exactly one wins and a published file never
+changes. ``replace`` is for the few files that must change. Temporary names are never shared, and
+a write that fails takes its temporary file with it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+from uuid import uuid4
+
+from store.errors import StoreError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    Buffers: TypeAlias = Sequence[Buffer]  # bytes, memoryviews, NumPy arrays, ...
+
+_IOV_MAX = 1024  # buffers that one writev takes on Linux
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+# Some network and FUSE file systems keep directories safe by themselves and refuse to sync them.
+_NO_DIR_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF})
+
+
+class WriteError(StoreError):
+    """A file could not be written; nothing was published under its name.
+
+    Attributes
+    ----------
+    errno : int or None
+        The operating system's error number.
+    """
+
+    def __init__(self, message: str, *, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+
+class DiskFullError(WriteError):
+    """The disk is full or the quota used up."""
+
+
+def publish_new(
+    tmp_dir: Path,
+    target: Path,
+    data: Buffers,
+    *,
+    durable: bool = True,
+    link: Callable[[Path, Path], None] = os.link,
+) -> bool:
+    """Publish a file under a name that must be free.
+
+    Parameters
+    ----------
+    tmp_dir
+        Existing directory for the temporary file, on the file system of ``target``.
+    target
+        Name to publish; its directory must exist.
+    data
+        C-contiguous buffers, written one after another.
+    durable
+        Sync file and directory. False for files that need not outlive a crash of the machine.
+    link
+        Makes the hard link ``(source, target)``; tests put failing ones here.
+
+    Returns
+    -------
+    bool
+        False when the name was taken: whoever took it has won and the file is theirs, whole and
+        (when ``durable``) safe on disk.
+
+    Raises
+    ------
+    DiskFullError
+        No space or quota left.
+    WriteError
+        Any other failure of the file system.
+    """
+    tmp = _write_tmp(tmp_dir, target, data, durable=durable)
+    try:
+        made = _link(tmp, target, link)
+    finally:
+        _discard(tmp)
+    if durable:
+        # Also when we lost: the winner may not have come to its own sync yet, and our caller is
+        # about to build on the file.
+        fsync_dir(target.parent)
+    return made
+
+
+def publish_replace(tmp_dir: Path, target: Path, data: Buffers, *, durable: bool = True) -> None:
+    """Publish a file under a name, whether or not the name is taken.
+
+    Readers see the old content or the new, never a mixture. Parameters and errors are those of
+    `publish_new`.
+    """
+    tmp = _write_tmp(tmp_dir, target, data, durable=durable)
+    try:
+        written = tmp.stat()
+        try:
+            tmp.replace(target)
+        except OSError as error:
+            # As with link: a reply lost on the way makes NFS repeat a rename that was done.
+            if not _is_file(target, written):
+                raise _failure(error, target) from error
+    except BaseException:
+        _discard(tmp)
+        raise
+    if durable:
+        fsync_dir(target.parent)
+
+
+def fsync_dir(path: Path) -> None:
+    """Make the names in a directory safe on disk."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno not in _NO_DIR_SYNC:
+            raise _failure(error, path) from error
+
+
+def make_dir(path: Path, *, durable: bool = True) -> None:
+    """Make a directory and those above it, each safe on disk; fine when it exists."""
+    if path.is_dir():
+        return
+    if path.parent != path:
+        make_dir(path.parent, durable=durable)
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise _failure(error, path) from error
+    if durable:
+        fsync_dir(path.parent)
+
+
+def remove_durable(path: Path) -> bool:
+    """Remove a file for good; say whether it was there."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _failure(error, path) from error
+    fsync_dir(path.parent)
+    return True
+
+
+def _write_tmp(tmp_dir: Path, target: Path, data: Buffers, *, durable: bool) -> Path:
+    """Write a new temporary file and return its path; on any failure leave nothing behind."""
+    # The target's name is there for whoever finds the file after a crash.
+    tmp = tmp_dir / f"{uuid4().hex}.{target.name[:64]}"
+    try:
+        fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            _write_all(fd, data)
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)  # NFS reports a full disk here at the latest
+    except BaseException as error:
+        _discard(tmp)
+        if isinstance(error, OSError):
+            raise _failure(error, target, data) from error
+        raise
+    return tmp
+
+
+def _write_all(fd: int, data: Buffers) -> None:
+    """Write every byte of every buffer, however short the single writes are."""
+    views = [view.cast("B") for buffer in data if (view := memoryview(buffer)).nbytes]
+    first = 0
+    while first < len(views):
+        written = os.writev(fd, views[first : first + _IOV_MAX])
+        while first < len(views) and written >= len(views[first]):
+            written -= len(views[first])
+            first += 1
+        if written:
+            views[first] = views[first][written:]
+
+
+def _link(tmp: Path, target: Path, link: Callable[[Path, Path], None]) -> bool:
+    """Give ``tmp`` the name ``target``; False when the name is taken by another file."""
+    try:
+        link(tmp, target)
+    except OSError as error:
+        # On NFS the reply to a link that was made can get lost, and the repeated request then
+        # fails. The file knows better: nobody but us ever links it, so two names mean success.
+        if _links(tmp) == 2:
+            return True
+        if isinstance(error, FileExistsError):
+            return False
+        raise _failure(error, target) from error
+    return True
+
+
+def _links(path: Path) -> int:
+    """Count the names of a file, asking the server and not a client's cache."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # NFS refreshes what it knows at open
+    except OSError:
+        return 0
+    try:
+        return os.fstat(fd).st_nlink
+    finally:
+        os.close(fd)
+
+
+def _is_file(path: Path, known: os.stat_result) -> bool:
+    """Whether ``path`` names the very file that ``known`` describes."""
+    try:
+        return os.path.samestat(path.stat(), known)
+    except OSError:
+        return False
+
+
+def _discard(tmp: Path) -> None:
+    """Drop a temporary file; one that cannot be dropped is an orphan, not an error."""
+    with suppress(OSError):
+        tmp.unlink()
+
+
+def _failure(error: OSError, path: Path, data: Buffers = ()) -> WriteError:
+    """Turn an operating system's error into one sentence that names the path and the remedy."""
+    said = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno in _FULL:
+        size = sum(memoryview(buffer).nbytes for buffer in data)
+        what = f" ({size:,} bytes)" if size else ""
+        return DiskFullError(
+            f"{path}{what} could not be written: {said}. Free some space or raise the quota, "
+            "then run the command again; nothing was published under that name.",
+            errno=error.errno,
+        )
+    hint = ""
+    if error.errno == errno.EXDEV:
+        hint = " Store and side directory (.vnp) must lie on one file system."
+    elif error.errno in _NO_LINKS:
+        hint = (
+            " If this file system has no hard links, which claims need, or is not writable for "
+            "you, put the store elsewhere."
+        )
+    return WriteError(f"{path}: {said}.{hint}", errno=error.errno)

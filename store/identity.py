@@ -1,0 +1,130 @@
+"""Who a worker is, so that others on the same machine can tell that it is gone.
+
+A process id alone proves little: another machine has the same numbers, a container has its own,
+and a number is given out again after its process ended. A worker is therefore host, boot, pid
+namespace, pid and the time at which that pid started, all as the kernel tells them.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+_PROC = Path("/proc")
+_DEAD = frozenset("ZXx")  # zombie or dead: it will never run again
+# Where schedulers say which job this is; for people who read `status`, nothing is decided by it.
+_JOBS = (
+    ("slurm", "SLURM_JOB_ID"),
+    ("pbs", "PBS_JOBID"),
+    ("lsf", "LSB_JOBID"),
+    ("sge", "JOB_ID"),
+    ("kubernetes", "KUBERNETES_POD_NAME"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A process, told apart from every other on any machine."""
+
+    host: str  # host name
+    boot: str | None  # the kernel's id of this boot; None where there is none (not Linux)
+    pid_ns: str | None  # pid namespace, as /proc/self/ns/pid shows it; None when unknown
+    pid: int  # process id within the namespace
+    started: int | None  # start of the process in clock ticks after boot; None when unknown
+    job: str | None  # scheduler and job id, such as "slurm:4711"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: object) -> Identity | None:
+        """Read what `to_json` wrote; None when it is anything else."""
+        if not isinstance(found, dict):
+            return None
+        host, pid = found.get("host"), found.get("pid")
+        # A pid of 0 or less names a process group in kill(), so it must never get that far.
+        if not isinstance(host, str) or type(pid) is not int or pid < 1:
+            return None
+        started = found.get("started")
+        return cls(
+            host=host,
+            boot=_text(found.get("boot")),
+            pid_ns=_text(found.get("pid_ns")),
+            pid=pid,
+            started=started if type(started) is int else None,
+            job=_text(found.get("job")),
+        )
+
+    def __str__(self) -> str:
+        job = f" ({self.job})" if self.job else ""
+        return f"process {self.pid} on {self.host}{job}"
+
+
+def identify() -> Identity:
+    """Describe the calling process. Ask again after a fork: the child is someone else."""
+    pid = os.getpid()
+    state = _state(pid)
+    return Identity(
+        host=socket.gethostname(),
+        boot=_read(_PROC / "sys/kernel/random/boot_id"),
+        pid_ns=_pid_namespace(),
+        pid=pid,
+        started=state[1] if state else None,
+        job=next((f"{name}:{os.environ[key]}" for name, key in _JOBS if os.environ.get(key)), None),
+    )
+
+
+def is_gone(other: Identity, *, me: Identity) -> bool:
+    """Whether ``me`` can see for sure that the process ``other`` will never run again.
+
+    False means that it runs or that nobody can tell from here, as for another host or another
+    container. A stopped process is not gone, a zombie is.
+    """
+    here = (me.host, me.boot, me.pid_ns)
+    if me.boot is None or me.pid_ns is None or here != (other.host, other.boot, other.pid_ns):
+        return False
+    try:
+        os.kill(other.pid, 0)  # signal 0 only asks, and sees what a /proc with hidepid hides
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        pass
+    state = _state(other.pid)
+    if state is None or other.started is None:
+        return False
+    return state[0] in _DEAD or state[1] != other.started
+
+
+def _state(pid: int) -> tuple[str, int] | None:
+    """State letter and start time of a process: fields 3 and 22 of /proc/<pid>/stat."""
+    line = _read(_PROC / str(pid) / "stat")
+    if line is None:
+        return None
+    # Field 2 is the command in brackets and may itself hold spaces and brackets.
+    fields = line.rpartition(")")[2].split()
+    return fields[0], int(fields[19])
+
+
+def _pid_namespace() -> str | None:
+    """Return this process's pid namespace; None when /proc shows another one's processes."""
+    try:
+        if (_PROC / "self").readlink().name != str(os.getpid()):
+            return None
+        return str((_PROC / "self/ns/pid").readlink())
+    except OSError:
+        return None
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:  # also ProcessLookupError: it ended while we read
+        return None
+
+
+def _text(found: object) -> str | None:
+    return found if isinstance(found, str) else None

@@ -1,0 +1,153 @@
+"""Which block to try next: pure planning from a picture of the claims, no I/O.
+
+A claim is a file named ``<block>.<epoch>``, a release another one beside it::
+
+    17.1             block 17 was claimed, epoch 1,
+    17.1.released    ... given back,
+    17.2             ... and claimed again: the highest epoch, 2, owns the block
+
+An open block (one with unfilled rows) is free when nobody ever claimed it or the highest epoch was
+released, stale when the owner of the highest epoch is dead, and held otherwise. Free blocks come
+first, then stale ones; held ones are no candidates.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+RELEASED = ".released"  # suffix of the marker beside a claim
+
+# At most 18 digits fit an int64; more is no claim of ours.
+_PATTERN = r"[0-9]{1,18}\.[0-9]{1,18}(?:\.released)?"
+_NAME = re.compile(_PATTERN)
+_ALL_NAMES = re.compile(rf"(?:{_PATTERN}\n)*")
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimScan:
+    """The highest epoch of every block of one model that was ever claimed; arrays of length k."""
+
+    block: NDArray[np.int64]  # block numbers, ascending, each once
+    epoch: NDArray[np.int64]  # highest epoch of the block, 1 or more
+    released: NDArray[np.bool_]  # whether that epoch was released
+
+    def find(self, blocks: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Place of each block in this scan, and whether it is in it at all.
+
+        The place of a block that is not in the scan means nothing (but is within bounds, unless
+        the scan is empty).
+        """
+        at = np.searchsorted(self.block, blocks)
+        at = np.minimum(at, max(len(self.block) - 1, 0))
+        known = self.block[at] == blocks if len(self.block) else np.zeros(len(blocks), bool)
+        return at, known
+
+
+def read_names(names: Iterable[str]) -> ClaimScan:
+    """Build a scan from the file names of one model's claims, in any order.
+
+    Names that are no claims are passed over.
+    """
+    names = list(names)
+    text = "\n".join([*names, ""])
+    if not _ALL_NAMES.fullmatch(text):
+        text = "\n".join([*filter(_NAME.fullmatch, names), ""])
+    # The whole text becomes numbers at once, "17.1.released" as 17 1 1 and "17.1" as 17 1 0:
+    # 50,000 names in 5 ms, a fifth of what a loop over them takes.
+    text = text.replace(RELEASED + "\n", " 1 ").replace("\n", " 0 ").replace(".", " ")
+    rows = np.fromstring(text, sep=" ", dtype=np.int64).reshape(-1, 3)
+    is_marker = rows[:, 2] == 1
+    block_all, epoch_all = rows[~is_marker, 0], rows[~is_marker, 1]
+    order = np.lexsort((epoch_all, block_all))
+    block_all, epoch_all = block_all[order], epoch_all[order]
+    last = np.ones(len(block_all), dtype=bool)
+    last[:-1] = block_all[1:] != block_all[:-1]
+    top = ClaimScan(block_all[last], epoch_all[last], np.zeros(int(last.sum()), dtype=bool))
+
+    block_marked, epoch_marked = rows[is_marker, 0], rows[is_marker, 1]
+    at, known = top.find(block_marked)
+    at, epoch_marked = at[known], epoch_marked[known]
+    top.released[at[top.epoch[at] == epoch_marked]] = True
+    return top
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A block worth trying."""
+
+    block: int  # block number
+    epoch: int  # its highest epoch when the plan was made; 0: never claimed
+
+
+class ClaimPlan:
+    """Candidates in the order in which one worker tries them, and a cursor over them.
+
+    Parameters
+    ----------
+    open_blocks
+        Blocks that want filling: a bool array over all blocks, or ascending block numbers.
+    scan
+        The claims.
+    takeable
+        For each entry of ``scan``, whether a claim that was not released may be taken over all the
+        same (its owner is dead); shape (k,).
+    start
+        Block number to begin at; the order wraps round. Workers that begin in different places do
+        not race for the same block.
+    """
+
+    def __init__(
+        self,
+        open_blocks: NDArray[Any],
+        *,
+        scan: ClaimScan,
+        takeable: NDArray[np.bool_],
+        start: int = 0,
+    ) -> None:
+        wanted = as_blocks(open_blocks)
+        at, known = scan.find(wanted)
+        epoch = np.zeros(len(wanted), dtype=np.int64)
+        epoch[known] = scan.epoch[at[known]]
+        free = ~known
+        free[known] = scan.released[at[known]]
+        stale = np.zeros(len(wanted), dtype=bool)
+        stale[known] = takeable[at[known]]
+        stale &= ~free
+        order = np.concatenate([_from(wanted, free, start), _from(wanted, stale, start)])
+        self.n_open = len(wanted)
+        self.n_held = len(wanted) - len(order)
+        self._block = wanted[order]
+        self._epoch = epoch[order]
+        self._next = 0
+
+    def __len__(self) -> int:
+        """Candidates that are left."""
+        return len(self._block) - self._next
+
+    def next(self) -> Candidate | None:
+        """Return the next candidate and move on; None after the last."""
+        if not len(self):
+            return None
+        i = self._next
+        self._next += 1
+        return Candidate(block=int(self._block[i]), epoch=int(self._epoch[i]))
+
+
+def as_blocks(open_blocks: NDArray[Any]) -> NDArray[np.int64]:
+    """Block numbers, ascending, from a mask over all blocks or from block numbers."""
+    if open_blocks.dtype == np.bool_:
+        return np.flatnonzero(open_blocks).astype(np.int64)
+    return open_blocks.astype(np.int64)
+
+
+def _from(blocks: NDArray[np.int64], chosen: NDArray[np.bool_], start: int) -> NDArray[np.int64]:
+    """Return the indices of the chosen blocks, those at or after ``start`` first."""
+    index = np.flatnonzero(chosen)
+    turn = int(np.searchsorted(blocks[index], start))
+    return np.concatenate([index[turn:], index[:turn]])

@@ -1,0 +1,157 @@
+"""The interface between the workers and whatever computes embeddings.
+
+A worker hands a block's sequences to ``tokenise``, possibly in a thread and one block ahead, and
+the tokens to ``embed``, which gives one row per record in the order given. Everything between, the
+cutting into batches, the device, the precision, is the encoder's own business; what of it decides
+the numbers is told by ``provenance``.
+
+Importing this module does not import torch; ``load_encoder`` does.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.ragged import Ragged
+from vnp.models import registry
+from vnp.models.registry import ModelSpec
+from vnp.models.tokens import Tokens
+
+Warn = Callable[[str], None]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What made the embeddings of a model."""
+
+    # Must be equal for two workers that fill one store: model, weights, tokenizer, pooling,
+    # precision. Values are short strings.
+    identity: dict[str, str]
+    # Worth knowing, free to differ: device, versions, attention, where the files came from.
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, dict[str, str]]:
+        """Return both parts, ready for JSON."""
+        return {"identity": dict(self.identity), "environment": dict(self.environment)}
+
+
+class Encoder(Protocol):
+    """One model on one device."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Numbers in an embedding."""
+        ...
+
+    @property
+    def token_budget(self) -> int:
+        """Most tokens in a batch now; halved when the device runs out of memory."""
+        ...
+
+    def provenance(self) -> Provenance:
+        """Say what makes the embeddings, as of now."""
+        ...
+
+    def tokenise(self, nucleotide: Ragged, protein: Ragged) -> Tokens:
+        """Tokenise records, reading the one of the two columns that the model takes.
+
+        May be called from any thread, also while ``embed`` runs.
+
+        Raises
+        ------
+        DataError
+            If a sequence is empty.
+        """
+        ...
+
+    def embed(self, tokens: Tokens) -> NDArray[np.float32]:
+        """Embed records.
+
+        The rows depend on the tokens and the encoder's configuration alone: the same call gives
+        the same bits. They may hold NaN or infinity; the caller looks.
+
+        Parameters
+        ----------
+        tokens : Tokens
+            Packed ids of n records.
+
+        Returns
+        -------
+        float32 array, shape (n, dim)
+            In the order of the records.
+
+        Raises
+        ------
+        RecordTooLongError
+            If a single record exceeds the device's memory.
+        """
+        ...
+
+
+def load_encoder(
+    name: str,
+    *,
+    device: str = "auto",
+    precision: Precision = "auto",
+    weights_dir: Path | None = None,
+    token_budget: int | None = None,
+    threads: int | None = None,
+    warn: Warn | None = None,
+) -> Encoder:
+    """Load a model onto a device.
+
+    Parameters
+    ----------
+    name : str
+        A name of the registry.
+    device : str
+        ``auto`` (a CUDA device if there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+    precision : {"auto", "float32", "bfloat16", "float16"}
+        Arithmetic of the layers. ``auto``: float32 on the CPU, bfloat16 on CUDA devices from
+        compute capability 8.0, float16 on older ones. Pooling is always in float32.
+    weights_dir : Path, optional
+        Folder to look for the model's files in before the Hugging Face cache and hub.
+    token_budget : int, optional
+        Most tokens in a batch; by default what suits the device.
+    threads : int, optional
+        Threads of the CPU to use; by default as many as the process may run on.
+    warn : callable, optional
+        Told, in one sentence, whatever a user should know: fall-backs, memory running out. By
+        default it is written to standard error.
+
+    Raises
+    ------
+    UsageError
+        If the name, the device, the precision or the folder is not there.
+    WeightsNotFoundError, WeightsError
+        If the files cannot be had or are not those of the model.
+    """
+    spec = registry.model(name)
+    from vnp.models import torch_encoder
+
+    return torch_encoder.load(
+        spec,
+        device=device,
+        precision=precision,
+        weights_dir=weights_dir,
+        token_budget=token_budget,
+        threads=threads,
+        warn=warn or _to_stderr,
+    )
+
+
+def _to_stderr(message: str) -> None:
+    print(f"vnp: {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,296 @@
+"""Where a model's files are: a folder given, the Hugging Face cache, or the hub.
+
+Only data files are ever looked at or downloaded, never Python files. Finding them needs neither
+torch nor the network when they are on the machine, and reads nothing but names and small JSON::
+
+    --weights DIR   DIR/<model name>/, DIR/<repository name>/ or DIR itself
+        |  not there
+    cache           $HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub
+        |  not there, or not whole
+    hub             safetensors if the repository has them, else .bin; into the cache, under the
+                    hub client's own locks, so any number of workers may start at once
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from store.errors import UsageError
+from vnp.models.errors import UnsafeWeightsError, WeightsError, WeightsNotFoundError
+from vnp.models.registry import Architecture, ModelSpec
+
+_SMALL = ("config.json", "tokenizer.json")
+_SAFETENSORS = ("*.safetensors", "*.safetensors.index.json")
+_BIN = ("pytorch_model*.bin", "pytorch_model*.bin.index.json")
+
+Origin = Literal["folder", "cache", "hub"]
+
+_MODEL_TYPE: dict[Architecture, str] = {"esm2": "esm", "mosaicbert": "bert"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """The files of one model on this machine."""
+
+    folder: Path  # where they lie
+    config: Path  # config.json
+    tokenizer: Path | None  # tokenizer.json; None where the architecture needs none
+    tensors: tuple[Path, ...]  # *.safetensors or *.bin, in the order of their names
+    origin: Origin  # which of the three places they came from
+    revision: str  # commit of the repository, or "local" for a folder given
+
+
+class _NotHere(Exception):  # noqa: N818 - a signal between the functions here, never seen outside
+    """A folder does not hold the model, with the reason."""
+
+
+def locate(
+    spec: ModelSpec, *, weights_dir: Path | None = None, warn: Callable[[str], None] | None = None
+) -> ModelFiles:
+    """Find the files of a published model, downloading them if need be.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        A model with a repository (not a demo model).
+    weights_dir : Path, optional
+        Folder to look in first.
+    warn : callable, optional
+        Told, in one sentence, when ``weights_dir`` does not hold the model.
+
+    Raises
+    ------
+    UsageError
+        If ``weights_dir`` is no folder.
+    WeightsNotFoundError
+        If the files cannot be had; the message says how to get them.
+    WeightsError
+        If the files found are not those of the model.
+    """
+    if weights_dir is not None:
+        found = _in_folder(spec, weights_dir)
+        if found is not None:
+            return found
+        if warn is not None:
+            warn(f"{spec.name} is not in {weights_dir}; looking in the Hugging Face cache and hub")
+    reason = "it is not in the Hugging Face cache"
+    snapshot = _cached(_repo(spec), spec.revision)
+    if snapshot is not None:
+        try:
+            return _whole(spec, snapshot, origin="cache", revision=snapshot.name)
+        except _NotHere as error:
+            reason = f"its copy in the Hugging Face cache is not whole ({error})"
+    return _downloaded(spec, reason=reason)
+
+
+def check_config(spec: ModelSpec, path: Path) -> None:
+    """Hold a config.json to the registry.
+
+    Raises
+    ------
+    WeightsError
+        If it is no JSON object or describes another model; all differences are named at once.
+    """
+    config = _read_json(path)
+    wanted: dict[str, object] = {
+        "model_type": _MODEL_TYPE[spec.architecture],
+        "hidden_size": spec.dim,
+        "num_hidden_layers": spec.layers,
+        "num_attention_heads": spec.heads,
+        "intermediate_size": spec.ffn,
+        "vocab_size": spec.vocab,
+    }
+    # What the modules take for granted. A key that is absent means the value in brackets.
+    assumed: dict[str, tuple[object, object]]
+    if spec.architecture == "esm2":
+        assumed = {
+            "position_embedding_type": ("rotary", "absolute"),
+            "token_dropout": (True, False),
+            "emb_layer_norm_before": (False, False),
+            "layer_norm_eps": (1e-5, 1e-12),
+            "rope_theta": (10000.0, 10000.0),
+        }
+    else:
+        assumed = {"layer_norm_eps": (1e-12, 1e-12), "hidden_act": ("gelu", "gelu")}
+    wrong = [
+        f"{key} is {config.get(key)!r}, not {value!r}"
+        for key, value in wanted.items()
+        if config.get(key) != value
+    ]
+    for key, (value, default) in assumed.items():
+        found = config.get(key, default)
+        if found is None:
+            found = default
+        if not _same(found, value):
+            wrong.append(f"{key} is {found!r}, not {value!r}")
+    if wrong:
+        raise WeightsError(
+            f"{path} does not describe {spec.name}: {'; '.join(wrong)}. "
+            f"The files of {spec.name} are in the Hugging Face repository {spec.repo}"
+        )
+
+
+def how_to_get(spec: ModelSpec) -> str:
+    """Say in one sentence how to bring a model onto this machine."""
+    revision = "" if spec.revision == "main" else f" --revision {spec.revision}"
+    return (
+        f"on a machine with internet run `hf download {spec.repo}{revision} --exclude '*.py' "
+        f"--local-dir DIR/{spec.name}`, then pass `--weights DIR`"
+    )
+
+
+def _repo(spec: ModelSpec) -> str:
+    if spec.repo is None:
+        raise ValueError(f"{spec.name} has no files: its weights are generated")
+    return spec.repo
+
+
+def _same(found: object, value: object) -> bool:
+    if isinstance(value, float) and isinstance(found, int | float):
+        return math.isclose(found, value, rel_tol=1e-6)
+    return found == value
+
+
+def _in_folder(spec: ModelSpec, weights_dir: Path) -> ModelFiles | None:
+    """Look for the model in the folder the user gave, and in its two likely subfolders."""
+    if not weights_dir.is_dir():
+        raise UsageError(f"the weights folder {weights_dir} does not exist or is no folder")
+    for folder in (weights_dir / spec.name, weights_dir / _repo(spec).rpartition("/")[2]):
+        if folder.is_dir():
+            try:
+                return _whole(spec, folder, origin="folder", revision="local")
+            except _NotHere as error:
+                raise WeightsNotFoundError(
+                    f"{folder} does not hold all files of {spec.name}: {error}; {how_to_get(spec)}"
+                ) from None
+    if not (weights_dir / "config.json").is_file():
+        return None
+    # A recipe has models of two architectures, and DIR can only be one of them: the other is
+    # looked for elsewhere. The same architecture with other shapes is a mistake worth an error.
+    found_type = _read_json(weights_dir / "config.json").get("model_type")
+    if found_type != _MODEL_TYPE[spec.architecture]:
+        return None
+    try:
+        return _whole(spec, weights_dir, origin="folder", revision="local")
+    except _NotHere as error:
+        raise WeightsNotFoundError(
+            f"{weights_dir} does not hold all files of {spec.name}: {error}; {how_to_get(spec)}"
+        ) from None
+
+
+def _cached(repo: str, revision: str) -> Path | None:
+    """Return the snapshot folder of a revision in the Hugging Face cache, if there is one."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(repo, "config.json", revision=revision)
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def _downloaded(spec: ModelSpec, *, reason: str) -> ModelFiles:
+    """Fetch the data files of the model into the Hugging Face cache."""
+    import httpx
+    from huggingface_hub import constants, snapshot_download
+
+    if constants.is_offline_mode():
+        raise WeightsNotFoundError(
+            f"the weights of {spec.name} cannot be had: {reason} and HF_HUB_OFFLINE is set; "
+            f"{how_to_get(spec)}"
+        )
+    missing = "the repository has no weights"
+    try:
+        for patterns in (_SAFETENSORS, _BIN):
+            snapshot = Path(
+                snapshot_download(
+                    _repo(spec), revision=spec.revision, allow_patterns=[*_SMALL, *patterns]
+                )
+            )
+            try:
+                return _whole(spec, snapshot, origin="hub", revision=snapshot.name)
+            except _NotHere as error:
+                missing = str(error)
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        # OSError covers a full disk as well as what the hub client raises when it is offline,
+        # refused or answered with an error.
+        first_line = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise WeightsNotFoundError(
+            f"the weights of {spec.name} cannot be had: {reason} and the download of {spec.repo} "
+            f"failed ({first_line}); {how_to_get(spec)}"
+        ) from error
+    raise WeightsNotFoundError(
+        f"the weights of {spec.name} cannot be had: {spec.repo} at {spec.revision}: {missing}; "
+        f"{how_to_get(spec)}"
+    )
+
+
+def _whole(spec: ModelSpec, folder: Path, *, origin: Origin, revision: str) -> ModelFiles:
+    """Describe a folder if it has every file that the model needs."""
+    config = folder / "config.json"
+    if not config.is_file():
+        raise _NotHere("config.json is missing")
+    check_config(spec, config)
+    tokenizer = None
+    if spec.architecture == "mosaicbert":
+        tokenizer = folder / "tokenizer.json"
+        if not tokenizer.is_file():
+            raise _NotHere("tokenizer.json is missing")
+    return ModelFiles(
+        folder=folder,
+        config=config,
+        tokenizer=tokenizer,
+        tensors=_tensor_files(folder),
+        origin=origin,
+        revision=revision,
+    )
+
+
+def _tensor_files(folder: Path) -> tuple[Path, ...]:
+    """Name the weight files of a folder, safetensors before .bin, one file before shards."""
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        path, index = folder / name, folder / f"{name}.index.json"
+        if path.is_file():
+            return (path,)
+        if index.is_file():
+            shards = _shards(index, suffix=path.suffix)
+            absent = [shard.name for shard in shards if not shard.is_file()]
+            if absent:
+                raise _NotHere(f"{index.name} names {', '.join(absent)}, which is missing")
+            return shards
+    raise _NotHere("neither model.safetensors nor pytorch_model.bin is there, whole or in shards")
+
+
+def _shards(index: Path, *, suffix: str) -> tuple[Path, ...]:
+    """Read the shard names of an index, trusting none of them."""
+    weight_map = _read_json(index).get("weight_map")
+    if not isinstance(weight_map, Mapping) or not weight_map:
+        raise WeightsError(f"{index} has no weight_map")
+    names = set(weight_map.values())
+    for name in names:
+        plain = (
+            isinstance(name, str)
+            and name.endswith(suffix)
+            and name == Path(name).name
+            and "\\" not in name
+            and "\0" not in name
+            and not name.startswith(".")
+        )
+        if not plain:
+            raise UnsafeWeightsError(
+                f"{index} names the shard {name!r}, which is no {suffix} file of its own folder; "
+                "do not use this checkpoint"
+            )
+    return tuple(index.parent / name for name in sorted(names))
+
+
+def _read_json(path: Path) -> Mapping[str, object]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise WeightsError(f"{path} is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise WeightsError(f"{path} holds no JSON object")
+    return value

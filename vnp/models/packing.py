@@ -1,0 +1,109 @@
+"""Which records share a batch: a pure plan from lengths and a token budget.
+
+Records are ordered by length and the order is cut into batches. Nothing is padded::
+
+    lengths (as given)   7 5 9 5 7
+    order                1 3 | 0 4 | 2          token budget 14
+    batch 0              5 5                    one group: 2 records of 5 tokens
+    batch 1              7 7                    one group: 2 records of 7 tokens
+    batch 2              9
+
+The plan depends on the lengths and the budget alone, so the same block is cut in the same way on
+every worker, whatever ran before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Neighbouring records of one batch that have equal lengths."""
+
+    start: int  # first token of the group in the batch
+    count: int  # number of records
+    length: int  # tokens of each record
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records that run together, in order of length."""
+
+    records: NDArray[np.int64]  # (n,) which records, as numbers into what was planned
+    lengths: NDArray[np.int64]  # (n,) tokens of each, never decreasing
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens in the batch."""
+        return int(self.lengths.sum())
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The batch as groups of equal lengths, in order."""
+        values, counts = np.unique(self.lengths, return_counts=True)
+        ends = np.cumsum(values * counts)
+        return tuple(
+            Group(start=int(end - length * count), count=int(count), length=int(length))
+            for length, count, end in zip(values, counts, ends, strict=True)
+        )
+
+
+def plan(lengths: NDArray[np.integer], *, token_budget: int) -> list[Batch]:
+    """Cut records into batches of at most ``token_budget`` tokens, about evenly filled.
+
+    Parameters
+    ----------
+    lengths : integer array, shape (n,)
+        Tokens of each record, special tokens included.
+    token_budget : int
+        Most tokens in a batch. A record longer than that forms a batch of its own.
+
+    Returns
+    -------
+    list of Batch
+        Shortest records first; every record is in exactly one batch.
+
+    Raises
+    ------
+    ValueError
+        If the budget is not positive.
+    """
+    if token_budget < 1:
+        raise ValueError(f"a token budget of {token_budget} holds no token")
+    order = np.argsort(lengths, kind="stable").astype(np.int64)
+    sorted_lengths = np.asarray(lengths, dtype=np.int64)[order]
+    cuts = _cut(sorted_lengths, token_budget)
+    # Full batches and a small rest would leave the last one inefficient: aim for equal shares, as
+    # long as that takes no more batches.
+    if len(cuts) > 1:
+        share = -(-int(sorted_lengths.sum()) // len(cuts))
+        low, high = min(share, token_budget), token_budget
+        while low < high:
+            middle = (low + high) // 2
+            if len(_cut(sorted_lengths, middle)) <= len(cuts):
+                high = middle
+            else:
+                low = middle + 1
+        cuts = _cut(sorted_lengths, high)
+    bounds = [0, *cuts]
+    return [
+        Batch(order[start:stop], sorted_lengths[start:stop])
+        for start, stop in zip(bounds, cuts, strict=False)
+    ]
+
+
+def _cut(lengths: NDArray[np.int64], budget: int) -> list[int]:
+    """Fill batches one after the other; returns the end of each."""
+    ends = np.cumsum(lengths)
+    cuts: list[int] = []
+    start, used = 0, 0
+    while start < len(lengths):
+        stop = int(np.searchsorted(ends, used + budget, side="right"))
+        stop = max(stop, start + 1)
+        cuts.append(stop)
+        start, used = stop, int(ends[stop - 1])
+    return cuts

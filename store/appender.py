@@ -288,8 +288,6 @@ class _PendingStrings:
 
     def _cut(self) -> None:
         parts, column = self._parts, self.column
-        self._full.append(
-            (self._chunk, lambda: encode_strings(concatenate(parts), column=column))
-        )
+        self._full.append((self._chunk, lambda: encode_strings(concatenate(parts), column=column)))
         self._parts, self._rows = [], 0
         self._chunk += 1

@@ -85,7 +85,8 @@ def stored_crc(raw: bytes) -> str:
 def _seal(body: bytes, column: Column) -> bytes:
     if column.compressed:
         body = bytes(_zstd.encode(body))
-    return body + google_crc32c.value(body).to_bytes(CRC_BYTES, "little")
+    crc: int = google_crc32c.value(body)
+    return body + crc.to_bytes(CRC_BYTES, "little")
 
 
 def _open(raw: bytes, column: Column) -> bytes:

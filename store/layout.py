@@ -149,10 +149,8 @@ def documents(schema: Schema) -> dict[str, bytes]:
     beside its columns without being listed in ``column-order``, so that AnnData skips them;
     ``var`` empty; embeddings in ``obsm``.
     """
-    listed = [
-        name
-        for name in ("sample", "contig", "segment", "start", "end", "strand", "frame", "digest")
-    ] + [f"filled_{model.name}" for model in schema.models]
+    listed = ["sample", "contig", "segment", "start", "end", "strand", "frame", "digest"]
+    listed += [f"filled_{model.name}" for model in schema.models]
     nodes: dict[str, dict[str, Any]] = {
         "obs": _group("dataframe", "0.2.0", {"_index": "_index", "column-order": listed}),
         "obs/sample": _group("categorical", "0.2.0", {"ordered": False}),
@@ -181,7 +179,11 @@ def documents(schema: Schema) -> dict[str, bytes]:
 
 def _group(kind: str, version: str, attributes: dict[str, Any] | None = None) -> dict[str, Any]:
     encoding = {"encoding-type": kind, "encoding-version": version}
-    return {"attributes": {**encoding, **(attributes or {})}, "zarr_format": 3, "node_type": "group"}
+    return {
+        "attributes": {**encoding, **(attributes or {})},
+        "zarr_format": 3,
+        "node_type": "group",
+    }
 
 
 def _array(column: Column) -> dict[str, Any]:

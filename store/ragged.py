@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ class Ragged:
         """Return every item as ``bytes``."""
         raw = self.data.tobytes()
         bounds = self.offsets.tolist()
-        return [raw[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+        return [raw[a:b] for a, b in pairwise(bounds)]
 
     def decode(self) -> list[str]:
         """Return every item as ``str`` (UTF-8)."""

@@ -77,9 +77,7 @@ class ZarrStore:
         path = path.resolve()
         if path.exists():
             raise UsageError(f"{path} exists already; choose another path or open it")
-        schema = Schema(
-            block_rows=block_rows, segment_length=segment_length, models=tuple(models)
-        )
+        schema = Schema(block_rows=block_rows, segment_length=segment_length, models=tuple(models))
         sidecar = sidecar_of(path).make()
         made = sidecar.tmp / f"create-{uuid4().hex}"
         made.mkdir()
@@ -152,9 +150,7 @@ class ZarrStore:
 
     def rewrite_documents(self) -> None:
         """Write all metadata again from the schema (repair)."""
-        write_documents(
-            self.path, before=None, after=self.schema, tmp_dir=self.sidecar.make().tmp
-        )
+        write_documents(self.path, before=None, after=self.schema, tmp_dir=self.sidecar.make().tmp)
 
     # -- embedding --------------------------------------------------------------------------
 
@@ -360,5 +356,3 @@ def _read_schema(path: Path) -> Schema:
     attributes = node.get("attributes") if isinstance(node, dict) else None
     value = attributes.get("vnp") if isinstance(attributes, dict) else None
     return from_attribute(value, where=str(path))
-
-

@@ -1,0 +1,94 @@
+"""Made-up rows and embeddings with known values, for tests of the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from store.ragged import from_items
+from store.rows import RowBatch
+from store.schema import Model, Sample
+from store.zarr_store import ZarrStore
+
+MODELS = (Model("small", 8), Model("wide", 20))
+
+
+def batch(tag: str, first: int, count: int) -> RowBatch:
+    """Rows ``first .. first + count`` of sample ``tag``, each with its own sequences."""
+    numbers = np.arange(first, first + count)
+    return RowBatch(
+        id=from_items([f"{tag}_{n}_chunk_1F1".encode() for n in numbers]),
+        contig=from_items([f"{tag}_{n}".encode() for n in numbers]),
+        segment=np.ones(count, dtype=np.int32),
+        start=numbers * 10,
+        end=numbers * 10 + 500,
+        strand=np.where(numbers % 2, 1, -1).astype(np.int8),
+        frame=(numbers % 3 + 1).astype(np.int8),
+        nucleotide=from_items([nucleotide(tag, n) for n in numbers]),
+        protein=from_items([b"MKV"[: n % 3 + 1] * (n % 11 + 1) for n in numbers]),
+    )
+
+
+def nucleotide(tag: str, number: int) -> bytes:
+    return (b"ACGT" * 3)[number % 4 :] * (number % 7 + 1) + tag.encode().upper()
+
+
+def sample(store: ZarrStore, name: str, rows: int) -> Sample:
+    return Sample(
+        name=name,
+        start=store.n_rows,
+        stop=store.n_rows + rows,
+        contigs=rows,
+        contigs_without_records=0,
+        segments=rows,
+        bases=500 * rows,
+        content=f"content of {name}",
+        file_sha256="",
+        source=f"{name}.fa",
+        appended="2026-01-01T00:00:00+00:00",
+    )
+
+
+def append(store: ZarrStore, name: str, rows: int, *, step: int = 37) -> None:
+    """Append a sample of ``rows`` rows in batches of ``step``."""
+    writer = store.row_writer()
+    for first in range(0, rows, step):
+        writer.write(batch(name, first, min(step, rows - first)))
+    store.schema = writer.commit(sample(store, name, rows), still_mine=lambda: None)
+
+
+def embeddings(store: ZarrStore, model: str, block: int) -> np.ndarray:
+    """What an undisturbed worker publishes for a block: known numbers for each row."""
+    start, stop = store.block_bounds(block)
+    return expected(store, model)[start:stop]
+
+
+def expected(store: ZarrStore, model: str) -> np.ndarray:
+    """Embeddings of every row."""
+    dim = store.schema.model(model).dim
+    rows = np.arange(store.n_rows)[:, None]
+    return ((rows * 7 + np.arange(dim) * 3) % 251 / 8 - 10).astype(np.float16)
+
+
+def publish(store: ZarrStore, model: str, block: int, *, epoch: int = 1) -> None:
+    store.pin_provenance(model, {"name": model})
+    store.publish(
+        model,
+        block=block,
+        values=embeddings(store, model, block),
+        worker="0" * 32,
+        epoch=epoch,
+        is_current=lambda: True,
+    )
+
+
+def filled_store(path: Path, *, rows: int = 100, block_rows: int = 16) -> ZarrStore:
+    """A small store with two samples and every block of both models filled."""
+    store = ZarrStore.create(path, models=MODELS, segment_length=500, block_rows=block_rows)
+    append(store, "first", rows - rows // 3)
+    append(store, "second", rows // 3)
+    for model in MODELS:
+        for block in range(store.n_blocks):
+            publish(store, model.name, block)
+    return store

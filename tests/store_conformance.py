@@ -1,0 +1,313 @@
+"""What every backend of the store must do; each backend's test class inherits it.
+
+``raw_get`` and ``raw_set`` reach a block's chunk without the code under test.
+"""
+
+from __future__ import annotations
+
+import abc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from store.errors import (
+    ClaimLostError,
+    DamageError,
+    DataError,
+    NotAStoreError,
+    SampleExistsError,
+    UsageError,
+)
+from store.ragged import Ragged
+from store.schema import Model
+from store.zarr_store import ZarrStore
+from tests.rows import MODELS, append, batch, embeddings, expected, nucleotide, publish, sample
+
+
+class StoreConformance(abc.ABC):
+    R = 16
+
+    @abc.abstractmethod
+    def create(self, folder: Path) -> ZarrStore: ...
+
+    @abc.abstractmethod
+    def reopen(self, store: ZarrStore) -> ZarrStore: ...
+
+    @abc.abstractmethod
+    def raw_get(self, store: ZarrStore, model: str, block: int) -> np.ndarray: ...
+
+    @abc.abstractmethod
+    def raw_set(self, store: ZarrStore, model: str, block: int, rows: np.ndarray) -> None: ...
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> ZarrStore:
+        return self.create(tmp_path)
+
+    # -- create and append ------------------------------------------------------------------
+
+    def test_a_new_store_is_empty_and_whole(self, store: ZarrStore) -> None:
+        assert (store.n_rows, store.n_blocks) == (0, 0)
+        assert [model.name for model in store.schema.models] == ["small", "wide"]
+        assert store.read("small").shape == (0, 8)
+        assert store.certify("small").complete
+        assert list(store.verify()) == []
+
+    def test_create_refuses_an_existing_path(self, store: ZarrStore) -> None:
+        with pytest.raises(UsageError, match="exists already"):
+            ZarrStore.create(store.path, models=MODELS, segment_length=500)
+
+    def test_open_refuses_what_is_no_store(self, tmp_path: Path) -> None:
+        with pytest.raises(NotAStoreError, match="vnp init"):
+            ZarrStore.open(tmp_path / "nothing.zarr")
+
+    @pytest.mark.parametrize("sizes", [[1], [16], [17, 15], [5, 5, 5, 5, 60], [40, 0, 9]])
+    def test_rows_come_back_as_appended(self, store: ZarrStore, sizes: list[int]) -> None:
+        for number, size in enumerate(sizes):
+            append(store, f"s{number}", size)
+        store = self.reopen(store)
+        assert store.n_rows == sum(sizes)
+        whole = [batch(f"s{number}", 0, size) for number, size in enumerate(sizes)]
+        for name in ("id", "contig", "nucleotide", "protein"):
+            column = store.column(name)
+            assert isinstance(column, Ragged)
+            assert column.tolist() == [
+                item for part in whole for item in getattr(part, name).tolist()
+            ]
+        for name in ("segment", "start", "end", "strand", "frame"):
+            parts = [getattr(part, name) for part in whole]
+            np.testing.assert_array_equal(store.column(name), np.concatenate(parts))
+        codes = np.repeat(np.arange(len(sizes)), sizes)
+        np.testing.assert_array_equal(store.column("sample"), codes)
+        assert list(store.verify()) == []
+
+    def test_a_block_has_the_sequences_of_its_rows(self, store: ZarrStore) -> None:
+        append(store, "a", 40)
+        dna, protein = store.sequences(2)
+        assert dna.tolist() == [nucleotide("a", n) for n in range(32, 40)]
+        assert len(protein) == 8
+
+    def test_an_aborted_append_leaves_the_store_as_it_was(self, store: ZarrStore) -> None:
+        append(store, "a", 21)
+        before = self.contents(store.path)
+        writer = store.row_writer()
+        writer.write(batch("b", 0, 50))
+        writer.abort()
+        assert self.contents(store.path) == before
+        append(store, "b", 3)
+        assert self.reopen(store).n_rows == 24
+
+    def test_an_append_is_invisible_until_committed(self, store: ZarrStore) -> None:
+        append(store, "a", 21)
+        writer = store.row_writer()
+        writer.write(batch("b", 0, 50))
+        assert self.reopen(store).n_rows == 21
+        assert self.reopen(store).column("start").shape == (21,)
+        schema = writer.commit(sample(store, "b", 50), still_mine=lambda: None)
+        assert schema.n_rows == self.reopen(store).n_rows == 71
+
+    def test_a_lost_lock_stops_the_commit(self, store: ZarrStore) -> None:
+        writer = store.row_writer()
+        writer.write(batch("b", 0, 5))
+
+        def lost() -> None:
+            raise ClaimLostError("another appender took over")
+
+        with pytest.raises(ClaimLostError):
+            writer.commit(sample(store, "b", 5), still_mine=lost)
+        writer.abort()
+        assert self.reopen(store).n_rows == 0
+
+    def test_the_same_sample_name_twice_is_refused(self, store: ZarrStore) -> None:
+        append(store, "a", 5)
+        writer = store.row_writer()
+        with pytest.raises(SampleExistsError, match="named a"):
+            writer.commit(sample(store, "a", 0), still_mine=lambda: None)
+        writer.abort()
+
+    @pytest.mark.parametrize("name", ["", "..", ".x", "-x", "a/b", "a\nb", "<b>", "x" * 129])
+    def test_an_illegal_sample_name_is_refused(self, store: ZarrStore, name: str) -> None:
+        writer = store.row_writer()
+        with pytest.raises(UsageError, match="sample name"):
+            writer.commit(sample(store, name, 0), still_mine=lambda: None)
+        writer.abort()
+
+    # -- publishing -------------------------------------------------------------------------
+
+    def test_published_rows_are_read_back(self, store: ZarrStore) -> None:
+        append(store, "a", 40)
+        publish(store, "small", 1)
+        publish(store, "small", 2)
+        store = self.reopen(store)
+        np.testing.assert_array_equal(store.read("small", 16), expected(store, "small")[16:])
+        assert np.isnan(store.read("small", 0, 16)).all()
+        np.testing.assert_array_equal(
+            store.read("small", 15, 18)[1:], expected(store, "small")[16:18]
+        )
+        assert store.open_blocks("small").tolist() == [0]
+        assert store.open_blocks("wide").tolist() == [0, 1, 2]
+        np.testing.assert_array_equal(store.filled("small"), np.arange(40) >= 16)
+        np.testing.assert_array_equal(
+            self.raw_get(store, "small", 1), expected(store, "small")[16:32]
+        )
+        assert list(store.verify()) == []
+
+    def test_the_first_writer_of_a_full_block_wins(self, store: ZarrStore) -> None:
+        append(store, "a", 40)
+        publish(store, "small", 1)
+        first = store.certificate("small", 1)
+        store.publish(
+            "small",
+            block=1,
+            values=embeddings(store, "small", 1) + np.float16(1),
+            worker="f" * 32,
+            epoch=9,
+            is_current=lambda: True,
+        )
+        assert store.certificate("small", 1) == first
+        np.testing.assert_array_equal(store.read("small", 16, 32), expected(store, "small")[16:32])
+
+    def test_the_tail_grows_and_is_published_again(self, store: ZarrStore) -> None:
+        append(store, "a", 20)
+        publish(store, "small", 1)
+        assert store.is_filled("small", 1)
+        append(store, "b", 30)
+        assert not store.is_filled("small", 1)
+        assert store.filled("small").tolist() == [False] * 16 + [True] * 4 + [False] * 30
+        for block in (0, 1, 2, 3):
+            publish(store, "small", block)
+        assert store.certify("small").complete
+        np.testing.assert_array_equal(store.read("small"), expected(store, "small"))
+        assert list(store.verify()) == []
+
+    def test_a_zombie_of_the_smaller_tail_changes_nothing(self, store: ZarrStore) -> None:
+        append(store, "a", 20)
+        zombie = self.reopen(store)
+        append(store, "b", 30)
+        publish(store, "small", 1)
+        with pytest.raises(ClaimLostError):
+            publish(zombie, "small", 1)
+        np.testing.assert_array_equal(store.read("small", 16, 32), expected(store, "small")[16:32])
+
+    def test_a_tail_replaced_behind_its_certificate_is_seen(self, store: ZarrStore) -> None:
+        append(store, "a", 20)
+        append(store, "b", 30)
+        for block in range(4):
+            publish(store, "small", block)
+        self.raw_set(store, "small", 1, expected(store, "small")[16:20])
+        certification = store.certify("small")
+        assert not certification.complete
+        assert [block for block, _ in certification.failed] == [1]
+
+    def test_a_lost_claim_publishes_nothing(self, store: ZarrStore) -> None:
+        append(store, "a", 20)
+        with pytest.raises(ClaimLostError):
+            store.publish(
+                "small",
+                block=0,
+                values=embeddings(store, "small", 0),
+                worker="0" * 32,
+                epoch=1,
+                is_current=lambda: False,
+            )
+        assert store.open_blocks("small").tolist() == [0, 1]
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+    def test_nan_and_infinity_are_never_published(self, store: ZarrStore, bad: float) -> None:
+        append(store, "a", 20)
+        values = embeddings(store, "small", 0).copy()
+        values[5, 3] = bad
+        with pytest.raises(DataError, match="row 5"):
+            store.publish(
+                "small",
+                block=0,
+                values=values,
+                worker="0" * 32,
+                epoch=1,
+                is_current=lambda: True,
+            )
+        assert store.open_blocks("small").tolist() == [0, 1]
+
+    def test_wrong_shapes_are_refused(self, store: ZarrStore) -> None:
+        append(store, "a", 20)
+        with pytest.raises(DataError, match="shape"):
+            store.publish(
+                "small",
+                block=1,
+                values=np.zeros((16, 8), np.float16),
+                worker="0" * 32,
+                epoch=1,
+                is_current=lambda: True,
+            )
+
+    def test_a_reopened_block_is_open_and_can_be_filled_again(self, store: ZarrStore) -> None:
+        append(store, "a", 40)
+        publish(store, "small", 1)
+        store.reopen("small", 1)
+        assert store.open_blocks("small").tolist() == [0, 1, 2]
+        assert np.isnan(store.read("small")).all()
+        publish(store, "small", 1)
+        assert store.open_blocks("small").tolist() == [0, 2]
+
+    def test_a_damaged_chunk_is_never_read(self, store: ZarrStore) -> None:
+        append(store, "a", 40)
+        publish(store, "small", 1)
+        rows = expected(store, "small")[16:32].copy()
+        rows[3, 3] += 1
+        self.raw_set(store, "small", 1, rows)
+        assert [block for block, _ in store.certify("small").failed] == [1]
+
+    # -- models and provenance --------------------------------------------------------------
+
+    def test_a_model_is_added_to_rows_that_are_there(self, store: ZarrStore) -> None:
+        append(store, "a", 40)
+        publish(store, "small", 1)
+        store.add_model(Model("late", 4))
+        store = self.reopen(store)
+        assert store.open_blocks("late").tolist() == [0, 1, 2]
+        publish(store, "late", 2)
+        np.testing.assert_array_equal(store.read("late", 32), expected(store, "late")[32:])
+        np.testing.assert_array_equal(store.read("small", 16, 32), expected(store, "small")[16:32])
+        with pytest.raises(UsageError, match="already"):
+            store.add_model(Model("late", 4))
+        assert list(store.verify()) == []
+
+    def test_the_first_provenance_stands(self, store: ZarrStore) -> None:
+        assert store.provenance("small") is None
+        assert store.pin_provenance("small", {"weights": "a"}) == {"weights": "a"}
+        assert store.pin_provenance("small", {"weights": "b"}) == {"weights": "a"}
+        assert self.reopen(store).provenance("small") == {"weights": "a"}
+
+    def test_unknown_models_and_columns_are_named(self, store: ZarrStore) -> None:
+        with pytest.raises(UsageError, match="no model 'other'"):
+            store.read("other")
+        with pytest.raises(UsageError, match="no column 'other'"):
+            store.column("other")
+
+    def test_a_snapshot_keeps_its_rows_until_refreshed(self, store: ZarrStore) -> None:
+        append(store, "a", 20)
+        reader = self.reopen(store)
+        append(store, "b", 30)
+        assert reader.n_rows == 20
+        assert reader.read("small").shape == (20, 8)
+        assert reader.refresh()
+        assert reader.n_rows == 50
+        assert not reader.refresh()
+
+    def test_verify_names_a_provenance_that_vanished(self, store: ZarrStore) -> None:
+        append(store, "a", 20)
+        publish(store, "small", 0)
+        (store.path / "uns/vnp/small/c").unlink()
+        assert [finding.path for finding in store.verify()] == ["uns/vnp/small/c"]
+
+    def test_provenance_that_is_no_object_is_damage(self, store: ZarrStore) -> None:
+        store.pin_provenance("small", {"weights": "a"})
+        (store.path / "uns/vnp/small/c").write_bytes(b"\0" * 40)
+        with pytest.raises(DamageError, match="zeros"):
+            store.provenance("small")
+
+    @staticmethod
+    def contents(path: Path) -> dict[str, bytes]:
+        """Every file below a folder, by name."""
+        files = path.rglob("*") if path.is_dir() else [path]
+        return {str(file): file.read_bytes() for file in files if file.is_file()}

@@ -255,7 +255,7 @@ class Claims:
         one that the scan shows as released is no longer among the open ones.
         """
         try:
-            return read_names(os.listdir(self._folder(model)))  # noqa: PTH208 - names are enough
+            return read_names(os.listdir(self._folder(model)))
         except FileNotFoundError:
             return read_names(())
 
@@ -306,7 +306,7 @@ class Claims:
     def models(self) -> list[str]:
         """Names under which anything was ever claimed, the appender's among them."""
         try:
-            names: Sequence[str] = os.listdir(self.directory / "claims")  # noqa: PTH208
+            names: Sequence[str] = os.listdir(self.directory / "claims")
         except FileNotFoundError:
             return []
         return sorted(name for name in names if _MODEL.fullmatch(name))
@@ -354,6 +354,8 @@ class Claims:
 
     def _verdict(self, model: str, block: int, epoch: int) -> Verdict:
         worker, identity = self._record(model, block, epoch)
+        if worker == self.worker:
+            return Verdict.LIVE
         # An unreadable claim (a machine crashed before it reached the disk) has an owner who never
         # moves: it is watched under the claim's own name and free after a lease.
         return self.liveness.verdict(worker or f"{model}/{block}.{epoch}", identity=identity)

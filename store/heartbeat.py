@@ -202,7 +202,7 @@ def read_beat(directory: Path, worker: str) -> Beat | None:
 def read_beats(directory: Path) -> list[Beat]:
     """Read the heartbeat file of every worker there ever was, in the order of their ids."""
     try:
-        names = sorted(os.listdir(directory / "workers"))  # noqa: PTH208 - names are enough
+        names = sorted(os.listdir(directory / "workers"))
     except FileNotFoundError:
         return []
     beats = (read_beat(directory, name) for name in names if is_worker(name))

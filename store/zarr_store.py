@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,13 +17,15 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from store.appender import RowWriter, write_documents
+from store.append import Append
 from store.certify import Certification, certify
 from store.chunks import decode_numbers, decode_strings, encode_strings
+from store.claims import APPEND, Claim
 from store.errors import DamageError, NotAStoreError, UsageError
 from store.files import fsync_dir, publish_new
 from store.geometry import block_bounds, chunks_of, n_blocks
 from store.layout import Column, embedding_column, provenance_column, row_columns
+from store.presence import Presence
 from store.progress import filled_of_block, rows_filled, rows_wanted
 from store.publish import (
     BlockFiles,
@@ -34,8 +36,10 @@ from store.publish import (
     reopen_block,
 )
 from store.ragged import Ragged, concatenate, from_items
+from store.row_writer import RowWriter, write_documents
 from store.schema import DEFAULT_BLOCK_ROWS, Model, Schema, from_attribute
 from store.sidecar import Sidecar, sidecar_of
+from store.timestamps import utc_now
 from store.verify import Finding, verify_tree
 
 
@@ -132,25 +136,54 @@ class ZarrStore:
         """First row and one past the last row of a block."""
         return block_bounds(block, self.n_rows, self.schema.block_rows)
 
-    # -- appending: the caller holds the appender's lock ------------------------------------
+    # -- changing the schema: under the appender's lock --------------------------------------
 
-    def row_writer(self) -> RowWriter:
-        """Start writing rows past the committed end."""
-        sidecar = self.sidecar.make()
-        for leftover in sidecar.tmp.glob("append-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        return RowWriter(self.path, schema=self.schema, tmp_dir=sidecar.tmp)
+    @contextmanager
+    def appending(self) -> Iterator[Append]:
+        """Hold the appender's lock and write one sample.
+
+        The rows count once :meth:`Append.commit` has returned; leaving the block without it, by
+        an error or a kill, leaves the store as it was.
+
+        Raises
+        ------
+        BusyError
+            If another appender is at work.
+        """
+        with self._locked() as lock:
+            writer = RowWriter(self.path, schema=self.schema, tmp_dir=self.sidecar.make().tmp)
+            append = Append(writer, schema=self.schema, lock=lock)
+            try:
+                yield append
+            finally:
+                append.abort()
+                self.refresh()
 
     def add_model(self, model: Model) -> None:
-        """Add an (unfilled) array for one more model."""
-        after = self.schema.with_model(model)
-        tmp_dir = self.sidecar.make().tmp
-        write_documents(self.path, before=self.schema, after=after, tmp_dir=tmp_dir)
-        self.schema = after
+        """Add an (unfilled) array for one more model.
+
+        Raises
+        ------
+        BusyError
+            If an appender is at work.
+        """
+        with self._locked():
+            after = self.schema.with_model(model)
+            tmp_dir = self.sidecar.make().tmp
+            write_documents(self.path, before=self.schema, after=after, tmp_dir=tmp_dir)
+            self.schema = after
 
     def rewrite_documents(self) -> None:
         """Write all metadata again from the schema (repair)."""
-        write_documents(self.path, before=None, after=self.schema, tmp_dir=self.sidecar.make().tmp)
+        with self._locked():
+            tmp_dir = self.sidecar.make().tmp
+            write_documents(self.path, before=None, after=self.schema, tmp_dir=tmp_dir)
+
+    @contextmanager
+    def _locked(self) -> Iterator[Claim]:
+        with Presence(self.sidecar.path) as presence, presence.claims.acquire(APPEND) as lock:
+            self.refresh()
+            yield lock
 
     # -- embedding --------------------------------------------------------------------------
 
@@ -333,11 +366,6 @@ class ZarrStore:
             except FileNotFoundError:
                 raise DamageError(f"{name} is missing; run 'vnp verify'") from None
             yield raw, max(start - chunk * rows, 0), min(stop - chunk * rows, rows)
-
-
-def utc_now() -> str:
-    """Return the time as it is written into the store: UTC, whole seconds, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _read_schema(path: Path) -> Schema:

@@ -8,8 +8,8 @@ import numpy as np
 
 from store.ragged import from_items
 from store.rows import RowBatch
-from store.schema import Model, Sample
-from store.zarr_store import ZarrStore
+from store.schema import Model
+from store.zarr_store import Append, ZarrStore
 
 MODELS = (Model("small", 8), Model("wide", 20))
 
@@ -34,28 +34,24 @@ def nucleotide(tag: str, number: int) -> bytes:
     return (b"ACGT" * 3)[number % 4 :] * (number % 7 + 1) + tag.encode().upper()
 
 
-def sample(store: ZarrStore, name: str, rows: int) -> Sample:
-    return Sample(
-        name=name,
-        start=store.n_rows,
-        stop=store.n_rows + rows,
+def commit(append: Append, name: str, rows: int, *, content: str = "") -> None:
+    append.commit(
+        name,
         contigs=rows,
         contigs_without_records=0,
         segments=rows,
         bases=500 * rows,
-        content=f"content of {name}",
-        file_sha256="",
+        content=content or f"content of {name}",
         source=f"{name}.fa",
-        appended="2026-01-01T00:00:00+00:00",
     )
 
 
 def append(store: ZarrStore, name: str, rows: int, *, step: int = 37) -> None:
     """Append a sample of ``rows`` rows in batches of ``step``."""
-    writer = store.row_writer()
-    for first in range(0, rows, step):
-        writer.write(batch(name, first, min(step, rows - first)))
-    store.schema = writer.commit(sample(store, name, rows), still_mine=lambda: None)
+    with store.appending() as appending:
+        for first in range(0, rows, step):
+            appending.write(batch(name, first, min(step, rows - first)))
+        commit(appending, name, rows)
 
 
 def embeddings(store: ZarrStore, model: str, block: int) -> np.ndarray:

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from store.claims import APPEND
 from store.errors import (
+    BusyError,
     ClaimLostError,
     DamageError,
     DataError,
@@ -22,7 +24,7 @@ from store.errors import (
 from store.ragged import Ragged
 from store.schema import Model
 from store.zarr_store import ZarrStore
-from tests.rows import MODELS, append, batch, embeddings, expected, nucleotide, publish, sample
+from tests.rows import MODELS, append, batch, commit, embeddings, expected, nucleotide, publish
 
 
 class StoreConformance(abc.ABC):
@@ -87,50 +89,62 @@ class StoreConformance(abc.ABC):
         assert dna.tolist() == [nucleotide("a", n) for n in range(32, 40)]
         assert len(protein) == 8
 
-    def test_an_aborted_append_leaves_the_store_as_it_was(self, store: ZarrStore) -> None:
+    def test_an_append_that_fails_leaves_the_store_as_it_was(self, store: ZarrStore) -> None:
         append(store, "a", 21)
         before = self.contents(store.path)
-        writer = store.row_writer()
-        writer.write(batch("b", 0, 50))
-        writer.abort()
+
+        def fail_half_way() -> None:
+            with store.appending() as appending:
+                appending.write(batch("b", 0, 50))
+                raise ValueError("line 51 is no DNA")
+
+        with pytest.raises(ValueError, match="line 51"):
+            fail_half_way()
         assert self.contents(store.path) == before
         append(store, "b", 3)
         assert self.reopen(store).n_rows == 24
 
     def test_an_append_is_invisible_until_committed(self, store: ZarrStore) -> None:
         append(store, "a", 21)
-        writer = store.row_writer()
-        writer.write(batch("b", 0, 50))
-        assert self.reopen(store).n_rows == 21
-        assert self.reopen(store).column("start").shape == (21,)
-        schema = writer.commit(sample(store, "b", 50), still_mine=lambda: None)
-        assert schema.n_rows == self.reopen(store).n_rows == 71
+        with store.appending() as appending:
+            appending.write(batch("b", 0, 50))
+            assert self.reopen(store).n_rows == 21
+            assert len(self.reopen(store).column("start")) == 21
+            commit(appending, "b", 50)
+            assert self.reopen(store).n_rows == 71
+        assert store.n_rows == 71
+
+    def test_only_one_appends_at_a_time(self, store: ZarrStore) -> None:
+        with store.appending() as appending:
+            # The first appender, of this process, is alive: the second need not wait for a lease.
+            with pytest.raises(BusyError, match="locked by process"):
+                append(self.reopen(store), "b", 5)
+            appending.write(batch("a", 0, 5))
+            commit(appending, "a", 5)
+        append(self.reopen(store), "b", 5)
+        assert self.reopen(store).n_rows == 10
 
     def test_a_lost_lock_stops_the_commit(self, store: ZarrStore) -> None:
-        writer = store.row_writer()
-        writer.write(batch("b", 0, 5))
-
-        def lost() -> None:
-            raise ClaimLostError("another appender took over")
-
-        with pytest.raises(ClaimLostError):
-            writer.commit(sample(store, "b", 5), still_mine=lost)
-        writer.abort()
+        with store.appending() as appending:
+            appending.write(batch("a", 0, 5))
+            taken_over = store.sidecar.path / "claims" / APPEND / "0.2"
+            taken_over.write_text("{}")
+            with pytest.raises(ClaimLostError):
+                commit(appending, "a", 5)
         assert self.reopen(store).n_rows == 0
 
-    def test_the_same_sample_name_twice_is_refused(self, store: ZarrStore) -> None:
+    def test_the_same_sample_twice_is_refused(self, store: ZarrStore) -> None:
         append(store, "a", 5)
-        writer = store.row_writer()
-        with pytest.raises(SampleExistsError, match="named a"):
-            writer.commit(sample(store, "a", 0), still_mine=lambda: None)
-        writer.abort()
+        with store.appending() as appending, pytest.raises(SampleExistsError, match="named a"):
+            commit(appending, "a", 0, content="other")
+        with store.appending() as appending, pytest.raises(SampleExistsError, match="sample a"):
+            commit(appending, "b", 0, content="content of a")
+        assert self.reopen(store).n_rows == 5
 
     @pytest.mark.parametrize("name", ["", "..", ".x", "-x", "a/b", "a\nb", "<b>", "x" * 129])
     def test_an_illegal_sample_name_is_refused(self, store: ZarrStore, name: str) -> None:
-        writer = store.row_writer()
-        with pytest.raises(UsageError, match="sample name"):
-            writer.commit(sample(store, name, 0), still_mine=lambda: None)
-        writer.abort()
+        with store.appending() as appending, pytest.raises(UsageError, match="sample name"):
+            commit(appending, name, 0)
 
     # -- publishing -------------------------------------------------------------------------
 

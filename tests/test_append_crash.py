@@ -9,27 +9,27 @@ from pathlib import Path
 
 import pytest
 
-from store import appender
+from store import row_writer
 from store.zarr_store import ZarrStore
 from tests.rows import MODELS, append, batch, expected, publish
 
 SCRIPT = """
 import os, sys
 from pathlib import Path
-import store.appender as appender
+import store.row_writer as row_writer
 from store.zarr_store import ZarrStore
 from tests.rows import append
 
 left = int(sys.argv[2])
 def count_down(name):
-    original = getattr(appender, name)
+    original = getattr(row_writer, name)
     def counted(*args, **kwargs):
         global left
         left -= 1
         if left < 0:
             os._exit(9)
         return original(*args, **kwargs)
-    setattr(appender, name, counted)
+    setattr(row_writer, name, counted)
 count_down("publish_replace")
 count_down("fsync_dir")
 store = ZarrStore.open(Path(sys.argv[1]))
@@ -88,14 +88,12 @@ def test_an_error_while_writing_surfaces_and_leaves_nothing(
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    writer = store.row_writer()
-
     def write_much() -> None:
-        for first in range(0, 400, 40):
-            writer.write(batch("b", first, 40))
+        with store.appending() as appending:
+            monkeypatch.setattr(row_writer, "publish_replace", full)
+            for first in range(0, 400, 40):
+                appending.write(batch("b", first, 40))
 
-    monkeypatch.setattr(appender, "publish_replace", full)
     with pytest.raises(OSError, match="No space"):
         write_much()
-    writer.abort()
     assert {p: p.read_bytes() for p in store.path.rglob("*") if p.is_file()} == before

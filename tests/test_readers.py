@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from store.zarr_store import ZarrStore
-from tests.rows import MODELS, append, batch, expected, nucleotide, publish, sample
+from tests.rows import MODELS, append, batch, commit, expected, nucleotide, publish
 
 anndata = pytest.importorskip("anndata")
 xarray = pytest.importorskip("xarray")
@@ -106,14 +106,14 @@ def test_scanpy_uses_it(store: ZarrStore) -> None:
 
 def test_readers_see_the_old_rows_until_the_commit(store: ZarrStore) -> None:
     before = zarr.open_group(store.path, mode="r")["obsm/X_wide"]
-    writer = store.row_writer()
-    for first in range(0, 200, 50):
-        writer.write(batch("third", first, 50))
-    during = anndata.read_zarr(store.path)
-    assert during.shape == (57, 0)
-    np.testing.assert_array_equal(during.obsm["X_wide"], expected(store, "wide"))
     old = expected(store, "wide")
-    store.schema = writer.commit(sample(store, "third", 200), still_mine=lambda: None)
+    with store.appending() as appending:
+        for first in range(0, 200, 50):
+            appending.write(batch("third", first, 50))
+        during = anndata.read_zarr(store.path)
+        assert during.shape == (57, 0)
+        np.testing.assert_array_equal(during.obsm["X_wide"], old)
+        commit(appending, "third", 200)
     assert anndata.read_zarr(store.path).shape == (257, 0)
     np.testing.assert_array_equal(before[:], old)
 

@@ -56,6 +56,8 @@ class RowWriter:
         self._root = root
         self._schema = schema
         self._tmp_dir = tmp_dir
+        for leftover in tmp_dir.glob("append-*"):  # of a killed append: the lock is ours now
+            shutil.rmtree(leftover, ignore_errors=True)
         self._staging = tmp_dir / f"append-{uuid4().hex}"
         self._staging.mkdir(parents=True)
         self._written: list[Path] = []

@@ -1,0 +1,79 @@
+"""An append under way: rows first, then one commit, all under the appender's lock."""
+
+from __future__ import annotations
+
+from store.claims import Claim
+from store.errors import SampleExistsError
+from store.row_writer import RowWriter
+from store.rows import RowBatch
+from store.schema import Sample, Schema
+from store.timestamps import utc_now
+
+
+class Append:
+    """Takes the rows of one sample; made by ``store.appending()``."""
+
+    def __init__(self, writer: RowWriter, *, schema: Schema, lock: Claim) -> None:
+        self._writer: RowWriter | None = writer
+        self._schema = schema
+        self._lock = lock
+
+    def write(self, batch: RowBatch) -> None:
+        """Take the next rows."""
+        self._open_writer().write(batch)
+
+    def commit(
+        self,
+        name: str,
+        *,
+        contigs: int,
+        contigs_without_records: int,
+        segments: int,
+        bases: int,
+        content: str,
+        source: str,
+        file_sha256: str = "",
+    ) -> Sample:
+        """Make the rows visible as sample ``name``; the fields are those of `Sample`.
+
+        Raises
+        ------
+        SampleExistsError
+            If the name, or the content under another name, is in the store.
+        ClaimLostError
+            If this process stood still for so long that another appender took over.
+        """
+        writer = self._open_writer()
+        same = next((known for known in self._schema.samples if known.content == content), None)
+        if same is not None:
+            raise SampleExistsError(
+                f"{source} holds the same sequences as sample {same.name}, which is in the store "
+                f"since {same.appended}"
+            )
+        sample = Sample(
+            name=name,
+            start=self._schema.n_rows,
+            stop=self._schema.n_rows + writer.rows,
+            contigs=contigs,
+            contigs_without_records=contigs_without_records,
+            segments=segments,
+            bases=bases,
+            content=content,
+            file_sha256=file_sha256,
+            source=source,
+            appended=utc_now(),
+        )
+        writer.commit(sample, still_mine=self._lock.require)
+        self._writer = None
+        return sample
+
+    def abort(self) -> None:
+        """Drop the rows, unless they are committed; safe to call again."""
+        if self._writer is not None:
+            self._writer.abort()
+            self._writer = None
+
+    def _open_writer(self) -> RowWriter:
+        if self._writer is None:
+            raise AssertionError("the append is over")
+        return self._writer

@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from Bio.Data.CodonTable import standard_dna_table
+from Bio.Data.CodonTable import unambiguous_dna_by_name
 from numpy.typing import NDArray
 
 from store.ragged import Ragged, offsets_of
@@ -31,7 +31,7 @@ from vnp.gather import Bytes, Ints, by_length, put_rows, take_rows
 FRAMES = ("F1", "F2", "F3", "R1", "R2", "R3")  # in the order of records
 
 # Flags of a codon.
-_STOP_FORWARD, _STOP_REVERSE, _DROPPED, _TRANSLATED = 1, 2, 4, 8
+_STOP_FORWARD, _STOP_REVERSE, _TRANSLATED = 1, 2, 4
 _STOP = np.repeat(np.array([_STOP_FORWARD, _STOP_REVERSE], np.uint8), 3)  # by frame
 
 # A codon is a number to base 5: A, C, G, T are 0 to 3 and any other letter is 4.
@@ -47,13 +47,12 @@ def _codon_tables() -> tuple[bytes, bytes, bytes]:
     """
     flags, forward, reverse = (bytearray(256) for _ in range(3))
     letters = _BASES + "N"
-    amino_acid = dict.fromkeys(standard_dna_table.stop_codons, "*")
-    amino_acid.update(standard_dna_table.forward_table)
+    code = unambiguous_dna_by_name["Standard"]
+    amino_acid = dict.fromkeys(code.stop_codons, "*") | code.forward_table
     for number in range(125):
         codon = letters[number // 25] + letters[number // 5 % 5] + letters[number % 5]
         if "N" in codon:
-            flags[number] = _DROPPED
-            continue
+            continue  # dropped: no flag
         opposite = codon.encode().translate(_COMPLEMENT)[::-1].decode()
         forward[number] = ord(amino_acid[codon])
         reverse[number] = ord(amino_acid[opposite])
@@ -74,7 +73,6 @@ class Scan:
 
     codon: Bytes  # number of the codon at each position of the sequence, shape (bases - 2,)
     kept: NDArray[np.bool_]  # whether a frame is a record, shape (n, 6)
-    dropped: NDArray[np.bool_]  # whether a frame has a codon that is dropped, shape (n, 6)
     stopped: NDArray[np.bool_]  # whether any frame of a window has a stop, shape (n,)
 
 
@@ -92,13 +90,12 @@ def scan(sequence: Bytes, start: Ints, end: Ints) -> Scan:
     codon = _codons(sequence)
     offset = np.arange(3)
     codons = np.maximum((end - start)[:, None] - offset, 0) // 3
-    lowest = np.concatenate(
-        [start[:, None] + offset, end[:, None] - offset - 3 * codons], axis=1
-    )
+    lowest = np.concatenate([start[:, None] + offset, end[:, None] - offset - 3 * codons], axis=1)
     found = _any_over(_mapped(codon, _FLAGS), lowest, np.tile(codons, 2))
     has_stop = (found & _STOP) > 0
     kept = ~has_stop & ((found & _TRANSLATED) > 0)
-    return Scan(codon, kept, (found & _DROPPED) > 0, has_stop.any(axis=1))
+    stopped: NDArray[np.bool_] = np.logical_or.reduce(has_stop, axis=1)
+    return Scan(codon, kept, stopped)
 
 
 def _codons(sequence: Bytes) -> Bytes:

@@ -1,4 +1,4 @@
-"""Read FASTA and FASTQ into batches of contigs, with memory bounded by the longest contig.
+r"""Read FASTA and FASTQ into batches of contigs, with memory bounded by the longest contig.
 
 FASTQ is parsed by dnaio. FASTA is parsed here, block by block, because dnaio's FASTA reader keeps
 one string per line until a contig ends: for one contig of 250 Mb wrapped at 70 columns it peaks at
@@ -8,8 +8,8 @@ not fit the 1 GiB that an append may take. The parser below holds a contig once.
 How a block of FASTA is cut: ``tail`` is what the block before left over, either the newline that a
 header may follow or a header whose line is not complete yet::
 
-    tail + block    \\n | >c1 text \\n ACGT \\n ACG \\n | >c2 \\n AC \\n | >c3 te
-    pieces                c1 text \\n ACGT \\n ACG        c2 \\n AC      `- tail of the next block
+    tail + block    \n | >c1 text \n ACGT \n ACG \n | >c2 \n AC \n | >c3 te
+    pieces                c1 text \n ACGT \n ACG        c2 \n AC      `- tail of the next block
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from vnp.streams import BrokenStreamError, InputError, Rewound, display_name, op
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-BATCH_BASES = 1 << 18  # bases after which a batch of contigs ends
+BATCH_BASES = 1 << 19  # bases after which a batch of contigs ends
 _BLOCK = 1 << 18  # bytes of text parsed at a time
 _LONGEST_HEADER = 1 << 20  # a longer header means that the file has no lines
 _FASTQ_STEP = 128  # reads taken from dnaio at a time
@@ -260,9 +260,7 @@ class ContigReader:
                 yield ids, sequences
         yield [open_id], [open_sequence]
 
-    def _refuse_letter(
-        self, text: bytes, record: int, contig_id: bytes, lines: int | None
-    ) -> None:
+    def _refuse_letter(self, text: bytes, record: int, contig_id: bytes, lines: int | None) -> None:
         """Name the first byte of ``text``, ``lines`` lines into the file, that is no nucleotide."""
         legal = bytearray(_UPPER)
         for blank in _BLANKS:

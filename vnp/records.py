@@ -6,9 +6,10 @@ chromosome or thousands of reads. Records are passed on in batches of a useful s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from store.ragged import Ragged, concatenate, from_items, offsets_of
 from store.rows import RowBatch
 from vnp.frames import FRAMES, nucleotides, proteins, scan
-from vnp.gather import Bytes, Ints, by_length, gather, items, put_rows, take_rows
+from vnp.gather import Bytes, Ints, by_length, items, put_rows, take_rows
 from vnp.reading import ContigBatch
 from vnp.segments import Windows, cut_windows, slices
 
@@ -173,7 +174,8 @@ def _records(
         nucleotide=nucleotide,
         protein=protein,
     )
-    return rows, found.kept.any(axis=1), found.stopped
+    has_record: NDArray[np.bool_] = np.logical_or.reduce(found.kept, axis=1)
+    return rows, has_record, found.stopped
 
 
 def record_ids(contig: Ragged, number: NDArray[np.int32], frame: Ints) -> Ragged:
@@ -216,9 +218,9 @@ def _joined(parts: list[RecordBatch]) -> RecordBatch:
     )
 
 
-def _columns(batches):
+def _columns(batches: Sequence[RowBatch] | Sequence[Barren]) -> dict[str, Any]:
     """Columns of batches of one kind, end to end."""
-    result = {}
+    result: dict[str, Any] = {}
     for field in fields(batches[0]):
         columns = [getattr(batch, field.name) for batch in batches]
         is_ragged = isinstance(columns[0], Ragged)

@@ -112,20 +112,23 @@ def open_bytes(path: str | Path) -> io.BufferedReader:
         Later, from a read, if the compressed data are damaged or cut short.
     """
     name = display_name(path)
+    is_stdin = str(path) == STDIN
     try:
-        raw = cast(
-            "_Source",
-            sys.stdin.buffer if str(path) == STDIN else Path(path).open("rb", buffering=0),
-        )
-        head = _read_exactly(raw, 8)
+        raw = cast("_Source", sys.stdin.buffer if is_stdin else io.FileIO(path))
     except OSError as error:
         raise InputError(name, f"cannot be read: {error.strerror}") from error
-    owned = None if str(path) == STDIN else raw
-    for magic, what in _FOREIGN.items():
-        if head.startswith(magic):
-            if owned is not None:
-                owned.close()
-            raise InputError(name, f"is {what}, not FASTA or FASTQ; convert it first")
+    owned = None if is_stdin else raw
+    try:
+        head = _read_exactly(raw, 8)
+        foreign = next((what for magic, what in _FOREIGN.items() if head.startswith(magic)), None)
+        if foreign is not None:
+            raise InputError(name, f"is {foreign}, not FASTA or FASTQ; convert it first")
+    except BaseException as error:
+        if owned is not None:
+            owned.close()
+        if isinstance(error, OSError):
+            raise InputError(name, f"cannot be read: {error.strerror}") from error
+        raise
     source = io.BufferedReader(Rewound(head, raw), _BUFFER)
     kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
     if kind == "gzip":
@@ -157,9 +160,11 @@ class Rewound(io.RawIOBase):
         self._rest = rest
 
     def readable(self) -> bool:
+        """It is."""
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
+        """Read up to as many bytes as ``buffer`` takes."""
         if not self._head:
             return self._rest.readinto(buffer) or 0
         view = memoryview(buffer)

@@ -1,0 +1,56 @@
+"""One chunked store with many writers and no merge: usable alone, without torch and without vnp.
+
+>>> import store                                                        # doctest: +SKIP
+>>> s = store.open("run.zarr")                                          # doctest: +SKIP
+>>> s.read("esm2_3b", 0, 1000)            # float16 (1000, 2560)        # doctest: +SKIP
+>>> s.filled("esm2_3b")                   # bool (N,): which rows count # doctest: +SKIP
+"""
+
+from pathlib import Path
+
+from store.errors import (
+    BusyError,
+    ClaimLostError,
+    DamageError,
+    DataError,
+    NotAStoreError,
+    SampleExistsError,
+    StoreError,
+    UsageError,
+)
+from store.presence import Presence
+from store.ragged import Ragged
+from store.repair import repair, verify_store
+from store.rows import RowBatch
+from store.schema import Model, Sample, Schema
+from store.zarr_store import ZarrStore
+
+create = ZarrStore.create
+
+
+def open(path: str | Path) -> ZarrStore:  # noqa: A001 - store.open(...) is how it reads best
+    """Open a store at its last commit; see `ZarrStore.open`."""
+    return ZarrStore.open(Path(path))
+
+
+__all__ = [
+    "BusyError",
+    "ClaimLostError",
+    "DamageError",
+    "DataError",
+    "Model",
+    "NotAStoreError",
+    "Presence",
+    "Ragged",
+    "RowBatch",
+    "Sample",
+    "SampleExistsError",
+    "Schema",
+    "StoreError",
+    "UsageError",
+    "ZarrStore",
+    "create",
+    "open",
+    "repair",
+    "verify_store",
+]

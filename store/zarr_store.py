@@ -115,6 +115,10 @@ class ZarrStore:
         self.schema = schema
         return changed
 
+    def snapshot(self) -> ZarrStore:
+        """Return an object of its own on the newest commit, which no refresh of this one moves."""
+        return ZarrStore.open(self.path)
+
     # -- geometry ---------------------------------------------------------------------------
 
     @property

@@ -25,6 +25,7 @@ from vnp.models.registry import ModelSpec
 from vnp.models.tokens import Tokens
 
 Warn = Callable[[str], None]
+Between = Callable[[int], None]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -77,7 +78,7 @@ class Encoder(Protocol):
         """
         ...
 
-    def embed(self, tokens: Tokens) -> NDArray[np.float32]:
+    def embed(self, tokens: Tokens, *, between: Between | None = None) -> NDArray[np.float32]:
         """Embed records.
 
         The rows depend on the tokens and the encoder's configuration alone: the same call gives
@@ -87,6 +88,9 @@ class Encoder(Protocol):
         ----------
         tokens : Tokens
             Packed ids of n records.
+        between : callable, optional
+            Called after every batch with the number of records done so far; what it raises ends
+            the call.
 
         Returns
         -------

@@ -50,7 +50,11 @@ class _NotHere(Exception):  # noqa: N818 - a signal between the functions here, 
 
 
 def locate(
-    spec: ModelSpec, *, weights_dir: Path | None = None, warn: Callable[[str], None] | None = None
+    spec: ModelSpec,
+    *,
+    weights_dir: Path | None = None,
+    warn: Callable[[str], None] | None = None,
+    download: bool = True,
 ) -> ModelFiles:
     """Find the files of a published model, downloading them if need be.
 
@@ -62,6 +66,8 @@ def locate(
         Folder to look in first.
     warn : callable, optional
         Told, in one sentence, when ``weights_dir`` does not hold the model.
+    download : bool
+        Whether to ask the hub when the files are not on this machine.
 
     Raises
     ------
@@ -85,6 +91,10 @@ def locate(
             return _whole(spec, snapshot, origin="cache", revision=snapshot.name)
         except _NotHere as error:
             reason = f"its copy in the Hugging Face cache is not whole ({error})"
+    if not download:
+        raise WeightsNotFoundError(
+            f"the weights of {spec.name} are not here: {reason}; {how_to_get(spec)}"
+        )
     return _downloaded(spec, reason=reason)
 
 

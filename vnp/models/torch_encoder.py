@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import vnp
+from store.errors import UsageError
 from store.ragged import Ragged
 from vnp.models import demo, esm2, files, mosaicbert, weights
 from vnp.models.attention import Layout, layout_of
 from vnp.models.device import Placement, place
-from vnp.models.encoder import Precision, Provenance, Warn
+from vnp.models.encoder import Between, Precision, Provenance, Warn
 from vnp.models.errors import RecordTooLongError
 from vnp.models.packing import Batch, plan
 from vnp.models.pooling import pool
@@ -83,11 +84,11 @@ class TorchEncoder:
         """Tokenise the column that the model reads."""
         return self._tokenizer(protein if self.spec.input == "protein" else nucleotide)
 
-    def embed(self, tokens: Tokens) -> NDArray[np.float32]:
+    def embed(self, tokens: Tokens, *, between: Between | None = None) -> NDArray[np.float32]:
         """Embed records; see ``vnp.models.encoder.Encoder.embed``."""
         while True:
             try:
-                return self._embed(tokens)
+                return self._embed(tokens, between)
             except _BatchTooLargeError as error:
                 batch = error.batch
             # Out of the except clause, where the failed attempt's tensors are gone.
@@ -109,9 +110,10 @@ class TorchEncoder:
                 torch.cuda.empty_cache()
 
     @torch.inference_mode()
-    def _embed(self, tokens: Tokens) -> NDArray[np.float32]:
+    def _embed(self, tokens: Tokens, between: Between | None) -> NDArray[np.float32]:
         device = self._placement.device
         out = torch.empty((len(tokens), self.dim), dtype=torch.float32, device=device)
+        done = 0
         for batch in plan(tokens.lengths, token_budget=self.token_budget):
             ids = torch.from_numpy(tokens.gather(batch.records))
             try:
@@ -123,6 +125,9 @@ class TorchEncoder:
                     raise
                 raise _BatchTooLargeError(batch) from None
             out[torch.from_numpy(batch.records).to(device)] = rows
+            done += len(batch.records)
+            if between is not None:
+                between(done)
         return out.cpu().numpy()
 
 
@@ -137,6 +142,8 @@ def load(
     warn: Warn,
 ) -> TorchEncoder:
     """Load a model; see ``vnp.models.encoder.load_encoder``."""
+    if token_budget is not None and token_budget < 1:
+        raise UsageError(f"a token budget of {token_budget} holds no token")
     # A demo model is meant for any machine: no word about the CPU.
     placement = place(
         device, precision=precision, threads=threads, warn=_silent if spec.demo else warn

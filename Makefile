@@ -1,0 +1,49 @@
+# make embed STORE=run.zarr                         the bundled example with small demo models
+# make embed STORE=run.zarr FASTA=sample.fa.gz      your file with DNABERT-S and ESM-2 3B
+PYTHON ?= python3
+VENV   ?= .venv
+STORE  ?=
+FASTA  ?=
+SAMPLE ?=
+RECIPE ?= $(if $(FASTA),virnucpro,demo)
+SEGMENT_LENGTH ?= 500
+
+example := vnp/data/lambda_phage.fa.gz
+vnp     := $(VENV)/bin/vnp
+input    = $(if $(FASTA),$(FASTA),$(example))
+
+.PHONY: help embed test lint clean
+help:  ## show this help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+	@echo
+	@echo "  variables of embed: STORE=run.zarr (required), FASTA=FILE, SAMPLE=NAME,"
+	@echo "                      RECIPE=virnucpro|demo, SEGMENT_LENGTH=500|300"
+
+embed: $(VENV)/embed.stamp  ## the main job: make STORE, append FASTA, embed and certify (resumes)
+	@test -n "$(STORE)" || { echo "make embed: say which store, e.g. make embed STORE=run.zarr" >&2; exit 2; }
+	$(vnp) init "$(STORE)" --recipe "$(RECIPE)" --segment-length "$(SEGMENT_LENGTH)" --if-missing
+	$(vnp) append "$(STORE)" "$(input)" --existing skip $(if $(SAMPLE),--sample "$(SAMPLE)")
+	$(vnp) embed "$(STORE)"
+
+test: $(VENV)/test.stamp lint  ## the whole suite, ruff and mypy
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/test.stamp  ## ruff and mypy strict
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:  ## remove the environment and caches (never a store)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# Every version is pinned in constraints.txt, so that a fresh machine gets what was tested.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/embed.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[read]'
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/embed.stamp
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@

@@ -1,0 +1,7 @@
+"""``python -m vnp``."""
+
+import sys
+
+from vnp.cli import main
+
+sys.exit(main())

@@ -1,0 +1,122 @@
+"""The next block of a worker: claimed, looked at again, read and tokenised."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.claims import Claim, Claims
+from store.errors import DataError
+from store.worklist import WorkList
+from store.zarr_store import ZarrStore
+from vnp.models.encoder import Encoder
+from vnp.models.tokens import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One block in hand."""
+
+    store: ZarrStore  # the commit that says which rows the block has
+    claim: Claim
+    encoder: Encoder
+    tokens: Tokens
+
+    @property
+    def name(self) -> str:
+        """The block's name for people."""
+        return f"{self.claim.model} block {self.claim.block}"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A block this worker could not fill, and will not try again."""
+
+    model: str
+    block: int
+    reason: str
+
+
+class BlockSource:
+    """Hands out jobs until every block is filled, or held by others.
+
+    Parameters
+    ----------
+    store
+        The store; newer commits are taken as they come.
+    claims
+        This worker's claims.
+    models
+        Models in the order in which their blocks are taken.
+    encoder_of
+        Gives the loaded encoder of a model.
+    """
+
+    def __init__(
+        self,
+        store: ZarrStore,
+        *,
+        claims: Claims,
+        models: tuple[str, ...],
+        encoder_of: Callable[[str], Encoder],
+    ) -> None:
+        self._store = store
+        self._encoder_of = encoder_of
+        self._lists = {
+            model: WorkList(claims, model=model, open_blocks=self._open_blocks_of(model))
+            for model in models
+        }
+        self._failures: list[Failure] = []
+        self._lock = threading.Lock()  # failures come from other threads
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """Blocks given up so far."""
+        with self._lock:
+            return tuple(self._failures)
+
+    def give_up(self, claim: Claim, reason: str) -> None:
+        """Release a block and do not take it again in this process."""
+        with self._lock:
+            self._failures.append(Failure(claim.model, claim.block, reason))
+        claim.release()
+
+    def next(self) -> Job | None:
+        """Claim, read and tokenise the next block; None when there is none to take now."""
+        for model, work in self._lists.items():
+            while (claim := work.next()) is not None:
+                job = self._prepare(model, claim)
+                if job is not None:
+                    return job
+        return None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no open block was left, held or not, when ``next`` last looked."""
+        return all(work.n_open == 0 for work in self._lists.values())
+
+    def _prepare(self, model: str, claim: Claim) -> Job | None:
+        store = self._store.snapshot()
+        if store.is_filled(model, claim.block):  # finished between the plan and the claim
+            claim.release()
+            return None
+        encoder = self._encoder_of(model)
+        try:
+            nucleotide, protein = store.sequences(claim.block)
+            tokens = encoder.tokenise(nucleotide, protein)
+        except DataError as error:
+            self.give_up(claim, str(error))
+            return None
+        return Job(store, claim, encoder, tokens)
+
+    def _open_blocks_of(self, model: str) -> Callable[[], NDArray[np.int64]]:
+        def open_blocks() -> NDArray[np.int64]:
+            self._store = self._store.snapshot()
+            given_up = [failure.block for failure in self.failures if failure.model == model]
+            return np.setdiff1d(self._store.open_blocks(model), given_up)
+
+        return open_blocks

@@ -1,0 +1,32 @@
+"""``vnp embed``: fill and certify the whole store."""
+
+from __future__ import annotations
+
+import argparse
+
+from vnp.cli import DONE, INCOMPLETE, INTERRUPTED
+from vnp.commands.output import print_json, print_lines, say
+from vnp.embedding import available_devices, embed_store, summary
+
+
+def run(options: argparse.Namespace) -> int:
+    """Start workers, wait, certify."""
+    passed_on = ["--precision", options.precision]
+    if options.weights is not None:
+        passed_on += ["--weights", str(options.weights)]
+    if options.token_budget is not None:
+        passed_on += ["--token-budget", str(options.token_budget)]
+    report = embed_store(
+        options.store,
+        models=tuple(options.model or ()),
+        devices=available_devices(options.device, options.workers),
+        worker_options=tuple(passed_on),
+        say=say,
+    )
+    if options.json:
+        print_json(report.to_json())
+    else:
+        print_lines(summary(report))
+    if report.complete:
+        return DONE
+    return INTERRUPTED if report.interrupted else INCOMPLETE

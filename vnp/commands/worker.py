@@ -1,0 +1,49 @@
+"""``vnp worker``: fill blocks of a store beside other workers."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+
+from store.heartbeat import LEASE
+from vnp.cli import DONE, INCOMPLETE, INTERRUPTED
+from vnp.commands.output import print_json, print_lines
+from vnp.config import WorkerConfig
+from vnp.worker import Worker
+
+
+def run(options: argparse.Namespace) -> int:
+    """Work until nothing is left, or until a signal."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda *_: stop.set())
+    config = WorkerConfig(
+        models=tuple(options.model or ()),
+        device=options.device,
+        precision=options.precision,
+        weights_dir=options.weights,
+        token_budget=options.token_budget,
+        threads=options.threads,
+        lease=options.lease if options.lease is not None else LEASE,
+        linger=not options.no_linger,
+    )
+    worker = Worker(options.store, config=config, stop=stop, say=_say)
+    report = worker.run()
+    if options.json:
+        print_json(report.to_json())
+    else:
+        print_lines(
+            [
+                f"published {report.blocks:,} blocks, {report.records:,} records, "
+                f"{report.tokens:,} tokens in {report.seconds:.1f} s"
+            ]
+        )
+    if report.stopped:
+        return INTERRUPTED
+    return INCOMPLETE if report.failures else DONE
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)

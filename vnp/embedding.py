@@ -1,0 +1,294 @@
+"""The main job: start a worker per device, watch, certify, start again what died.
+
+There is no coordination in it: the workers share the store through claims, and workers started
+elsewhere by hand or by a scheduler may fill the same store at the same time. This process shows
+progress and vouches, at the end, that every row is certified.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from store.presence import Presence
+from store.zarr_store import ZarrStore
+from vnp.progress import Progress, duration
+from vnp.status import read_status
+
+_LOOK = 0.5  # seconds between two looks at the workers
+_ROUNDS = 3  # times workers are started: a crash is tried again, a crash that repeats is told
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedReport:
+    """How the main job ended."""
+
+    complete: bool  # every row of every model is certified by re-reading the store
+    interrupted: bool  # told to stop
+    rows: int  # rows of the store
+    certified: dict[str, int]  # of these, per model
+    problems: tuple[str, ...]  # blocks that were not filled, workers that died
+    workers: tuple[dict[str, Any], ...]  # reports of the workers that ended in order
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        return {
+            "complete": self.complete,
+            "interrupted": self.interrupted,
+            "rows": self.rows,
+            "certified": self.certified,
+            "problems": list(self.problems),
+            "workers": list(self.workers),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def embed_store(
+    path: Path,
+    *,
+    models: tuple[str, ...],
+    devices: tuple[str, ...],
+    worker_options: tuple[str, ...],
+    say: Callable[[str], None],
+) -> EmbedReport:
+    """Fill and certify a store.
+
+    Parameters
+    ----------
+    path
+        The store.
+    models
+        Models to fill; none for all of the store's.
+    devices
+        One worker is started on each.
+    worker_options
+        Passed on to every ``vnp worker``.
+    say
+        Told what a user should know.
+
+    Raises
+    ------
+    UsageError, DataError
+        If there is no such store or model.
+    """
+    store = ZarrStore.open(path)
+    models = models or tuple(model.name for model in store.schema.models)
+    for model in models:
+        store.schema.model(model)
+    began = time.monotonic()
+    reports: list[dict[str, Any]] = []
+    problems: list[str] = []
+    with _forwarding() as team:
+        for _ in range(_ROUNDS):
+            _reopen_failed(store, models, say)
+            if _complete(store, models) or team.stopping:
+                break
+            before = read_status(store, models=models).rows_done
+            problems = team.work(store, models, devices, worker_options, say, reports)
+            store.refresh()
+            if read_status(store, models=models).rows_done == before:
+                break  # starting them again would only repeat it
+    certifications = [store.certify(model) for model in models]
+    for certification in certifications:
+        problems += [
+            f"{certification.model} block {block} was filled but {reason}"
+            for block, reason in certification.failed
+        ]
+    return EmbedReport(
+        complete=all(certification.complete for certification in certifications),
+        interrupted=team.stopping,
+        rows=store.n_rows,
+        certified={found.model: found.certified for found in certifications},
+        problems=tuple(dict.fromkeys(problems)),
+        workers=tuple(reports),
+        seconds=time.monotonic() - began,
+    )
+
+
+def available_devices(device: str, workers: int | None) -> tuple[str, ...]:
+    """Choose a device for each worker: every GPU once, else the CPU.
+
+    Parameters
+    ----------
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    workers
+        How many to start; by default one per GPU, or one on the CPU.
+    """
+    if device in ("auto", "cuda"):
+        import torch
+
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if found:
+            count = workers or found
+            return tuple(f"cuda:{number % found}" for number in range(count))
+    return (device,) * (workers or 1)
+
+
+class _Team:
+    """The worker processes of one ``vnp embed``."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self._processes: list[subprocess.Popen[str]] = []
+
+    def stop(self, number: int, _frame: object) -> None:
+        """Pass a signal on; the workers release what they hold and end."""
+        self.stopping = True
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    def work(
+        self,
+        store: ZarrStore,
+        models: tuple[str, ...],
+        devices: tuple[str, ...],
+        options: tuple[str, ...],
+        say: Callable[[str], None],
+        reports: list[dict[str, Any]],
+    ) -> list[str]:
+        """Run one worker per device until all have ended; return what went wrong."""
+        status = read_status(store, models=models)
+        with Progress("embed", total=status.rows_wanted, unit="records") as progress:
+            progress.update(status.rows_done)
+            say = progress.say
+            self._processes = [
+                _start(store.path, models, device, len(devices), options) for device in devices
+            ]
+            readers = [
+                threading.Thread(target=_relay, args=(process, name, say), daemon=True)
+                for process, name in zip(self._processes, _names(devices), strict=True)
+            ]
+            for reader in readers:
+                reader.start()
+            while any(process.poll() is None for process in self._processes):
+                time.sleep(_LOOK)
+                store.refresh()
+                status = read_status(store, models=models)
+                progress.update(status.rows_done + status.rows_in_hand, total=status.rows_wanted)
+            for reader in readers:
+                reader.join()
+            status = read_status(store, models=models)
+            progress.update(status.rows_done, total=status.rows_wanted)
+        problems = []
+        for process, name in zip(self._processes, _names(devices), strict=True):
+            output = process.stdout.read() if process.stdout is not None else ""
+            report = _last_json(output)
+            if report is not None:
+                reports.append(report)
+                problems += [
+                    f"{failure['model']} block {failure['block']}: {failure['reason']}"
+                    for failure in report.get("failures", [])
+                ]
+            elif not self.stopping:
+                problems.append(f"{name} ended with {_how(process.returncode)}")
+        return problems
+
+
+@contextmanager
+def _forwarding() -> Iterator[_Team]:
+    """Pass SIGINT, SIGTERM and SIGUSR1 on to the workers while the body runs."""
+    team = _Team()
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, team.stop) for number in signals}
+    try:
+        yield team
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _start(
+    path: Path, models: tuple[str, ...], device: str, workers: int, options: tuple[str, ...]
+) -> subprocess.Popen[str]:
+    cores = len(os.sched_getaffinity(0))
+    command = [sys.executable, "-m", "vnp", "worker", str(path), "--json", "--device", device]
+    command += ["--threads", str(max(1, cores // workers))]
+    command += [part for model in models for part in ("--model", model)]
+    return subprocess.Popen(
+        [*command, *options],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        # Ctrl-C reaches the parent alone, which passes it on once.
+        start_new_session=True,
+    )
+
+
+def _relay(process: subprocess.Popen[str], name: str, say: Callable[[str], None]) -> None:
+    if process.stderr is None:
+        return
+    for line in process.stderr:
+        say(f"{name}: {line.rstrip()}")
+
+
+def _names(devices: tuple[str, ...]) -> list[str]:
+    if len(devices) == 1:
+        return ["worker"]
+    return [f"worker {number} ({device})" for number, device in enumerate(devices, start=1)]
+
+
+def _how(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"signal {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+def _last_json(output: str) -> dict[str, Any] | None:
+    for line in reversed(output.splitlines()):
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict) and "blocks" in value:
+            return value
+    return None
+
+
+def _complete(store: ZarrStore, models: tuple[str, ...]) -> bool:
+    return all(store.certify(model).complete for model in models)
+
+
+def _reopen_failed(store: ZarrStore, models: tuple[str, ...], say: Callable[[str], None]) -> None:
+    """Make blocks open again that are filled but do not stand as certified."""
+    failed = [
+        (model, block, reason) for model in models for block, reason in store.certify(model).failed
+    ]
+    if not failed:
+        return
+    with Presence(store.sidecar.path) as presence:
+        for model, block, reason in failed:
+            claim = presence.claims.try_claim(model, block)
+            if claim is None:
+                continue  # somebody is at it
+            with claim:
+                store.reopen(model, block)
+            say(f"{model} block {block} is embedded again: {reason}")
+
+
+def summary(report: EmbedReport) -> list[str]:
+    """Say how it ended, in lines for people."""
+    lines = [f"problem: {problem}" for problem in report.problems]
+    for model, certified in report.certified.items():
+        lines.append(f"{model}: {certified:,} of {report.rows:,} rows certified")
+    if report.complete:
+        lines.append(f"complete: every row is certified ({duration(report.seconds)})")
+    elif report.interrupted:
+        lines.append("interrupted: run the same command again to carry on")
+    else:
+        lines.append("incomplete: run the same command again to fill the rest")
+    return lines

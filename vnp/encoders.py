@@ -1,0 +1,109 @@
+"""The encoders of one worker: loaded when first needed, held to what the store was begun with."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import cast
+
+from store.errors import DataError
+from store.zarr_store import ZarrStore
+from vnp.config import WorkerConfig
+from vnp.models.encoder import Encoder, Precision, load_encoder
+
+
+class ModelMismatchError(DataError):
+    """The model at hand is not the one that the store's embeddings were made with."""
+
+
+class Encoders:
+    """Loads each model once and checks it against the store's provenance.
+
+    Parameters
+    ----------
+    store
+        The store to be filled.
+    config
+        Device, precision and where the weights are.
+    say
+        Told about fall-backs.
+    load
+        Loads an encoder; tests put their own here.
+    """
+
+    def __init__(
+        self,
+        store: ZarrStore,
+        *,
+        config: WorkerConfig,
+        say: Callable[[str], None],
+        load: Callable[..., Encoder] | None = None,
+    ) -> None:
+        self._store = store
+        self._config = config
+        self._say = say
+        self._load = load or load_encoder
+        self._loaded: dict[str, Encoder] = {}
+        self._fallbacks: list[str] = []
+        self._lock = threading.Lock()
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """What loading and running had to do differently, in the order it happened."""
+        return tuple(self._fallbacks)
+
+    def get(self, model: str) -> Encoder:
+        """Return the encoder of a model, loading it at the first call.
+
+        Raises
+        ------
+        ModelMismatchError
+            If weights, tokenizer, pooling or precision differ from the store's.
+        """
+        with self._lock:
+            if model not in self._loaded:
+                self._loaded[model] = self._load_checked(model)
+            return self._loaded[model]
+
+    def _load_checked(self, model: str) -> Encoder:
+        standing = self._store.provenance(model)
+        precision = self._config.precision
+        if precision == "auto" and standing is not None:
+            precision = cast("Precision", _identity(standing).get("precision", "auto"))
+        encoder = self._load(
+            model,
+            device=self._config.device,
+            precision=precision,
+            weights_dir=self._config.weights_dir,
+            token_budget=self._config.token_budget,
+            threads=self._config.threads,
+            warn=self._warn,
+        )
+        dim = self._store.schema.model(model).dim
+        if encoder.dim != dim:
+            raise ModelMismatchError(
+                f"{model} gives {encoder.dim} numbers a record, the store holds {dim}"
+            )
+        mine = encoder.provenance()
+        standing = self._store.pin_provenance(model, mine.as_dict())
+        differences = [
+            f"{key} is {mine.identity.get(key)} here and {value} in the store"
+            for key, value in _identity(standing).items()
+            if mine.identity.get(key) != value
+        ]
+        if differences:
+            raise ModelMismatchError(
+                f"{model} is not the model this store was begun with: {'; '.join(differences)}. "
+                "Use the same weights and precision, or a new store"
+            )
+        return encoder
+
+    def _warn(self, message: str) -> None:
+        if message not in self._fallbacks:
+            self._fallbacks.append(message)
+        self._say(message)
+
+
+def _identity(provenance: dict[str, object]) -> dict[str, str]:
+    identity = provenance.get("identity")
+    return identity if isinstance(identity, dict) else {}

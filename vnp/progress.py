@@ -1,0 +1,135 @@
+"""How long it will take: a bar where someone looks, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+PLAIN_INTERVAL = 30.0  # seconds between two plain lines
+
+
+class Progress:
+    """Progress, rate and time left of one piece of work, on standard error.
+
+    On a terminal it is a bar; elsewhere one plain line every `PLAIN_INTERVAL` seconds and one at
+    the end, so that a log of a batch job is short but never silent.
+
+    Parameters
+    ----------
+    what
+        The work, e.g. ``append lambda``.
+    total
+        Units of the whole work; None when it is not known.
+    unit
+        ``records``, ``B``, ...
+    stream, clock
+        Where to write and how to tell the time; tests put their own here.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        total: int | None,
+        unit: str,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._what, self._total, self._unit = what, total, unit
+        self._stream = stream if stream is not None else sys.stderr
+        self._clock = clock
+        self._began = clock()
+        self._first: int | None = None
+        self._done = 0
+        self._told = self._began
+        self._bar: Any = None
+        if self._stream.isatty():
+            from tqdm import tqdm
+
+            scale = unit == "B"
+            self._bar = tqdm(
+                total=total,
+                desc=what,
+                unit=unit if scale else f" {unit}",
+                unit_scale=scale,
+                unit_divisor=1000,
+                file=self._stream,
+                dynamic_ncols=True,
+                smoothing=0.1,
+            )
+
+    def update(self, done: int, *, total: int | None = None) -> None:
+        """Tell how many units are done; ``total`` when it has changed."""
+        if total is not None:
+            self._total = total
+        if self._first is None:
+            self._first = done
+            if self._bar is not None:
+                self._bar.initial = done
+        self._done = done
+        if self._bar is not None:
+            self._bar.total = self._total
+            self._bar.n = done
+            self._bar.refresh()
+        elif self._clock() - self._told >= PLAIN_INTERVAL:
+            self._told = self._clock()
+            self.say(self.line())
+
+    def say(self, message: str) -> None:
+        """Write a line without breaking the bar."""
+        if self._bar is not None:
+            self._bar.write(message, file=self._stream)
+        else:
+            print(message, file=self._stream, flush=True)
+
+    def line(self) -> str:
+        """Progress, rate and time left in one line."""
+        seconds = max(self._clock() - self._began, 1e-9)
+        rate = (self._done - (self._first or 0)) / seconds
+        text = f"{self._what}: {self._done:,}"
+        if self._total is not None:
+            share = 100 * self._done / self._total if self._total else 100.0
+            text += f" of {self._total:,} {self._unit} ({share:.1f} %)"
+        else:
+            text += f" {self._unit}"
+        text += f", {rate:,.0f} {self._unit}/s"
+        if self._total is not None and rate > 0:
+            text += f", {duration((self._total - self._done) / rate)} left"
+        return text
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif error is None:
+            seconds = self._clock() - self._began
+            print(
+                f"{self._what}: {self._done:,} {self._unit} in {duration(seconds)}",
+                file=self._stream,
+                flush=True,
+            )
+
+
+def duration(seconds: float) -> str:
+    """Write a time span for people: ``0.4 s``, ``12 s``, ``3 min 20 s``, ``5 h 12 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"

@@ -1,0 +1,274 @@
+"""One worker: claim, tokenise, embed, publish, until nothing is left to do.
+
+Three threads, joined by bounded queues, so that reading and writing overlap with the model::
+
+    feeder                       main                     publisher
+    claim, read, tokenise --job--> embed, to float16 --rows--> check, publish, release
+
+A block that cannot be filled (damaged sequences, NaN in the result) is released, named and not
+tried again here; any other error ends the worker, naming the block.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import ClaimLostError, DataError, StoreError
+from store.presence import Presence
+from store.zarr_store import ZarrStore
+from vnp.blocks import BlockSource, Failure, Job
+from vnp.config import WorkerConfig
+from vnp.encoders import Encoders
+from vnp.models.encoder import Encoder
+
+Say = Callable[[str], None]
+LoadEncoder = Callable[..., Encoder]
+
+
+class BlockError(StoreError):
+    """An error outside the data's control, with the name of the block it happened to."""
+
+
+class Stopped(Exception):  # noqa: N818 - an order, not an error
+    """The worker was told to stop; the block in hand is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """What a worker did."""
+
+    worker: str  # its uuid
+    blocks: int  # published
+    records: int  # in these blocks
+    tokens: int  # in these blocks
+    seconds: float  # from the first claim to the last publication
+    embed_seconds: float  # of these, in the encoder
+    failures: tuple[Failure, ...]  # blocks it could not fill
+    stopped: bool  # told to stop before all was done
+    fallbacks: tuple[str, ...]  # what was not as asked, or not the fast way
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    job: Job
+    values: NDArray[np.float16]
+    seconds: float
+
+
+class Worker:
+    """Fills blocks of a store.
+
+    Parameters
+    ----------
+    path
+        The store.
+    config
+        Settings.
+    stop
+        When set, the worker drops the block in hand, releases its claims and returns.
+    say
+        Told what a user should know, one line each.
+    load
+        Loads an encoder; `vnp.models.encoder.load_encoder` unless a test has its own.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        config: WorkerConfig,
+        stop: threading.Event,
+        say: Say,
+        load: LoadEncoder | None = None,
+    ) -> None:
+        self._store = ZarrStore.open(path)
+        self._store.sidecar.make()
+        self._config = config
+        self._stop = stop
+        self._over = threading.Event()  # set when any thread has come to its end by an error
+        self._say = say
+        self._jobs: queue.Queue[Job | None] = queue.Queue(config.prefetched)
+        self._results: queue.Queue[_Result | None] = queue.Queue(config.unpublished)
+        self._error: BaseException | None = None
+        self._encoders = Encoders(self._store, config=config, say=say, load=load)
+        self._blocks = self._records = self._tokens = 0
+        self._embed_seconds = 0.0
+
+    def run(self) -> WorkerReport:
+        """Work until everything is filled, until nothing can be taken, or until told to stop.
+
+        Raises
+        ------
+        StoreError
+            If the store, the weights or the disk keep it from working.
+        """
+        models = self._config.models or tuple(model.name for model in self._store.schema.models)
+        for model in models:
+            self._store.schema.model(model)
+        started = time.monotonic()
+        with Presence(
+            self._store.sidecar.path, interval=self._config.heartbeat, lease=self._config.lease
+        ) as self._presence:
+            self._source = BlockSource(
+                self._store,
+                claims=self._presence.claims,
+                models=models,
+                encoder_of=self._encoders.get,
+            )
+            threads = [
+                threading.Thread(target=self._guarded, args=(part,), name=name, daemon=True)
+                for name, part in (("feeder", self._feed), ("publisher", self._publish_all))
+            ]
+            for thread in threads:
+                thread.start()
+            try:
+                self._embed_all()
+            except BaseException:
+                self._over.set()
+                raise
+            finally:
+                self._put(self._results, None)
+                for thread in threads:
+                    thread.join()
+            if self._error is not None:
+                raise self._error
+            return WorkerReport(
+                worker=self._presence.worker,
+                blocks=self._blocks,
+                records=self._records,
+                tokens=self._tokens,
+                seconds=time.monotonic() - started,
+                embed_seconds=self._embed_seconds,
+                failures=self._source.failures,
+                stopped=self._stop.is_set(),
+                fallbacks=self._encoders.fallbacks,
+            )
+
+    # -- the three parts ----------------------------------------------------------------------
+
+    def _feed(self) -> None:
+        try:
+            while not self._ending():
+                job = self._source.next()
+                if job is not None:
+                    if not self._put(self._jobs, job):
+                        job.claim.release()
+                elif self._source.exhausted or not self._config.linger:
+                    return
+                else:
+                    self._stop.wait(self._config.poll)
+        finally:
+            self._put(self._jobs, None)
+
+    def _embed_all(self) -> None:
+        while (job := self._take(self._jobs)) is not None:
+            began = time.monotonic()
+            try:
+                values = job.encoder.embed(job.tokens, between=self._between(job))
+            except Stopped:
+                return
+            except DataError as error:
+                self._give_up(job, str(error))
+                continue
+            except Exception as error:
+                raise BlockError(f"{job.name}: {type(error).__name__}: {error}") from error
+            seconds = time.monotonic() - began
+            self._embed_seconds += seconds
+            with np.errstate(over="ignore"):  # what exceeds float16 is found as infinity
+                rows = values.astype(np.float16)
+            self._put(self._results, _Result(job, rows, seconds))
+
+    def _publish_all(self) -> None:
+        while (result := self._take(self._results)) is not None:
+            job, claim = result.job, result.job.claim
+            try:
+                job.store.publish(
+                    claim.model,
+                    block=claim.block,
+                    values=result.values,
+                    worker=self._presence.worker,
+                    epoch=claim.epoch,
+                    is_current=claim.is_current,
+                    details={
+                        **job.encoder.provenance().environment,
+                        "seconds": round(result.seconds, 3),
+                    },
+                )
+            except ClaimLostError as error:
+                self._say(f"{job.name}: {error}; dropped")
+                claim.release()
+                continue
+            except DataError as error:
+                self._give_up(job, str(error))
+                continue
+            except Exception as error:
+                raise BlockError(f"{job.name}: {type(error).__name__}: {error}") from error
+            claim.release()
+            self._blocks += 1
+            self._records += len(job.tokens)
+            self._tokens += len(job.tokens.ids)
+
+    # -- inner ----------------------------------------------------------------------------------
+
+    def _between(self, job: Job) -> Callable[[int], None]:
+        """Between two batches: stop if told to, and tell how far the block is."""
+
+        def between(done: int) -> None:
+            if self._ending():
+                raise Stopped
+            self._presence.heartbeat.report(
+                {
+                    "model": job.claim.model,
+                    "block": job.claim.block,
+                    "in_block": done,
+                    "records": self._records + done,
+                }
+            )
+
+        return between
+
+    def _give_up(self, job: Job, reason: str) -> None:
+        self._source.give_up(job.claim, reason)
+        self._say(f"{job.name} is not filled: {reason}")
+
+    def _ending(self) -> bool:
+        return self._stop.is_set() or self._over.is_set()
+
+    def _put(self, where: queue.Queue[Any], item: object) -> bool:
+        """Put, giving way when the worker ends by an error; the end mark always gets through."""
+        while True:
+            try:
+                where.put(item, timeout=0.1)
+            except queue.Full:
+                if self._over.is_set() or (item is not None and self._stop.is_set()):
+                    return False
+            else:
+                return True
+
+    def _take(self, where: queue.Queue[Any]) -> Any:
+        while True:
+            try:
+                return where.get(timeout=0.1)
+            except queue.Empty:
+                if self._over.is_set():
+                    return None
+
+    def _guarded(self, part: Callable[[], None]) -> None:
+        try:
+            part()
+        except BaseException as error:  # noqa: BLE001 - handed to the main thread
+            self._error = self._error or error
+            self._over.set()

@@ -119,11 +119,13 @@ class ClaimPlan:
         stale = np.zeros(len(wanted), dtype=bool)
         stale[known] = takeable[at[known]]
         stale &= ~free
-        order = np.concatenate([_from(wanted, free, start), _from(wanted, stale, start)])
+        free_first = _from(wanted, free, start)
+        order = np.concatenate([free_first, _from(wanted, stale, start)])
         self.n_open = len(wanted)
         self.n_held = len(wanted) - len(order)
         self._block = wanted[order]
         self._epoch = epoch[order]
+        self._n_free = len(free_first)
         self._next = 0
 
     def __len__(self) -> int:
@@ -137,6 +139,18 @@ class ClaimPlan:
         i = self._next
         self._next += 1
         return Candidate(block=int(self._block[i]), epoch=int(self._epoch[i]))
+
+    def turn(self, fraction: float) -> None:
+        """Go on elsewhere: move the cursor by this fraction (0 to 1) of what is left of its kind.
+
+        What is passed over comes later, and free blocks still come before stale ones. For a worker
+        that ran into another one's blocks: beyond them its own way is clear again.
+        """
+        stop = self._n_free if self._next < self._n_free else len(self._block)
+        left = slice(self._next, stop)
+        by = -int(fraction * (stop - self._next))
+        self._block[left] = np.roll(self._block[left], by)
+        self._epoch[left] = np.roll(self._epoch[left], by)
 
 
 def as_blocks(open_blocks: NDArray[Any]) -> NDArray[np.int64]:

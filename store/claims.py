@@ -17,6 +17,7 @@ so `Claim.is_current` can be that late there (mount with ``lookupcache=positive`
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -325,8 +326,8 @@ class Claims:
         # Not synced: a power cut that takes a claim away takes its owner too.
         try:
             return publish_new(tmp, target, [claim._content], durable=False, link=self._paced_link)
-        except WriteError:
-            if folder.is_dir() and tmp.is_dir():
+        except WriteError as error:
+            if error.errno != errno.ENOENT:
                 raise
         make_dir(folder, durable=False)  # the first claim, or somebody cleaned up
         make_dir(tmp, durable=False)

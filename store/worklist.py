@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +19,8 @@ PATIENCE = 64
 class WorkList:
     """Hands out claims on open blocks until nothing is left to take.
 
-    Each worker begins at a place of its own and goes on from the block it had last, so workers
-    rarely meet, and a worker's blocks lie together.
+    Each worker begins at a place of its own and goes on from the block it had last, so a worker's
+    blocks lie together. Where it meets another it goes on elsewhere.
 
     Parameters
     ----------
@@ -56,6 +57,7 @@ class WorkList:
         self._start = start
         self._patience = patience
         self._plan: ClaimPlan | None = None
+        self._random = random.Random(claims.worker)  # noqa: S311 - spreads workers, no secret
 
     def next(self) -> Claim | None:
         """Claim the next block; None when there is none to take at present.
@@ -80,6 +82,9 @@ class WorkList:
                     self._plan = plan
                     self._start = claim.block + 1
                     return claim
+                # Others are at work here. Trotting behind them would cost a miss for each of
+                # their blocks, so leave.
+                plan.turn(self._random.random())
             self._plan = None
             if fresh and not len(plan):
                 return None

@@ -250,6 +250,20 @@ def test_wiped_side_directory(tmp_path, make_worker):
     assert b.claims.owner("m", 0).state == "live"
 
 
+def test_directory_that_another_worker_makes_meanwhile(tmp_path, make_worker):
+    """Many workers start at once: each may find its directory missing, and then there."""
+
+    def link(source, target):
+        if not target.parent.exists():
+            target.parent.mkdir()
+            raise FileNotFoundError(errno.ENOENT, "no such directory")
+        os.link(source, target)
+
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "tmp").mkdir(exist_ok=True)
+    assert make_worker("a", link=link).claims.try_claim("m", 0).epoch == 1
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", ".hidden", "x" * 101, "a b", "ä"])
 def test_bad_names_are_refused(make_worker, name):
     with pytest.raises(UsageError, match="name of a model"):
@@ -412,6 +426,35 @@ def drain(plan):
     while (candidate := plan.next()) is not None:
         found.append((candidate.block, candidate.epoch))
     return found
+
+
+@BOUNDED
+@given(
+    kinds=st.lists(st.sampled_from(["free", "released", "stale", "held", "filled"]), max_size=25),
+    start=st.integers(0, 30),
+    turns=st.lists(st.none() | st.floats(0, 1, exclude_max=True), max_size=40),
+)
+def test_turning_loses_no_candidate_and_keeps_free_ones_first(kinds, start, turns):
+    known = [b for b, kind in enumerate(kinds) if kind != "free"]
+    scan = ClaimScan(
+        block=np.array(known, dtype=np.int64),
+        epoch=np.array([b + 1 for b in known], dtype=np.int64),
+        released=np.array([kinds[b] in ("released", "filled") for b in known], dtype=bool),
+    )
+    takeable = np.array([kinds[b] == "stale" for b in known], dtype=bool)
+    wanted = np.array([kind != "filled" for kind in kinds], dtype=bool)
+    plan = ClaimPlan(wanted, scan=scan, takeable=takeable, start=start)
+    found = []
+    for fraction in turns:
+        if fraction is not None:
+            plan.turn(fraction)
+        elif (candidate := plan.next()) is not None:
+            found.append((candidate.block, candidate.epoch))
+    found += drain(plan)
+    free = [(b, b + 1 if k != "free" else 0) for b, k in enumerate(kinds) if k[:2] in ("fr", "re")]
+    stale = [(b, b + 1) for b, k in enumerate(kinds) if k == "stale"]
+    assert sorted(found[: len(free)]) == free
+    assert sorted(found[len(free) :]) == stale
 
 
 class PlannerMachine(RuleBasedStateMachine):

@@ -28,7 +28,14 @@ import dnaio
 import numpy as np
 
 from store.ragged import Ragged, offsets_of
-from vnp.streams import BrokenStreamError, InputError, Rewound, display_name, open_bytes
+from vnp.streams import (
+    BrokenStreamError,
+    InputError,
+    Rewound,
+    display_name,
+    foreign_kind,
+    open_bytes,
+)
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -209,8 +216,8 @@ class ContigReader:
         if text[:1] not in (b">", b"@"):
             line = text[:4096].splitlines()[0]
             if line.translate(None, _PRINTABLE + b" \t"):
-                what = "is a binary file, not FASTA or FASTQ"
-                raise InputError(self.name, what)
+                what = foreign_kind(head) or "a binary file"
+                raise InputError(self.name, f"is {what}, not FASTA or FASTQ; convert it first")
             raise InputError(
                 self.name,
                 f"no header: expected '>' (FASTA) or '@' (FASTQ), found {_shown(line)}",
@@ -334,15 +341,17 @@ def _hold_back(text: bytes, *, at_end: bool) -> tuple[bytes, bytes]:
 
 
 class _WithoutBlankLines(io.RawIOBase):
-    """FASTQ text without blank lines before a header or at the end, which dnaio refuses.
+    r"""FASTQ text without blank lines before a header or at the end, which dnaio refuses.
 
-    A blank line is also how a read of length 0 is written. That one stays: a blank line after a
-    line ``+`` is its qualities.
+    A read of length 0 is written with blank lines too. Those stay, so that it is seen as what it
+    is: ``\n\n+\n\n``, no sequence and no qualities.
     """
 
-    # Blank lines between a quality line and a header.
-    _EXTRA = re.compile(rb"(?<!\n\+)(?<!\n\+\r)(\r?\n)(?:\r?\n)+(?=@)")
-    _LONGEST_HELD = 8
+    _EXTRA = rb"(?<!\n\n\+)(?<!\n\r\n\+)(?<!\n\r\n\+\r)(\r?\n)(?:\r?\n)+"
+    _BEFORE_HEADER = re.compile(_EXTRA + b"(?=@)")
+    _AT_END = re.compile(_EXTRA + rb"\Z")
+    _THREE_OR_MORE = re.compile(rb"((?:\r?\n){2})(?:\r?\n)+")
+    _LONGEST_HELD = 16  # two line ends, a plus and two line ends are 9 bytes
 
     def __init__(self, source: io.BufferedIOBase) -> None:
         self._source = source
@@ -358,28 +367,24 @@ class _WithoutBlankLines(io.RawIOBase):
         while not text:
             block = self._source.read(len(view) - self._LONGEST_HELD)
             if not block:
-                text, self._held = self._last(self._held), b""
+                text, self._held = self._AT_END.sub(rb"\1", self._held), b""
                 break
             text = self._tightened(self._held + block)
             body = text.rstrip(b"\r\n")
-            body = body.removesuffix(b"+") if body.endswith(b"\n+") else body
-            body = body.rstrip(b"\r\n")
-            # More line ends than these are an error or nothing, whatever follows.
-            self._held = text[len(body) :][: self._LONGEST_HELD]
-            text = body
+            if body.endswith(b"\n+"):
+                body = body[:-1].rstrip(b"\r\n")
+            # Of three line ends or more two are enough to see that there are too many.
+            held = self._THREE_OR_MORE.sub(rb"\1", text[len(body) :])
+            if len(held) > self._LONGEST_HELD:
+                body, held = text, b""  # carriage returns: for dnaio to refuse
+            text, self._held = body, held
         view[: len(text)] = text
         return len(text)
 
     def _tightened(self, text: bytes) -> bytes:
         line_end = np.frombuffer(text, np.uint8) == ord("\n")
         if (line_end[1:] & line_end[:-1]).any() or (b"\r" in text and b"\n\r\n" in text):
-            tight = self._EXTRA.sub(rb"\1", text)
+            tight = self._BEFORE_HEADER.sub(rb"\1", text)
             self.removed |= len(tight) < len(text)
             return tight
         return text
-
-    @staticmethod
-    def _last(held: bytes) -> bytes:
-        if b"+" in held:
-            return held
-        return held[: 1 + held.startswith(b"\r\n")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -118,19 +119,16 @@ def open_bytes(path: str | Path) -> io.BufferedReader:
     except OSError as error:
         raise InputError(name, f"cannot be read: {error.strerror}") from error
     owned = None if is_stdin else raw
-    try:
-        head = _read_exactly(raw, 8)
-        foreign = next((what for magic, what in _FOREIGN.items() if head.startswith(magic)), None)
-        if foreign is not None:
-            raise InputError(name, f"is {foreign}, not FASTA or FASTQ; convert it first")
-    except BaseException as error:
+    with ExitStack() as on_error:
         if owned is not None:
-            owned.close()
-        if isinstance(error, OSError):
-            raise InputError(name, f"cannot be read: {error.strerror}") from error
-        raise
+            on_error.callback(owned.close)
+        head = _read_exactly(raw, 8)
+        if (foreign := foreign_kind(head)) is not None:
+            raise InputError(name, f"is {foreign}, not FASTA or FASTQ; convert it first")
+        on_error.pop_all()
     source = io.BufferedReader(Rewound(head, raw), _BUFFER)
     kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+    inner: _Source = source
     if kind == "gzip":
         # A thread of its own decompresses ahead, outside the GIL.
         inner = cast("_Source", xopen(source, "rb", format="gz", threads=1))
@@ -138,9 +136,12 @@ def open_bytes(path: str | Path) -> io.BufferedReader:
         inner = cast("_Source", xopen(source, "rb", format="bz2", threads=0))
     elif kind == "zstd":
         inner = io.BufferedReader(_Zstd(source), _BUFFER)
-    else:
-        inner = source
     return io.BufferedReader(_Guarded(inner, kind, owned), _BUFFER)
+
+
+def foreign_kind(head: bytes) -> str | None:
+    """Name the kind of a file that begins with ``head`` and is known to hold something else."""
+    return next((what for magic, what in _FOREIGN.items() if head.startswith(magic)), None)
 
 
 def _read_exactly(file: _Source, size: int) -> bytes:

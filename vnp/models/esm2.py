@@ -157,7 +157,7 @@ def naming(config: Esm2Config) -> Naming:
         # Absolute positions are in the published files though rotary models never read them.
         unused=re.compile(
             r"embeddings\.(position_ids|position_embeddings\.weight)"
-            r"|encoder\.layer\.\d+\.attention\.self\.rotary_embeddings\.inv_freq"
+            r"|encoder\.layer\.(\d+|\*)\.attention\.self\.rotary_embeddings\.inv_freq"
             r"|rotary_embeddings\.inv_freq"
             r"|(pooler|lm_head|contact_head|classifier)\..+"
         ),

@@ -1,8 +1,9 @@
 """Reading weight files as data: tensors by canonical name, and one hash over them.
 
-A canonical name is the published one less the ``esm.`` or ``bert.`` in front, so the same weights
-have the same names and the same hash whether they come from safetensors or ``.bin``, whole or in
-shards, saved from the bare encoder or from a model with a head.
+A canonical name is the published one less the ``esm.`` or ``bert.`` in front (and with a norm's
+gamma and beta spelt weight and bias), so the same weights have the same names and the same hash
+whether they come from safetensors or ``.bin``, whole or in shards, saved from the bare encoder or
+from a model with a head.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import os
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +26,8 @@ from torch import Tensor
 from vnp.models.errors import UnsafeWeightsError, WeightsError
 
 _HASH_THREADS = 16
+# TensorFlow's names of a norm's parameters, which transformers 5 writes for ESM-2 again.
+_NORM = re.compile(r"(?<=LayerNorm\.)(gamma|beta)$")
 _NAMED = 4  # how many tensors a message lists before it counts the rest
 
 
@@ -82,11 +86,13 @@ def select(tensors: Mapping[str, Tensor], naming: Naming, *, source: str) -> dic
     # no prefix. Inside the encoder, a tensor that we do not know means another architecture.
     prefixed = any(name.startswith(naming.prefix) for name in tensors)
     prefix = naming.prefix if prefixed else ""
-    inside = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
+    inside: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(prefix):
+            canonical = _NORM.sub(_norm_name, name.removeprefix(prefix))
+            if canonical in inside:
+                raise WeightsError(f"{source} has the tensor {canonical} under two names")
+            inside[canonical] = tensor
     missing = naming.shapes.keys() - inside.keys()
     if missing:
         raise WeightsError(f"{source} lacks the tensors {_some(missing)}")
@@ -150,7 +156,10 @@ def _bin(path: Path) -> dict[str, Tensor]:
     try:
         # Files written before torch 1.6 are no zip archives and cannot be memory-mapped.
         mapped = zipfile.is_zipfile(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings():
+            # Torch warns of pickles it did not write, then refuses or reads them.
+            warnings.simplefilter("ignore", UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError:
         raise UnsafeWeightsError(
             f"{path} holds something other than tensors and was refused unread; it may be damaged "
@@ -164,6 +173,10 @@ def _bin(path: Path) -> dict[str, Tensor]:
     ):
         raise WeightsError(f"{path} is no state dict: it does not map names to tensors")
     return content
+
+
+def _norm_name(match: re.Match[str]) -> str:
+    return "weight" if match[0] == "gamma" else "bias"
 
 
 def _some(names: set[str] | frozenset[str]) -> str:

@@ -34,9 +34,14 @@ def sequences(count=120, *, seed=0):
     return from_items(nucleotide), from_items(protein)
 
 
+def load(name, **options):
+    """One thread: many small products on busy cores are slower with more."""
+    return load_encoder(name, **({"threads": 1} | options))
+
+
 @functools.cache
 def demo_tokens(name):
-    encoder = load_encoder(name)
+    encoder = load(name)
     tokens = encoder.tokenise(*sequences())
     return tokens, encoder.embed(tokens)
 
@@ -47,7 +52,7 @@ def say_nothing_of(message):
 
 @pytest.mark.parametrize("name", DEMO)
 def test_rows_come_in_the_order_given(name):
-    encoder: Encoder = load_encoder(name, warn=say_nothing_of)
+    encoder: Encoder = load(name, warn=say_nothing_of)
     _, rows = demo_tokens(name)
     assert rows.shape == (120, encoder.dim)
     assert rows.dtype == np.float32
@@ -64,7 +69,7 @@ def test_rows_come_in_the_order_given(name):
 @pytest.mark.parametrize("name", DEMO)
 def test_same_block_same_bits_whatever_ran_before(name):
     tokens, rows = demo_tokens(name)
-    encoder = load_encoder(name)
+    encoder = load(name)
     encoder.embed(encoder.tokenise(*sequences(33, seed=5)))
     assert np.array_equal(encoder.embed(tokens), rows)
 
@@ -73,7 +78,7 @@ def test_same_block_same_bits_whatever_ran_before(name):
 @pytest.mark.parametrize("token_budget", [1, 100, 1000, 100_000])
 def test_budget_changes_rounding_only(name, token_budget):
     tokens, rows = demo_tokens(name)
-    got = load_encoder(name, token_budget=token_budget).embed(tokens)
+    got = load(name, token_budget=token_budget).embed(tokens)
     assert np.abs(got - rows).max() < 2e-5
 
 
@@ -90,7 +95,7 @@ def test_demo_rows_tell_records_apart(name):
 
 def test_no_records():
     for name in DEMO:
-        encoder = load_encoder(name)
+        encoder = load(name)
         rows = encoder.embed(encoder.tokenise(from_items([]), from_items([])))
         assert rows.shape == (0, encoder.dim)
 
@@ -159,7 +164,7 @@ def test_dnabert_mean_is_over_all_tokens():
 def test_out_of_memory_halves_the_budget_and_says_so(error):
     tokens, rows = demo_tokens("demo_esm2")
     said = []
-    encoder = load_encoder("demo_esm2", token_budget=4096, warn=said.append)
+    encoder = load("demo_esm2", token_budget=4096, warn=said.append)
     encoder._module = Limited(encoder._module, 600, error)
     got = encoder.embed(tokens)
     assert encoder.token_budget <= 600
@@ -168,7 +173,7 @@ def test_out_of_memory_halves_the_budget_and_says_so(error):
     assert said
     assert all("ran out of memory on a batch of" in message for message in said)
     # The rows are those of an encoder that had the smaller budget from the start.
-    small = load_encoder("demo_esm2", token_budget=encoder.token_budget)
+    small = load("demo_esm2", token_budget=encoder.token_budget)
     assert np.array_equal(small.embed(tokens), got)
     before = len(said)
     encoder.embed(tokens)
@@ -177,7 +182,7 @@ def test_out_of_memory_halves_the_budget_and_says_so(error):
 
 def test_record_that_never_fits_is_named():
     said = []
-    encoder = load_encoder("demo_esm2", warn=said.append)
+    encoder = load("demo_esm2", warn=said.append)
     encoder._module = Limited(encoder._module, 60)
     tokens = encoder.tokenise(from_items([]), from_items([b"A" * 10, b"A" * 500, b"A" * 10]))
     with pytest.raises(RecordTooLongError, match="record 2 of 3 has 502 tokens"):
@@ -185,14 +190,14 @@ def test_record_that_never_fits_is_named():
 
 
 def test_other_errors_pass():
-    encoder = load_encoder("demo_esm2", warn=say_nothing_of)
+    encoder = load("demo_esm2", warn=say_nothing_of)
     encoder._module = Limited(encoder._module, 0, RuntimeError("device-side assert"))
     with pytest.raises(RuntimeError, match="device-side assert"):
         encoder.embed(demo_tokens("demo_esm2")[0])
 
 
 def test_tokenise_in_a_thread_while_embedding():
-    encoder = load_encoder("demo_dnabert_s")
+    encoder = load("demo_dnabert_s")
     tokens, rows = demo_tokens("demo_dnabert_s")
     made = []
 
@@ -215,15 +220,15 @@ def test_provenance_says_what_must_match_and_what_ran():
     assert told.environment["torch"] == torch.__version__
     assert told.environment["threads"] == str(len(os.sched_getaffinity(0)))
     assert all(isinstance(v, str) for part in told.as_dict().values() for v in part.values())
-    assert load_encoder("demo_dnabert_s", token_budget=9).provenance().identity == told.identity
-    short = load_encoder("demo_dnabert_s", precision="bfloat16").provenance()
+    assert load("demo_dnabert_s", token_budget=9).provenance().identity == told.identity
+    short = load("demo_dnabert_s", precision="bfloat16").provenance()
     assert short.identity != told.identity
 
 
 def test_short_precision_is_near():
     for name in DEMO:
         tokens, rows = demo_tokens(name)
-        short = load_encoder(name, precision="bfloat16").embed(tokens)
+        short = load(name, precision="bfloat16").embed(tokens)
         cosine = (short * rows).sum(1) / np.linalg.norm(short, axis=1)
         assert (cosine / np.linalg.norm(rows, axis=1)).min() > 0.999
 
@@ -234,7 +239,7 @@ def test_published_model_from_a_folder(tmp_path, monkeypatch):
     monkeypatch.setitem(registry.MODELS, "dnabert_s", spec)
     write_checkpoint(tmp_path / "DNABERT-S", spec, random_state(spec, prefix=True), kind="bin")
     said = []
-    encoder = load_encoder("dnabert_s", weights_dir=tmp_path, warn=said.append)
+    encoder = load("dnabert_s", weights_dir=tmp_path, warn=said.append)
     assert len(said) == 1
     assert "running on the CPU" in said[0]
     rows = encoder.embed(encoder.tokenise(*sequences(5)))
@@ -253,15 +258,15 @@ def test_what_cannot_be_had_is_refused(monkeypatch):
     with pytest.raises(UnknownModelError):
         load_encoder("esm9")
     with pytest.raises(DeviceError, match="sees no CUDA device"):
-        load_encoder("demo_esm2", device="cuda:0")
+        load("demo_esm2", device="cuda:0")
     with pytest.raises(UsageError, match="no device 'tpu'"):
-        load_encoder("demo_esm2", device="tpu")
+        load("demo_esm2", device="tpu")
     with pytest.raises(UsageError, match="no precision 'fp4'"):
-        load_encoder("demo_esm2", precision="fp4")
+        load("demo_esm2", precision="fp4")
     with pytest.raises(UsageError, match="0 threads"):
-        load_encoder("demo_esm2", threads=0)
+        load("demo_esm2", threads=0)
     with pytest.raises(UsageError, match="token budget"):
-        load_encoder("demo_esm2", token_budget=0)
+        load("demo_esm2", token_budget=0)
 
 
 @pytest.mark.parametrize(
@@ -300,7 +305,7 @@ def test_plan_is_of_the_lengths_alone():
 
 def _load_and_embed(folder):
     """Run in a fresh process: load a model from files and embed a few records."""
-    encoder = load_encoder("esm2_8m", weights_dir=folder, warn=lambda _message: None)
+    encoder = load("esm2_8m", weights_dir=folder, warn=lambda _message: None)
     rows = encoder.embed(encoder.tokenise(*sequences(5)))
     return encoder.provenance().identity["weights"], rows.tobytes()
 

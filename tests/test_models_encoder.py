@@ -180,6 +180,22 @@ def test_out_of_memory_halves_the_budget_and_says_so(error):
     assert len(said) == before
 
 
+def test_between_is_told_of_progress_and_may_end_the_call():
+    tokens, rows = demo_tokens("demo_esm2")
+    encoder = load("demo_esm2", token_budget=1000)
+    done = []
+    assert np.abs(encoder.embed(tokens, between=done.append) - rows).max() < 2e-5
+    assert done == sorted(set(done))
+    assert done[-1] == len(tokens)
+    assert len(done) == len(plan(tokens.lengths, token_budget=1000))
+
+    def stop(_done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encoder.embed(tokens, between=stop)
+
+
 def test_record_that_never_fits_is_named():
     said = []
     encoder = load("demo_esm2", warn=said.append)

@@ -97,6 +97,17 @@ def test_missing_weights_say_how_to_get_them():
     assert "\n" not in message
 
 
+def test_looking_without_downloading(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+    def fail(*_args, **_kwargs):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(WeightsNotFoundError, match="hf download"):
+        files.locate(ESM, download=False)
+
+
 def test_incomplete_cache_is_told(empty_offline_cache):
     snapshot = into_cache(empty_offline_cache, ESM)
     write_checkpoint(snapshot, ESM, random_state(ESM), shards=3)

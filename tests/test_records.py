@@ -163,7 +163,12 @@ def test_a_file_without_any_record_is_accounted_for():
     assert (rows, barren, counts) == slow(contigs, 500)
     assert rows == []
     assert barren == {1: NoRecord.SHORT, 2: NoRecord.AMBIGUOUS, 3: NoRecord.STOP}
-    assert str(NoRecord.SHORT) == "shorter than a codon"
+    (batch,) = record_batches(batches_of(contigs, [9]), segment_length=500)
+    assert batch.barren.tsv() == (
+        "1\ta\t2\tshorter than a codon\n"
+        "2\tb\t6\tonly codons with ambiguous letters\n"
+        "3\tc\t15\tno stop-free reading frame\n"
+    )
 
 
 def test_ids_of_windows_with_many_digits():

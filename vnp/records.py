@@ -61,6 +61,17 @@ class Barren:
     def __len__(self) -> int:
         return len(self.record)
 
+    def tsv(self) -> str:
+        """Lines of record number, id, bases and reason; ids hold neither tabs nor line ends."""
+        reasons = {int(reason): str(reason) for reason in NoRecord}
+        columns = self.record.tolist(), self.id.decode(), self.bases.tolist(), self.reason.tolist()
+        return "".join(
+            [
+                f"{record}\t{contig}\t{bases}\t{reasons[reason]}\n"
+                for record, contig, bases, reason in zip(*columns, strict=True)
+            ]
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class RecordBatch:

@@ -1,0 +1,197 @@
+"""How fast files become rows: reading, cutting and translating alone, and ``vnp append`` whole.
+
+Makes its inputs from a seed, runs each case in a process of its own on the CPUs given, start-up
+included, and prints one table. The published VirNucPro code cuts and translates 1.7 MB of bases,
+3,450 segments of 500 bp, per second on one core of an AMD EPYC; ``times`` is the ratio to that.
+
+    python tools/bench_ingest.py                  # 200 Mb a case
+    python tools/bench_ingest.py --large          # and 2 GB, 8 contigs of 250 Mb, for the memory
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from Bio.Data.CodonTable import unambiguous_dna_by_name
+from numpy.typing import NDArray
+from xopen import xopen
+
+Bases = NDArray[np.uint8]
+
+ROOT = Path(__file__).resolve().parent.parent
+PUBLISHED_MB, PUBLISHED_SEGMENTS = 1.7, 3450
+SEGMENT = 500
+COMPLEMENT = np.frombuffer(bytes.maketrans(b"ACGT", b"TGCA"), np.uint8)
+
+# The part before the store, on one CPU.
+CUT = f"""
+import sys
+from vnp.names import UniqueIds
+from vnp.reading import ContigReader
+from vnp.records import record_batches
+with ContigReader(sys.argv[1]) as reader, UniqueIds() as unique:
+    for _ in record_batches(unique.batches(reader), segment_length={SEGMENT}):
+        pass
+"""
+
+
+def random_dna(size: int, rng: np.random.Generator) -> Bases:
+    """Equal shares of the four bases: nearly every frame of 500 bp has a stop."""
+    return np.frombuffer(b"ACGT", np.uint8)[rng.integers(0, 4, size, dtype=np.uint8)]
+
+
+def coding_dna(size: int, rng: np.random.Generator) -> Bases:
+    """Stop-free genes of 0.9 to 1.2 kb on either strand, up to 60 bases apart."""
+    codons = np.array([list(c.encode()) for c in unambiguous_dna_by_name["Standard"].forward_table])
+    parts = []
+    while size > 0:
+        gene = codons[rng.integers(0, len(codons), rng.integers(300, 400))].astype(np.uint8).ravel()
+        parts.append(gene if rng.random() < 0.5 else COMPLEMENT[gene[::-1]])
+        parts.append(random_dna(int(rng.integers(0, 60)), rng))
+        size -= len(gene) + len(parts[-1])
+    return np.concatenate(parts)[: size or None]
+
+
+def fasta(name: str, sequence: Bases) -> bytes:
+    """One record, wrapped at 70 columns."""
+    lines, rest = divmod(len(sequence), 70)
+    text = np.full((lines, 71), ord("\n"), np.uint8)
+    text[:, :70] = sequence[: lines * 70].reshape(lines, 70)
+    end = sequence[-rest:].tobytes() + b"\n" if rest else b""
+    return b">%b some description\n" % name.encode() + text.tobytes() + end
+
+
+def genome(sequence: Bases) -> Iterator[bytes]:
+    """All in one contig."""
+    yield fasta("chr1", sequence)
+
+
+def contigs(sequence: Bases) -> Iterator[bytes]:
+    """Contigs of 1 to 10 kb."""
+    rng = np.random.default_rng(2)
+    at = number = 0
+    while at < len(sequence):
+        size = int(rng.integers(1000, 10_001))
+        yield fasta(f"k141_{number}", sequence[at : at + size])
+        at += size
+        number += 1
+
+
+def reads(sequence: Bases) -> Iterator[bytes]:
+    """FASTQ reads of 150 bases."""
+    text = sequence.tobytes()
+    for number in range(len(text) // 150):
+        read = text[number * 150 : number * 150 + 150]
+        yield b"@A00123:45:HXXX:1:%d:%d 1:N:0\n%b\n+\n%b\n" % (
+            *divmod(number, 9973),
+            read,
+            b"F" * 150,
+        )
+
+
+def write(path: Path, parts: Iterator[bytes]) -> None:
+    """Write a file, compressed if its suffix says so."""
+    with xopen(path, "wb", compresslevel=1 if path.suffix == ".gz" else None) as file:
+        for part in parts:
+            file.write(part)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one process took."""
+
+    wall: float  # seconds
+    cpu: float  # seconds, all threads
+    peak: int  # MiB of resident memory
+
+
+def run(command: list[str], cpus: set[int], log: Path) -> Cost:
+    """Run a command of the repository on the given CPUs; what it says goes to ``log``."""
+    start = time.perf_counter()
+    pid = os.fork()
+    if pid == 0:
+        os.sched_setaffinity(0, cpus)
+        os.chdir(ROOT)
+        talk = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(talk, 1)
+        os.dup2(talk, 2)
+        os.execv(sys.executable, [sys.executable, *command])
+    _, status, usage = os.wait4(pid, 0)
+    wall = time.perf_counter() - start
+    if status:
+        raise SystemExit(f"{' '.join(command)} failed:\n{log.read_text()}")
+    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss // 1024)
+
+
+def report(case: str, stage: str, bases: int, segments: int, cost: Cost) -> None:
+    """Print one line of the table."""
+    rate, segment_rate = bases / 1e6 / cost.wall, segments / cost.wall
+    print(
+        f"| {case} | {stage} | {cost.wall:.2f} | {cost.cpu:.2f} | {rate:.0f} "
+        f"| {rate / PUBLISHED_MB:.0f} | {segment_rate:,.0f} "
+        f"| {segment_rate / PUBLISHED_SEGMENTS:.0f} | {cost.peak} |",
+        flush=True,
+    )
+
+
+def measure(case: str, path: Path, bases: int, segments: int, cpus: set[int]) -> None:
+    """Both stages of one input."""
+    store, log = path.with_name("bench.zarr"), path.with_name("log")
+    report(case, "cut", bases, segments, run(["-c", CUT, str(path)], {min(cpus)}, log))
+    shape = ["--recipe", "demo", "--segment-length", str(SEGMENT)]
+    run(["-m", "vnp", "init", str(store), *shape], cpus, log)
+    cost = run(["-m", "vnp", "append", str(store), str(path), "--sample", "bench"], cpus, log)
+    report(case, "append", bases, segments, cost)
+    for left in (store, Path(f"{store}.vnp")):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def main() -> None:
+    """Make the inputs one by one and measure each."""
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("--megabases", type=int, default=200, help="size of each case")
+    options.add_argument("--large", action="store_true", help="add 2 GB in contigs of 250 Mb")
+    options.add_argument("--cpus", type=int, default=2, help="CPUs for vnp append (cut has one)")
+    options.add_argument("--folder", help="where to make inputs and stores (default: /tmp)")
+    given = options.parse_args()
+    cpus = set(sorted(os.sched_getaffinity(0))[: given.cpus])
+    print(f"`python tools/bench_ingest.py {' '.join(sys.argv[1:])}`, {len(cpus)} CPUs")
+    print(f"{processor()}, Python {platform.python_version()}, NumPy {np.__version__}\n")
+    print("| input | stage | wall s | CPU s | MB/s | times | segments/s | times | peak MiB |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    kinds = [random_dna, coding_dna]
+    shapes = [(genome, "x.fa", 500), (contigs, "x.fa", 478), (reads, "x.fq", 150)]
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        for kind in kinds:
+            sequence = kind(given.megabases * 1_000_000, np.random.default_rng(1))
+            for shape, name, step in [*shapes, (reads, "x.fq.gz", 150)]:
+                path = Path(folder) / name
+                write(path, shape(sequence))
+                case = f"{kind.__name__}, {shape.__name__}{path.suffix}"
+                measure(case, path, len(sequence), len(sequence) // step, cpus)
+        if given.large:
+            part = coding_dna(250_000_000, np.random.default_rng(1))
+            path = Path(folder) / "large.fa"
+            write(path, (fasta(f"chr{number}", part) for number in range(8)))
+            measure("coding_dna, 8 x 250 Mb", path, 8 * len(part), 8 * len(part) // 500, cpus)
+
+
+def processor() -> str:
+    """Model name of the CPU."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+if __name__ == "__main__":
+    main()

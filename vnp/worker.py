@@ -11,6 +11,7 @@ tried again here; any other error ends the worker, naming the block.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -128,12 +129,12 @@ class Worker:
                 models=models,
                 encoder_of=self._encoders.get,
             )
-            threads = [
+            feeder, publisher = (
                 threading.Thread(target=self._guarded, args=(part,), name=name, daemon=True)
                 for name, part in (("feeder", self._feed), ("publisher", self._publish_all))
-            ]
-            for thread in threads:
-                thread.start()
+            )
+            feeder.start()
+            publisher.start()
             try:
                 self._embed_all()
             except BaseException:
@@ -141,8 +142,10 @@ class Worker:
                 raise
             finally:
                 self._put(self._results, None)
-                for thread in threads:
-                    thread.join()
+                while feeder.is_alive():  # it may have a job for us; its claim is released below
+                    with contextlib.suppress(queue.Empty):
+                        self._jobs.get(timeout=0.05)
+                publisher.join()
             if self._error is not None:
                 raise self._error
             return WorkerReport(

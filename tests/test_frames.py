@@ -1,6 +1,7 @@
 """Six-frame translation against the slow rules, and against Biopython's translation."""
 
 import random
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -10,10 +11,22 @@ from hypothesis import strategies as st
 
 from store.ragged import from_items
 from tests import slow_rules
+from vnp import gather as gather_module
 from vnp.frames import FRAMES, nucleotides, proteins, scan
 from vnp.gather import by_length, gather, items, put_rows, take_rows
 
 ALPHABETS = ["ACGT", "ACG", "CG", "ACGTN", "ACGTRYSWKMBDHVN-.U", "N", "ACGT" * 20 + "N", "GCTN"]
+
+
+@contextmanager
+def copying(*, padded):
+    """Have rows copied length by length, or padded whatever that wastes."""
+    before = gather_module._GROUP_COST, gather_module._WASTE
+    gather_module._GROUP_COST, gather_module._WASTE = (10**9, 10**9) if padded else (0, 0)
+    try:
+        yield
+    finally:
+        gather_module._GROUP_COST, gather_module._WASTE = before
 
 
 def translated(sequence, bounds):
@@ -54,7 +67,9 @@ def test_any_windows_of_any_sequence(seed):
     size = rng.choice([0, 1, 2, 3, 4, 5, 6, 20, 200, 1200])
     sequence = "".join(rng.choices(rng.choice(ALPHABETS), k=size))
     bounds = [sorted(rng.choices(range(size + 1), k=2)) for _ in range(rng.randrange(1, 8))]
-    assert translated(sequence, bounds) == expected(sequence, bounds)
+    for padded in (False, True):
+        with copying(padded=padded):
+            assert translated(sequence, bounds) == expected(sequence, bounds)
 
 
 def test_every_codon_on_both_strands():
@@ -99,14 +114,16 @@ def test_other_letters_are_not_complemented():
     assert translated("RATG", [(0, 4)])[0, "R1"] == ("H", "CATR")
 
 
+@pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize(("step", "reach"), [(1, 1), (3, 3), (-1, 1), (-3, 3)])
-def test_gather_rows_at_any_stride(step, reach):
+def test_gather_rows_at_any_stride(step, reach, padded):
     rng = np.random.default_rng(1)
     source = rng.integers(0, 256, 300, dtype=np.uint8)
     lengths = rng.integers(0, 20, 50)
     low, high = (0, 300 - 20 * reach) if step > 0 else (20 * reach, 300)
     start = rng.integers(low, high, 50)
-    column = gather(source, start, lengths, step=step)
+    with copying(padded=padded):
+        column = gather(source, start, lengths, step=step)
     assert column.tolist() == [
         bytes(int(source[a + step * j]) for j in range(n))
         for a, n in zip(start, lengths, strict=True)

@@ -26,7 +26,7 @@ from Bio.Data.CodonTable import unambiguous_dna_by_name
 from numpy.typing import NDArray
 
 from store.ragged import Ragged, offsets_of
-from vnp.gather import Bytes, Ints, by_length, put_rows, take_rows
+from vnp.gather import Bytes, Ints, gather, mapped
 
 FRAMES = ("F1", "F2", "F3", "R1", "R2", "R3")  # in the order of records
 
@@ -91,7 +91,7 @@ def scan(sequence: Bytes, start: Ints, end: Ints) -> Scan:
     offset = np.arange(3)
     codons = np.maximum((end - start)[:, None] - offset, 0) // 3
     lowest = np.concatenate([start[:, None] + offset, end[:, None] - offset - 3 * codons], axis=1)
-    found = _any_over(_mapped(codon, _FLAGS), lowest, np.tile(codons, 2))
+    found = _any_over(mapped(codon, _FLAGS), lowest, np.tile(codons, 2))
     has_stop = (found & _STOP) > 0
     kept = ~has_stop & ((found & _TRANSLATED) > 0)
     stopped: NDArray[np.bool_] = np.logical_or.reduce(has_stop, axis=1)
@@ -102,7 +102,7 @@ def _codons(sequence: Bytes) -> Bytes:
     """Codon number at each position but the last two."""
     if len(sequence) < 3:
         return np.empty(0, np.uint8)
-    digit = _mapped(sequence, _DIGIT)
+    digit = mapped(sequence, _DIGIT)
     codon = digit[:-2] * np.uint8(5)
     codon += digit[1:-1]
     codon *= np.uint8(5)
@@ -136,7 +136,7 @@ def proteins(found: Scan, start: Ints, end: Ints, frame: Ints) -> Ragged:
         shape (records,).
     """
     offset = frame % 3
-    column = _cut(
+    column = gather(
         found.codon,
         np.where(frame < 3, start + offset, end - offset - 3),
         (end - start - offset) // 3,
@@ -158,7 +158,7 @@ def nucleotides(sequence: Bytes, start: Ints, end: Ints, frame: Ints, amino_acid
     were dropped. Parameters as in `proteins`, and the length of each protein.
     """
     offset = frame % 3
-    return _cut(
+    return gather(
         sequence,
         np.where(frame < 3, start + offset, end - offset - 1),
         np.minimum(3 * amino_acids + 1, end - start - offset),
@@ -166,29 +166,3 @@ def nucleotides(sequence: Bytes, start: Ints, end: Ints, frame: Ints, amino_acid
         step=1,
         tables=(None, _COMPLEMENT),
     )
-
-
-def _cut(
-    source: Bytes,
-    first: Ints,
-    lengths: Ints,
-    *,
-    reverse: NDArray[np.bool_],
-    step: int,
-    tables: tuple[bytes | None, bytes],
-) -> Ragged:
-    """Column of items read from ``first`` on, up or down the source, each through its table."""
-    offsets = offsets_of(lengths)
-    data = np.empty(int(offsets[-1]), np.uint8)
-    for strand, table in enumerate(tables):
-        records = np.flatnonzero(reverse == bool(strand))
-        for length, group in by_length(lengths[records]):
-            chosen = records[group]
-            rows = take_rows(source, first[chosen], length, step=-step if strand else step)
-            put_rows(data, offsets[chosen], rows if table is None else _mapped(rows, table))
-    return Ragged(data, offsets)
-
-
-def _mapped(array: Bytes, table: bytes) -> Bytes:
-    """Each byte through a table of 256 (``bytes.translate`` is faster than an index here)."""
-    return np.frombuffer(array.tobytes().translate(table), np.uint8).reshape(array.shape)

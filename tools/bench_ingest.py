@@ -30,8 +30,7 @@ from xopen import xopen
 
 Bases = NDArray[np.uint8]
 ROOT = Path(__file__).resolve().parent.parent
-PUBLISHED_MB, PUBLISHED_SEGMENTS = 1.7, 3450
-SEGMENT = 500
+PUBLISHED_MB, PUBLISHED_SEGMENTS, SEGMENT = 1.7, 3450, 500
 COMPLEMENT = np.frombuffer(bytes.maketrans(b"ACGT", b"TGCA"), np.uint8)
 
 # What each process runs: the part before the store (it prints the segments), or the command line.

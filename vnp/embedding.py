@@ -167,9 +167,16 @@ class _Team:
             self._processes = [
                 _start(store.path, models, device, len(devices), options) for device in devices
             ]
+            outputs: list[list[str]] = [[] for _ in devices]
             readers = [
-                threading.Thread(target=_relay, args=(process, name, say), daemon=True)
-                for process, name in zip(self._processes, _names(devices), strict=True)
+                threading.Thread(target=target, args=arguments, daemon=True)
+                for process, name, output in zip(
+                    self._processes, _names(devices), outputs, strict=True
+                )
+                for target, arguments in (
+                    (_relay, (process, name, say)),
+                    (_collect, (process, output)),
+                )
             ]
             for reader in readers:
                 reader.start()
@@ -183,8 +190,7 @@ class _Team:
             status = read_status(store, models=models)
             progress.update(status.rows_done, total=status.rows_wanted)
         problems = []
-        for process, name in zip(self._processes, _names(devices), strict=True):
-            output = process.stdout.read() if process.stdout is not None else ""
+        for process, name, output in zip(self._processes, _names(devices), outputs, strict=True):
             report = _last_json(output)
             if report is not None:
                 reports.append(report)
@@ -230,10 +236,16 @@ def _start(
 
 
 def _relay(process: subprocess.Popen[str], name: str, say: Callable[[str], None]) -> None:
-    if process.stderr is None:
-        return
-    for line in process.stderr:
-        say(f"{name}: {line.rstrip()}")
+    assert process.stderr is not None
+    with process.stderr as lines:
+        for line in lines:
+            say(f"{name}: {line.rstrip()}")
+
+
+def _collect(process: subprocess.Popen[str], output: list[str]) -> None:
+    assert process.stdout is not None
+    with process.stdout as lines:
+        output += lines
 
 
 def _names(devices: tuple[str, ...]) -> list[str]:
@@ -248,8 +260,8 @@ def _how(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def _last_json(output: str) -> dict[str, Any] | None:
-    for line in reversed(output.splitlines()):
+def _last_json(lines: list[str]) -> dict[str, Any] | None:
+    for line in reversed(lines):
         try:
             value = json.loads(line)
         except ValueError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from store.zarr_store import ZarrStore
 from vnp.names import Duplicates, UniqueIds, sample_name_of
 from vnp.progress import Progress
 from vnp.reading import ContigReader
-from vnp.records import NoRecord, RecordBatch, record_batches
+from vnp.records import Barren, record_batches
 from vnp.streams import STDIN, file_sha256
 
 Existing = Literal["refuse", "skip"]
@@ -97,7 +96,7 @@ def append_file(
         batches = record_batches(unique.batches(reader), segment_length=store.schema.segment_length)
         for batch in batches:
             append.write(batch.rows)
-            barren.write(batch)
+            barren.write(batch.barren)
             segments += batch.segments
             progress.update(reader.bases)
         barren.publish()  # before the commit: no contig may be neither in the store nor named
@@ -155,30 +154,19 @@ class _NoRecords:
         self._path = path
         self._part = path.with_name(path.name + ".part")
         self._file: TextIO | None = None
-        self._writer: Any = None
 
     def __enter__(self) -> _NoRecords:
         return self
 
-    def write(self, batch: RecordBatch) -> None:
-        """Take what a batch says of contigs without a record."""
-        barren = batch.barren
+    def write(self, barren: Barren) -> None:
+        """Take the contigs without a record of one batch."""
         if not len(barren):
             return
         if self._file is None:
             self._part.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._part.open("w", newline="")
-            self._writer = csv.writer(self._file, delimiter="\t", lineterminator="\n")
-            self._writer.writerow(["record", "contig", "bases", "reason"])
-        self._writer.writerows(
-            zip(
-                barren.record.tolist(),
-                barren.id.decode(),
-                barren.bases.tolist(),
-                [str(NoRecord(code)) for code in barren.reason.tolist()],
-                strict=True,
-            )
-        )
+            self._file = self._part.open("w")
+            self._file.write("record\tcontig\tbases\treason\n")
+        self._file.write(barren.tsv())
         self.count += len(barren)
 
     def publish(self) -> None:

@@ -6,8 +6,8 @@
 >>> s.filled("esm2_3b")                   # bool (N,): which rows count # doctest: +SKIP
 """
 
-from pathlib import Path
-
+from store.backends import create_store as create
+from store.backends import open_store as open  # noqa: A004 - store.open(...) reads best
 from store.errors import (
     BusyError,
     ClaimLostError,
@@ -18,20 +18,12 @@ from store.errors import (
     StoreError,
     UsageError,
 )
+from store.interface import Store
 from store.presence import Presence
 from store.ragged import Ragged
 from store.repair import repair, verify_store
 from store.rows import RowBatch
 from store.schema import Model, Sample, Schema
-from store.zarr_store import ZarrStore
-
-create = ZarrStore.create
-
-
-def open(path: str | Path) -> ZarrStore:  # noqa: A001 - store.open(...) is how it reads best
-    """Open a store at its last commit; see `ZarrStore.open`."""
-    return ZarrStore.open(Path(path))
-
 
 __all__ = [
     "BusyError",
@@ -46,9 +38,9 @@ __all__ = [
     "Sample",
     "SampleExistsError",
     "Schema",
+    "Store",
     "StoreError",
     "UsageError",
-    "ZarrStore",
     "create",
     "open",
     "repair",

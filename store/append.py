@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 from store.claims import Claim
 from store.errors import SampleExistsError
-from store.row_writer import RowWriter
 from store.rows import RowBatch
 from store.schema import Sample, Schema
 from store.timestamps import utc_now
 
 
+class Writer(Protocol):
+    """Takes the rows of one sample for a backend; nothing is visible until it commits."""
+
+    rows: int  # taken so far
+
+    def write(self, batch: RowBatch) -> None:
+        """Take the next rows."""
+        ...
+
+    def commit(self, sample: Sample, *, still_mine: Callable[[], None]) -> Schema:
+        """Make the rows visible as ``sample`` and return the new schema.
+
+        Parameters
+        ----------
+        sample
+            The sample; its ``start`` and ``stop`` must fit the rows written.
+        still_mine
+            Called right before the commit; raises if the appender's lock was lost.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Drop the rows and leave the store as it was."""
+        ...
+
+
 class Append:
     """Takes the rows of one sample; made by ``store.appending()``."""
 
-    def __init__(self, writer: RowWriter, *, schema: Schema, lock: Claim) -> None:
-        self._writer: RowWriter | None = writer
+    def __init__(self, writer: Writer, *, schema: Schema, lock: Claim) -> None:
+        self._writer: Writer | None = writer
         self._schema = schema
         self._lock = lock
 
@@ -73,7 +101,7 @@ class Append:
             self._writer.abort()
             self._writer = None
 
-    def _open_writer(self) -> RowWriter:
+    def _open_writer(self) -> Writer:
         if self._writer is None:
             raise AssertionError("the append is over")
         return self._writer

@@ -7,34 +7,18 @@ hundred bytes a block; :mod:`store.verify` reads everything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
+from store.certificate import Certification
 from store.chunks import CRC_BYTES, numpy_dtype
 from store.errors import DamageError
-from store.geometry import block_bounds
-from store.progress import rows_filled, rows_wanted
+from store.geometry import block_bounds, rows_wanted
+from store.progress import rows_filled
 from store.publish import block_files, check_trailer, read_certificate
 from store.schema import Schema
-
-
-@dataclass(frozen=True, slots=True)
-class Certification:
-    """Result of re-reading one model's blocks."""
-
-    model: str
-    rows: int  # rows of the store
-    certified: int  # of these, rows whose block stood the check
-    open_blocks: tuple[int, ...]  # not (wholly) filled
-    failed: tuple[tuple[int, str], ...]  # filled, but not as certified: block and reason
-
-    @property
-    def complete(self) -> bool:
-        """Whether every row of the store is certified for this model."""
-        return self.certified == self.rows
 
 
 def certify(root: Path, *, schema: Schema, model: str) -> Certification:

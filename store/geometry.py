@@ -8,6 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+from numpy.typing import NDArray
+
+from store.schema import Schema
+
 
 def n_blocks(n_rows: int, block_rows: int) -> int:
     """Count the blocks that ``n_rows`` rows need."""
@@ -52,3 +57,12 @@ def chunks_of(start: int, stop: int, chunk_rows: int) -> range:
     if stop <= start:
         return range(0)
     return range(start // chunk_rows, -(-stop // chunk_rows))
+
+
+def rows_wanted(schema: Schema) -> NDArray[np.int64]:
+    """Rows of every block, shape (n_blocks,)."""
+    blocks = n_blocks(schema.n_rows, schema.block_rows)
+    wanted = np.full(blocks, schema.block_rows, dtype=np.int64)
+    if blocks:
+        wanted[-1] = schema.n_rows - (blocks - 1) * schema.block_rows
+    return wanted

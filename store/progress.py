@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from store.errors import DamageError
 from store.geometry import block_bounds, n_blocks, once_partial
+from store.geometry import rows_wanted as rows_wanted  # where it was first
 from store.layout import filled_column
 from store.publish import block_files, filled_rows
 from store.schema import Schema
@@ -57,12 +58,3 @@ def filled_of_block(root: Path, *, schema: Schema, model: str, block: int) -> in
         return min(filled_rows(files), stop - start)
     except DamageError:
         return 0
-
-
-def rows_wanted(schema: Schema) -> NDArray[np.int64]:
-    """Rows of every block, shape (n_blocks,)."""
-    blocks = n_blocks(schema.n_rows, schema.block_rows)
-    wanted = np.full(blocks, schema.block_rows, dtype=np.int64)
-    if blocks:
-        wanted[-1] = schema.n_rows - (blocks - 1) * schema.block_rows
-    return wanted

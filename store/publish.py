@@ -14,15 +14,15 @@ CRC-32C no longer is the certified one, and :func:`store.certify.certify` opens 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from store.certificate import Certificate, check_values, parse_certificate, require_claim
 from store.chunks import (
     CRC_BYTES,
     decode_numbers,
@@ -31,50 +31,11 @@ from store.chunks import (
     encode_strings,
     stored_crc,
 )
-from store.errors import ClaimLostError, DamageError, DataError
+from store.errors import ClaimLostError, DamageError
 from store.files import publish_new, publish_replace, remove_durable
-from store.geometry import block_bounds
 from store.layout import Column, certificate_column, embedding_column, filled_column
 from store.ragged import from_items
 from store.schema import Schema
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """What was published for a block, and how it came to be."""
-
-    rows: int  # rows the block had when it was published
-    crc32c: str  # of the chunk's values, eight hex digits
-    worker: str  # uuid of the publishing worker
-    epoch: int  # its claim's epoch
-    published: str  # UTC, ISO 8601
-    details: dict[str, Any]  # the worker's device, precision, fall-backs, versions, seconds
-
-    def to_json(self) -> bytes:
-        """Return the certificate as it stands in the store."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
-
-
-def parse_certificate(text: bytes) -> Certificate:
-    """Read a certificate back.
-
-    Raises
-    ------
-    DamageError
-        If it is no JSON of the right form.
-    """
-    try:
-        value = json.loads(text)
-        return Certificate(
-            rows=int(value["rows"]),
-            crc32c=str(value["crc32c"]),
-            worker=str(value["worker"]),
-            epoch=int(value["epoch"]),
-            published=str(value["published"]),
-            details=dict(value["details"]),
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamageError(f"certificate is unreadable: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,26 +110,15 @@ def publish_block(
         If the bytes on disk are not the bytes written.
     """
     files = block_files(root, schema=schema, model=model, block=block)
-    start, stop = block_bounds(block, schema.n_rows, schema.block_rows)
+    start, stop = check_values(values, schema=schema, model=model, block=block)
     rows = stop - start
-    if values.shape != (rows, files.embedding.shape[1]):
-        raise DataError(
-            f"{model} block {block}: embeddings have shape {values.shape}, "
-            f"not {(rows, files.embedding.shape[1])}"
-        )
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    if len(bad):
-        raise DataError(
-            f"{model} block {block}: {len(bad)} of {rows} rows hold NaN or infinity, "
-            f"the first is row {start + int(bad[0])}; nothing was published"
-        )
-    _require(is_current, model, block)
+    require_claim(is_current, model=model, block=block)
     content = encode_numbers(values, column=files.embedding)
     crc = stored_crc(content)
     if not publish_new(tmp_dir, files.chunk_path, [content]):
         kept = _crc_if_same_rows(files, rows=rows)
         if kept is None:  # the tail as it was before it grew, or a damaged chunk
-            _require(is_current, model, block)
+            require_claim(is_current, model=model, block=block)
             publish_replace(tmp_dir, files.chunk_path, [content])
         else:
             crc = kept
@@ -181,13 +131,13 @@ def publish_block(
         if standing is not None and (standing.rows, standing.crc32c) == (rows, crc):
             certificate = standing
         else:
-            _require(is_current, model, block)
+            require_claim(is_current, model=model, block=block)
             publish_replace(tmp_dir, files.certificate_path, [sealed])
 
     flags = np.ones(rows, dtype=np.bool_)
     mask = encode_numbers(flags, column=files.filled)
     if not publish_new(tmp_dir, files.filled_path, [mask]) and filled_rows(files) != rows:
-        _require(is_current, model, block)
+        require_claim(is_current, model=model, block=block)
         publish_replace(tmp_dir, files.filled_path, [mask])
     return certificate
 
@@ -251,11 +201,6 @@ def reopen_block(files: BlockFiles) -> None:
     """Make a block open again: ``filled`` goes first, so no row counts without its data."""
     for path in (files.filled_path, files.certificate_path, files.chunk_path):
         remove_durable(path)
-
-
-def _require(is_current: Callable[[], bool], model: str, block: int) -> None:
-    if not is_current():
-        raise ClaimLostError(f"{model} block {block}: a newer claim exists")
 
 
 def _crc_if_same_rows(files: BlockFiles, *, rows: int) -> str | None:

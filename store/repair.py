@@ -12,16 +12,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from store.claims import Claims
-from store.files import remove_durable
+from store.findings import Finding, Kind, Remedy
 from store.heartbeat import Liveness, new_worker
 from store.identity import identify
-from store.layout import provenance_column
+from store.interface import Store
 from store.presence import Presence
-from store.verify import Finding, Kind, Remedy
-from store.zarr_store import ZarrStore
 
 
-def verify_store(store: ZarrStore) -> Iterator[Finding]:
+def verify_store(store: Store) -> Iterator[Finding]:
     """Re-read the store, then look at the directory beside it.
 
     Yields
@@ -63,7 +61,7 @@ def verify_store(store: ZarrStore) -> Iterator[Finding]:
             )
 
 
-def repair(store: ZarrStore, findings: Iterable[Finding]) -> list[str]:
+def repair(store: Store, findings: Iterable[Finding]) -> list[str]:
     """Do what each finding's remedy says.
 
     Returns
@@ -78,8 +76,7 @@ def repair(store: ZarrStore, findings: Iterable[Finding]) -> list[str]:
         if finding.remedy is Remedy.REOPEN and finding.model and finding.block is not None:
             reopen.add((finding.model, finding.block))
         elif finding.remedy is Remedy.REOPEN_MODEL and finding.model:
-            column = provenance_column(store.schema.model(finding.model))
-            remove_durable(store.path / column.chunk_key())
+            store.drop_provenance(finding.model)
             done.append(
                 f"{finding.model}: its provenance is lost, so all its blocks are open again"
             )
@@ -104,7 +101,7 @@ def repair(store: ZarrStore, findings: Iterable[Finding]) -> list[str]:
     return done
 
 
-def _path_of(store: ZarrStore, finding: Finding) -> Path:
+def _path_of(store: Store, finding: Finding) -> Path:
     beside = store.sidecar.path.name + "/"
     if finding.path.startswith(beside):
         return store.sidecar.path / finding.path.removeprefix(beside)

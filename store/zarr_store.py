@@ -1,7 +1,6 @@
 """An open store in a Zarr directory: what the rest of the world calls.
 
-The object holds one committed schema, the snapshot it was opened with; :meth:`ZarrStore.refresh`
-takes the newest. All reads and writes of rows and blocks go through it.
+What this class adds to :class:`store.interface.Store` is where rows and blocks lie.
 """
 
 from __future__ import annotations
@@ -9,27 +8,26 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store.append import Append
-from store.certify import Certification, certify
+from store.certificate import Certificate, Certification
+from store.certify import certify
 from store.chunks import decode_numbers, decode_strings, encode_strings
-from store.claims import APPEND, Claim
+from store.claims import Claim
 from store.errors import DamageError, NotAStoreError, UsageError
-from store.files import fsync_dir, publish_new
-from store.geometry import block_bounds, chunks_of, n_blocks
+from store.files import fsync_dir, publish_new, remove_durable
+from store.findings import Finding
+from store.geometry import chunks_of
+from store.interface import Store
 from store.layout import Column, embedding_column, provenance_column, row_columns
-from store.presence import Presence
-from store.progress import filled_of_block, rows_filled, rows_wanted
+from store.progress import filled_of_block, rows_filled
 from store.publish import (
     BlockFiles,
-    Certificate,
     block_files,
     publish_block,
     read_certificate,
@@ -38,29 +36,13 @@ from store.publish import (
 from store.ragged import Ragged, concatenate, from_items
 from store.row_writer import RowWriter, write_documents
 from store.schema import DEFAULT_BLOCK_ROWS, Model, Schema, from_attribute
-from store.sidecar import Sidecar, sidecar_of
+from store.sidecar import sidecar_of
 from store.timestamps import utc_now
-from store.verify import Finding, verify_tree
+from store.verify import verify_tree
 
 
-class ZarrStore:
-    """A vnp store in a Zarr v3 directory.
-
-    Attributes
-    ----------
-    path : Path
-        The store's directory, resolved.
-    schema : Schema
-        Models, samples and geometry of the commit this object reads.
-    """
-
-    def __init__(self, path: Path, schema: Schema) -> None:
-        self.path = path
-        self.schema = schema
-
-    def __repr__(self) -> str:
-        models = ", ".join(model.name for model in self.schema.models)
-        return f"<vnp store {self.path}: {self.n_rows} rows; models: {models or 'none'}>"
+class ZarrStore(Store):
+    """A vnp store in a Zarr v3 directory."""
 
     @classmethod
     def create(
@@ -70,7 +52,7 @@ class ZarrStore:
         models: Iterable[Model],
         segment_length: int,
         block_rows: int = DEFAULT_BLOCK_ROWS,
-    ) -> ZarrStore:
+    ) -> Self:
         """Make an empty store; it appears whole or not at all.
 
         Raises
@@ -97,7 +79,7 @@ class ZarrStore:
         return cls(path, schema)
 
     @classmethod
-    def open(cls, path: Path) -> ZarrStore:
+    def open(cls, path: Path) -> Self:
         """Open a store at its last commit.
 
         Raises
@@ -115,53 +97,10 @@ class ZarrStore:
         self.schema = schema
         return changed
 
-    def snapshot(self) -> ZarrStore:
-        """Return an object of its own on the newest commit, which no refresh of this one moves."""
-        return ZarrStore.open(self.path)
-
-    # -- geometry ---------------------------------------------------------------------------
-
-    @property
-    def sidecar(self) -> Sidecar:
-        """The directory beside the store."""
-        return sidecar_of(self.path)
-
-    @property
-    def n_rows(self) -> int:
-        """Committed rows, N."""
-        return self.schema.n_rows
-
-    @property
-    def n_blocks(self) -> int:
-        """Blocks of each model."""
-        return n_blocks(self.n_rows, self.schema.block_rows)
-
-    def block_bounds(self, block: int) -> tuple[int, int]:
-        """First row and one past the last row of a block."""
-        return block_bounds(block, self.n_rows, self.schema.block_rows)
-
     # -- changing the schema: under the appender's lock --------------------------------------
 
-    @contextmanager
-    def appending(self) -> Iterator[Append]:
-        """Hold the appender's lock and write one sample.
-
-        The rows count once :meth:`Append.commit` has returned; leaving the block without it, by
-        an error or a kill, leaves the store as it was.
-
-        Raises
-        ------
-        BusyError
-            If another appender is at work.
-        """
-        with self._locked() as lock:
-            writer = RowWriter(self.path, schema=self.schema, tmp_dir=self.sidecar.make().tmp)
-            append = Append(writer, schema=self.schema, lock=lock)
-            try:
-                yield append
-            finally:
-                append.abort()
-                self.refresh()
+    def _writer(self, lock: Claim) -> RowWriter:  # noqa: ARG002 - asked once, at the commit
+        return RowWriter(self.path, schema=self.schema, tmp_dir=self.sidecar.make().tmp)
 
     def add_model(self, model: Model) -> None:
         """Add an (unfilled) array for one more model.
@@ -182,12 +121,6 @@ class ZarrStore:
         with self._locked():
             tmp_dir = self.sidecar.make().tmp
             write_documents(self.path, before=None, after=self.schema, tmp_dir=tmp_dir)
-
-    @contextmanager
-    def _locked(self) -> Iterator[Claim]:
-        with Presence(self.sidecar.path) as presence, presence.claims.acquire(APPEND) as lock:
-            self.refresh()
-            yield lock
 
     # -- embedding --------------------------------------------------------------------------
 
@@ -262,19 +195,18 @@ class ZarrStore:
             raise DamageError(f"{column.chunk_key()} vanished right after it was written")
         return standing
 
-    def is_filled(self, model: str, block: int) -> bool:
-        """Whether every committed row of the block is filled."""
-        start, stop = self.block_bounds(block)
-        done = filled_of_block(self.path, schema=self.schema, model=model, block=block)
-        return done == stop - start
+    def drop_provenance(self, model: str) -> None:
+        """Forget a provenance that is damaged."""
+        column = provenance_column(self.schema.model(model))
+        remove_durable(self.path / column.chunk_key())
+
+    def filled_of_block(self, model: str, block: int) -> int:
+        """Filled rows of one block."""
+        return filled_of_block(self.path, schema=self.schema, model=model, block=block)
 
     def rows_filled(self, model: str) -> NDArray[np.int64]:
         """Filled rows of every block, shape (n_blocks,)."""
         return rows_filled(self.path, schema=self.schema, model=model)
-
-    def open_blocks(self, model: str) -> NDArray[np.int64]:
-        """Blocks with unfilled rows, ascending."""
-        return np.flatnonzero(self.rows_filled(model) < rows_wanted(self.schema))
 
     def certify(self, model: str) -> Certification:
         """Re-read what certifies each block; see :mod:`store.certify`."""
@@ -290,40 +222,20 @@ class ZarrStore:
 
     # -- reading ----------------------------------------------------------------------------
 
-    def filled(self, model: str) -> NDArray[np.bool_]:
-        """Which rows are certified, shape (N,)."""
-        rows = self.schema.block_rows
-        counts = np.repeat(self.rows_filled(model), rows)[: self.n_rows]
-        return np.arange(self.n_rows) % rows < counts
-
-    def read(self, model: str, start: int = 0, stop: int | None = None) -> NDArray[np.float16]:
-        """Embeddings of rows ``start .. stop``: float16 (rows, dim), NaN where not certified.
-
-        Raises
-        ------
-        DamageError
-            If a certified block's chunk is missing or damaged.
-        """
-        stop = self.n_rows if stop is None else min(stop, self.n_rows)
-        if not 0 <= start <= self.n_rows:
-            raise UsageError(f"row {start} of a store with {self.n_rows} rows")
+    def _block_values(self, model: str, block: int) -> NDArray[np.float16]:
         column = embedding_column(self.schema, self.schema.model(model))
-        out = np.full((max(stop - start, 0), column.shape[1]), np.nan, dtype=np.float16)
-        rows = self.schema.block_rows
-        for block in chunks_of(start, stop, rows):
-            filled = filled_of_block(self.path, schema=self.schema, model=model, block=block)
-            first, last = max(start, block * rows), min(stop, block * rows + filled)
-            if first >= last:
-                continue
-            name = column.chunk_key(block, 0)
-            try:
-                chunk = decode_numbers((self.path / name).read_bytes(), column=column)
-            except FileNotFoundError:
-                raise DamageError(f"{name}: filled, but missing; run 'vnp verify'") from None
-            except DamageError as error:
-                raise DamageError(f"{name}: {error}; run 'vnp verify'") from None
-            out[first - start : last - start] = chunk[first - block * rows : last - block * rows]
-        return out
+        name = column.chunk_key(block, 0)
+        try:
+            return decode_numbers((self.path / name).read_bytes(), column=column)
+        except FileNotFoundError:
+            raise DamageError(f"{name}: filled, but missing; run 'vnp verify'") from None
+        except DamageError as error:
+            raise DamageError(f"{name}: {error}; run 'vnp verify'") from None
+
+    def chunk_file(self, model: str, block: int) -> tuple[Path, int]:
+        """File and offset of a block's values: a file of its own, checksum after the values."""
+        column = embedding_column(self.schema, self.schema.model(model))
+        return self.path / column.chunk_key(block, 0), 0
 
     def column(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any] | Ragged:
         """Values of one of the appender's columns, e.g. ``id``, ``start`` or ``protein``.

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from store.append import Append
+from store.backends import create_store
+from store.interface import Store
 from store.ragged import from_items
 from store.rows import RowBatch
 from store.schema import Model
-from store.zarr_store import Append, ZarrStore
 
 MODELS = (Model("small", 8), Model("wide", 20))
 
@@ -46,7 +48,7 @@ def commit(append: Append, name: str, rows: int, *, content: str = "") -> None:
     )
 
 
-def append(store: ZarrStore, name: str, rows: int, *, step: int = 37) -> None:
+def append(store: Store, name: str, rows: int, *, step: int = 37) -> None:
     """Append a sample of ``rows`` rows in batches of ``step``."""
     with store.appending() as appending:
         for first in range(0, rows, step):
@@ -54,20 +56,20 @@ def append(store: ZarrStore, name: str, rows: int, *, step: int = 37) -> None:
         commit(appending, name, rows)
 
 
-def embeddings(store: ZarrStore, model: str, block: int) -> np.ndarray:
+def embeddings(store: Store, model: str, block: int) -> np.ndarray:
     """What an undisturbed worker publishes for a block: known numbers for each row."""
     start, stop = store.block_bounds(block)
     return expected(store, model)[start:stop]
 
 
-def expected(store: ZarrStore, model: str) -> np.ndarray:
+def expected(store: Store, model: str) -> np.ndarray:
     """Embeddings of every row."""
     dim = store.schema.model(model).dim
     rows = np.arange(store.n_rows)[:, None]
     return ((rows * 7 + np.arange(dim) * 3) % 251 / 8 - 10).astype(np.float16)
 
 
-def publish(store: ZarrStore, model: str, block: int, *, epoch: int = 1) -> None:
+def publish(store: Store, model: str, block: int, *, epoch: int = 1) -> None:
     store.pin_provenance(model, {"name": model})
     store.publish(
         model,
@@ -79,9 +81,9 @@ def publish(store: ZarrStore, model: str, block: int, *, epoch: int = 1) -> None
     )
 
 
-def filled_store(path: Path, *, rows: int = 100, block_rows: int = 16) -> ZarrStore:
+def filled_store(path: Path, *, rows: int = 100, block_rows: int = 16) -> Store:
     """A small store with two samples and every block of both models filled."""
-    store = ZarrStore.create(path, models=MODELS, segment_length=500, block_rows=block_rows)
+    store = create_store(path, models=MODELS, segment_length=500, block_rows=block_rows)
     append(store, "first", rows - rows // 3)
     append(store, "second", rows // 3)
     for model in MODELS:

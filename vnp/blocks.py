@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from store.claims import Claim, Claims
 from store.errors import DataError
+from store.interface import Store
 from store.worklist import WorkList
-from store.zarr_store import ZarrStore
 from vnp.models.encoder import Encoder
 from vnp.models.tokens import Tokens
 
@@ -21,7 +21,7 @@ from vnp.models.tokens import Tokens
 class Job:
     """One block in hand."""
 
-    store: ZarrStore  # the commit that says which rows the block has
+    store: Store  # the commit that says which rows the block has
     claim: Claim
     encoder: Encoder
     tokens: Tokens
@@ -58,7 +58,7 @@ class BlockSource:
 
     def __init__(
         self,
-        store: ZarrStore,
+        store: Store,
         *,
         claims: Claims,
         models: tuple[str, ...],

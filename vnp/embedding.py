@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from store.backends import open_store
+from store.interface import Store
 from store.presence import Presence
-from store.zarr_store import ZarrStore
 from vnp.progress import Progress, duration
 from vnp.status import read_status
 
@@ -82,7 +83,7 @@ def embed_store(
     UsageError, DataError
         If there is no such store or model.
     """
-    store = ZarrStore.open(path)
+    store = open_store(path)
     models = models or tuple(model.name for model in store.schema.models)
     for model in models:
         store.schema.model(model)
@@ -152,7 +153,7 @@ class _Team:
 
     def work(
         self,
-        store: ZarrStore,
+        store: Store,
         models: tuple[str, ...],
         devices: tuple[str, ...],
         options: tuple[str, ...],
@@ -271,11 +272,11 @@ def _last_json(lines: list[str]) -> dict[str, Any] | None:
     return None
 
 
-def _complete(store: ZarrStore, models: tuple[str, ...]) -> bool:
+def _complete(store: Store, models: tuple[str, ...]) -> bool:
     return all(store.certify(model).complete for model in models)
 
 
-def _reopen_failed(store: ZarrStore, models: tuple[str, ...], say: Callable[[str], None]) -> None:
+def _reopen_failed(store: Store, models: tuple[str, ...], say: Callable[[str], None]) -> None:
     """Make blocks open again that are filled but do not stand as certified."""
     failed = [
         (model, block, reason) for model in models for block, reason in store.certify(model).failed

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import cast
 
 from store.errors import DataError
-from store.zarr_store import ZarrStore
+from store.interface import Store
 from vnp.config import WorkerConfig
 from vnp.models.encoder import Encoder, Precision, load_encoder
 
@@ -33,7 +33,7 @@ class Encoders:
 
     def __init__(
         self,
-        store: ZarrStore,
+        store: Store,
         *,
         config: WorkerConfig,
         say: Callable[[str], None],

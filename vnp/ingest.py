@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from store.errors import SampleExistsError
+from store.interface import Store
 from store.schema import Sample, check_sample_name
-from store.zarr_store import ZarrStore
 from vnp.names import Duplicates, UniqueIds, sample_name_of
 from vnp.progress import Progress
 from vnp.reading import ContigReader
@@ -40,7 +40,7 @@ class AppendReport:
 
 
 def append_file(
-    store: ZarrStore,
+    store: Store,
     path: str,
     *,
     sample: str | None = None,
@@ -122,7 +122,7 @@ def append_file(
     )
 
 
-def _known(store: ZarrStore, name: str, sha256: str) -> Sample | None:
+def _known(store: Store, name: str, sha256: str) -> Sample | None:
     """The sample that stands in the way: of this name, or of this file's bytes."""
     return store.schema.sample(name) or next(
         (known for known in store.schema.samples if sha256 and known.file_sha256 == sha256), None

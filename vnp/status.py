@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from store.claims import APPEND, Claims
+from store.geometry import rows_wanted
 from store.heartbeat import Beat, Liveness, Verdict, new_worker, read_beats
 from store.identity import Identity, identify, is_gone
-from store.progress import rows_wanted
-from store.zarr_store import ZarrStore
+from store.interface import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class StoreStatus:
         return {**asdict(self), "rows_wanted": self.rows_wanted, "rows_done": self.rows_done}
 
 
-def read_status(store: ZarrStore, *, models: tuple[str, ...] = ()) -> StoreStatus:
+def read_status(store: Store, *, models: tuple[str, ...] = ()) -> StoreStatus:
     """Read the status of a store: one listing per model, no chunk but the tails'.
 
     Parameters

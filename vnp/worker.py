@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store.backends import open_store
 from store.errors import ClaimLostError, DataError, StoreError
 from store.presence import Presence
-from store.zarr_store import ZarrStore
 from vnp.blocks import BlockSource, Failure, Job
 from vnp.config import WorkerConfig
 from vnp.encoders import Encoders
@@ -95,7 +95,7 @@ class Worker:
         say: Say,
         load: LoadEncoder | None = None,
     ) -> None:
-        self._store = ZarrStore.open(path)
+        self._store = open_store(path)
         self._store.sidecar.make()
         self._config = config
         self._stop = stop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from store.zarr_store import ZarrStore
+from store.backends import open_store
 from vnp.commands.output import print_json, print_lines, say
 from vnp.ingest import append_file
 from vnp.names import Duplicates
@@ -13,7 +13,7 @@ from vnp.names import Duplicates
 def run(options: argparse.Namespace) -> int:
     """Append the file."""
     report = append_file(
-        ZarrStore.open(options.store),
+        open_store(options.store),
         options.file,
         sample=options.sample,
         duplicates=Duplicates(options.duplicates),

@@ -11,9 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from uuid import uuid4
 
+from store.backends import open_store
 from store.errors import StoreError
 from store.files import publish_new
-from store.zarr_store import ZarrStore
 from vnp import __version__
 from vnp.cli import DATA_ERROR, DONE
 from vnp.commands.output import print_json, print_lines
@@ -84,7 +84,7 @@ def _weights(folder: Path | None) -> Iterator[Check]:
 
 
 def _store(path: Path) -> Iterator[Check]:
-    store = ZarrStore.open(path)
+    store = open_store(path)
     yield Check("store", "ok", repr(store))
     tmp = store.sidecar.make().tmp
     probe = tmp / f"doctor-{uuid4().hex}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from store.backends import create_store, open_store
 from store.errors import UsageError
+from store.interface import Store
 from store.schema import DEFAULT_BLOCK_ROWS, Model
-from store.zarr_store import ZarrStore
 from vnp.commands.output import print_json, print_lines, say
 from vnp.models import registry
 
@@ -22,15 +23,13 @@ def run(options: argparse.Namespace) -> int:
     else:
         specs = registry.recipe(options.recipe or DEFAULT_RECIPE)
     models = tuple(Model(spec.name, spec.dim) for spec in specs)
-    if options.store.suffix != ".zarr":
-        raise UsageError(f"{options.store}: a store's name must end in .zarr")
     made = True
     if options.if_missing and options.store.exists():
-        store, made = ZarrStore.open(options.store), False
+        store, made = open_store(options.store), False
         _check_same(store, models, options.segment_length)
     else:
         try:
-            store = ZarrStore.create(
+            store = create_store(
                 options.store,
                 models=models,
                 segment_length=options.segment_length,
@@ -39,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
         except UsageError:
             if not options.if_missing:
                 raise
-            store, made = ZarrStore.open(options.store), False  # made by another this moment
+            store, made = open_store(options.store), False  # made by another this moment
             _check_same(store, models, options.segment_length)
     if any(spec.demo for spec in specs):
         say(
@@ -64,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_same(store: ZarrStore, models: tuple[Model, ...], segment_length: int) -> None:
+def _check_same(store: Store, models: tuple[Model, ...], segment_length: int) -> None:
     """Refuse to go on with a store that is another one than was asked for."""
     missing = [model.name for model in models if model not in store.schema.models]
     if missing:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
+from store.backends import open_store
 from store.errors import UsageError
 from store.schema import Model
-from store.zarr_store import ZarrStore
 from vnp.commands.output import print_json, print_lines
 from vnp.models import registry
 
@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("to add a model give both: vnp models --add NAME STORE")
     if options.add is not None:
         spec = registry.model(options.add)
-        store = ZarrStore.open(options.store)
+        store = open_store(options.store)
         store.add_model(Model(spec.name, spec.dim))
         if options.json:
             print_json({"store": str(store.path), "added": spec.name, "rows": store.n_rows})

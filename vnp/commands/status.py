@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from store.zarr_store import ZarrStore
+from store.backends import open_store
 from vnp.commands.output import print_json, print_lines
 from vnp.progress import duration
 from vnp.status import StoreStatus, read_status
@@ -18,7 +18,7 @@ _BAR = 24
 
 def run(options: argparse.Namespace) -> int:
     """Show the status once, or again and again."""
-    store = ZarrStore.open(options.store)
+    store = open_store(options.store)
     first: tuple[float, int] | None = None
     while True:
         store.refresh()

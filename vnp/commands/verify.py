@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
+from store.backends import open_store
 from store.repair import repair, verify_store
 from store.verify import Kind
-from store.zarr_store import ZarrStore
 from vnp.cli import DATA_ERROR, DONE, INCOMPLETE
 from vnp.commands.output import print_json, print_lines
 
 
 def run(options: argparse.Namespace) -> int:
     """Verify, and repair if asked to."""
-    store = ZarrStore.open(options.store)
+    store = open_store(options.store)
     findings = list(verify_store(store))
     done = repair(store, findings) if options.repair else []
     unfilled = {model.name: len(store.open_blocks(model.name)) for model in store.schema.models}

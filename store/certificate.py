@@ -1,0 +1,98 @@
+"""What vouches for a block, and for a model: the same in every backend."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import ClaimLostError, DamageError, DataError
+from store.geometry import block_bounds
+from store.schema import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What was published for a block, and how it came to be."""
+
+    rows: int  # rows the block had when it was published
+    crc32c: str  # of the chunk's values, eight hex digits
+    worker: str  # uuid of the publishing worker
+    epoch: int  # its claim's epoch
+    published: str  # UTC, ISO 8601
+    details: dict[str, Any]  # the worker's device, precision, fall-backs, versions, seconds
+
+    def to_json(self) -> bytes:
+        """Return the certificate as it stands in the store."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
+
+
+def parse_certificate(text: bytes) -> Certificate:
+    """Read a certificate back.
+
+    Raises
+    ------
+    DamageError
+        If it is no JSON of the right form.
+    """
+    try:
+        value = json.loads(text)
+        return Certificate(
+            rows=int(value["rows"]),
+            crc32c=str(value["crc32c"]),
+            worker=str(value["worker"]),
+            epoch=int(value["epoch"]),
+            published=str(value["published"]),
+            details=dict(value["details"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamageError(f"certificate is unreadable: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Certification:
+    """Result of re-reading one model's blocks."""
+
+    model: str
+    rows: int  # rows of the store
+    certified: int  # of these, rows whose block stood the check
+    open_blocks: tuple[int, ...]  # not (wholly) filled
+    failed: tuple[tuple[int, str], ...]  # filled, but not as certified: block and reason
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row of the store is certified for this model."""
+        return self.certified == self.rows
+
+
+def check_values(
+    values: NDArray[np.float16], *, schema: Schema, model: str, block: int
+) -> tuple[int, int]:
+    """Check that embeddings are those of a whole block; return its first and one past its last row.
+
+    Raises
+    ------
+    DataError
+        If a value is NaN or infinite, or the shape is not the block's.
+    """
+    start, stop = block_bounds(block, schema.n_rows, schema.block_rows)
+    shape = (stop - start, schema.model(model).dim)
+    if values.shape != shape:
+        raise DataError(f"{model} block {block}: embeddings have shape {values.shape}, not {shape}")
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad):
+        raise DataError(
+            f"{model} block {block}: {len(bad)} of {stop - start} rows hold NaN or infinity, "
+            f"the first is row {start + int(bad[0])}; nothing was published"
+        )
+    return start, stop
+
+
+def require_claim(is_current: Callable[[], bool], *, model: str, block: int) -> None:
+    """Raise `ClaimLostError` unless the claim still has the highest epoch."""
+    if not is_current():
+        raise ClaimLostError(f"{model} block {block}: a newer claim exists")

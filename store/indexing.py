@@ -1,0 +1,174 @@
+"""NumPy's rules for indexing two axes, as a pure function from a key to rows and columns.
+
+A key names either every chosen row crossed with every chosen column (`Outer`), or single numbers
+by their row and column (`Pairs`), exactly as ``ndarray.__getitem__`` has it::
+
+    a[5]            one row             a[3:9, [0, 7]]     rows 3..8, two columns
+    a[[4, 1, 1]]    three rows          a[[4, 1], [0, 7]]  two numbers: (4, 0) and (1, 7)
+    a[mask]         the rows it marks   a[mask2d]          the numbers it marks
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints: TypeAlias = NDArray[np.int64]
+Axis: TypeAlias = range | Ints  # positions along one axis, none negative, in the order asked
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    """Every row of ``rows`` with every column of ``columns``."""
+
+    rows: Axis
+    columns: Axis
+    shape: tuple[int, ...]  # of the result
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Single numbers: ``rows[i]`` with ``columns[i]``; both have one dimension."""
+
+    rows: Ints
+    columns: Ints
+    shape: tuple[int, ...]  # of the result
+
+
+def selection(key: Any, shape: tuple[int, int]) -> Outer | Pairs:
+    """Say which numbers of an array of ``shape`` a key asks for.
+
+    Raises
+    ------
+    IndexError
+        Where ndarray raises it too, and for ``None`` (newaxis) and for a bare True or False.
+    """
+    parts = _spread(key)
+    if len(parts) == 1 and isinstance(parts[0], np.ndarray) and parts[0].ndim == 2:
+        mask = parts[0]
+        if mask.dtype == np.bool_:
+            if mask.shape != shape:
+                raise IndexError(f"a mask of shape {mask.shape} on an array of shape {shape}")
+            rows, columns = np.nonzero(mask)
+            return Pairs(rows, columns, rows.shape)
+    row, column = (
+        _resolve(part, size, axis)
+        for axis, (part, size) in enumerate(zip(parts, shape, strict=True))
+    )
+    if isinstance(row, np.ndarray) and isinstance(column, np.ndarray):
+        try:
+            rows, columns = np.broadcast_arrays(row, column)
+        except ValueError:
+            raise IndexError(
+                f"shape mismatch: rows {row.shape} and columns {column.shape} do not broadcast"
+            ) from None
+        return Pairs(rows.ravel(), columns.ravel(), rows.shape)
+    kept = tuple(
+        size
+        for part in (row, column)
+        for size in (
+            part.shape
+            if isinstance(part, np.ndarray)
+            else ()
+            if isinstance(part, int)
+            else (len(part),)
+        )
+    )
+    return Outer(_flat(row), _flat(column), kept)
+
+
+def row_positions(rows: Any, n_rows: int) -> Ints:
+    """Turn a choice of rows (slice, mask, index array, None for all) into positions, shape (n,).
+
+    Raises
+    ------
+    IndexError
+        If it reaches outside the rows, or is a mask of another length.
+    """
+    chosen = _resolve(slice(None) if rows is None else _part(rows), n_rows, 0)
+    flat = _flat(chosen)
+    return (
+        flat
+        if isinstance(flat, np.ndarray)
+        else np.arange(flat.start, flat.stop, flat.step, dtype=np.int64)
+    )
+
+
+def _spread(key: Any) -> list[Any]:
+    """One part for each axis, the ellipsis and what is left out filled in."""
+    parts = [_part(item) for item in (key if isinstance(key, tuple) else (key,))]
+    axes = sum(_axes(part) for part in parts if part is not Ellipsis)
+    if axes > 2:
+        raise IndexError(f"too many indices: the array has 2 axes, {axes} were indexed")
+    dots = [place for place, part in enumerate(parts) if part is Ellipsis]
+    if len(dots) > 1:
+        raise IndexError("an index can only have a single ellipsis ('...')")
+    at = dots[0] if dots else len(parts)
+    return [*parts[:at], *[slice(None)] * (2 - axes), *parts[at + 1 :]]
+
+
+def _part(item: Any) -> Any:
+    """Bring one item of a key to an int, a slice, an ellipsis or an array of ints or bools."""
+    if item is None:
+        raise IndexError("newaxis is not supported here: index first, then add axes to the result")
+    if item is Ellipsis or isinstance(item, slice):
+        return item
+    if isinstance(item, bool | np.bool_):
+        raise IndexError("a bare True or False is not supported as an index")
+    try:
+        return operator.index(item)
+    except TypeError:
+        pass
+    array = np.asarray(item)
+    if array.size == 0 and not isinstance(item, np.ndarray):
+        array = array.astype(np.int64)  # an empty list has no type of its own
+    if array.dtype == np.bool_:
+        if array.ndim == 0:
+            raise IndexError("a bare True or False is not supported as an index")
+        return array
+    if array.dtype.kind not in "iu":
+        raise IndexError(
+            "only integers, slices, ellipsis and arrays of integers or booleans are indices, "
+            f"not {type(item).__name__} of {array.dtype}"
+        )
+    return array.astype(np.int64)
+
+
+def _axes(part: Any) -> int:
+    return part.ndim if isinstance(part, np.ndarray) and part.dtype == np.bool_ else 1
+
+
+def _resolve(part: Any, size: int, axis: int) -> int | Axis:
+    """Positions along one axis, none negative."""
+    if isinstance(part, slice):
+        return range(*part.indices(size))
+    if isinstance(part, int):
+        if not -size <= part < size:
+            raise _outside(part, size, axis)
+        return part % size
+    if part.dtype == np.bool_:
+        if part.shape != (size,):
+            raise IndexError(f"a mask of shape {part.shape} on axis {axis} with size {size}")
+        return np.flatnonzero(part)
+    if part.size:
+        low, high = int(part.min()), int(part.max())
+        if low < -size or high >= size:
+            raise _outside(low if low < -size else high, size, axis)
+        if low < 0:
+            part = np.where(part < 0, part + size, part)
+    positions: Ints = part
+    return positions
+
+
+def _flat(part: int | Axis) -> Axis:
+    if isinstance(part, int):
+        return range(part, part + 1)
+    return part.ravel() if isinstance(part, np.ndarray) else part
+
+
+def _outside(index: int, size: int, axis: int) -> IndexError:
+    return IndexError(f"index {index} is out of bounds for axis {axis} with size {size}")

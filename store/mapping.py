@@ -1,0 +1,52 @@
+"""One block's embeddings, memory-mapped where they lie: nothing is read before it is touched."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import DamageError
+
+_F16 = np.dtype("<f2")
+
+
+def map_chunk(
+    path: Path, *, offset: int, shape: tuple[int, int], scattered: bool
+) -> NDArray[np.float16]:
+    """Map the numbers of one chunk, read-only, float16 of ``shape``.
+
+    Parameters
+    ----------
+    path, offset
+        File and the byte at which the numbers begin, not compressed, little-endian.
+    shape
+        Rows and numbers a row.
+    scattered
+        Only some rows will be touched: tell the kernel not to read ahead.
+
+    Raises
+    ------
+    DamageError
+        If the file is missing or too short; touching such a mapping would end the process.
+    """
+    size = shape[0] * shape[1] * _F16.itemsize
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise DamageError("filled, but missing; run 'vnp verify'") from None
+    try:
+        found = os.fstat(fd).st_size
+        if found < offset + size:
+            raise DamageError(
+                f"length is {found} bytes where {offset + size} belong; run 'vnp verify'"
+            )
+        skip = offset % mmap.ALLOCATIONGRANULARITY
+        mapped = mmap.mmap(fd, skip + size, access=mmap.ACCESS_READ, offset=offset - skip)
+    finally:
+        os.close(fd)
+    mapped.madvise(mmap.MADV_RANDOM if scattered else mmap.MADV_SEQUENTIAL)
+    return np.frombuffer(mapped, dtype=_F16, count=shape[0] * shape[1], offset=skip).reshape(shape)

@@ -1,0 +1,34 @@
+"""Libraries that only some faces of a store need, with the command that installs a missing one."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from store.errors import UsageError
+
+# Name to import -> what to give pip, where the two differ.
+_PACKAGES = {"faiss": "faiss-cpu", "dask.array": "'dask[array]'", "xarray": "xarray"}
+
+
+class MissingPackageError(UsageError):
+    """A library is not installed that the call needs."""
+
+
+def require(name: str, *, for_what: str) -> Any:
+    """Import a library.
+
+    Raises
+    ------
+    MissingPackageError
+        If it is not installed; the message says how to get it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != name.partition(".")[0]:
+            raise  # it is installed, and lacks something itself
+        package = _PACKAGES.get(name, name)
+        raise MissingPackageError(
+            f"{for_what} needs {name}, which is not installed: pip install {package}"
+        ) from None

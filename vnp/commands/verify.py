@@ -6,8 +6,8 @@ import argparse
 from dataclasses import asdict
 
 from store.backends import open_store
+from store.findings import Kind
 from store.repair import repair, verify_store
-from store.verify import Kind
 from vnp.cli import DATA_ERROR, DONE, INCOMPLETE
 from vnp.commands.output import print_json, print_lines
 

@@ -27,7 +27,8 @@ class Writer(Protocol):
         Parameters
         ----------
         sample
-            The sample; its ``start`` and ``stop`` must fit the rows written.
+            The sample; its ``start`` and ``stop`` must fit the rows written, its ``repeats``
+            are counted here.
         still_mine
             Called right before the commit; raises if the appender's lock was lost.
         """
@@ -86,14 +87,15 @@ class Append:
             contigs_without_records=contigs_without_records,
             segments=segments,
             bases=bases,
+            repeats=0,  # the writer counts them
             content=content,
             file_sha256=file_sha256,
             source=source,
             appended=utc_now(),
         )
-        writer.commit(sample, still_mine=self._lock.require)
+        schema = writer.commit(sample, still_mine=self._lock.require)
         self._writer = None
-        return sample
+        return schema.samples[-1]
 
     def abort(self) -> None:
         """Drop the rows, unless they are committed; safe to call again."""

@@ -59,6 +59,8 @@ def row_columns(schema: Schema) -> dict[str, Column]:
         "strand": column("strand", "int8", 0),
         "frame": column("frame", "int8", 0),
         "digest": column("digest", "uint64", 0),
+        "digest_low": column("digest_low", "uint64", 0),
+        "twin": column("twin", "int64", -1),
         # One chunk of sequences is one block: a worker reads two files to have its input.
         "nucleotide": column("nucleotide", "string", "", rows=schema.block_rows),
         "protein": column("protein", "string", "", rows=schema.block_rows),

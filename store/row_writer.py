@@ -17,24 +17,26 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any, Protocol
 from uuid import uuid4
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
 from store.chunks import decode_numbers, decode_strings, encode_numbers, encode_strings, numpy_dtype
 from store.errors import DamageError
 from store.files import fsync_dir, make_dir, publish_replace
+from store.geometry import chunks_of
 from store.layout import Column, category_column, documents, row_columns
 from store.ragged import Ragged, concatenate, from_items
 from store.rows import RowBatch
 from store.schema import Sample, Schema
+from store.twins import NO_TWIN, Digests, TwinSearch
 
 _PENDING_CHUNKS = 16  # encoded or being encoded at a time: bounds the memory of an append
 
@@ -65,6 +67,7 @@ class RowWriter:
         self._pool = ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)))
         self._slots = BoundedSemaphore(_PENDING_CHUNKS)
         self._futures: list[Future[None]] = []
+        self._search = TwinSearch(self._staging / "digests", first_row=schema.n_rows)
         self.rows = 0  # rows taken so far
         self._columns: dict[str, _Pending] = {
             name: _pending(column, start=schema.n_rows, old_tail=self._old_tail(column))
@@ -73,18 +76,16 @@ class RowWriter:
 
     def write(self, batch: RowBatch) -> None:
         """Take the next rows."""
-        n = len(batch)
-        sample_code = np.full(n, len(self._schema.samples), dtype=np.int32)
-        for name, pending in self._columns.items():
-            if name == "sample":
-                pending.add(sample_code)
-            elif name == "digest":
-                pending.add(sequence_digests(batch.nucleotide, batch.protein))
-            else:
-                pending.add(getattr(batch, name))
-            for chunk, encode in pending.full_chunks():
-                self._submit(pending.column, chunk, encode)
-        self.rows += n
+        digests = self._search.add(batch.nucleotide, batch.protein)
+        made = {
+            "sample": np.full(len(batch), len(self._schema.samples), dtype=np.int32),
+            "digest": digests[:, 0],
+            "digest_low": digests[:, 1],
+        }
+        for name in self._columns:
+            if name != "twin":  # known when all rows are
+                self._add(name, made[name] if name in made else getattr(batch, name))
+        self.rows += len(batch)
 
     def commit(self, sample: Sample, *, still_mine: Callable[[], None]) -> Schema:
         """Make the rows visible as ``sample`` and return the new schema.
@@ -92,11 +93,15 @@ class RowWriter:
         Parameters
         ----------
         sample
-            The sample; its ``start`` and ``stop`` must fit the rows written.
+            The sample; its ``start`` and ``stop`` must fit the rows written, its ``repeats``
+            are counted here.
         still_mine
             Called right before the commit; raises if the appender's lock was lost.
         """
-        schema = self._schema.with_sample(sample)
+        twins = self._search.twins(self._old_digests)
+        self._add("twin", twins)
+        repeats = int(np.count_nonzero(twins != NO_TWIN))
+        schema = self._schema.with_sample(replace(sample, repeats=repeats))
         if sample.stop - sample.start != self.rows:
             raise AssertionError(f"{sample.stop - sample.start} rows promised, {self.rows} written")
         for pending in self._columns.values():
@@ -124,6 +129,29 @@ class RowWriter:
             if path not in staged:
                 path.unlink(missing_ok=True)
         shutil.rmtree(self._staging, ignore_errors=True)
+
+    def _add(self, name: str, values: Any) -> None:
+        pending = self._columns[name]
+        pending.add(values)
+        for chunk, encode in pending.full_chunks():
+            self._submit(pending.column, chunk, encode)
+
+    def _old_digests(self) -> Iterator[tuple[int, Digests]]:
+        """Yield the digests of the committed rows, a chunk at a time."""
+        columns = row_columns(self._schema)
+        high, low = columns["digest"], columns["digest_low"]
+        rows = high.chunk[0]
+        for chunk in chunks_of(0, self._schema.n_rows, rows):
+            count = min(rows, self._schema.n_rows - chunk * rows)
+            parts = []
+            for column in (high, low):
+                name = column.chunk_key(chunk)
+                try:
+                    values = decode_numbers((self._root / name).read_bytes(), column=column)
+                except (DamageError, FileNotFoundError) as error:
+                    raise DamageError(f"{name}: {error}; run 'vnp verify' on the store") from None
+                parts.append(values[:count])
+            yield chunk * rows, np.stack(parts, axis=1)
 
     def _old_tail(self, column: Column) -> bytes | None:
         """Return the chunk that committed rows share with the first new row, if there is one."""
@@ -154,25 +182,6 @@ class RowWriter:
         """Surface errors of finished writes; wait until at most ``keep`` are left."""
         while self._futures and (len(self._futures) > keep or self._futures[0].done()):
             self._futures.pop(0).result()
-
-
-def sequence_digests(nucleotide: Ragged, protein: Ragged) -> NDArray[np.uint64]:
-    """64-bit digests (n,) of both sequences of each record, for de-duplication.
-
-    XXH3-64 of the protein, seeded by the XXH3-64 of the nucleotide sequence. Equal digests are
-    a hint only: whoever acts on one compares the sequences.
-    """
-    dna, aa = memoryview(nucleotide.data.tobytes()), memoryview(protein.data.tobytes())
-    a, b = nucleotide.offsets.tolist(), protein.offsets.tolist()
-    xxh3 = xxhash.xxh3_64_intdigest
-    return np.fromiter(
-        (
-            xxh3(aa[b[i] : b[i + 1]], seed=xxh3(dna[a[i] : a[i + 1]]))
-            for i in range(len(nucleotide))
-        ),
-        dtype=np.uint64,
-        count=len(nucleotide),
-    )
 
 
 def write_documents(root: Path, *, before: Schema | None, after: Schema, tmp_dir: Path) -> None:

@@ -51,6 +51,7 @@ class Sample:
     contigs_without_records: int  # of these, how many gave no record (named in the report)
     segments: int  # windows the contigs were cut into
     bases: int  # letters in the file
+    repeats: int  # of its rows, how many have the sequences of an earlier row
     content: str  # sha-256 over ids and upper-cased sequences
     file_sha256: str  # sha-256 of the file's bytes; empty for a stream
     source: str  # the file's base name; "-" for a stream
@@ -62,15 +63,18 @@ class Schema:
     """Geometry, models and samples of a store at one commit."""
 
     block_rows: int  # R: rows per block and per chunk of every worker-written column
-    segment_length: int  # bases per window, 300 or 500 for the published classifiers
+    segment_length: int  # bases per window (published: 300, 500); 0: a contig is one window
     models: tuple[Model, ...] = ()
     samples: tuple[Sample, ...] = ()
 
     def __post_init__(self) -> None:
         if self.block_rows < 1:
             raise UsageError(f"block_rows is {self.block_rows}: it must be positive")
-        if self.segment_length < 3:
-            raise UsageError(f"segment length {self.segment_length}: it must hold a codon (3)")
+        if self.segment_length < 3 and self.segment_length != 0:
+            raise UsageError(
+                f"segment length {self.segment_length}: it must hold a codon (3), or be 0 for "
+                "whole contigs"
+            )
         names = [model.name for model in self.models]
         if len(set(names)) != len(names):
             raise UsageError(f"a model is named twice: {', '.join(names)}")

@@ -38,7 +38,7 @@ def make_store(folder: Path, *, rows: int, share: float, samples: int) -> ZarrSt
     store = ZarrStore.create(folder / "run.zarr", models=MODELS, segment_length=500)
     ends = np.linspace(0, rows, samples + 1).astype(int).tolist()
     made = tuple(
-        Sample(f"s{i}", start, stop, 1, 0, 1, 500, f"{i}", "", f"s{i}.fa", "")
+        Sample(f"s{i}", start, stop, 1, 0, 1, 500, 0, f"{i}", "", f"s{i}.fa", "")
         for i, (start, stop) in enumerate(pairwise(ends))
     )
     schema = replace(store.schema, samples=made)

@@ -249,9 +249,45 @@ def test_init_finds_or_refuses_an_existing_store(
     code, _, errors = said(capsys, *again, "virnucpro")
     assert (code, "holds demo_dnabert_s, demo_esm2" in errors) == (2, True)
     code, _, errors = said(capsys, *again, "demo", "--segment-length", "300")
-    assert (code, "500 bp segments, not 300" in errors) == (2, True)
+    assert (code, "500 bp segments, not 300 bp segments" in errors) == (2, True)
     code, _, errors = said(capsys, "init", store, "--recipe", "demo")
     assert (code, "exists already" in errors) == (2, True)
+
+
+def test_reads_are_taken_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, file = tmp_path / "reads.zarr", tmp_path / "reads.fq"
+    reads = {"short": "ATGGCC" * 25, "long": "ATGGCC" * 250}
+    file.write_text("".join(f"@{n}\n{s}\n+\n{'I' * len(s)}\n" for n, s in reads.items()))
+    made = said(capsys, "init", path, "--recipe", "demo", "--segment-length", "whole")
+    assert (made[0], "reads.zarr: whole contigs; models" in made[1]) == (0, True)
+    assert said(capsys, "append", path, file)[0] == 0
+    opened = ZarrStore.open(path)
+    assert opened.schema.segment_length == 0
+    ids = opened.column("id").decode()
+    assert {name.partition("_chunk_")[0] for name in ids} == set(reads)
+    assert {name.partition("_chunk_")[2][:-2] for name in ids} == {"1"}
+    assert set(opened.column("end").tolist()) == {150, 1500}
+    assert opened.column("nucleotide")[ids.index("long_chunk_1F1")].decode() == reads["long"]
+    assert "whole contigs" in said(capsys, "status", path)[1]
+    assert run("embed", path).returncode == 0
+    assert said(capsys, "verify", path)[0] == 0
+    assert np.isfinite(ZarrStore.open(path).read("demo_esm2")).all()
+
+
+def test_a_chromosome_is_not_taken_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, file = tmp_path / "reads.zarr", tmp_path / "genome.fa"
+    file.write_text(f">read\nATGGCC\n>chr1 test\n{'ATGGCC' * 20_000}\n")
+    assert said(capsys, "init", path, "--recipe", "demo", "--segment-length", "whole")[0] == 0
+    code, _, errors = said(capsys, "append", path, file)
+    assert code == 1
+    assert f"{file}, record 2: chr1 has 120,000 bases" in errors
+    assert "--segment-length 500" in errors
+    assert ZarrStore.open(path).n_rows == 0
+    for bad in ("2", "0", "entire"):
+        again = tmp_path / f"{bad}.zarr"
+        assert run("init", again, "--segment-length", bad).returncode == 2
 
 
 def test_a_model_is_added_and_listed(store: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import slow_rules
-from vnp.segments import cut_windows, slices
+from vnp.segments import LONGEST_WHOLE, WHOLE, cut_windows, described, slices
 
 
 def windows_of(lengths, segment_length):
@@ -57,6 +57,26 @@ def test_no_contigs_and_empty_contigs():
 def test_a_segment_holds_a_codon():
     with pytest.raises(ValueError, match="no codon"):
         cut_windows(np.array([10]), segment_length=2)
+
+
+@settings(deadline=None, derandomize=True, max_examples=100)
+@given(lengths=st.lists(st.integers(0, LONGEST_WHOLE), max_size=30))
+def test_whole_contigs_are_one_window_each(lengths):
+    assert windows_of(lengths, WHOLE) == [[(0, n)] if n else [] for n in lengths]
+
+
+def test_a_short_contig_is_the_same_window_whole_or_cut():
+    lengths = range(1, 501)
+    assert windows_of(lengths, WHOLE) == windows_of(lengths, 500)
+
+
+def test_a_chromosome_is_no_window():
+    with pytest.raises(ValueError, match="250000000 bases cannot be one window"):
+        cut_windows(np.array([100, 250_000_000]), segment_length=WHOLE)
+
+
+def test_windows_are_described_for_people():
+    assert (described(300), described(WHOLE)) == ("300 bp segments", "whole contigs")
 
 
 @settings(deadline=None, derandomize=True, max_examples=200)

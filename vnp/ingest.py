@@ -93,7 +93,11 @@ def append_file(
     ):
         segments = 0
         unique = UniqueIds(duplicates, source=reader.name)
-        batches = record_batches(unique.batches(reader), segment_length=store.schema.segment_length)
+        batches = record_batches(
+            unique.batches(reader),
+            segment_length=store.schema.segment_length,
+            source=reader.name,
+        )
         for batch in batches:
             append.write(batch.rows)
             barren.write(batch.barren)

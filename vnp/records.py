@@ -19,7 +19,8 @@ from store.rows import RowBatch
 from vnp.frames import FRAMES, nucleotides, proteins, scan
 from vnp.gather import Bytes, Ints, by_length, items, put_rows, take_rows
 from vnp.reading import ContigBatch
-from vnp.segments import Windows, cut_windows, slices
+from vnp.segments import LONGEST_WHOLE, WHOLE, Windows, cut_windows, slices
+from vnp.streams import InputError
 
 _RUN_BASES = 1 << 19  # bases handled at a time: what is made of them stays in the CPU's cache
 _RUN_WINDOWS = 8192  # so at most 49,152 records at a time
@@ -88,6 +89,7 @@ def record_batches(
     contigs: Iterable[ContigBatch],
     *,
     segment_length: int,
+    source: str = "the input",
     batch_records: int = _BATCH_RECORDS,
     batch_bytes: int = _BATCH_BYTES,
 ) -> Iterator[RecordBatch]:
@@ -98,7 +100,9 @@ def record_batches(
     contigs
         Batches of contigs, with ids that are unique already.
     segment_length
-        Length of a window in bases.
+        Length of a window in bases, or `vnp.segments.WHOLE`.
+    source
+        The input as messages show it.
     batch_records, batch_bytes
         A batch ends before it would exceed one of them, and holds at least one run of windows.
 
@@ -106,10 +110,17 @@ def record_batches(
     ------
     RecordBatch
         Batches whose counts add up to the input's: contigs, segments, bases.
+
+    Raises
+    ------
+    InputError
+        If contigs are to be taken whole and one is too long for it.
     """
     pending: list[RecordBatch] = []
     records = size = barren = 0
     for batch in contigs:
+        if segment_length == WHOLE:
+            _check_whole(batch, source)
         for part in _parts(batch, segment_length):
             part_size = _bytes_of(part.rows)
             if pending and (
@@ -153,6 +164,21 @@ def _parts(batch: ContigBatch, segment_length: int) -> Iterator[RecordBatch]:
         barren = Barren(none + batch.first, items(ids, none), lengths[none], reason[none])
         bases = int(lengths.sum()) if is_last else 0
         yield RecordBatch(rows, done, len(part), bases, barren)
+
+
+def _check_whole(batch: ContigBatch, source: str) -> None:
+    """Refuse a contig that is no read, before anything of its length is made."""
+    lengths = batch.sequence.lengths
+    too_long = np.flatnonzero(lengths > LONGEST_WHOLE)
+    if len(too_long):
+        index = int(too_long[0])
+        raise InputError(
+            source,
+            f"{batch.ids[index].decode()[:80]} has {lengths[index]:,} bases, and a contig is "
+            f"taken whole up to {LONGEST_WHOLE:,}: whole contigs are for reads, so use a store "
+            "made with --segment-length 500 (or 300) for this file",
+            record=batch.first + index,
+        )
 
 
 def _records(

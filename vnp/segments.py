@@ -6,6 +6,9 @@ bases come first, the rest are ``e // k`` bases long. A window is S bases long, 
 contig: where ``need`` exceeds the k - 1 overlaps that there are (always for k = 2), the overlaps
 do not use up the excess and the last window is shorter than S. Source: the published VirNucPro
 (Brief Bioinform 2025, bbaf224).
+
+Short reads can be taken whole instead: a segment length of `WHOLE` makes every contig one window,
+whatever its length, with the same names (``<contig>_chunk_1``).
 """
 
 from __future__ import annotations
@@ -16,7 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+WHOLE = 0  # the segment length that stands for "a contig is one window"
 SMALLEST_SEGMENT = 3  # one codon
+# The longest contig that may be one window. Whole windows are for reads; this is longer than
+# nearly every read of any sequencer, and what an encoder can still take as one record.
+LONGEST_WHOLE = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +39,32 @@ class Windows:
         return len(self.number)
 
 
+def described(segment_length: int) -> str:
+    """Say for people what a store's windows are: ``500 bp segments`` or ``whole contigs``."""
+    return "whole contigs" if segment_length == WHOLE else f"{segment_length} bp segments"
+
+
 def cut_windows(lengths: NDArray[np.int64], *, segment_length: int) -> Windows:
     """Windows of contigs of the given lengths (n,), in bases.
+
+    Parameters
+    ----------
+    lengths
+        Length of each contig; an empty one has no window.
+    segment_length
+        Length of a window, S, or `WHOLE`.
 
     Raises
     ------
     ValueError
-        If the segment length is under one codon.
+        If the segment length is under one codon, or a contig is too long to be one window.
     """
+    if segment_length == WHOLE:
+        if len(lengths) and int(lengths.max()) > LONGEST_WHOLE:
+            raise ValueError(f"a contig of {int(lengths.max())} bases cannot be one window")
+        contig = np.flatnonzero(lengths).astype(np.int64)
+        one = np.ones(len(contig), np.int32)
+        return Windows(contig, one, np.zeros(len(contig), np.int64), lengths[contig])
     if segment_length < SMALLEST_SEGMENT:
         raise ValueError(f"a segment of {segment_length} bases holds no codon")
     count = -(-lengths // segment_length)  # k, 0 for an empty contig

@@ -60,6 +60,11 @@ def positive(text: str) -> int:
     return value
 
 
+def segment_length(text: str) -> int:
+    """Parse a segment length: bases, or ``whole``, which is 0 (`vnp.segments.WHOLE`)."""
+    return 0 if text == "whole" else positive(text)
+
+
 def seconds(text: str) -> float:
     """Parse a positive time span in seconds."""
     value = float(text)

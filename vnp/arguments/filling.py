@@ -10,6 +10,7 @@ from vnp.arguments.common import (
     json_flag,
     positive,
     seconds,
+    segment_length,
     store,
     worker_options,
 )
@@ -28,10 +29,11 @@ def add(commands: Commands) -> None:
     )
     init.add_argument(
         "--segment-length",
-        type=positive,
+        type=segment_length,
         default=500,
         metavar="BASES",
-        help="length of the windows contigs are cut into (default 500; published: 300, 500)",
+        help="length of the windows contigs are cut into (default 500; published: 300, 500), or "
+        "'whole': each contig is one window, for short reads",
     )
     init.add_argument(
         "--block-rows", type=positive, metavar="R", help="rows per block (default 4096)"

@@ -10,6 +10,7 @@ from store.interface import Store
 from store.schema import DEFAULT_BLOCK_ROWS, Model
 from vnp.commands.output import print_json, print_lines, say
 from vnp.models import registry
+from vnp.segments import described
 
 DEFAULT_RECIPE = "virnucpro"
 
@@ -58,8 +59,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         names = ", ".join(f"{model.name} ({model.dim})" for model in store.schema.models)
         verb = "made" if made else "found"
-        length = store.schema.segment_length
-        print_lines([f"{verb} {store.path}: {length} bp segments; models: {names}"])
+        windows = described(store.schema.segment_length)
+        print_lines([f"{verb} {store.path}: {windows}; models: {names}"])
     return 0
 
 
@@ -74,6 +75,6 @@ def _check_same(store: Store, models: tuple[Model, ...], segment_length: int) ->
         )
     if store.schema.segment_length != segment_length:
         raise UsageError(
-            f"{store.path} holds {store.schema.segment_length} bp segments, not {segment_length}: "
-            "choose another store"
+            f"{store.path} holds {described(store.schema.segment_length)}, not "
+            f"{described(segment_length)}: choose another store"
         )

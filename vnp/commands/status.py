@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from store.backends import open_store
 from vnp.commands.output import print_json, print_lines
 from vnp.progress import duration
+from vnp.segments import described
 from vnp.status import StoreStatus, read_status
 
 _INTERVAL = 2.0  # seconds between two looks of --watch
@@ -44,7 +45,7 @@ def lines(status: StoreStatus, rate: float | None) -> Iterator[str]:
     """Write a status for people; ``rate`` in rows a second over all models, if it is known."""
     yield (
         f"{status.path}: {status.rows:,} rows of {status.samples:,} samples, "
-        f"{status.segment_length} bp segments, {status.block_rows:,} rows a block"
+        f"{described(status.segment_length)}, {status.block_rows:,} rows a block"
     )
     for model in status.models:
         share = model.filled / model.rows if model.rows else 1.0

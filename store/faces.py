@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from store.columns import sample_names, take_column
 from store.errors import UsageError
 from store.indexing import Ints
+from store.layout import row_columns
 from store.optional import require
 from store.ragged import Ragged
 from store.schema import COLUMN_CHUNK_ROWS
@@ -25,8 +26,12 @@ from store.views import View
 if TYPE_CHECKING:
     from store.reading import Reading
 
-OBS = ("contig", "segment", "start", "end", "strand", "frame", "digest")
 SEQUENCES = ("nucleotide", "protein")
+
+
+def obs_columns(store: Reading) -> list[str]:
+    """Names of the obs columns, less the index, the sample and what workers write."""
+    return [name for name in row_columns(store.schema) if name not in ("id", "sample", *SEQUENCES)]
 
 
 def to_pandas(store: Reading, rows: Ints, *, sequences: bool = False) -> Any:
@@ -51,7 +56,7 @@ def to_pandas(store: Reading, rows: Ints, *, sequences: bool = False) -> Any:
     codes = np.asarray(take_column(store, "sample", rows))
     categories = [sample.name for sample in store.schema.samples]
     columns: dict[str, Any] = {"sample": pandas.Categorical.from_codes(codes, categories)}
-    for name in (*OBS, *(SEQUENCES if sequences else ())):
+    for name in (*obs_columns(store), *(SEQUENCES if sequences else ())):
         values = take_column(store, name, rows)
         columns[name] = values.decode() if isinstance(values, Ragged) else values
     for model in store.schema.models:
@@ -153,7 +158,9 @@ def to_xarray(store: Reading, *, models: Sequence[str] | None = None) -> Any:
             meta=np.empty(0, dtype=lazy.dtype),
         )
 
-    variables: dict[str, Any] = {name: ("record", column(name)) for name in ("sample", *OBS)}
+    variables: dict[str, Any] = {
+        name: ("record", column(name)) for name in ("sample", *obs_columns(store))
+    }
     for model in merged.models:
         variables[f"X_{model.name}"] = (("record", f"{model.name}_dim"), to_dask(store[model.name]))
         variables[f"filled_{model.name}"] = ("record", store.filled(model.name))

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import DamageError
+from store.indexing import Ints
 
 _F16 = np.dtype("<f2")
 
 
 def map_chunk(
-    path: Path, *, offset: int, shape: tuple[int, int], scattered: bool
+    path: Path, *, offset: int, shape: tuple[int, int], rows: Ints | None
 ) -> NDArray[np.float16]:
     """Map the numbers of one chunk, read-only, float16 of ``shape``.
 
@@ -25,8 +26,9 @@ def map_chunk(
         File and the byte at which the numbers begin, not compressed, little-endian.
     shape
         Rows and numbers a row.
-    scattered
-        Only some rows will be touched: tell the kernel not to read ahead.
+    rows
+        The few rows that will be touched, for the kernel to fetch side by side and nothing else;
+        None if it is better to read ahead.
 
     Raises
     ------
@@ -46,7 +48,11 @@ def map_chunk(
             )
         skip = offset % mmap.ALLOCATIONGRANULARITY
         mapped = mmap.mmap(fd, skip + size, access=mmap.ACCESS_READ, offset=offset - skip)
+        if rows is not None:
+            width = shape[1] * _F16.itemsize
+            mapped.madvise(mmap.MADV_RANDOM)
+            for begin in (offset + rows * width).tolist():
+                os.posix_fadvise(fd, begin, width, os.POSIX_FADV_WILLNEED)
     finally:
         os.close(fd)
-    mapped.madvise(mmap.MADV_RANDOM if scattered else mmap.MADV_SEQUENTIAL)
     return np.frombuffer(mapped, dtype=_F16, count=shape[0] * shape[1], offset=skip).reshape(shape)

@@ -76,7 +76,7 @@ def search(view: View, query: ArrayLike, k: int = 10, *, engine: str = "auto") -
     filled = view.filled
     k = min(k, int(np.count_nonzero(filled)))
     best = Hits(np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32))
-    for start, values in view.batches():
+    for start, values in view.batches(reuse=True):
         keep = np.flatnonzero(filled[start : start + len(values)])
         if not len(keep):
             continue
@@ -93,10 +93,13 @@ def search(view: View, query: ArrayLike, k: int = 10, *, engine: str = "auto") -
 def unit_rows(values: F32) -> F32:
     """Scale rows to length 1; a row of zeros stays as it is. Shape (n, d) to (n, d)."""
     # Dividing by the largest number first keeps the squares of float16's range within float32.
-    largest = np.abs(values).max(axis=1, keepdims=True, initial=0)
-    scaled = values / np.where(largest == 0, 1, largest).astype(np.float32)
-    norms = np.linalg.norm(scaled, axis=1, keepdims=True)
-    return scaled / np.where(norms == 0, 1, norms).astype(np.float32)
+    largest: F32 = np.abs(values).max(axis=1, keepdims=True, initial=0)
+    largest[largest == 0] = 1
+    scaled: F32 = values / largest
+    norms: F32 = np.linalg.norm(scaled, axis=1, keepdims=True)
+    norms[norms == 0] = 1
+    scaled /= norms
+    return scaled
 
 
 def _faiss(engine: str) -> Any:

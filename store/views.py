@@ -28,9 +28,10 @@ from store.view_plan import Bands, Piece, Span, Uniform, below, pieces, position
 Missing: TypeAlias = Literal["nan", "raise"]
 Rows: TypeAlias = NDArray[np.float16]
 
-_THREADS = 8  # at most, for reads of many blocks: disks answer several requests at a time
-_THREADED_BYTES = 8 << 20  # smaller results are copied faster than threads start
-_SCATTERED = 64  # fewer than one row in so many: read-ahead would read mostly other rows
+_THREADS = 16  # at most, for reads of many blocks: disks answer several requests at a time
+_THREADED_BYTES = 8 << 20  # smaller results are copied faster than threads start,
+_THREADED_BLOCKS = 32  # unless they come from many blocks
+_SCATTERED = 8  # fewer than one row in so many: read-ahead would read mostly other rows
 
 
 class MissingRowsError(DataError):
@@ -189,20 +190,34 @@ class View:
         for _, values in self.batches():
             yield from values
 
-    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Rows]]:
-        """Yield the rows block by block: the number of the first row, and the rows (n, columns)."""
+    def batches(
+        self, start: int = 0, stop: int | None = None, *, reuse: bool = False
+    ) -> Iterator[tuple[int, Rows]]:
+        """Yield the rows block by block: the number of the first row, and the rows (n, columns).
+
+        Parameters
+        ----------
+        start, stop
+            First row and one past the last; by default all.
+        reuse
+            Put every batch into the same memory, which is faster: whoever keeps a batch while
+            the next one is read must copy it.
+        """
         stop = self.shape[0] if stop is None else min(stop, self.shape[0])
         columns = range(self.shape[1])
+        buffer = np.empty((self.block_rows, self.shape[1]), np.float16) if reuse else None
         while start < stop:
             end = min((start // self.block_rows + 1) * self.block_rows, stop)
-            yield start, self._read(range(start, end), columns)
+            out = buffer[: end - start] if buffer is not None else None
+            yield start, self._read(range(start, end), columns, out)
             start = end
 
     # -- inner ------------------------------------------------------------------------------
 
-    def _read(self, rows: Axis, columns: Axis) -> Rows:
-        """Rows crossed with columns: float16 (rows, columns)."""
-        out = np.empty((len(rows), len(columns)), dtype=np.float16)
+    def _read(self, rows: Axis, columns: Axis, out: Rows | None = None) -> Rows:
+        """Rows crossed with columns: float16 (rows, columns), in ``out`` if it is given."""
+        if out is None:
+            out = np.empty((len(rows), len(columns)), dtype=np.float16)
         bands = list(pieces(columns, self._bands))
         if not out.size:
             return out
@@ -210,18 +225,20 @@ class View:
         if self.missing == "raise":
             self._require(rows, plan, bands)
 
+        result = out
+
         def fill(piece: Piece) -> None:
             for band in bands:
-                self._fill(out, piece, band)
+                self._fill(result, piece, band)
 
         threads = min(_THREADS, len(plan))
-        if threads > 1 and out.nbytes >= _THREADED_BYTES:
+        if threads > 1 and (out.nbytes >= _THREADED_BYTES or len(plan) >= _THREADED_BLOCKS):
             with ThreadPoolExecutor(threads) as pool:
                 list(pool.map(fill, plan))  # the list raises what a thread raised
         else:
             for piece in plan:
                 fill(piece)
-        return out
+        return result
 
     def _fill(self, out: Rows, piece: Piece, band: Piece) -> None:
         """Copy the numbers that lie in one block and one band."""
@@ -232,7 +249,7 @@ class View:
             if rest is not None:
                 out[_cross(rest, band.target)] = np.nan
         if inside is not None:
-            chunk = self._chunk(band.part, piece.part, _count(inside.source))
+            chunk = self._chunk(band.part, piece.part, inside.source)
             if isinstance(band.source, slice):
                 values = chunk[:, band.source][inside.source]
             else:
@@ -254,23 +271,24 @@ class View:
                     out[place[index[~inside]]] = np.nan
                     index, column = index[inside], column[inside]
                 if len(index):
-                    chunk = self._chunk(band.part, piece.part, len(index))
+                    chunk = self._chunk(band.part, piece.part, row[index])
                     out[place[index]] = chunk[row[index], column]
         return out
 
-    def _chunk(self, band: int, block: int, touched: int) -> Rows:
-        """Return a block of one model, at least its filled rows."""
+    def _chunk(self, band: int, block: int, rows: Span) -> Rows:
+        """Return a block of one model, of which ``rows`` will be touched."""
         model = self._models[band]
         if self.verify:
             start = block * self.block_rows
             return self._store.read(model.name, start, start + int(self._filled[band][block]))
         path, offset = self._store.chunk_file(model.name, block)
+        scattered = _count(rows) * _SCATTERED < self.block_rows
         try:
             return map_chunk(
                 path,
                 offset=offset,
                 shape=(self.block_rows, model.dim),
-                scattered=touched * _SCATTERED < self.block_rows,
+                rows=positions(rows) if scattered else None,
             )
         except DamageError as error:
             raise DamageError(f"{path}, {model.name} block {block}: {error}") from None

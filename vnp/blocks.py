@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.claims import Claim, Claims
+from store.columns import take
+from store.copying import CertifiedRows
 from store.errors import DataError
 from store.interface import Store
 from store.worklist import WorkList
+from vnp.dedup import CopyPlan, everything, originals, plan_copies
 from vnp.models.encoder import Encoder
 from vnp.models.tokens import Tokens
 
@@ -24,7 +27,9 @@ class Job:
     store: Store  # the commit that says which rows the block has
     claim: Claim
     encoder: Encoder
-    tokens: Tokens
+    tokens: Tokens  # of the rows to embed, in the plan's order
+    plan: CopyPlan  # which rows these are, and where the others come from
+    copies: NDArray[np.float16]  # rows copied from elsewhere in the store
 
     @property
     def name(self) -> str:
@@ -54,6 +59,8 @@ class BlockSource:
         Models in the order in which their blocks are taken.
     encoder_of
         Gives the loaded encoder of a model.
+    dedup
+        Copy the embeddings of records that stand in the store already.
     """
 
     def __init__(
@@ -63,8 +70,11 @@ class BlockSource:
         claims: Claims,
         models: tuple[str, ...],
         encoder_of: Callable[[str], Encoder],
+        dedup: bool = True,
     ) -> None:
         self._store = store
+        self._dedup = dedup
+        self._certified = CertifiedRows()
         self._encoder_of = encoder_of
         self._lists = {
             model: WorkList(claims, model=model, open_blocks=self._open_blocks_of(model))
@@ -107,11 +117,31 @@ class BlockSource:
         encoder = self._encoder_of(model)
         try:
             nucleotide, protein = store.sequences(claim.block)
+            plan, copies = self._plan(store, claim, encoder.dim)
+            if plan.saved:
+                nucleotide, protein = take(nucleotide, plan.embed), take(protein, plan.embed)
             tokens = encoder.tokenise(nucleotide, protein)
         except DataError as error:
             self.give_up(claim, str(error))
             return None
-        return Job(store, claim, encoder, tokens)
+        return Job(store, claim, encoder, tokens, plan, copies)
+
+    def _plan(self, store: Store, claim: Claim, dim: int) -> tuple[CopyPlan, NDArray[np.float16]]:
+        """Decide what to embed, and fetch the rest."""
+        start, stop = store.block_bounds(claim.block)
+        none = np.empty((0, dim), dtype=np.float16)
+        if not self._dedup:
+            return everything(stop - start), none
+        twins = store.column("twin", start, stop)
+        assert isinstance(twins, np.ndarray)
+        original = originals(twins, start=start)
+        certified = original < start
+        if certified.any():
+            copies, found = self._certified.take(store, model=claim.model, rows=original[certified])
+            certified[certified] = found
+        else:
+            copies = none
+        return plan_copies(original, certified=certified), copies
 
     def _open_blocks_of(self, model: str) -> Callable[[], NDArray[np.int64]]:
         def open_blocks() -> NDArray[np.int64]:

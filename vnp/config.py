@@ -22,6 +22,7 @@ class WorkerConfig:
     lease: float = LEASE  # seconds of standstill after which another worker counts as dead
     heartbeat: float = INTERVAL  # seconds between signs of life
     poll: float = 2.0  # seconds between two looks for a block when others hold all open ones
+    dedup: bool = True  # copy the embeddings of identical records instead of making them again
     linger: bool = True  # stay until every block is filled, ready to take over from the dead
     prefetched: int = 1  # blocks claimed and tokenised ahead of the one being embedded
     unpublished: int = 1  # embedded blocks that may wait for the disk

@@ -42,6 +42,11 @@ class EmbedReport:
     workers: tuple[dict[str, Any], ...]  # reports of the workers that ended in order
     seconds: float
 
+    @property
+    def copied(self) -> int:
+        """Rows, over all models, that were copied from identical records."""
+        return sum(int(worker.get("copied", 0)) for worker in self.workers)
+
     def to_json(self) -> dict[str, Any]:
         """Return the report as a JSON object."""
         return {
@@ -50,6 +55,7 @@ class EmbedReport:
             "rows": self.rows,
             "certified": self.certified,
             "problems": list(self.problems),
+            "copied": self.copied,
             "workers": list(self.workers),
             "seconds": round(self.seconds, 3),
         }
@@ -298,6 +304,8 @@ def summary(report: EmbedReport) -> list[str]:
     lines = [f"problem: {problem}" for problem in report.problems]
     for model, certified in report.certified.items():
         lines.append(f"{model}: {certified:,} of {report.rows:,} rows certified")
+    if report.copied:
+        lines.append(f"{report.copied:,} of these were copied from identical records")
     if report.complete:
         lines.append(f"complete: every row is certified ({duration(report.seconds)})")
     elif report.interrupted:

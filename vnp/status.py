@@ -47,6 +47,7 @@ class StoreStatus:
 
     path: str
     rows: int
+    repeats: int  # of these, rows with the sequences of an earlier one: embedded once
     samples: int
     segment_length: int
     block_rows: int
@@ -118,6 +119,7 @@ def read_status(store: Store, *, models: tuple[str, ...] = ()) -> StoreStatus:
     return StoreStatus(
         path=str(store.path),
         rows=store.n_rows,
+        repeats=sum(sample.repeats for sample in store.schema.samples),
         samples=len(store.schema.samples),
         segment_length=store.schema.segment_length,
         block_rows=store.schema.block_rows,

@@ -50,7 +50,8 @@ class WorkerReport:
     worker: str  # its uuid
     blocks: int  # published
     records: int  # in these blocks
-    tokens: int  # in these blocks
+    copied: int  # of these, copied from identical records instead of embedded
+    tokens: int  # of the records that were embedded
     seconds: float  # from the first claim to the last publication
     embed_seconds: float  # of these, in the encoder
     failures: tuple[Failure, ...]  # blocks it could not fill
@@ -105,7 +106,7 @@ class Worker:
         self._results: queue.Queue[_Result | None] = queue.Queue(config.unpublished)
         self._error: BaseException | None = None
         self._encoders = Encoders(self._store, config=config, say=say, load=load)
-        self._blocks = self._records = self._tokens = 0
+        self._blocks = self._records = self._copied = self._tokens = 0
         self._embed_seconds = 0.0
 
     def run(self) -> WorkerReport:
@@ -128,6 +129,7 @@ class Worker:
                 claims=self._presence.claims,
                 models=models,
                 encoder_of=self._encoders.get,
+                dedup=self._config.dedup,
             )
             feeder, publisher = (
                 threading.Thread(target=self._guarded, args=(part,), name=name, daemon=True)
@@ -152,6 +154,7 @@ class Worker:
                 worker=self._presence.worker,
                 blocks=self._blocks,
                 records=self._records,
+                copied=self._copied,
                 tokens=self._tokens,
                 seconds=time.monotonic() - started,
                 embed_seconds=self._embed_seconds,
@@ -180,7 +183,11 @@ class Worker:
         while (job := self._take(self._jobs)) is not None:
             began = time.monotonic()
             try:
-                values = job.encoder.embed(job.tokens, between=self._between(job))
+                values = (
+                    job.encoder.embed(job.tokens, between=self._between(job))
+                    if len(job.tokens)
+                    else np.empty((0, job.encoder.dim), dtype=np.float32)
+                )
             except Stopped:
                 return
             except DataError as error:
@@ -191,7 +198,8 @@ class Worker:
             seconds = time.monotonic() - began
             self._embed_seconds += seconds
             with np.errstate(over="ignore"):  # what exceeds float16 is found as infinity
-                rows = values.astype(np.float16)
+                embedded = values.astype(np.float16)
+            rows = job.plan.assemble(embedded, job.copies)
             self._put(self._results, _Result(job, rows, seconds))
 
     def _publish_all(self) -> None:
@@ -208,6 +216,7 @@ class Worker:
                     details={
                         **job.encoder.provenance().environment,
                         "seconds": round(result.seconds, 3),
+                        "copied": job.plan.saved,
                     },
                 )
             except ClaimLostError as error:
@@ -221,7 +230,8 @@ class Worker:
                 raise BlockError(f"{job.name}: {type(error).__name__}: {error}") from error
             claim.release()
             self._blocks += 1
-            self._records += len(job.tokens)
+            self._records += len(result.values)
+            self._copied += job.plan.saved
             self._tokens += len(job.tokens.ids)
 
     # -- inner ----------------------------------------------------------------------------------

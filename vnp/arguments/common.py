@@ -48,6 +48,11 @@ def worker_options(command: argparse.ArgumentParser) -> None:
         help="folder with model files, looked in before the Hugging Face cache and hub",
     )
     command.add_argument(
+        "--no-dedup",
+        action="store_true",
+        help="embed identical records again instead of copying the embeddings they have",
+    )
+    command.add_argument(
         "--token-budget", type=positive, metavar="T", help="most tokens in a batch"
     )
 

@@ -14,6 +14,8 @@ def run(options: argparse.Namespace) -> int:
     passed_on = ["--precision", options.precision]
     if options.weights is not None:
         passed_on += ["--weights", str(options.weights)]
+    if options.no_dedup:
+        passed_on += ["--no-dedup"]
     if options.token_budget is not None:
         passed_on += ["--token-budget", str(options.token_budget)]
     report = embed_store(

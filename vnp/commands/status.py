@@ -47,6 +47,9 @@ def lines(status: StoreStatus, rate: float | None) -> Iterator[str]:
         f"{status.path}: {status.rows:,} rows of {status.samples:,} samples, "
         f"{described(status.segment_length)}, {status.block_rows:,} rows a block"
     )
+    if status.repeats:
+        share = status.repeats / status.rows
+        yield f"  {status.repeats:,} rows ({share:.1%}) repeat earlier ones and are embedded once"
     for model in status.models:
         share = model.filled / model.rows if model.rows else 1.0
         bar = "#" * int(_BAR * share)

@@ -28,6 +28,7 @@ def run(options: argparse.Namespace) -> int:
         threads=options.threads,
         lease=options.lease if options.lease is not None else LEASE,
         linger=not options.no_linger,
+        dedup=not options.no_dedup,
     )
     worker = Worker(options.store, config=config, stop=stop, say=_say)
     report = worker.run()
@@ -36,8 +37,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         print_lines(
             [
-                f"published {report.blocks:,} blocks, {report.records:,} records, "
-                f"{report.tokens:,} tokens in {report.seconds:.1f} s"
+                f"published {report.blocks:,} blocks, {report.records:,} records "
+                f"({report.copied:,} copied), {report.tokens:,} tokens in {report.seconds:.1f} s"
             ]
         )
     if report.stopped:

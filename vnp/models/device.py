@@ -13,7 +13,14 @@ from store.errors import UsageError
 from vnp.models.encoder import Precision, Warn
 from vnp.models.errors import DeviceError
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# What a model computes in between its matrix products; with fp8 only these are shorter.
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp8": torch.bfloat16,
+}
+_LEAST_CAPABILITY = {"bfloat16": (8, 0), "fp8": (8, 9)}
 
 # Tokens in a batch. A GPU wants its matrix products large; a core wants what it works on cached.
 _BUDGET_CUDA = 32_768
@@ -26,14 +33,14 @@ class Placement:
 
     device: torch.device  # cpu, or cuda with its number
     device_name: str  # the product's name
-    precision: str  # float32, bfloat16 or float16
+    precision: str  # float32, bfloat16, float16 or fp8
     threads: int  # threads of the CPU
     token_budget: int  # most tokens in a batch unless the user says otherwise
     chosen: str  # how device and precision came about, for the provenance
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision as torch has it."""
+        """What the residual stream is kept in."""
         return _DTYPES[self.precision]
 
 
@@ -61,6 +68,8 @@ def place(device: str, *, precision: Precision, threads: int | None, warn: Warn)
         chosen = f"device {device}"
     chosen += f", precision {precision}"
     if device == "cpu":
+        if precision == "fp8":
+            raise DeviceError("fp8 needs a CUDA device of compute capability 8.9; ask for float32")
         return Placement(
             device=torch.device("cpu"),
             device_name=_cpu_name(),
@@ -108,10 +117,11 @@ def _place_cuda(
             chosen += f" ({reason})"
     else:
         settled = precision
-    if settled == "bfloat16" and not has_bfloat16:
+    needed = _LEAST_CAPABILITY.get(settled, (0, 0))
+    if (major, minor) < needed:
         raise DeviceError(
-            f"{name} has compute capability {major}.{minor} and bfloat16 needs 8.0; "
-            "ask for float16 or float32"
+            f"{name} has compute capability {major}.{minor} and {settled} needs "
+            f"{needed[0]}.{needed[1]}; ask for float16 or float32"
         )
     return Placement(
         device=device,
@@ -120,6 +130,14 @@ def _place_cuda(
         threads=threads,
         token_budget=_BUDGET_CUDA,
         chosen=chosen,
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: the CPU's allocator and cuBLAS have no exception of their own."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        sign in str(error)
+        for sign in ("DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
     )
 
 

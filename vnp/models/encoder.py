@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from vnp.models.tokens import Tokens
 
 Warn = Callable[[str], None]
 Between = Callable[[int], None]
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16", "fp8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,32 @@ class Encoder(Protocol):
         ...
 
 
+class Run(Protocol):
+    """Records on their way through a device."""
+
+    def result(self) -> NDArray[np.float32]:
+        """Wait for the rows; what ``between`` raises passes here too."""
+        ...
+
+
+@runtime_checkable
+class PipelinedEncoder(Encoder, Protocol):
+    """An encoder that takes the next records while the device is busy with the last.
+
+    ``embed(tokens)`` is ``submit(tokens).result()``. A caller that submits the next block before it
+    asks for the result of this one keeps the device from running dry. Call it from one thread.
+    """
+
+    @property
+    def busy_seconds(self) -> float:
+        """Seconds that the device has computed so far, by its own clock."""
+        ...
+
+    def submit(self, tokens: Tokens, *, between: Between | None = None) -> Run:
+        """Start to embed; see ``Encoder.embed``. Errors may come here or with the result."""
+        ...
+
+
 def load_encoder(
     name: str,
     *,
@@ -123,9 +149,10 @@ def load_encoder(
         A name of the registry.
     device : str
         ``auto`` (a CUDA device if there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
-    precision : {"auto", "float32", "bfloat16", "float16"}
+    precision : {"auto", "float32", "bfloat16", "float16", "fp8"}
         Arithmetic of the layers. ``auto``: float32 on the CPU, bfloat16 on CUDA devices from
-        compute capability 8.0, float16 on older ones. Pooling is always in float32.
+        compute capability 8.0, float16 on older ones. ``fp8``: matrix products of ESM-2 in fp8, on
+        CUDA devices from compute capability 8.9. Pooling is always in float32.
     weights_dir : Path, optional
         Folder to look for the model's files in before the Hugging Face cache and hub.
     token_budget : int, optional

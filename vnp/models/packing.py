@@ -96,7 +96,34 @@ def plan(lengths: NDArray[np.integer], *, token_budget: int) -> list[Batch]:
     ]
 
 
-def _cut(lengths: NDArray[np.int64], budget: int) -> list[int]:
+def fill(lengths: NDArray[np.integer], *, token_budget: int, most_records: int) -> list[Batch]:
+    """Cut records into batches as full as can be, for a device that runs a fixed number of rows.
+
+    As ``plan``, but every batch but the last is full to within one record, and none has more than
+    ``most_records``. The rest that stays is padded little, see ``padded_rows``.
+    """
+    if token_budget < 1 or most_records < 1:
+        raise ValueError(f"{most_records} records of {token_budget} tokens hold nothing")
+    order = np.argsort(lengths, kind="stable").astype(np.int64)
+    sorted_lengths = np.asarray(lengths, dtype=np.int64)[order]
+    cuts = _cut(sorted_lengths, token_budget, most_records)
+    return [
+        Batch(order[start:stop], sorted_lengths[start:stop])
+        for start, stop in zip([0, *cuts], cuts, strict=False)
+    ]
+
+
+def padded_rows(tokens: int, *, token_budget: int) -> int:
+    """Rows that a batch is padded to: one of sixteen sizes up to the budget.
+
+    A matrix product is computed in one way for one number of rows. With few sizes, nearly every
+    batch has the same, and a record's numbers do not depend on how full its batch is.
+    """
+    step = -(-token_budget // 256) * 16
+    return -(-tokens // step) * step
+
+
+def _cut(lengths: NDArray[np.int64], budget: int, most_records: int | None = None) -> list[int]:
     """Fill batches one after the other; returns the end of each."""
     ends = np.cumsum(lengths)
     cuts: list[int] = []
@@ -104,6 +131,8 @@ def _cut(lengths: NDArray[np.int64], budget: int) -> list[int]:
     while start < len(lengths):
         stop = int(np.searchsorted(ends, used + budget, side="right"))
         stop = max(stop, start + 1)
+        if most_records is not None:
+            stop = min(stop, start + most_records)
         cuts.append(stop)
         start, used = stop, int(ends[stop - 1])
     return cuts

@@ -17,11 +17,12 @@ from torch import Tensor
 import vnp
 from store.errors import UsageError
 from store.ragged import Ragged
+from vnp.engine import build
 from vnp.models import demo, esm2, files, mosaicbert, weights
 from vnp.models.attention import Layout, layout_of
-from vnp.models.device import Placement, place
-from vnp.models.encoder import Between, Precision, Provenance, Warn
-from vnp.models.errors import RecordTooLongError
+from vnp.models.device import Placement, is_out_of_memory, place
+from vnp.models.encoder import Between, Encoder, Precision, Provenance, Warn
+from vnp.models.errors import DeviceError, RecordTooLongError
 from vnp.models.packing import Batch, plan
 from vnp.models.pooling import pool
 from vnp.models.registry import ModelSpec
@@ -121,7 +122,7 @@ class TorchEncoder:
                 x_TD = self._module(ids.to(device), layout)
                 rows = pool(x_TD, layout, self.spec.pooling)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 raise _BatchTooLargeError(batch) from None
             out[torch.from_numpy(batch.records).to(device)] = rows
@@ -140,10 +141,13 @@ def load(
     token_budget: int | None,
     threads: int | None,
     warn: Warn,
-) -> TorchEncoder:
+) -> Encoder:
     """Load a model; see ``vnp.models.encoder.load_encoder``."""
     if token_budget is not None and token_budget < 1:
         raise UsageError(f"a token budget of {token_budget} holds no token")
+    if precision == "fp8" and spec.architecture != "esm2":
+        warn(f"{spec.name} has no fp8 form: running it in the precision that suits the device")
+        precision = "auto"
     # A demo model is meant for any machine: no word about the CPU.
     placement = place(
         device, precision=precision, threads=threads, warn=_silent if spec.demo else warn
@@ -161,6 +165,43 @@ def load(
     if placement.device.type == "cpu":
         torch.set_num_threads(placement.threads)
     tokenizer = tokenizer_of(spec, tokenizer_path)
+    identity = {
+        "model": spec.name,
+        "weights": weights.digest(tensors),
+        "tokenizer": tokenizer.identity,
+        "pooling": spec.pooling,
+        "precision": placement.precision,
+    }
+    environment = {
+        "repository": spec.repo or "none",
+        "revision": revision,
+        "origin": origin,
+        "device": placement.device_name,
+        "chosen": placement.chosen,
+        "threads": str(placement.threads),
+        "vnp": vnp.__version__,
+        "torch": torch.__version__,
+        "tokenizers": tokenizers.__version__,
+    }
+    obstacle = build.obstacle(placement)
+    if obstacle is None:
+        return build.encoder_of(
+            spec,
+            tensors,
+            tokenizer,
+            placement=placement,
+            token_budget=token_budget,
+            identity=identity,
+            environment=environment,
+            warn=warn,
+        )
+    if placement.precision == "fp8":
+        raise DeviceError(f"fp8 runs in the fused engine alone, and {obstacle}")
+    if placement.device.type == "cuda":
+        warn(
+            f"{placement.device_name}: {obstacle}, so {spec.name} runs in plain torch, several "
+            "times slower than the fused engine"
+        )
     module = module_of(spec, tensors, placement=placement)
     return TorchEncoder(
         spec,
@@ -168,24 +209,11 @@ def load(
         tokenizer,
         placement=placement,
         token_budget=placement.token_budget if token_budget is None else token_budget,
-        identity={
-            "model": spec.name,
-            "weights": weights.digest(tensors),
-            "tokenizer": tokenizer.identity,
-            "pooling": spec.pooling,
-            "precision": placement.precision,
-        },
-        environment={
-            "repository": spec.repo or "none",
-            "revision": revision,
-            "origin": origin,
-            "device": placement.device_name,
-            "chosen": placement.chosen,
+        identity=identity,
+        environment=environment
+        | {
+            "engine": f"plain torch ({obstacle})",
             "attention": str(getattr(module.attention, "name", "custom")),
-            "threads": str(placement.threads),
-            "vnp": vnp.__version__,
-            "torch": torch.__version__,
-            "tokenizers": tokenizers.__version__,
         },
         warn=warn,
     )
@@ -214,13 +242,6 @@ def module_of(
 def tokenizer_of(spec: ModelSpec, path: Path | None) -> Tokenise:
     """Make a model's tokenizer; without a file it is ESM-2's fixed alphabet."""
     return ResidueTokenizer() if path is None else BpeTokenizer(path, vocab=spec.vocab)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # The CPU's allocator has no exception of its own.
-    return isinstance(
-        error, torch.OutOfMemoryError | MemoryError
-    ) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 def _silent(_message: str) -> None:

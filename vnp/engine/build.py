@@ -1,0 +1,97 @@
+"""From a checkpoint's tensors to the engine that runs them, or the reason why it cannot run here."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import replace
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from vnp.engine.esm2 import Esm2Engine
+from vnp.engine.mosaicbert import MosaicBertEngine
+from vnp.engine.pipeline import Engine, EngineEncoder
+from vnp.models.device import Placement
+from vnp.models.esm2 import Esm2Config
+from vnp.models.mosaicbert import MosaicBertConfig
+from vnp.models.encoder import Warn
+from vnp.models.registry import ModelSpec
+from vnp.models.tokens import Tokenise
+
+_LEAST_CAPABILITY = (8, 0)  # what Triton's matrix instructions are tested on
+
+# Tokens in a batch: enough to fill the chip's products, small enough to leave room.
+TOKEN_BUDGETS = {"esm2": 32_768, "mosaicbert": 65_536}
+
+
+def obstacle(placement: Placement) -> str | None:
+    """Why the engine cannot run on a device, or None if it can."""
+    if placement.device.type != "cuda":
+        return "no CUDA device"
+    if placement.precision == "float32":
+        return "float32 asks for plain arithmetic"
+    major, minor = torch.cuda.get_device_capability(placement.device)
+    if (major, minor) < _LEAST_CAPABILITY:
+        return (
+            f"compute capability {major}.{minor} is below {'.'.join(map(str, _LEAST_CAPABILITY))}"
+        )
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    return None
+
+
+def kernels() -> ModuleType:
+    """The fused operations in Triton; imported only where it is there."""
+    return importlib.import_module("vnp.engine.kernels")
+
+
+def engine_of(
+    spec: ModelSpec, tensors: Mapping[str, Tensor], *, placement: Placement, ops: ModuleType
+) -> Engine:
+    """Build the engine of a model on its device."""
+    device, dtype = placement.device, placement.dtype
+    if spec.architecture == "esm2":
+        return Esm2Engine(
+            Esm2Config.of(spec),
+            tensors,
+            device=device,
+            dtype=dtype,
+            fp8=placement.precision == "fp8",
+            ops=ops,
+        )
+    return MosaicBertEngine(MosaicBertConfig.of(spec), tensors, device=device, dtype=dtype, ops=ops)
+
+
+def encoder_of(
+    spec: ModelSpec,
+    tensors: Mapping[str, Tensor],
+    tokenizer: Tokenise,
+    *,
+    placement: Placement,
+    token_budget: int | None,
+    identity: dict[str, str],
+    environment: dict[str, str],
+    warn: Warn,
+) -> EngineEncoder:
+    """Build the encoder around the engine of a model; in fp8 it can check itself."""
+    ops = kernels()
+
+    def at(placement: Placement) -> EngineEncoder:
+        return EngineEncoder(
+            spec,
+            engine_of(spec, tensors, placement=placement, ops=ops),
+            tokenizer,
+            placement=placement,
+            token_budget=token_budget or TOKEN_BUDGETS[spec.architecture],
+            identity=identity,
+            environment=environment | {"engine": f"fused, {ops.name} {ops.version}"},
+            warn=warn,
+        )
+
+    encoder = at(placement)
+    if placement.precision == "fp8":
+        encoder.reference = lambda: at(replace(placement, precision="bfloat16"))
+    return encoder

@@ -1,0 +1,199 @@
+"""ESM-2 on the engine's operations: what ``vnp.models.esm2`` computes, in eight passes a layer.
+
+The layer is rewritten, not approximated:
+
+- The weight and bias of a norm go into the projection after it, in float32, so a norm writes only
+  the standardised stream.
+- The bias of ``out`` and ``down`` is the same for every token. It is left out of the residual
+  stream; each norm adds the sum of those so far (``shift``). Then the product itself adds to the
+  stream, with one rounding.
+- The biases of ``qkv`` and ``up`` are added by attention and by GELU, in float32.
+
+Shapes: T rows of a batch, D hidden width, F inner width, E = 3 * D, n records, K = D / heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vnp.engine.products import FP8, FP8_MOST, Fp8Product, Product, ShortProduct, bound_scale
+from vnp.engine.spans import Spans
+from vnp.models.esm2 import TOKEN_DROPOUT_SCALE, Esm2Config
+
+PADDING_ID = 1  # <pad>
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    attention_shift_D: Tensor  # float32, biases left out of the stream before this layer
+    qkv: Product
+    qkv_bias_E: Tensor  # float32
+    context_scale_D: Tensor | None  # fp8: what attention multiplies its output by
+    out: Product
+    mlp_shift_D: Tensor
+    up: Product
+    up_bias_F: Tensor
+    inner_scale_F: Tensor | None  # fp8: what GELU multiplies its output by
+    down: Product
+
+
+class Workspace:
+    """Buffers for as many rows as a batch may have, reused by every layer and batch."""
+
+    def __init__(
+        self, rows: int, config: Esm2Config, *, dtype: torch.dtype, fp8: bool, device: torch.device
+    ) -> None:
+        def make(width: int, dtype: torch.dtype = dtype) -> Tensor:
+            return torch.zeros((rows, width), dtype=dtype, device=device)
+
+        self.rows = rows
+        self.x_TD = make(config.dim)
+        self.qkv_TE = make(3 * config.dim)
+        self.u_TF = make(config.ffn)
+        self.a_TD = make(config.dim, FP8 if fp8 else dtype)  # input of a product
+        self.h_TF = make(config.ffn, FP8) if fp8 else self.u_TF
+        self.delta_TD = make(config.dim) if fp8 else None
+
+
+class Esm2Engine:
+    """Token ids to one mean per record."""
+
+    padding_id = PADDING_ID
+
+    def __init__(
+        self,
+        config: Esm2Config,
+        tensors: Mapping[str, Tensor],
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        fp8: bool,
+        ops: ModuleType,
+    ) -> None:
+        """Fold and place the weights.
+
+        Parameters
+        ----------
+        config
+            The shapes.
+        tensors
+            The checkpoint under canonical names; see ``vnp.models.esm2.naming``.
+        device, dtype
+            Where, and in what the residual stream is kept.
+        fp8
+            Matrix products in fp8.
+        ops
+            ``vnp.engine.kernels`` or ``vnp.engine.plain``.
+        """
+        self.config = config
+        self._device, self._dtype, self._fp8, self._ops = device, dtype, fp8, ops
+        self._input_scale = FP8_MOST / config.dim**0.5 if fp8 else 1.0
+
+        def get(name: str) -> Tensor:
+            return tensors[name].to(device, torch.float32)
+
+        self._table = (get("embeddings.word_embeddings.weight") * TOKEN_DROPOUT_SCALE).to(dtype)
+        shift_D = torch.zeros(config.dim, dtype=torch.float32, device=device)
+        self._layers = []
+        for number in range(config.layers):
+            layer = self._fold(f"encoder.layer.{number}", get, shift_D)
+            self._layers.append(layer)
+            shift_D = layer.mlp_shift_D + get(f"encoder.layer.{number}.output.dense.bias")
+        self._shift_D = shift_D
+        at = "encoder.emb_layer_norm_after"
+        self._affine = (get(f"{at}.weight"), get(f"{at}.bias"))
+        exponents = torch.arange(0, config.dim // config.heads, 2, dtype=torch.float32)
+        self._frequencies = 1.0 / (10000.0 ** (exponents / (config.dim // config.heads)))
+        self._rotary = self._angles(1)
+
+    def _fold(self, at: str, get: Any, shift_D: Tensor) -> _Layer:
+        norm_weight, norm_bias = (get(f"{at}.attention.LayerNorm.{x}") for x in ("weight", "bias"))
+        parts = [f"{at}.attention.self.{part}" for part in ("query", "key", "value")]
+        qkv_ED = torch.cat([get(f"{part}.weight") for part in parts])
+        qkv_bias_E = torch.cat([get(f"{part}.bias") for part in parts]) + qkv_ED @ norm_bias
+        qkv_ED = qkv_ED * norm_weight
+        out_DD = get(f"{at}.attention.output.dense.weight")
+        mlp_shift_D = shift_D + get(f"{at}.attention.output.dense.bias")
+        up_FD = get(f"{at}.intermediate.dense.weight")
+        up_bias_F = get(f"{at}.intermediate.dense.bias") + up_FD @ get(f"{at}.LayerNorm.bias")
+        up_FD = up_FD * get(f"{at}.LayerNorm.weight")
+        down_DF = get(f"{at}.output.dense.weight")
+        context_scale_D = inner_scale_F = None
+        if self._fp8:
+            dim = self.config.dim
+            context_scale_D = bound_scale(qkv_ED[2 * dim :], qkv_bias_E[2 * dim :])
+            inner_scale_F = bound_scale(up_FD, up_bias_F)
+        return _Layer(
+            attention_shift_D=shift_D,
+            qkv=self._product(qkv_ED, self._input_scale),
+            qkv_bias_E=qkv_bias_E,
+            context_scale_D=context_scale_D,
+            out=self._product(out_DD, context_scale_D),
+            mlp_shift_D=mlp_shift_D,
+            up=self._product(up_FD, self._input_scale),
+            up_bias_F=up_bias_F,
+            inner_scale_F=inner_scale_F,
+            down=self._product(down_DF, inner_scale_F),
+        )
+
+    def _product(self, weight_OI: Tensor, input_scale: Tensor | float | None) -> Product:
+        if self._fp8 and input_scale is not None:
+            return Fp8Product(weight_OI, input_scale=input_scale)
+        return ShortProduct(weight_OI, dtype=self._dtype)
+
+    def workspace(self, rows: int) -> Workspace:
+        """Make the buffers for batches of up to ``rows`` rows."""
+        return Workspace(rows, self.config, dtype=self._dtype, fp8=self._fp8, device=self._device)
+
+    def __call__(self, spans: Spans, work: Workspace, out_nD: Tensor) -> None:
+        """Encode a batch and write the mean of each record, float32 (n, D)."""
+        ops, config, rows = self._ops, self.config, spans.rows
+        if spans.longest > len(self._rotary[0]):
+            self._rotary = self._angles(spans.longest)
+        x_TD, a_TD, qkv_TE = work.x_TD[:rows], work.a_TD[:rows], work.qkv_TE[:rows]
+        u_TF, h_TF = work.u_TF[:rows], work.h_TF[:rows]
+        delta_TD = None if work.delta_TD is None else work.delta_TD[:rows]
+        pending: Tensor | None = None  # what the next norm is to add to the stream
+        torch.index_select(self._table, 0, spans.ids, out=x_TD)
+        for layer in self._layers:
+            ops.norm(
+                x_TD, a_TD, eps=config.eps, delta_TD=pending, shift_D=layer.attention_shift_D,
+                scale=self._input_scale,
+            )  # fmt: skip
+            layer.qkv(a_TD, qkv_TE)
+            ops.attend(
+                qkv_TE, a_TD, spans, heads=config.heads, bias_E=layer.qkv_bias_E,
+                rotary=self._rotary, scale_D=layer.context_scale_D,
+            )  # fmt: skip
+            pending = _to_stream(layer.out, a_TD, x_TD, delta_TD)
+            ops.norm(
+                x_TD, a_TD, eps=config.eps, delta_TD=pending, shift_D=layer.mlp_shift_D,
+                scale=self._input_scale,
+            )  # fmt: skip
+            layer.up(a_TD, u_TF)
+            ops.gelu(u_TF, h_TF, bias_F=layer.up_bias_F, scale_F=layer.inner_scale_F)
+            pending = _to_stream(layer.down, h_TF, x_TD, delta_TD)
+        if pending is not None:
+            x_TD.add_(pending)
+        ops.pool(x_TD, out_nD, spans, eps=config.eps, shift_D=self._shift_D, affine=self._affine)
+
+    def _angles(self, positions: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the rotary angles, in steps of 1024 positions, (positions, K / 2)."""
+        count = -(-positions // 1024) * 1024
+        angles = torch.arange(count, dtype=torch.float32)[:, None] * self._frequencies
+        return angles.cos().to(self._device), angles.sin().to(self._device)
+
+
+def _to_stream(product: Product, a: Tensor, x_TD: Tensor, delta_TD: Tensor | None) -> Tensor | None:
+    """Add a product to the residual stream, or hand it back for the next norm to add."""
+    if delta_TD is None:
+        product.add(a, x_TD)
+    else:
+        product(a, delta_TD)
+    return delta_TD

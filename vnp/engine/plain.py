@@ -1,0 +1,136 @@
+"""The fused operations of the engine in plain torch: what the kernels must compute.
+
+Slow and short. It runs anywhere, and every kernel of ``kernels`` is tested against it.
+
+Shapes: T rows (tokens and padding), D hidden width, F inner width, E = 3 * D, n records.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vnp.engine.spans import Spans
+
+name, version = "plain torch", torch.__version__
+
+
+def norm(
+    x_TD: Tensor,
+    out_TD: Tensor,
+    *,
+    eps: float,
+    delta_TD: Tensor | None = None,
+    shift_D: Tensor | None = None,
+    affine: tuple[Tensor, Tensor] | None = None,
+    scale: float = 1.0,
+) -> None:
+    """Add to the residual stream and write its layer norm.
+
+    ``x += delta``, in place; then ``out = scale * norm(x + shift)``, with weight and bias if
+    ``affine`` has them. ``out`` may be ``x``.
+    """
+    value = x_TD.float()
+    if delta_TD is not None:
+        value = value + delta_TD.float()
+        x_TD.copy_(value)
+    if shift_D is not None:
+        value = value + shift_D
+    weight, bias = affine or (None, None)
+    out_TD.copy_(functional.layer_norm(value, value.shape[1:], weight, bias, eps) * scale)
+
+
+def gelu(u_TF: Tensor, out_TF: Tensor, *, bias_F: Tensor, scale_F: Tensor | None = None) -> None:
+    """Write ``gelu(u + bias) * scale``, with the exact (erf) GELU. ``out`` may be ``u``."""
+    value = functional.gelu(u_TF.float() + bias_F)
+    out_TF.copy_(value if scale_F is None else value * scale_F)
+
+
+def geglu(u_T2F: Tensor, out_TF: Tensor) -> None:
+    """Write ``gelu(gate) * value``; the gate is the first half of a row, the value the second."""
+    gate, value = u_T2F.float().chunk(2, dim=1)
+    out_TF.copy_(functional.gelu(gate) * value)
+
+
+def attend(
+    qkv_TE: Tensor,
+    out_TD: Tensor,
+    spans: Spans,
+    *,
+    heads: int,
+    bias_E: Tensor,
+    rotary: tuple[Tensor, Tensor] | None = None,
+    slopes: Tensor | None = None,
+    scale_D: Tensor | None = None,
+) -> None:
+    """Scaled dot-product attention within each record.
+
+    Parameters
+    ----------
+    qkv_TE
+        Queries, keys and values side by side, less their bias.
+    out_TD
+        Contexts; rows of padding are not written.
+    spans
+        The records.
+    heads
+        Number of heads.
+    bias_E
+        float32, added to ``qkv_TE``.
+    rotary
+        float32 cosines and sines, (positions, K / 2): queries and keys are turned by them.
+    slopes
+        float32 (heads,): scores fall by slope * distance (ALiBi). Either this or ``rotary``.
+    scale_D
+        float32; contexts are multiplied by it before they are written.
+    """
+    width = out_TD.shape[1]
+    head = width // heads
+    for start, length, first in spans.tiles.tolist():
+        if first:
+            continue  # tiles of a record follow each other; the first stands for all
+        qkv = qkv_TE[start : start + length].float() + bias_E
+        q, k, v = qkv.view(length, 3, heads, head).permute(1, 2, 0, 3)  # each (heads, L, K)
+        bias = None
+        if rotary is not None:
+            cos, sin = (torch.cat((x[:length], x[:length]), dim=-1) for x in rotary)
+            q, k = (_turned(x, cos, sin) for x in (q, k))
+        elif slopes is not None:
+            position = torch.arange(length, device=qkv.device)
+            distance = (position[:, None] - position).abs()
+            bias = -slopes[:, None, None] * distance
+        q, k = (x.to(qkv_TE.dtype).float() for x in (q, k))
+        score = q @ k.transpose(1, 2) / math.sqrt(head)
+        share = torch.softmax(score if bias is None else score + bias, dim=-1)
+        context = (share @ v).transpose(0, 1).reshape(length, width)
+        out_TD[start : start + length] = (context if scale_D is None else context * scale_D).to(
+            out_TD.dtype
+        )
+
+
+def pool(
+    x_TD: Tensor,
+    out_nD: Tensor,
+    spans: Spans,
+    *,
+    eps: float = 0.0,
+    shift_D: Tensor | None = None,
+    affine: tuple[Tensor, Tensor] | None = None,
+) -> None:
+    """Average over the bounds of each record, in float32.
+
+    With ``shift_D`` and ``affine``, of ``norm(x + shift)`` with weight and bias; else of ``x``.
+    """
+    for record, (first, last) in enumerate(spans.bounds.tolist()):
+        value = x_TD[first:last].float()
+        if affine is not None and shift_D is not None:
+            value = functional.layer_norm(value + shift_D, value.shape[1:], *affine, eps)
+        out_nD[record] = value.mean(dim=0)
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    low, high = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-high, low), dim=-1) * sin

@@ -1,0 +1,97 @@
+"""Matrix products of a layer, by cuBLAS: in a short dtype, or in fp8 with a scale per row.
+
+fp8 is e4m3: 3 bits of mantissa between 2^-6 and 448. Weights are quantised once, with one scale for
+each output. Activations are quantised by the kernel that makes them, with scales that follow from
+the weights alone: the norm's output never exceeds sqrt(D), so no projection of it exceeds sqrt(D)
+times the length of its weights (Cauchy-Schwarz), nor does what GELU or an average of values makes
+of it. Scaled by such a bound nothing overflows, and a typical value, some 50 times smaller, still
+lies 500 times above where e4m3 loses precision. So nothing is measured on the data, no row's scale
+depends on another's, and the scales vanish into the next weights.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+FP8 = torch.float8_e4m3fn
+FP8_MOST = 448.0
+# Quantised inputs and weights are each off by up to 2^-4, so a product may pass its bound a little.
+FP8_MARGIN = 1.15
+
+
+class Product(Protocol):
+    """y = a @ W^T for one weight matrix."""
+
+    accumulates: bool  # whether `add` is there
+
+    def __call__(self, a_TI: Tensor, out_TO: Tensor) -> None:
+        """Write the product."""
+        ...
+
+    def add(self, a_TI: Tensor, out_TO: Tensor) -> None:
+        """Add the product to what is there, rounding once."""
+        ...
+
+
+class ShortProduct:
+    """In the dtype of the weights (bfloat16 or float16), summed in float32."""
+
+    accumulates = True
+
+    def __init__(self, weight_OI: Tensor, *, dtype: torch.dtype) -> None:
+        self._weight_IO = weight_OI.to(dtype).contiguous().t()
+
+    def __call__(self, a_TI: Tensor, out_TO: Tensor) -> None:
+        """Write the product."""
+        torch.mm(a_TI, self._weight_IO, out=out_TO)
+
+    def add(self, a_TI: Tensor, out_TO: Tensor) -> None:
+        """Add the product to what is there, rounding once."""
+        out_TO.addmm_(a_TI, self._weight_IO)
+
+
+class Fp8Product:
+    """In fp8, summed in float32, written in bfloat16; the input's scales are in the weights."""
+
+    accumulates = False
+
+    def __init__(self, weight_OI: Tensor, *, input_scale: Tensor | float) -> None:
+        """Quantise float32 weights for inputs that were multiplied by ``input_scale``, (I,)."""
+        weight_OI = weight_OI / input_scale
+        scale_O = weight_OI.abs().amax(dim=1).clamp(min=1e-30) / FP8_MOST
+        self._weight_IO = (weight_OI / scale_O[:, None]).to(FP8).contiguous().t()
+        self._scale_1O = scale_O[None, :].contiguous()
+        self._ones: Tensor | None = None
+
+    def __call__(self, a_TI: Tensor, out_TO: Tensor) -> None:
+        """Write the product."""
+        if a_TI.device.type != "cuda":  # the same numbers where there are no such products
+            out_TO.copy_((a_TI.float() @ self._weight_IO.float()) * self._scale_1O)
+            return
+        if self._ones is None or len(self._ones) < len(a_TI):
+            self._ones = torch.ones((len(a_TI), 1), dtype=torch.float32, device=a_TI.device)
+        torch._scaled_mm(
+            a_TI,
+            self._weight_IO,
+            scale_a=self._ones[: len(a_TI)],
+            scale_b=self._scale_1O,
+            out_dtype=out_TO.dtype,
+            use_fast_accum=True,
+            out=out_TO,
+        )
+
+    def add(self, a_TI: Tensor, out_TO: Tensor) -> None:
+        """Not there: the next norm adds what ``__call__`` wrote."""
+        raise NotImplementedError
+
+
+def bound_scale(weight_OI: Tensor, bias_O: Tensor) -> Tensor:
+    """Factor per output that keeps a projection of a norm's output within fp8.
+
+    ``weight_OI`` has the norm's weights folded in: its input has length sqrt(I) at most.
+    """
+    most = weight_OI.shape[1] ** 0.5 * weight_OI.norm(dim=1) * FP8_MARGIN + bias_O.abs()
+    return FP8_MOST / most.clamp(min=1e-20)

@@ -1,0 +1,146 @@
+"""Where the records of a batch lie, as the kernels need it, in one array of integers.
+
+Everything that goes to the device for a batch is one copy::
+
+    ids (rows)            token ids, then padding up to the number of rows
+    tiles (3 a tile)      first token of the record, its tokens, first query of the tile
+    bounds (2 a record)   first and last (excluded) token that enter the record's mean
+
+A tile is a record that is short enough for its keys to stay on the chip, or ``TILE_ROWS`` queries of
+a longer one. Tiles that the same kernel takes are neighbours, as records come in order of length;
+which one takes a record depends on its length alone. Padding belongs to no tile and to no record: no
+kernel ever reads it for one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from store.ragged import offsets_of
+from vnp.models.packing import Batch
+from vnp.models.pooling import MOST_RESIDUES
+from vnp.models.registry import Pooling
+
+TILE_ROWS = 64
+
+# Keys that attention holds at once, in one or two blocks, for records of up to so many tokens.
+SHORT_KEYS = ((32, 0), (64, 0), (64, 32), (128, 0), (128, 32), (128, 64), (256, 0))
+_LONGEST_SHORT = np.array([sum(keys) for keys in SHORT_KEYS])
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Tiles that one kernel takes."""
+
+    keys: tuple[int, int] | None  # of SHORT_KEYS, or None for parts of longer records
+    start: int  # first tile
+    stop: int  # last tile, excluded
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """The records of a batch, on the device; the three arrays are parts of one."""
+
+    ids: Tensor  # int32 (rows,)
+    tiles: Tensor  # int32 (n_tiles, 3)
+    bounds: Tensor  # int32 (n_records, 2)
+    parts: tuple[Part, ...]  # they cover the tiles
+    longest: int  # tokens of the longest record
+
+    @property
+    def rows(self) -> int:
+        """Tokens and padding."""
+        return self.ids.shape[0]
+
+    @property
+    def n_records(self) -> int:
+        """Number of records."""
+        return self.bounds.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class SpanPlan:
+    """The same on the host, before it is written into a buffer."""
+
+    ids: NDArray[np.int32]  # (tokens,)
+    rows: int  # tokens and padding
+    tiles: NDArray[np.int32]  # (n_tiles, 3)
+    bounds: NDArray[np.int32]  # (n_records, 2)
+    parts: tuple[Part, ...]
+    longest: int
+
+    @property
+    def size(self) -> int:
+        """Integers it takes."""
+        return self.rows + self.tiles.size + self.bounds.size
+
+    def write(self, buffer: NDArray[np.int32], *, padding: int) -> None:
+        """Write the three arrays end to end; ``padding`` is the id of padding tokens."""
+        used = len(self.ids)
+        buffer[:used] = self.ids
+        buffer[used : self.rows] = padding
+        tiles_end = self.rows + self.tiles.size
+        buffer[self.rows : tiles_end] = self.tiles.ravel()
+        buffer[tiles_end : self.size] = self.bounds.ravel()
+
+    def on(self, buffer: Tensor) -> Spans:
+        """Describe a device's copy of what ``write`` wrote."""
+        tiles_end = self.rows + self.tiles.size
+        return Spans(
+            ids=buffer[: self.rows],
+            tiles=buffer[self.rows : tiles_end].view(-1, 3),
+            bounds=buffer[tiles_end : self.size].view(-1, 2),
+            parts=self.parts,
+            longest=self.longest,
+        )
+
+
+def plan_spans(batch: Batch, ids: NDArray[np.int32], *, rows: int, pooling: Pooling) -> SpanPlan:
+    """Lay out a batch.
+
+    Parameters
+    ----------
+    batch
+        The records, in their order.
+    ids
+        Their token ids, end to end.
+    rows
+        Rows that the batch is padded to.
+    pooling
+        Which tokens enter the mean; see ``vnp.models.pooling``.
+    """
+    lengths = batch.lengths
+    starts = offsets_of(lengths)[:-1]
+    kinds = np.searchsorted(_LONGEST_SHORT, lengths)  # never falls, as lengths do not
+    counts = np.where(kinds < len(SHORT_KEYS), 1, -(-lengths // TILE_ROWS))
+    of_record = np.repeat(np.arange(len(lengths)), counts)
+    number = np.arange(len(of_record)) - np.repeat(offsets_of(counts)[:-1], counts)
+    tiles = np.stack([starts[of_record], lengths[of_record], number * TILE_ROWS], axis=1)
+    if pooling == "mean_all_tokens":
+        first, last = starts, starts + lengths
+    else:
+        first = starts + 1
+        last = starts + np.minimum(lengths - 1, 1 + MOST_RESIDUES)
+    return SpanPlan(
+        ids=ids,
+        rows=rows,
+        tiles=tiles.astype(np.int32),
+        bounds=np.stack([first, last], axis=1).astype(np.int32),
+        parts=_parts(kinds[of_record]),
+        longest=int(lengths.max()),
+    )
+
+
+def _parts(kinds: NDArray[np.int64]) -> tuple[Part, ...]:
+    """Runs of equal kind."""
+    cuts = np.flatnonzero(np.diff(kinds)) + 1
+    bounds = [0, *cuts.tolist(), len(kinds)]
+    return tuple(
+        Part(SHORT_KEYS[kinds[start]] if kinds[start] < len(SHORT_KEYS) else None, start, stop)
+        for start, stop in pairwise(bounds)
+    )

@@ -144,6 +144,12 @@ def all_columns(schema: Schema) -> list[Column]:
     return columns
 
 
+def listed_columns(schema: Schema) -> list[str]:
+    """Columns of ``obs`` that AnnData loads."""
+    listed = ["sample", "contig", "segment", "start", "end", "strand", "frame", "digest"]
+    return listed + [f"filled_{model.name}" for model in schema.models]
+
+
 def documents(schema: Schema) -> dict[str, bytes]:
     """Every ``zarr.json`` of the store by its path, the root last.
 
@@ -151,8 +157,7 @@ def documents(schema: Schema) -> dict[str, bytes]:
     beside its columns without being listed in ``column-order``, so that AnnData skips them;
     ``var`` empty; embeddings in ``obsm``.
     """
-    listed = ["sample", "contig", "segment", "start", "end", "strand", "frame", "digest"]
-    listed += [f"filled_{model.name}" for model in schema.models]
+    listed = listed_columns(schema)
     nodes: dict[str, dict[str, Any]] = {
         "obs": _group("dataframe", "0.2.0", {"_index": "_index", "column-order": listed}),
         "obs/sample": _group("categorical", "0.2.0", {"ordered": False}),

@@ -23,10 +23,10 @@ from typing import Any
 from store.backends import open_store
 from store.interface import Store
 from store.presence import Presence
-from vnp.progress import Progress, duration
+from vnp.progress import duration
 from vnp.status import read_status
+from vnp.watching import watching
 
-_LOOK = 0.5  # seconds between two looks at the workers
 _ROUNDS = 3  # times workers are started: a crash is tried again, a crash that repeats is told
 
 
@@ -102,7 +102,7 @@ def embed_store(
             if _complete(store, models) or team.stopping:
                 break
             before = read_status(store, models=models).rows_done
-            problems = team.work(store, models, devices, worker_options, say, reports)
+            problems = team.work(store, models, devices, worker_options, reports)
             store.refresh()
             if read_status(store, models=models).rows_done == before:
                 break  # starting them again would only repeat it
@@ -163,14 +163,10 @@ class _Team:
         models: tuple[str, ...],
         devices: tuple[str, ...],
         options: tuple[str, ...],
-        say: Callable[[str], None],
         reports: list[dict[str, Any]],
     ) -> list[str]:
         """Run one worker per device until all have ended; return what went wrong."""
-        status = read_status(store, models=models)
-        with Progress("embed", total=status.rows_wanted, unit="records") as progress:
-            progress.update(status.rows_done)
-            say = progress.say
+        with watching(store, models=models) as progress:
             self._processes = [
                 _start(store.path, models, device, len(devices), options) for device in devices
             ]
@@ -181,21 +177,16 @@ class _Team:
                     self._processes, _names(devices), outputs, strict=True
                 )
                 for target, arguments in (
-                    (_relay, (process, name, say)),
+                    (_relay, (process, name, progress.say)),
                     (_collect, (process, output)),
                 )
             ]
             for reader in readers:
                 reader.start()
-            while any(process.poll() is None for process in self._processes):
-                time.sleep(_LOOK)
-                store.refresh()
-                status = read_status(store, models=models)
-                progress.update(status.rows_done + status.rows_in_hand, total=status.rows_wanted)
+            for process in self._processes:
+                process.wait()
             for reader in readers:
                 reader.join()
-            status = read_status(store, models=models)
-            progress.update(status.rows_done, total=status.rows_wanted)
         problems = []
         for process, name, output in zip(self._processes, _names(devices), outputs, strict=True):
             report = _last_json(output)

@@ -7,10 +7,12 @@ import signal
 import sys
 import threading
 
+from store.backends import open_store
 from store.heartbeat import LEASE
 from vnp.cli import DONE, INCOMPLETE, INTERRUPTED
 from vnp.commands.output import print_json, print_lines
 from vnp.config import WorkerConfig
+from vnp.watching import watching
 from vnp.worker import Worker
 
 
@@ -30,11 +32,12 @@ def run(options: argparse.Namespace) -> int:
         linger=not options.no_linger,
         dedup=not options.no_dedup,
     )
-    worker = Worker(options.store, config=config, stop=stop, say=_say)
-    report = worker.run()
-    if options.json:
+    if options.json:  # somebody else, such as vnp embed, shows the progress
+        report = Worker(options.store, config=config, stop=stop, say=_say).run()
         print_json(report.to_json())
     else:
+        with watching(open_store(options.store), models=config.models) as progress:
+            report = Worker(options.store, config=config, stop=stop, say=progress.say).run()
         print_lines(
             [
                 f"published {report.blocks:,} blocks, {report.records:,} records "

@@ -34,6 +34,19 @@ def worker_options(command: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="fill only this model (repeatable; default: all of the store)",
     )
+    device_options(command)
+    command.add_argument(
+        "--no-dedup",
+        action="store_true",
+        help="embed identical records again instead of copying the embeddings they have",
+    )
+    command.add_argument(
+        "--token-budget", type=positive, metavar="T", help="most tokens in a batch"
+    )
+
+
+def device_options(command: argparse.ArgumentParser) -> None:
+    """Add where and how a model runs, and where its files are."""
     command.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     command.add_argument(
         "--precision",
@@ -46,14 +59,6 @@ def worker_options(command: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="folder with model files, looked in before the Hugging Face cache and hub",
-    )
-    command.add_argument(
-        "--no-dedup",
-        action="store_true",
-        help="embed identical records again instead of copying the embeddings they have",
-    )
-    command.add_argument(
-        "--token-budget", type=positive, metavar="T", help="most tokens in a batch"
     )
 
 

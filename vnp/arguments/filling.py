@@ -7,6 +7,7 @@ from pathlib import Path
 from vnp.arguments.common import (
     Commands,
     command,
+    device_options,
     json_flag,
     positive,
     seconds,
@@ -118,5 +119,23 @@ def add(commands: Commands) -> None:
     doctor.add_argument(
         "store", metavar="STORE", nargs="?", type=Path, help="also check where this store lies"
     )
-    doctor.add_argument("--weights", type=Path, metavar="DIR", help="folder with model files")
+    doctor.add_argument(
+        "--golden",
+        type=Path,
+        metavar="FILE",
+        help="embed --fasta and compare with these reference values: the published tool's "
+        "*_merged.pt, *_DNABERT_S.pt or *_ESM.pt",
+    )
+    doctor.add_argument("--fasta", metavar="FASTA", help="the file the reference was made from")
+    doctor.add_argument(
+        "--recipe", default="virnucpro", help="models of the reference (default: virnucpro)"
+    )
+    doctor.add_argument(
+        "--segment-length",
+        type=segment_length,
+        default=500,
+        metavar="BASES",
+        help="segment length of the reference (default 500)",
+    )
+    device_options(doctor)
     json_flag(doctor)

@@ -1,4 +1,4 @@
-"""``vnp doctor``: check this machine before a long run."""
+"""``vnp doctor``: check this machine before a long run, also against reference values."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import argparse
 import os
 import platform
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from store.backends import open_store
-from store.errors import StoreError
+from store.errors import StoreError, UsageError
 from store.files import publish_new
 from vnp import __version__
 from vnp.cli import DATA_ERROR, DONE
-from vnp.commands.output import print_json, print_lines
+from vnp.commands.output import print_json, print_lines, say
 
 _PACKAGES = ("torch", "numpy", "numcodecs", "dnaio", "tokenizers", "safetensors", "zarr", "anndata")
 
@@ -28,13 +29,20 @@ class Check:
     what: str
     state: str  # "ok", "note" or "problem"
     found: str
+    values: dict[str, Any] = field(default_factory=dict)  # the figures behind it, for programs
 
 
 def run(options: argparse.Namespace) -> int:
     """Look at everything a run depends on."""
+    if (options.golden is None) != (options.fasta is None):
+        raise UsageError(
+            "to compare with reference values give both --golden FILE and --fasta FASTA"
+        )
     checks = [*_software(), *_devices(), *_weights(options.weights)]
     if options.store is not None:
         checks += _store(options.store)
+    if options.golden is not None:
+        checks += _golden(options)
     if options.json:
         print_json([asdict(check) for check in checks])
     else:
@@ -110,3 +118,54 @@ def _store(path: Path) -> Iterator[Check]:
     yield Check(
         "disk", state, f"{size / 1e9:.1f} GB free, the open blocks take {wanted / 1e9:.1f} GB"
     )
+
+
+def _golden(options: argparse.Namespace) -> Iterator[Check]:
+    from vnp.golden import compare, read_reference
+    from vnp.models import registry
+    from vnp.models.encoder import Encoder, load_encoder
+
+    def load(model: str) -> Encoder:
+        return load_encoder(
+            model,
+            device=options.device,
+            precision=options.precision,
+            weights_dir=options.weights,
+            warn=say,
+        )
+
+    reference = read_reference(options.golden, models=registry.recipe(options.recipe))
+    report = compare(reference, options.fasta, segment_length=options.segment_length, load=load)
+    for band in report.bands:
+        found = (
+            f"{band.rows:,} rows in {band.precision} on {band.device}: cosine lowest "
+            f"{band.lowest_cosine:.6f}, median {band.median_cosine:.6f}; difference median "
+            f"{band.median_relative:.1e} of a row's length, largest of a number "
+            f"{band.largest_difference:.1e}"
+        )
+        if not band.reproduced:
+            rows = ", ".join(f"{row.id} ({row.cosine:.4f})" for row in band.worst)
+            found += f"; farthest off: {rows}"
+        state = "ok" if band.reproduced else "problem"
+        yield Check(f"golden {band.model}", state, found, asdict(band))
+    if report.missing:
+        named = ", ".join(report.missing[:3]) + (", ..." if len(report.missing) > 3 else "")
+        yield Check(
+            "golden ids",
+            "problem",
+            f"{len(report.missing):,} of {report.rows:,} ids of the reference do not come out of "
+            f"{options.fasta}: {named}",
+        )
+    if report.extra:
+        yield Check(
+            "golden ids",
+            "note",
+            f"{report.extra:,} records of {options.fasta} are not in the reference",
+        )
+    verdict = (
+        f"this installation reproduces {options.golden}"
+        if report.reproduced
+        else f"this installation does NOT reproduce {options.golden}: do not use its embeddings "
+        "with classifiers trained on such values before the reason is found"
+    )
+    yield Check("golden", "ok" if report.reproduced else "problem", verdict, report.to_json())

@@ -1,0 +1,210 @@
+"""From scores of records to calls: of windows by VirNucPro's rule, of contigs, of stretches.
+
+Records of a window are neighbours in the store, and so are windows of a contig, so everything is
+told apart by looking at neighbours, and only the window and the contig in hand are remembered.
+
+A window is viral if the highest score2 of its records is at least the highest score1. A **region**
+is a run of viral windows of one contig, interrupted by no window that is called otherwise; windows
+without a record have no call and interrupt nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class RecordScores:
+    """Scores of consecutive rows with what tells windows and contigs apart; all of length n."""
+
+    id: list[bytes]  # record ids
+    contig: list[bytes]  # contig ids
+    segment: NDArray[np.int32]  # 1-based number of the window
+    start: NDArray[np.int64]  # the window's first base on the contig, 0-based
+    end: NDArray[np.int64]  # one past its last base
+    scores: NDArray[np.float32]  # (n, 2): score1, score2; NaN where not scored
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One called window."""
+
+    id: bytes  # the record ids less their last two characters
+    contig: bytes  # contig id
+    number: int  # 1-based, on its contig
+    start: int  # first base, 0-based
+    end: int  # one past the last base
+    records: int  # scored records
+    unscored: int  # records that could not be scored
+    score1: float  # highest score1 of its records: others
+    score2: float  # highest score2: virus
+
+    @property
+    def is_virus(self) -> bool:
+        """VirNucPro's consensus."""
+        return self.score2 >= self.score1
+
+
+@dataclass(slots=True)
+class Region:
+    """A run of viral windows on one contig."""
+
+    contig: bytes  # contig id
+    start: int  # first base, 0-based
+    end: int  # one past the last base
+    windows: int = 0  # viral windows in it
+    total: float = 0.0  # sum of their score2
+    best: float = 0.0  # highest score2
+
+    def add(self, window: Window) -> None:
+        """Take the next viral window in."""
+        self.end = max(self.end, window.end)
+        self.windows += 1
+        self.total += window.score2
+        self.best = max(self.best, window.score2)
+
+    @property
+    def mean(self) -> float:
+        """Mean score2 of its windows."""
+        return self.total / self.windows
+
+
+@dataclass(slots=True)
+class Contig:
+    """What the windows of one contig say."""
+
+    id: bytes
+    windows: int = 0  # called windows
+    viral: int = 0  # of these, viral
+    total: float = 0.0  # sum of score2 over called windows
+    best: float = 0.0  # highest score2
+    best_window: int = 0  # number of the window that has it
+    start: int = 0  # first base of the first called window
+    end: int = 0  # one past the last base of the last called window
+    regions: list[Region] = field(default_factory=list)  # runs of viral windows
+    in_region: bool = False  # whether the last window was viral
+
+    def add(self, window: Window) -> None:
+        """Take the next called window in."""
+        if not self.windows:
+            self.start = window.start
+        self.windows += 1
+        self.total += window.score2
+        self.end = max(self.end, window.end)
+        if window.score2 > self.best:
+            self.best, self.best_window = window.score2, window.number
+        if window.is_virus:
+            self.viral += 1
+            if not self.in_region:
+                self.regions.append(Region(self.id, window.start, window.end))
+            self.regions[-1].add(window)
+        self.in_region = window.is_virus
+
+    @property
+    def mean(self) -> float:
+        """Mean score2 over the called windows."""
+        return self.total / self.windows
+
+    @property
+    def is_virus(self) -> bool:
+        """Whether at least half of its called windows are viral."""
+        return 2 * self.viral >= self.windows
+
+
+class Windows:
+    """Calls windows as rows go by; a window may lie in several of the parts handed in."""
+
+    def __init__(self) -> None:
+        self._open: Window | None = None
+
+    def add(self, rows: RecordScores) -> Iterator[Window]:
+        """Take the next rows and yield the windows that are complete and have a score."""
+        for window in _windows(rows):
+            held = self._open
+            if held is not None and (held.contig, held.number) == (window.contig, window.number):
+                self._open = _joined(held, window)
+                continue
+            if held is not None and held.records:
+                yield held
+            self._open = window
+
+    def end(self) -> Iterator[Window]:
+        """Yield the last window."""
+        if self._open is not None and self._open.records:
+            yield self._open
+        self._open = None
+
+
+class Contigs:
+    """Gathers the windows of a contig as they go by."""
+
+    def __init__(self) -> None:
+        self._open: Contig | None = None
+
+    def add(self, window: Window) -> Iterator[Contig]:
+        """Take the next window and yield the contig before, if it is complete."""
+        if self._open is None or self._open.id != window.contig:
+            yield from self.end()
+            self._open = Contig(window.contig)
+        self._open.add(window)
+
+    def end(self) -> Iterator[Contig]:
+        """Yield the last contig."""
+        if self._open is not None:
+            yield self._open
+        self._open = None
+
+
+def _windows(rows: RecordScores) -> Iterator[Window]:
+    """Windows of some rows, scored or not."""
+    if not rows.id:
+        return
+    contig, segment = rows.contig, rows.segment
+    turn = segment[1:] != segment[:-1]
+    turn |= np.fromiter(map(bytes.__ne__, contig[1:], contig[:-1]), bool, len(contig) - 1)
+    first = np.concatenate([[0], np.flatnonzero(turn) + 1])
+    # fmax passes over NaN; a window without any score is NaN.
+    highest = np.fmax.reduceat(rows.scores, first, axis=0).tolist()
+    records = np.diff(np.append(first, len(contig)))
+    scored = np.add.reduceat(~np.isnan(rows.scores[:, 1]), first, dtype=np.int64)
+    columns = zip(
+        first.tolist(),
+        segment[first].tolist(),
+        rows.start[first].tolist(),
+        rows.end[first].tolist(),
+        scored.tolist(),
+        (records - scored).tolist(),
+        highest,
+        strict=True,
+    )
+    for at, number, start, end, n_scored, n_unscored, (score1, score2) in columns:
+        yield Window(
+            id=rows.id[at][:-2],
+            contig=contig[at],
+            number=number,
+            start=start,
+            end=end,
+            records=n_scored,
+            unscored=n_unscored,
+            score1=score1,
+            score2=score2,
+        )
+
+
+def _joined(a: Window, b: Window) -> Window:
+    """Return the whole of a window that was seen in two parts."""
+    return Window(
+        id=a.id,
+        contig=a.contig,
+        number=a.number,
+        start=a.start,
+        end=a.end,
+        records=a.records + b.records,
+        unscored=a.unscored + b.unscored,
+        score1=float(np.fmax(a.score1, b.score1)),
+        score2=float(np.fmax(a.score2, b.score2)),
+    )

@@ -1,0 +1,179 @@
+"""The files of a prediction, in the published layout and beside it, whole or not at all.
+
+Published layout, worked out from what the published code does with its scores:
+
+``prediction_results.txt``
+    Tab-separated, header ``Sequence_ID Prediction score1 score2``, records in row order. A score is
+    NumPy's shortest text of a float32 (``0.99999994``, ``1e-05``). The prediction is the class with
+    the higher score, ``others`` on a tie.
+``prediction_results_highestscore.csv``
+    Tab-separated in spite of its name, header ``Modified_ID Is_Virus``, ``True`` or ``False``.
+    pandas makes it by grouping, which sorts: windows are in byte order of their ids (chunk_10
+    before chunk_2), and an id that holds a quotation mark is quoted.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self, TextIO
+
+import numpy as np
+
+from vnp.classify.calls import Contig, RecordScores, Window
+from vnp.classify.mlp import CLASSES
+
+RECORDS = "prediction_results.txt"
+WINDOWS = "prediction_results_highestscore.csv"
+SEGMENTS = "segments.tsv"
+CONTIGS = "contigs.tsv"
+REGIONS = "viral_regions.tsv"
+UNSCORED = "unscored.tsv"
+
+_HEADERS = {
+    RECORDS: "Sequence_ID\tPrediction\tscore1\tscore2\n",
+    SEGMENTS: "contig\tsegment\tstart\tend\trecords\tunscored\tscore1\tscore2\tcall\n",
+    CONTIGS: (
+        "contig\tstart\tend\tsegments\tviral_segments\tviral_share\tmean_score\tbest_score\t"
+        "best_segment\tregions\tcall\n"
+    ),
+    REGIONS: "contig\tstart\tend\tsegments\tmean_score\tbest_score\n",
+    UNSCORED: "Sequence_ID\trow\tnot_certified_for\n",
+}
+_SORTED_AT_A_TIME = 500_000  # windows sorted in memory, about 100 MB
+
+
+class SampleTables:
+    """Writes the files of one sample; they get their names together when all are complete.
+
+    Parameters
+    ----------
+    folder
+        Where the files go; made if it is not there. Files of an earlier run are replaced.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.unscored = 0  # records named in the table of those without a score
+        self._folder = folder
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        part = self._stack.enter_context(
+            tempfile.TemporaryDirectory(dir=self._folder, prefix=".part-")
+        )
+        self._part = Path(part)
+        self._files = {name: self._open(name) for name in _HEADERS}
+        self._windows = _SortedLines(self._part)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def records(self, rows: RecordScores) -> None:
+        """Write the next records, those that have a score."""
+        scored = ~np.isnan(rows.scores[:, 1])
+        score1, score2 = rows.scores[scored].T
+        ids = [rows.id[at].decode() for at in np.flatnonzero(scored).tolist()]
+        columns = zip(
+            ids, (score2 > score1).tolist(), map(str, score1), map(str, score2), strict=True
+        )
+        self._files[RECORDS].writelines(
+            [f"{record}\t{CLASSES[virus]}\t{one}\t{two}\n" for record, virus, one, two in columns]
+        )
+
+    def unscored_record(self, record: bytes, row: int, models: list[str]) -> None:
+        """Name a record that has no score, with its row and the models it lacks."""
+        self._files[UNSCORED].write(f"{record.decode()}\t{row}\t{','.join(models)}\n")
+        self.unscored += 1
+
+    def window(self, window: Window) -> None:
+        """Write the next called window."""
+        self._windows.add(b"%b\t%d" % (window.id, window.is_virus))
+        self._files[SEGMENTS].write(
+            f"{window.contig.decode()}\t{window.number}\t{window.start}\t{window.end}\t"
+            f"{window.records}\t{window.unscored}\t{window.score1:.6g}\t{window.score2:.6g}\t"
+            f"{CLASSES[window.is_virus]}\n"
+        )
+
+    def contig(self, contig: Contig) -> None:
+        """Write the next contig and its viral regions."""
+        name = contig.id.decode()
+        self._files[CONTIGS].write(
+            f"{name}\t{contig.start}\t{contig.end}\t{contig.windows}\t{contig.viral}\t"
+            f"{contig.viral / contig.windows:.6g}\t{contig.mean:.6g}\t{contig.best:.6g}\t"
+            f"{contig.best_window}\t{len(contig.regions)}\t{CLASSES[contig.is_virus]}\n"
+        )
+        for region in contig.regions:
+            self._files[REGIONS].write(
+                f"{name}\t{region.start}\t{region.end}\t{region.windows}\t{region.mean:.6g}\t"
+                f"{region.best:.6g}\n"
+            )
+
+    def publish(self) -> None:
+        """Give every file its name."""
+        with (self._part / WINDOWS).open("w", newline="\n") as file:
+            file.write("Modified_ID\tIs_Virus\n")
+            for line in self._windows:
+                window, _, virus = line.rpartition(b"\t")
+                file.write(f"{_quoted(window.decode())}\t{virus == b'1'}\n")
+            _safe(file)
+        for file in self._files.values():
+            _safe(file)
+        for name in (*_HEADERS, WINDOWS):
+            if name == UNSCORED and not self.unscored:
+                (self._folder / name).unlink(missing_ok=True)
+            else:
+                (self._part / name).replace(self._folder / name)
+
+    def _open(self, name: str) -> TextIO:
+        file = self._stack.enter_context((self._part / name).open("w", newline="\n"))
+        file.write(_HEADERS[name])
+        return file
+
+
+class _SortedLines:
+    """Byte strings in order, in bounded memory: sorted runs on disk, merged at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._held: list[bytes] = []
+        self._runs: list[Path] = []
+
+    def add(self, line: bytes) -> None:
+        self._held.append(line)
+        if len(self._held) >= _SORTED_AT_A_TIME:
+            run = self._folder / f"run-{len(self._runs)}"
+            run.write_bytes(b"".join(held + b"\n" for held in sorted(self._held)))
+            self._runs.append(run)
+            self._held = []
+
+    def __iter__(self) -> Iterator[bytes]:
+        # A tab sorts before every character of an id, so whole lines are in the order of ids.
+        with ExitStack() as stack:
+            runs: list[IO[bytes]] = [stack.enter_context(run.open("rb")) for run in self._runs]
+            last = [held + b"\n" for held in sorted(self._held)]
+            for line in heapq.merge(*runs, last):
+                yield line[:-1]
+
+
+def _quoted(text: str) -> str:
+    """Quote as the csv module does where it must; ids hold neither tabs nor line ends."""
+    if '"' not in text:
+        return text
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _safe(file: TextIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -28,9 +28,9 @@ from store.view_plan import Bands, Piece, Span, Uniform, below, pieces, position
 Missing: TypeAlias = Literal["nan", "raise"]
 Rows: TypeAlias = NDArray[np.float16]
 
-_THREADS = 16  # at most, for reads of many blocks: disks answer several requests at a time
-_THREADED_BYTES = 8 << 20  # smaller results are copied faster than threads start,
-_THREADED_BLOCKS = 32  # unless they come from many blocks
+_THREADS = 8  # at most, that copy large parts of blocks side by side
+_THREADED_BYTES = 1 << 20  # of a block; less is copied faster than it is handed to a thread
+_OPENED = 64  # blocks mapped at a time: their rows are fetched from a disk side by side
 _SCATTERED = 8  # fewer than one row in so many: read-ahead would read mostly other rows
 
 
@@ -225,36 +225,35 @@ class View:
         if self.missing == "raise":
             self._require(rows, plan, bands)
 
-        result = out
-
-        def fill(piece: Piece) -> None:
-            for band in bands:
-                self._fill(result, piece, band)
-
-        threads = min(_THREADS, len(plan))
-        if threads > 1 and (out.nbytes >= _THREADED_BYTES or len(plan) >= _THREADED_BLOCKS):
-            with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(fill, plan))  # the list raises what a thread raised
+        if out.nbytes >= _THREADED_BYTES * len(plan) and len(plan) > 1:
+            result = out
+            with ThreadPoolExecutor(min(_THREADS, len(plan))) as pool:
+                # The list raises what a thread raised.
+                list(pool.map(lambda piece: self._fill(result, [piece], bands), plan))
         else:
-            for piece in plan:
-                fill(piece)
-        return result
+            for first in range(0, len(plan), _OPENED):
+                self._fill(out, plan[first : first + _OPENED], bands)
+        return out
 
-    def _fill(self, out: Rows, piece: Piece, band: Piece) -> None:
-        """Copy the numbers that lie in one block and one band."""
-        filled = self._filled[band.part][piece.part]
-        inside: Piece | None = piece
-        if filled < self._wanted[piece.part]:
-            inside, rest = below(piece, int(filled))
-            if rest is not None:
-                out[_cross(rest, band.target)] = np.nan
-        if inside is not None:
-            chunk = self._chunk(band.part, piece.part, inside.source)
+    def _fill(self, out: Rows, plan: Sequence[Piece], bands: Sequence[Piece]) -> None:
+        """Copy the numbers that lie in some blocks: map all of them first, then touch them."""
+        opened: list[tuple[Rows, Piece, Piece]] = []
+        for piece in plan:
+            for band in bands:
+                filled = self._filled[band.part][piece.part]
+                inside: Piece | None = piece
+                if filled < self._wanted[piece.part]:
+                    inside, rest = below(piece, int(filled))
+                    if rest is not None:
+                        out[_cross(rest, band.target)] = np.nan
+                if inside is not None:
+                    opened.append((self._chunk(band.part, piece.part, inside.source), inside, band))
+        for chunk, piece, band in opened:
             if isinstance(band.source, slice):
-                values = chunk[:, band.source][inside.source]
+                values = chunk[:, band.source][piece.source]
             else:
-                values = chunk[_cross(inside.source, band.source)]
-            out[_cross(inside.target, band.target)] = values
+                values = chunk[_cross(piece.source, band.source)]
+            out[_cross(piece.target, band.target)] = values
 
     def _read_pairs(self, rows: Ints, columns: Ints) -> Rows:
         """Single numbers: float16 (n,)."""

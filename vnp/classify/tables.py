@@ -68,7 +68,7 @@ class SampleTables:
             tempfile.TemporaryDirectory(dir=self._folder, prefix=".part-")
         )
         self._part = Path(part)
-        self._files = {name: self._open(name) for name in _HEADERS}
+        self._files: dict[str, TextIO] = {name: self._open(name) for name in _HEADERS}
         self._windows = _SortedLines(self._part)
         return self
 
@@ -128,8 +128,8 @@ class SampleTables:
                 window, _, virus = line.rpartition(b"\t")
                 file.write(f"{_quoted(window.decode())}\t{virus == b'1'}\n")
             _safe(file)
-        for file in self._files.values():
-            _safe(file)
+        for table in self._files.values():
+            _safe(table)
         for name in (*_HEADERS, WINDOWS):
             if name == UNSCORED and not self.unscored:
                 (self._folder / name).unlink(missing_ok=True)

@@ -1,0 +1,178 @@
+"""Labels of rows: from a table of samples, contigs or records to one number per row.
+
+The table is tab-separated with a header. ``label`` is ``virus`` or ``others`` (or 1 or 0); what is
+labelled is named by ``record``, ``contig`` or ``sample``, whichever of them comes first here and
+is there, a ``sample`` beside the other two narrowing them down. ``group`` says what must not be
+divided between training and test; without it that is the contig.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.interface import Store
+from store.ragged import Ragged
+from store.schema import COLUMN_CHUNK_ROWS
+from vnp.classify.errors import LabelsError
+from vnp.classify.mlp import CLASSES
+
+UNLABELLED = -1
+_LEVELS = ("record", "contig", "sample")
+_CODES = {"others": 0, "virus": 1, "0": 0, "1": 1}
+
+_Key = tuple[bytes | None, bytes]  # sample or None for any, and name
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTable:
+    """What the table says."""
+
+    path: Path
+    level: str  # "record", "contig" or "sample": what a line labels
+    entries: dict[_Key, tuple[int, str]]  # label and group; group "" where none is given
+
+
+@dataclass(frozen=True, slots=True)
+class RowLabels:
+    """Labels by row; every array has length N."""
+
+    label: NDArray[np.int8]  # class number, or `UNLABELLED`
+    group: NDArray[np.int32]  # number of what must not be divided; equal numbers belong together
+    new_window: NDArray[np.bool_]  # whether a row is the first of its window
+    unused: int = 0  # lines of the table whose contigs have no row
+
+
+def read_labels(path: Path) -> LabelTable:
+    """Read a table of labels.
+
+    Raises
+    ------
+    LabelsError
+        If the table is not of this form; the message names the line.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabelsError(f"{path} cannot be read: {error}") from None
+    lines = csv.reader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    header = next(lines, [])
+    level = next((name for name in _LEVELS if name in header), None)
+    if level is None or "label" not in header:
+        raise LabelsError(
+            f"{path}, line 1: the header must name the columns label and one of "
+            f"{', '.join(reversed(_LEVELS))}, separated by tabs; it is {header}"
+        )
+    narrowed = level != "sample" and "sample" in header
+    entries: dict[_Key, tuple[int, str]] = {}
+    for number, cells in enumerate(lines, start=2):
+        if not cells:
+            continue
+        if len(cells) != len(header):
+            raise LabelsError(
+                f"{path}, line {number}: {len(cells)} columns where the header has {len(header)}"
+            )
+        row = dict(zip(header, cells, strict=True))
+        code = _CODES.get(row["label"].strip().lower())
+        if code is None:
+            raise LabelsError(
+                f"{path}, line {number}: the label is {row['label']!r}; it must be "
+                f"{' or '.join(reversed(CLASSES))}"
+            )
+        key = (row["sample"].encode() if narrowed else None, row[level].encode())
+        value = (code, row.get("group", ""))
+        if entries.setdefault(key, value) != value:
+            raise LabelsError(f"{path}, line {number}: {row[level]} has another label above")
+    if {code for code, _ in entries.values()} != {0, 1}:
+        raise LabelsError(f"{path}: training needs both labels, {' and '.join(CLASSES)}")
+    return LabelTable(path, level, entries)
+
+
+def label_rows(store: Store, table: LabelTable, *, by_sample: bool) -> RowLabels:
+    """Look the labels of every row up.
+
+    Parameters
+    ----------
+    store
+        The store.
+    table
+        The labels.
+    by_sample
+        Whether whole samples are kept together, whatever groups the table gives.
+
+    Raises
+    ------
+    LabelsError
+        If the table names something that the store does not hold.
+    """
+    n = store.n_rows
+    label = np.full(n, UNLABELLED, dtype=np.int8)
+    group = np.zeros(n, dtype=np.int32)
+    new_window = np.zeros(n, dtype=bool)
+    samples = [sample.name.encode() for sample in store.schema.samples]
+    used: set[_Key] = set()
+    named: dict[str, int] = {}
+    groups = 0
+    before: tuple[int, bytes, int] | None = None  # sample, contig and window of the row before
+    contig_group = 0
+    for start in range(0, n, COLUMN_CHUNK_ROWS):
+        stop = min(start + COLUMN_CHUNK_ROWS, n)
+        contigs = _strings(store, "contig", start, stop)
+        records = _strings(store, "id", start, stop) if table.level == "record" else contigs
+        codes = np.asarray(store.column("sample", start, stop)).tolist()
+        segments = np.asarray(store.column("segment", start, stop)).tolist()
+        for row, (contig, record, code, segment) in enumerate(
+            zip(contigs, records, codes, segments, strict=True), start
+        ):
+            here = (code, contig, segment)
+            new_window[row] = here != before
+            if before is None or here[:2] != before[:2]:
+                contig_group, groups = groups, groups + 1
+            before = here
+            name = samples[code] if table.level == "sample" else record
+            key: _Key = (None, name)
+            entry = table.entries.get(key)
+            if entry is None and table.level != "sample":
+                key = (samples[code], name)
+                entry = table.entries.get(key)
+            if entry is None:
+                continue
+            used.add(key)
+            label[row] = entry[0]
+            if by_sample:
+                group[row] = code
+            elif entry[1]:
+                if entry[1] not in named:
+                    named[entry[1]], groups = groups, groups + 1
+                group[row] = named[entry[1]]
+            else:
+                group[row] = contig_group
+    return RowLabels(label, group, new_window, _unused(store, table, used))
+
+
+def _unused(store: Store, table: LabelTable, used: set[_Key]) -> int:
+    """Count labels of what the store does not hold, and refuse what cannot be meant.
+
+    A contig may be without a record, and a sample without a row; a record that is not there, or
+    a sample, or not one of the contigs, means that the table is another store's.
+    """
+    unused = table.entries.keys() - used
+    if table.level == "sample":
+        unused = {key for key in unused if store.schema.sample(key[1].decode()) is None}
+    if unused and (table.level != "contig" or not used):
+        first = min(name for _, name in unused).decode()
+        raise LabelsError(
+            f"{table.path} labels {len(unused):,} {table.level}s that {store.path} does not hold, "
+            f"{first!r} among them; append them, or take their lines out"
+        )
+    return len(unused)
+
+
+def _strings(store: Store, name: str, start: int, stop: int) -> list[bytes]:
+    column = store.column(name, start, stop)
+    assert isinstance(column, Ragged)
+    return column.tolist()

@@ -1,0 +1,177 @@
+"""Dividing labelled rows into training, held-out and test rows so that nothing straddles.
+
+Windows of a contig overlap their neighbours, so rows are divided by group: a contig, a sample, or
+what the table of labels calls one. Each class is divided on its own, so both are everywhere.
+
+A class with too few groups (one genome, say) is cut into stretches of consecutive windows, and
+where a stretch meets one of another part the first window after the boundary is left out: it is
+the only one that overlaps what lies before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vnp.classify.errors import LabelsError
+from vnp.classify.labels import UNLABELLED, RowLabels
+from vnp.classify.mlp import CLASSES
+
+STRETCHES = 20  # a class without enough groups is cut into so many
+_OVERSHOOT = 1.25  # a part may exceed its share by this factor
+
+
+class Part(IntEnum):
+    """What a row is for."""
+
+    UNUSED = 0
+    TRAIN = 1
+    HELD_OUT = 2
+    TEST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The division of a store's rows."""
+
+    part: NDArray[np.uint8]  # a `Part` for each row, shape (N,)
+    groups: dict[str, dict[str, int]]  # class -> part -> groups
+    stretched: tuple[str, ...]  # classes that were cut into stretches
+    left_out: int  # rows left out at boundaries of stretches
+
+
+def random_split(label: NDArray[np.int8], *, held_out: float, test: float, seed: int) -> Split:
+    """Divide single rows at random, as published; overlapping windows straddle."""
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(np.flatnonzero(label != UNLABELLED))
+    part = np.zeros(len(label), dtype=np.uint8)
+    n_test, n_held = int(len(rows) * test), int(len(rows) * held_out)
+    part[rows] = Part.TRAIN
+    part[rows[:n_held]] = Part.HELD_OUT
+    part[rows[n_held : n_held + n_test]] = Part.TEST
+    return Split(part, groups={}, stretched=(), left_out=0)
+
+
+def group_split(
+    rows: RowLabels, *, held_out: float, test: float, seed: int, stretch: bool = True
+) -> Split:
+    """Divide whole groups, each class on its own.
+
+    Parameters
+    ----------
+    rows
+        Labels and groups.
+    held_out, test
+        Shares of the rows; 0 for none.
+    seed
+        Of the draw.
+    stretch
+        Whether a class with too few groups may be cut into stretches.
+
+    Raises
+    ------
+    LabelsError
+        If a class cannot be divided.
+    """
+    rng = np.random.default_rng(seed)
+    shares = {Part.TEST: test, Part.HELD_OUT: held_out}
+    needed = 1 + sum(share > 0 for share in shares.values())
+    part = np.zeros(len(rows.label), dtype=np.uint8)
+    counts: dict[str, dict[str, int]] = {}
+    stretched: list[str] = []
+    left_out = 0
+    for code, name in enumerate(CLASSES):
+        mine = np.flatnonzero(rows.label == code)
+        _, group = np.unique(rows.group[mine], return_inverse=True)
+        n_groups = int(group.max(initial=-1)) + 1
+        is_cut = 0 < n_groups < needed and stretch
+        if is_cut:
+            window = np.cumsum(rows.new_window, dtype=np.int64)[mine]
+            group = _stretches(window)
+            n_groups = int(group.max()) + 1
+        if n_groups < needed:
+            raise LabelsError(
+                f"the class {name} has {n_groups} groups with records, and {needed} are needed to "
+                "hold some out: label more contigs or samples, or choose --split contig or random"
+            )
+        of_group = _assign(np.bincount(group, minlength=n_groups), shares, rng)
+        chosen = of_group[group]
+        if is_cut:
+            dropped = _after_boundaries(chosen, group, window)
+            chosen[dropped] = Part.UNUSED
+            left_out += int(dropped.sum())
+            stretched.append(name)
+        part[mine] = chosen
+        counts[name] = {
+            kind.name.lower(): int(np.count_nonzero(of_group == kind)) for kind in Part if kind
+        }
+    return Split(part, groups=counts, stretched=tuple(stretched), left_out=left_out)
+
+
+def without_known(
+    part: NDArray[np.uint8], digest: NDArray[np.uint64]
+) -> tuple[NDArray[np.uint8], int]:
+    """Take records out of the held-out and test rows whose very sequences are trained on.
+
+    The same sequence in two genomes is in two groups; scored on it, a classifier would be praised
+    for its memory.
+
+    Parameters
+    ----------
+    part, digest
+        Parts and digests of sequences by row, shape (N,).
+
+    Returns
+    -------
+    uint8 array, int
+        The parts, and how many rows were taken out.
+    """
+    known = np.unique(digest[part == Part.TRAIN])
+    others = np.flatnonzero(part > Part.TRAIN)
+    repeated = others[np.isin(digest[others], known)]
+    part = part.copy()
+    part[repeated] = Part.UNUSED
+    return part, len(repeated)
+
+
+def _assign(
+    sizes: NDArray[np.int64], shares: dict[Part, float], rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Give each group a part: groups in random order, as many as fit a part's share."""
+    of_group = np.full(len(sizes), Part.TRAIN, dtype=np.uint8)
+    order = rng.permutation(len(sizes))
+    total = int(sizes.sum())
+    for part, share in shares.items():
+        if share <= 0:
+            continue
+        free = order[of_group[order] == Part.TRAIN]
+        taken = 0
+        for group in free.tolist():
+            if taken + sizes[group] <= _OVERSHOOT * share * total:
+                of_group[group] = part
+                taken += int(sizes[group])
+            if taken >= share * total:
+                break
+        if not taken:
+            of_group[free[np.argmin(sizes[free])]] = part
+    return of_group
+
+
+def _stretches(window: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Stretch that each row falls in, from the running number of its window."""
+    numbers = window - window[0] if len(window) else window
+    count = int(numbers[-1]) + 1
+    stretches = min(STRETCHES, count)
+    return numbers * stretches // count
+
+
+def _after_boundaries(
+    part: NDArray[np.uint8], stretch: NDArray[np.int64], window: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Rows of the first window after each boundary between stretches of different parts."""
+    at = np.flatnonzero((stretch[1:] != stretch[:-1]) & (part[1:] != part[:-1])) + 1
+    dropped: NDArray[np.bool_] = np.isin(window, window[at])
+    return dropped

@@ -1,0 +1,220 @@
+"""Training a classifier on a store: labels, division, schedule, metrics, card."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from store.errors import UsageError
+from store.interface import Store
+from store.views import View
+from vnp import __version__
+from vnp.classify.batches import MEMORY, Rows
+from vnp.classify.card import write_card_markdown
+from vnp.classify.errors import LabelsError
+from vnp.classify.files import Card, save_classifier
+from vnp.classify.fit import Epoch, Schedule, fit, score_rows_of
+from vnp.classify.labels import UNLABELLED, RowLabels, label_rows, read_labels
+from vnp.classify.metrics import all_metrics
+from vnp.classify.mlp import CLASSES
+from vnp.classify.split import Part, Split, group_split, random_split, without_known
+from vnp.progress import Progress
+
+SplitBy = Literal["contig", "sample", "random"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """What a training run is asked for."""
+
+    models: tuple[str, ...] = ()  # bands of the feature row; (): all of the store's
+    split: SplitBy = "contig"  # what is kept together
+    held_out: float = 0.1  # share of rows for early stopping and metrics
+    test: float = 0.0  # share of rows for the final metrics alone
+    schedule: Schedule = field(default_factory=Schedule)  # how it is trained
+    memory: int = MEMORY  # bytes of features held at a time
+
+
+@dataclass(frozen=True, slots=True)
+class TrainReport:
+    """How a training run ended."""
+
+    path: Path  # the classifier
+    card: Card  # with settings, data, history and metrics
+    uncertified: int  # labelled rows that were left out because they are not certified
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        return {
+            "file": str(self.path),
+            "uncertified": self.uncertified,
+            "complete": not self.uncertified,
+            "card": self.card.to_json(),
+        }
+
+
+def train(
+    store: Store,
+    labels: Path,
+    output: Path,
+    *,
+    settings: TrainSettings,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> TrainReport:
+    """Train a classifier and write it with its cards.
+
+    Parameters
+    ----------
+    store
+        The store; read at the commit it holds.
+    labels
+        Table of labels, see `vnp.classify.labels`.
+    output
+        ``NAME.safetensors``; ``NAME.json`` and ``NAME.md`` go beside it.
+    settings
+        What is asked for.
+    device
+        Where to train.
+    say
+        Told what a user should know.
+
+    Raises
+    ------
+    LabelsError
+        If the labels do not fit the store, or a class is too small to hold some of it out.
+    UsageError
+        If a model is not in the store, or the shares leave nothing on one side.
+    """
+    view = store.merged(settings.models or None, missing="raise", verify=True)
+    table = read_labels(labels)
+    rows = label_rows(store, table, by_sample=settings.split == "sample")
+    if rows.unused:
+        say(f"{rows.unused:,} contigs of {labels} have no record in the store")
+    labelled = rows.label != UNLABELLED
+    uncertified = int(np.count_nonzero(labelled & ~view.filled))
+    if uncertified:
+        rows.label[~view.filled] = UNLABELLED
+        say(
+            f"{uncertified:,} labelled records are not certified for every model and are left "
+            "out; run 'vnp embed' first to train on all"
+        )
+    split, repeated = _divide(store, rows, settings, say)
+    data: dict[Part, Rows] = {
+        part: _rows(view, split.part == part, rows.label, settings.memory)
+        for part in Part
+        if part is not Part.UNUSED
+    }
+    for part in (Part.TRAIN, Part.HELD_OUT):
+        if len(set(data[part].label.tolist())) < len(CLASSES):
+            raise LabelsError(
+                f"the {part.name.lower().replace('_', '-')} records do not hold both classes; "
+                "label more, or hold out another share"
+            )
+    with Progress("train", total=settings.schedule.epochs, unit="epochs") as progress:
+
+        def tell(epoch: Epoch) -> None:
+            progress.update(epoch.epoch)
+            if epoch.epoch == 1 or epoch.epoch % 10 == 0:
+                progress.say(
+                    f"epoch {epoch.epoch}: loss {epoch.train_loss:.4f}, held out "
+                    f"{epoch.held_out_loss:.4f}, accuracy {epoch.held_out_accuracy:.4f}"
+                )
+
+        progress.update(0)
+        module, history, best = fit(
+            data[Part.TRAIN],
+            data[Part.HELD_OUT],
+            inputs=view.shape[1],
+            schedule=settings.schedule,
+            device=device,
+            tell=tell,
+        )
+    metrics = {}
+    for part in (Part.HELD_OUT, Part.TEST):
+        if len(data[part]):
+            score, truth = score_rows_of(module, data[part], device=torch.device("cpu"))
+            metrics[part.name.lower()] = all_metrics(truth, score)
+    card = Card(
+        inputs=module.inputs,
+        hidden=module.hidden,
+        digest="",  # set when it is saved
+        models=tuple((model.name, model.dim) for model in view.models),
+        segment_length=store.schema.segment_length,
+        source="vnp train",
+        training={
+            "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "vnp": __version__,
+            "torch": torch.__version__,
+            "device": device.type,
+            "store": store.path.name,
+            "samples": [asdict(sample) for sample in store.schema.samples],
+            "embeddings": {
+                model.name: (store.provenance(model.name) or {}).get("identity")
+                for model in view.models
+            },
+            "labels": {"level": table.level, "lines": len(table.entries)},
+            "schedule": asdict(settings.schedule),
+            "split": {
+                "by": settings.split,
+                "held_out": settings.held_out,
+                "test": settings.test,
+                "stretched": list(split.stretched),
+                "left_out_at_boundaries": split.left_out,
+                "left_out_as_repeated": repeated,
+                "groups": split.groups,
+            },
+            "records": {
+                part.name.lower(): {
+                    name: int(np.count_nonzero(found.label == code))
+                    for code, name in enumerate(CLASSES)
+                }
+                for part, found in data.items()
+            },
+            "best_epoch": best,
+            "history": [asdict(epoch) for epoch in history],
+            "metrics": metrics,
+        },
+    )
+    card = save_classifier(module, card, output)
+    write_card_markdown(card, output)
+    return TrainReport(output, card, uncertified)
+
+
+def _divide(
+    store: Store, rows: RowLabels, settings: TrainSettings, say: Callable[[str], None]
+) -> tuple[Split, int]:
+    """Divide the rows; return the division and how many repeated records were left out."""
+    shares = {"held_out": settings.held_out, "test": settings.test}
+    if settings.held_out <= 0 or settings.held_out + settings.test >= 1:
+        raise UsageError(
+            f"{settings.held_out} held out and {settings.test} for the test leave no records on "
+            "one side; early stopping needs some, and so does training"
+        )
+    seed = settings.schedule.seed
+    if settings.split == "random":
+        say("records are held out at random, as published: overlapping segments are on both sides")
+        return random_split(rows.label, **shares, seed=seed), 0
+    split = group_split(rows, **shares, seed=seed, stretch=settings.split == "contig")
+    for name in split.stretched:
+        say(
+            f"the class {name} has too few contigs to hold some out: stretches of them are held "
+            "out, less the windows that overlap across a boundary"
+        )
+    digest = np.asarray(store.column("digest"))
+    part, repeated = without_known(split.part, digest)
+    if repeated:
+        say(f"{repeated:,} held-out records have the sequences of training records: left out")
+    return Split(part, split.groups, split.stretched, split.left_out), repeated
+
+
+def _rows(view: View, chosen: NDArray[np.bool_], label: NDArray[np.int8], memory: int) -> Rows:
+    rows = np.flatnonzero(chosen)
+    return Rows(view, rows, label[rows].astype(np.int64), memory=memory)

@@ -18,13 +18,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from vnp.engine.spans import TILE_ROWS, Spans
+from vnp.engine.spans import BLOCK_KEYS, TILE_ROWS, Spans
 
 name, version = "Triton", triton.__version__
 
 _LOG2_E = math.log2(math.e)
 _ROWS = 4  # rows that a program of an elementwise kernel goes through
-_KEYS = 64  # keys that attention takes at a time
 
 
 @triton.jit
@@ -131,16 +130,6 @@ def _values(rows, position, length, column, HALF: tl.constexpr):
 
 
 @triton.jit
-def _scores(q_low, q_high, k_low, k_high, query, key, length, slope, ROTARY: tl.constexpr):
-    """Scores in units of log2(e); minus infinity past the record's end."""
-    score = tl.dot(q_low, tl.trans(k_low))
-    score = tl.dot(q_high, tl.trans(k_high), acc=score)
-    if not ROTARY:
-        score -= slope * tl.abs(query[:, None] - key[None, :]).to(tl.float32)
-    return tl.where((key < length)[None, :], score, float("-inf"))
-
-
-@triton.jit
 def _store_context(
     out, context, bias, scale, query, length, column,
     WIDTH: tl.constexpr, HALF: tl.constexpr, QUANTISE: tl.constexpr,
@@ -158,16 +147,35 @@ def _store_context(
 
 
 @triton.jit
+def _absorb(
+    q_low, q_high, k_low, k_high, v, top, total, context, query, key, length, slope,
+    ROTARY: tl.constexpr,
+):  # fmt: skip
+    """Take a block of keys into a running softmax."""
+    score = tl.dot(q_low, tl.trans(k_low))
+    score = tl.dot(q_high, tl.trans(k_high), acc=score)
+    if not ROTARY:
+        score -= slope * tl.abs(query[:, None] - key[None, :]).to(tl.float32)
+    score = tl.where((key < length)[None, :], score, float("-inf"))
+    higher = tl.maximum(top, tl.max(score, axis=1))
+    share = tl.exp2(score - higher[:, None])
+    shrink = tl.exp2(top - higher)
+    total = total * shrink + tl.sum(share, axis=1)
+    context = tl.dot(share.to(v.dtype), v, acc=context * shrink[:, None])
+    return higher, total, context
+
+
+@triton.jit
 def _attend_short(
     qkv, bias, out, tiles, cos, sin, slopes, scale, q_scale,
     WIDTH: tl.constexpr, HALF: tl.constexpr, BLOCK_HALF: tl.constexpr,
-    BLOCK_M: tl.constexpr, KEYS_1: tl.constexpr, KEYS_2: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCKS: tl.constexpr,
     ROTARY: tl.constexpr, QUANTISE: tl.constexpr,
 ):  # fmt: skip
-    """One record and head: keys and values stay on the chip, in one or two blocks of keys."""
-    start = tl.load(tiles + 3 * tl.program_id(0)).to(tl.int64)
-    length = tl.load(tiles + 3 * tl.program_id(0) + 1)
-    head = tl.program_id(1)
+    """One record and head: its keys and values stay on the chip while its queries pass."""
+    head = tl.program_id(0)  # varies fastest: neighbours read neighbouring parts of the same rows
+    start = tl.load(tiles + 3 * tl.program_id(1)).to(tl.int64)
+    length = tl.load(tiles + 3 * tl.program_id(1) + 1)
     half = tl.arange(0, BLOCK_HALF)
     column = tl.arange(0, 2 * BLOCK_HALF)
     dtype = qkv.dtype.element_ty
@@ -182,39 +190,28 @@ def _attend_short(
     if QUANTISE:
         scale += head * (2 * HALF)
 
-    key_1 = tl.arange(0, KEYS_1)
-    at_1 = key_1[:, None] * (3 * WIDTH)
-    low, high = _halves(k_rows + at_1, k_bias, cos, sin, key_1, length, half, HALF, ROTARY)
-    k_low_1, k_high_1 = low.to(dtype), high.to(dtype)
-    v_1 = _values(v_rows + at_1, key_1, length, column, HALF)
-    if KEYS_2 > 0:
-        key_2 = KEYS_1 + tl.arange(0, KEYS_2)
-        at_2 = key_2[:, None] * (3 * WIDTH)
-        low_2, high_2 = _halves(k_rows + at_2, k_bias, cos, sin, key_2, length, half, HALF, ROTARY)
-        k_low_2, k_high_2 = low_2.to(dtype), high_2.to(dtype)
-        v_2 = _values(v_rows + at_2, key_2, length, column, HALF)
+    blocks = ()
+    for block in tl.static_range(BLOCKS):
+        key = block * BLOCK_N + tl.arange(0, BLOCK_N)
+        at = key[:, None] * (3 * WIDTH)
+        k_low, k_high = _halves(k_rows + at, k_bias, cos, sin, key, length, half, HALF, ROTARY)
+        v = _values(v_rows + at, key, length, column, HALF)
+        blocks = blocks + ((k_low.to(dtype), k_high.to(dtype), v),)
 
     for query_0 in range(0, length, BLOCK_M):
         query = query_0 + tl.arange(0, BLOCK_M)
         q_at = q_rows + query[:, None] * (3 * WIDTH)
         q_low, q_high = _halves(q_at, q_bias, cos, sin, query, length, half, HALF, ROTARY)
         q_low_, q_high_ = (q_low * q_scale).to(dtype), (q_high * q_scale).to(dtype)
-        score_1 = _scores(
-            q_low_, q_high_, k_low_1, k_high_1, query, key_1, length, slope, ROTARY
-        )
-        top = tl.max(score_1, axis=1)
-        if KEYS_2 > 0:
-            score_2 = _scores(
-                q_low_, q_high_, k_low_2, k_high_2, query, key_2, length, slope, ROTARY
-            )
-            top = tl.maximum(top, tl.max(score_2, axis=1))
-        share_1 = tl.exp2(score_1 - top[:, None])
-        total = tl.sum(share_1, axis=1)
-        context = tl.dot(share_1.to(dtype), v_1)
-        if KEYS_2 > 0:
-            share_2 = tl.exp2(score_2 - top[:, None])
-            total += tl.sum(share_2, axis=1)
-            context = tl.dot(share_2.to(dtype), v_2, acc=context)
+        top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
+        total = tl.zeros((BLOCK_M,), tl.float32)
+        context = tl.zeros((BLOCK_M, 2 * BLOCK_HALF), tl.float32)
+        for block in tl.static_range(BLOCKS):
+            top, total, context = _absorb(
+                q_low_, q_high_, blocks[block][0], blocks[block][1], blocks[block][2],
+                top, total, context, query, block * BLOCK_N + tl.arange(0, BLOCK_N), length,
+                slope, ROTARY,
+            )  # fmt: skip
         _store_context(
             out, context / total[:, None], v_bias, scale, query, length, column,
             WIDTH, HALF, QUANTISE,
@@ -229,10 +226,10 @@ def _attend_long(
     ROTARY: tl.constexpr, QUANTISE: tl.constexpr,
 ):  # fmt: skip
     """Some queries of one record and head against all its keys, with a running softmax."""
-    start = tl.load(tiles + 3 * tl.program_id(0)).to(tl.int64)
-    length = tl.load(tiles + 3 * tl.program_id(0) + 1)
-    first = tl.load(tiles + 3 * tl.program_id(0) + 2)
-    head = tl.program_id(1)
+    head = tl.program_id(0)
+    start = tl.load(tiles + 3 * tl.program_id(1)).to(tl.int64)
+    length = tl.load(tiles + 3 * tl.program_id(1) + 1)
+    first = tl.load(tiles + 3 * tl.program_id(1) + 2)
     half = tl.arange(0, BLOCK_HALF)
     column = tl.arange(0, 2 * BLOCK_HALF)
     dtype = qkv.dtype.element_ty
@@ -258,16 +255,11 @@ def _attend_long(
         key = key_0 + tl.arange(0, BLOCK_N)
         at = key[:, None] * (3 * WIDTH)
         k_low, k_high = _halves(k_rows + at, k_bias, cos, sin, key, length, half, HALF, ROTARY)
-        score = _scores(
-            q_low_, q_high_, k_low.to(dtype), k_high.to(dtype), query, key, length, slope, ROTARY
-        )
-        higher = tl.maximum(top, tl.max(score, axis=1))
-        share = tl.exp2(score - higher[:, None])
-        shrink = tl.exp2(top - higher)
-        total = total * shrink + tl.sum(share, axis=1)
         v = _values(v_rows + at, key, length, column, HALF)
-        context = tl.dot(share.to(dtype), v, acc=context * shrink[:, None])
-        top = higher
+        top, total, context = _absorb(
+            q_low_, q_high_, k_low.to(dtype), k_high.to(dtype), v, top, total, context,
+            query, key, length, slope, ROTARY,
+        )  # fmt: skip
     _store_context(
         out, context / total[:, None], v_bias, scale, query, length, column,
         WIDTH, HALF, QUANTISE,
@@ -361,14 +353,17 @@ def attend(
     half = width // heads // 2
     cos, sin = rotary or (None, None)
     for part in spans.parts:
-        kernel, keys = _attend_long, {"BLOCK_N": _KEYS}
-        if part.keys:
-            kernel, keys = _attend_short, {"KEYS_1": part.keys[0], "KEYS_2": part.keys[1]}
-        kernel[(part.stop - part.start, heads)](
+        kernel, options = _attend_long, {}
+        if part.blocks:
+            # Fewer registers than it would like, so that three or four programs share a
+            # multiprocessor: while one waits for memory, another multiplies.
+            kernel = _attend_short
+            options = {"BLOCKS": part.blocks, "maxnreg": 128 if part.blocks < 4 else 168}
+        kernel[(heads, part.stop - part.start)](
             qkv_TE, bias_E, out_TD, spans.tiles[part.start :], cos, sin, slopes, scale_D,
             _LOG2_E / math.sqrt(2 * half),
             WIDTH=width, HALF=half, BLOCK_HALF=max(16, triton.next_power_of_2(half)),
-            BLOCK_M=TILE_ROWS, **keys,
+            BLOCK_M=TILE_ROWS, BLOCK_N=BLOCK_KEYS, **options,
             ROTARY=rotary is not None, QUANTISE=scale_D is not None,
             num_warps=4, num_stages=1,
         )  # fmt: skip

@@ -28,16 +28,15 @@ from vnp.models.registry import Pooling
 
 TILE_ROWS = 64
 
-# Keys that attention holds at once, in one or two blocks, for records of up to so many tokens.
-SHORT_KEYS = ((32, 0), (64, 0), (64, 32), (128, 0), (128, 32), (128, 64), (256, 0))
-_LONGEST_SHORT = np.array([sum(keys) for keys in SHORT_KEYS])
+BLOCK_KEYS = 64
+_MOST_BLOCKS = 6  # blocks of keys and values that fit on the chip beside each other
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """Tiles that one kernel takes."""
 
-    keys: tuple[int, int] | None  # of SHORT_KEYS, or None for parts of longer records
+    blocks: int  # blocks of keys that each record has, or 0 for tiles of longer records
     start: int  # first tile
     stop: int  # last tile, excluded
 
@@ -116,8 +115,9 @@ def plan_spans(batch: Batch, ids: NDArray[np.int32], *, rows: int, pooling: Pool
     """
     lengths = batch.lengths
     starts = offsets_of(lengths)[:-1]
-    kinds = np.searchsorted(_LONGEST_SHORT, lengths)  # never falls, as lengths do not
-    counts = np.where(kinds < len(SHORT_KEYS), 1, -(-lengths // TILE_ROWS))
+    blocks = -(-lengths // BLOCK_KEYS)
+    blocks[blocks > _MOST_BLOCKS] = 0
+    counts = np.where(blocks > 0, 1, -(-lengths // TILE_ROWS))
     of_record = np.repeat(np.arange(len(lengths)), counts)
     number = np.arange(len(of_record)) - np.repeat(offsets_of(counts)[:-1], counts)
     tiles = np.stack([starts[of_record], lengths[of_record], number * TILE_ROWS], axis=1)
@@ -131,16 +131,13 @@ def plan_spans(batch: Batch, ids: NDArray[np.int32], *, rows: int, pooling: Pool
         rows=rows,
         tiles=tiles.astype(np.int32),
         bounds=np.stack([first, last], axis=1).astype(np.int32),
-        parts=_parts(kinds[of_record]),
+        parts=_parts(blocks[of_record]),
         longest=int(lengths.max()),
     )
 
 
-def _parts(kinds: NDArray[np.int64]) -> tuple[Part, ...]:
-    """Runs of equal kind."""
-    cuts = np.flatnonzero(np.diff(kinds)) + 1
-    bounds = [0, *cuts.tolist(), len(kinds)]
-    return tuple(
-        Part(SHORT_KEYS[kinds[start]] if kinds[start] < len(SHORT_KEYS) else None, start, stop)
-        for start, stop in pairwise(bounds)
-    )
+def _parts(blocks: NDArray[np.int64]) -> tuple[Part, ...]:
+    """Runs of tiles with the same number of blocks."""
+    cuts = np.flatnonzero(np.diff(blocks)) + 1
+    bounds = [0, *cuts.tolist(), len(blocks)]
+    return tuple(Part(int(blocks[start]), start, stop) for start, stop in pairwise(bounds))

@@ -111,7 +111,7 @@ def read_journal(sidecar: Path) -> Journal | None:
 
 def apply_journal(fd: int, sidecar: Path, journal: Journal) -> None:
     """Apply the patches of a journal, durably, and remove it."""
-    write_all(fd, _blank_of(journal), 0)
+    write_all(fd, _BLANK + _tag(journal), 0)
     _sync(fd)
     for offset, data in journal.patches:
         skip = max(len(SIGNATURE) - offset, 0)
@@ -140,7 +140,8 @@ def recover(fd: int, sidecar: Path) -> bool:
         return False
     head = os.pread(fd, len(SIGNATURE), 0)
     record = os.pread(fd, len(journal.before), journal.record_at)
-    begun = head == _blank_of(journal)
+    halves = head[:4] in (_BLANK, SIGNATURE[:4]), head[4:] in (_tag(journal), SIGNATURE[4:])
+    begun = head != SIGNATURE and all(halves)  # either write may have been cut in two
     ours = begun or (head == SIGNATURE and record in (journal.before, journal.after))
     if ours and os.fstat(fd).st_size >= journal.end:
         apply_journal(fd, sidecar, journal)
@@ -158,11 +159,13 @@ def has_signature(fd: int) -> bool:
 
 def is_blanked(fd: int) -> bool:
     """Whether patches are (or were, when their appender was killed) being written."""
-    return os.pread(fd, len(_BLANK), 0) == _BLANK
+    head = os.pread(fd, len(SIGNATURE), 0)
+    return head != SIGNATURE and head[:4] in (_BLANK, SIGNATURE[:4])
 
 
-def _blank_of(journal: Journal) -> bytes:
-    return _BLANK + journal.to_bytes()[-_CRC_BYTES:]
+def _tag(journal: Journal) -> bytes:
+    """Return what tells this journal from others: its checksum."""
+    return journal.to_bytes()[-_CRC_BYTES:]
 
 
 def _sync(fd: int) -> None:

@@ -16,9 +16,10 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 _PAGE = 4096
 _GUARD_EVERY = 1.0  # seconds; a process that was frozen looks again before it writes on
@@ -151,10 +152,9 @@ class Overlay(io.RawIOBase):
         for page in sorted(self._pages):
             content, mask = self._pages[page]
             now = os.pread(self._fd, _PAGE, page * _PAGE).ljust(_PAGE, b"\0")
-            wanted = np.frombuffer(content, np.uint8)
-            differs = np.frombuffer(mask, np.bool_) & (wanted != np.frombuffer(now, np.uint8))
-            edges = np.flatnonzero(np.diff(np.concatenate([[False], differs, [False]])))
-            for first, last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+            is_set = np.frombuffer(mask, np.bool_)
+            differs = is_set & (np.frombuffer(content, np.uint8) != np.frombuffer(now, np.uint8))
+            for first, last in _spans(differs, is_set):
                 start = page * _PAGE + first
                 if runs and runs[-1][0] + len(runs[-1][1]) == start:
                     runs[-1][1].extend(content[first:last])
@@ -178,6 +178,21 @@ class Overlay(io.RawIOBase):
             held[0][at : at + take] = view[done : done + take]
             held[1][at : at + take] = b"\1" * take
             done += take
+
+
+def _spans(differs: NDArray[np.bool_], is_set: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Stretches of a page to write: from change to change, over equal bytes that are set too."""
+    held = np.concatenate([[0], np.cumsum(~is_set)])  # bytes before each that are not ours
+    first = last = -1
+    for at in np.flatnonzero(differs).tolist():
+        if first >= 0 and held[at] == held[last]:
+            last = at
+            continue
+        if first >= 0:
+            yield first, last + 1
+        first = last = at
+    if first >= 0:
+        yield first, last + 1
 
 
 def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:

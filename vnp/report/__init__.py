@@ -1,0 +1,10 @@
+"""The report: one page that shows what a store holds, how it was made and what was called.
+
+::
+
+    store, scores --gather--> ReportData --page------> one HTML file
+                                         --multiqc---> *_mqc.json
+
+Everything in `vnp.report.data.ReportData` is bounded, whatever the size of the store: what there
+is more of is sampled with a fixed seed, binned, or counted, and the page says so.
+"""

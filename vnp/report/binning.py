@@ -1,0 +1,154 @@
+"""Arithmetic of the report: choosing, binning and cutting the time axis. No files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vnp.report.data import MOST_TIME_BINS, Histogram, Stretch, Timeline
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_SHORTEST_BIN = 2.0  # seconds
+_PAUSE = 900.0  # seconds without any work that are cut out of the time axis
+
+
+def spread(n: int, most: int) -> Ints:
+    """At most ``most`` of the numbers 0 .. n - 1, evenly spread, the first and last among them."""
+    if n <= most:
+        return np.arange(n)
+    return np.unique(np.linspace(0, n - 1, most).round().astype(np.int64))
+
+
+def shares(part: Ints, whole: Ints, most: int) -> Floats:
+    """Share of ``part`` in ``whole`` over runs of neighbours, at most ``most`` of them."""
+    n = len(whole)
+    if not n:
+        return np.empty(0)
+    first = np.unique(np.linspace(0, n, min(n, most), endpoint=False).astype(np.int64))
+    total = np.add.reduceat(whole, first)
+    filled: Floats = np.add.reduceat(part, first) / np.maximum(total, 1)
+    return filled
+
+
+def filled_before(row: Ints, filled: Ints, block_rows: int) -> Ints:
+    """Count the filled rows among the rows before each of ``row``.
+
+    ``filled`` are the filled rows of every block, always its first ones.
+    """
+    before = np.concatenate([[0], np.cumsum(filled)])
+    block = row // block_rows
+    padded = np.append(filled, 0)
+    counts: Ints = before[block] + np.minimum(row - block * block_rows, padded[block])
+    return counts
+
+
+def round_step(span: float, most: int) -> float:
+    """Smallest of 1, 2, 5 times a power of ten that cuts ``span`` into at most ``most`` parts."""
+    if span <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(span / most))
+    for factor in (1, 2, 5, 10):
+        if span / (factor * power) <= most * (1 + 1e-9):
+            return factor * power
+    raise AssertionError("ten times the power of ten below a part is more than a part")
+
+
+def length_histogram(lengths: Ints, most: int) -> Histogram:
+    """Counts of whole numbers in at most ``most`` bins of a round width."""
+    if not len(lengths):
+        return Histogram(0, 1, np.zeros(1, np.int64))
+    low, high = int(lengths.min()), int(lengths.max())
+    width = max(round_step(high - low + 1, most - 1), 1.0)
+    first = math.floor(low / width) * width
+    index = ((lengths - first) // width).astype(np.int64)
+    return Histogram(first, width, np.bincount(index))
+
+
+def timeline(
+    begin: Floats, end: Floats, records: Floats, group: Ints, *, groups: Sequence[str]
+) -> Timeline | None:
+    """Spread the records of blocks over the time in which they were embedded.
+
+    Parameters
+    ----------
+    begin, end
+        When each block was begun and published, seconds, (n,).
+    records
+        Its records, (n,); spread evenly over its time.
+    group
+        Which of ``groups`` did it, (n,).
+
+    Returns
+    -------
+    Timeline or None
+        None without blocks. Pauses of more than a quarter of an hour are left out.
+    """
+    if not len(begin):
+        return None
+    end = np.maximum(end, begin + 1e-3)
+    order = np.argsort(begin, kind="stable")
+    reach = np.maximum.accumulate(end[order])
+    cut = np.flatnonzero(begin[order][1:] - reach[:-1] > _PAUSE) + 1
+    # The longest stretches only, should there be hundreds of them: each takes a bin at least.
+    first = np.concatenate([[0], cut])
+    last = np.concatenate([cut, [len(order)]]) - 1
+    starts, stops = begin[order][first], reach[last]
+    if len(starts) > MOST_TIME_BINS // 4:
+        kept = np.sort(np.argsort(starts - stops, kind="stable")[: MOST_TIME_BINS // 4])
+        starts, stops = starts[kept], stops[kept]
+    spans = stops - starts
+    share = (spans / spans.sum() * (MOST_TIME_BINS - len(spans))).astype(np.int64)
+    # Certificates tell whole seconds, so a shorter bin would show their rounding.
+    bins = np.clip(share, 1, np.maximum(1, (spans / _SHORTEST_BIN).astype(np.int64)))
+    edges = [
+        np.linspace(start, stop, count + 1)
+        for start, stop, count in zip(starts, stops, bins, strict=True)
+    ]
+    table = np.zeros((len(groups), int(bins.sum())))
+    stretches = []
+    at = 0
+    for edge in edges:
+        count = len(edge) - 1
+        stretches.append(Stretch(float(edge[0]), float(edge[-1]), at, at + count))
+        for number in range(len(groups)):
+            mine = group == number
+            done = _done_until(edge, begin[mine], end[mine], records[mine])
+            table[number, at : at + count] = np.maximum(np.diff(done), 0.0)  # less rounding
+        at += count
+    seconds = np.concatenate([np.diff(edge) for edge in edges])
+    return Timeline(tuple(stretches), seconds, tuple(groups), table)
+
+
+def _done_until(time: Floats, begin: Floats, end: Floats, records: Floats) -> Floats:
+    """Records done until each time, when each block's come evenly between its begin and end."""
+    # A block adds rate * (t - begin) once begun and takes the same back once ended.
+    rate = records / (end - begin)
+    done = np.zeros(len(time))
+    for sign, moment in ((1.0, begin), (-1.0, end)):
+        order = np.argsort(moment, kind="stable")
+        moments = moment[order]
+        weight = np.concatenate([[0.0], np.cumsum(rate[order])])
+        # Against the first moment: seconds since 1970 would lose digits.
+        shifted = np.concatenate([[0.0], np.cumsum(rate[order] * (moments - time[0]))])
+        passed = np.searchsorted(moments, time)
+        done += sign * (weight[passed] * (time - time[0]) - shifted[passed])
+    return done
+
+
+def joined(start: Ints, end: Ints, score: Floats, most: int) -> tuple[Ints, Ints, Floats]:
+    """Join neighbouring segments of a long contig into at most ``most`` groups with mean scores."""
+    n = len(start)
+    if n <= most:
+        return start, end, score
+    first = np.unique(np.linspace(0, n, most, endpoint=False).astype(np.int64))
+    counts = np.diff(np.append(first, n))
+    return (
+        np.minimum.reduceat(start, first),
+        np.maximum.reduceat(end, first),
+        np.add.reduceat(score, first) / counts,
+    )

@@ -1,0 +1,206 @@
+"""What a report shows, as plain values of bounded size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Bounds of what a page holds; the file's size follows from them.
+MOST_SAMPLES = 40  # rows of the table of samples; the rest is summed up in one row
+MOST_GROUPS = 7  # samples or workers that have a colour of their own; the rest is grey
+MOST_CELLS = 240  # cells of the fill map, per model
+MOST_CERTIFICATES = 4096  # read per model
+MOST_TIME_BINS = 96
+MOST_WORKERS = 24  # rows of the table of workers
+MOST_SCANNED = 64  # chunks of obs rows, and blocks of sequences, that distributions are made from
+MOST_POINTS = 3000  # of a projection
+MOST_CONTIGS = 16  # with a track
+MOST_TRACK_BINS = 300  # segments of a track before neighbours are joined
+LENGTH_BINS = 40
+SCORE_BINS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRow:
+    """One sample."""
+
+    name: str
+    contigs: int
+    without_records: int  # contigs that gave no record
+    bases: int
+    segments: int
+    records: int
+    certified: int  # of these, certified for every model
+    appended: str  # UTC, ISO 8601
+    called_segments: int | None = None  # with a score; None without scores
+    viral_segments: int | None = None
+    called_contigs: int | None = None
+    viral_contigs: int | None = None  # at least half of whose segments are viral
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """One model and how far it is filled."""
+
+    name: str
+    dim: int
+    rows: int
+    filled: int
+    blocks: int
+    open_blocks: int
+    cells: NDArray[np.float64]  # share filled, first to last row, at most MOST_CELLS
+    provenance: dict[str, Any]  # what the first worker recorded; {} before any has run
+    environments: dict[str, dict[str, int]]  # of the certificates: field -> value -> blocks
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """One worker, from the certificates it left."""
+
+    worker: str  # its uuid
+    device: str
+    blocks: int
+    records: int
+    seconds: float  # in the encoder
+    first: float  # UTC, seconds since 1970: start of its first block
+    last: float  # end of its last block
+
+    @property
+    def rate(self) -> float:
+        """Records a second while embedding."""
+        return self.records / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A stretch of the time axis in which work was going on."""
+
+    begin: float  # UTC, seconds since 1970
+    end: float
+    first_bin: int
+    last_bin: int  # one past its last bin
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Throughput over the time in which somebody worked; pauses are cut out."""
+
+    stretches: tuple[Stretch, ...]
+    seconds: NDArray[np.float64]  # length of each bin, (bins,)
+    groups: tuple[str, ...]  # workers with a colour of their own, and "others"
+    records: NDArray[np.float64]  # (groups, bins)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Who embedded what, and how fast."""
+
+    certificates: int  # read
+    of: int  # certificates there are
+    workers: tuple[WorkerRow, ...]  # by records, at most MOST_WORKERS
+    more_workers: int  # not listed
+    timeline: Timeline | None  # None before anything was embedded
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Counts of values in bins of one width."""
+
+    low: float  # left edge of the first bin
+    width: float  # of a bin
+    counts: NDArray[np.int64]
+
+    @property
+    def total(self) -> int:
+        """Values in all bins."""
+        return int(self.counts.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Distributions:
+    """Distributions over records, from all of them or a sample."""
+
+    records: int  # looked at
+    windows: Histogram  # bases of the records' windows
+    proteins: Histogram  # residues
+    sequences: int  # records whose protein was looked at
+    frames: dict[str, int]  # F1 .. R3
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A contig with its segments."""
+
+    sample: str
+    contig: str
+    bases: int  # end of its last called segment
+    segments: int  # called
+    viral: int  # of these, viral
+    mean: float  # mean score2 of the segments
+    best: float  # highest score2
+    start: NDArray[np.int64]  # first base of each segment, or of each group of neighbours
+    end: NDArray[np.int64]
+    score: NDArray[np.float64]  # score2, or the mean of a group
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Scores of a classifier."""
+
+    source: str  # the classifier's file or the name of the saved scores
+    records: int  # scored
+    groups: tuple[str, ...]  # samples with a histogram of their own, and "others"
+    histograms: tuple[Histogram, ...]  # segments by their highest score2, one per group
+    tracks: tuple[Track, ...]  # the most viral contigs
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """Records in two dimensions."""
+
+    method: str  # "PCA" or "UMAP"
+    axes: tuple[str, str]
+    points: NDArray[np.float64]  # (n, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """The records that the projections show."""
+
+    of: int  # certified records there are
+    models: tuple[str, ...]
+    group: NDArray[np.int64]  # index into `groups`, (n,)
+    groups: tuple[str, ...]  # samples, and "others"
+    score: NDArray[np.float64] | None  # score2 of each record, (n,); None without scores
+    projections: tuple[Projection, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """Everything on the page."""
+
+    title: str
+    made: str  # UTC, ISO 8601
+    version: str  # of vnp
+    rows: int
+    segment_length: int
+    block_rows: int
+    n_samples: int
+    samples: tuple[SampleRow, ...]  # at most MOST_SAMPLES
+    rest: SampleRow | None  # the samples not listed, summed up
+    total: SampleRow
+    marks: tuple[tuple[str, float, float], ...]  # samples along the rows: name, from, to (0 .. 1)
+    models: tuple[ModelRow, ...]
+    work: Work
+    distributions: Distributions | None  # None for a store without rows
+    calls: Calls | None
+    sampled: Sampled | None
+    notes: tuple[str, ...] = field(default=())  # what a reader must know
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row is filled for every model."""
+        return all(model.filled == model.rows for model in self.models)

@@ -9,7 +9,7 @@ from typing import cast
 from store.errors import DataError
 from store.interface import Store
 from vnp.config import WorkerConfig
-from vnp.models.encoder import Encoder, Precision, load_encoder
+from vnp.models.encoder import Encoder, PipelinedEncoder, Precision, load_encoder
 
 
 class ModelMismatchError(DataError):
@@ -52,6 +52,15 @@ class Encoders:
         """What loading and running had to do differently, in the order it happened."""
         return tuple(self._fallbacks)
 
+    @property
+    def busy_seconds(self) -> float:
+        """Seconds that the device has computed for these encoders, where it keeps a clock."""
+        return sum(
+            encoder.busy_seconds
+            for encoder in self._loaded.values()
+            if isinstance(encoder, PipelinedEncoder)
+        )
+
     def get(self, model: str) -> Encoder:
         """Return the encoder of a model, loading it at the first call.
 
@@ -84,6 +93,8 @@ class Encoders:
             raise ModelMismatchError(
                 f"{model} gives {encoder.dim} numbers a record, the store holds {dim}"
             )
+        if isinstance(encoder, PipelinedEncoder):
+            encoder.qualify(self._store)  # fp8 has to prove itself on this store's own records
         mine = encoder.provenance()
         standing = self._store.pin_provenance(model, mine.as_dict())
         differences = [

@@ -15,10 +15,12 @@ import contextlib
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +31,10 @@ from store.presence import Presence
 from vnp.blocks import BlockSource, Failure, Job
 from vnp.config import WorkerConfig
 from vnp.encoders import Encoders
-from vnp.models.encoder import Encoder
+from vnp.models.encoder import Encoder, PipelinedEncoder
 
 Say = Callable[[str], None]
+T = TypeVar("T")
 LoadEncoder = Callable[..., Encoder]
 
 
@@ -54,6 +57,7 @@ class WorkerReport:
     tokens: int  # of the records that were embedded
     seconds: float  # from the first claim to the last publication
     embed_seconds: float  # of these, in the encoder
+    busy_seconds: float  # of these, the device computed, by its own clock; 0 if it has none
     failures: tuple[Failure, ...]  # blocks it could not fill
     stopped: bool  # told to stop before all was done
     fallbacks: tuple[str, ...]  # what was not as asked, or not the fast way
@@ -68,6 +72,16 @@ class _Result:
     job: Job
     values: NDArray[np.float16]
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Underway:
+    job: Job
+    began: float  # when it was submitted
+    result: Callable[[], NDArray[np.float32]]  # waits for its rows
+
+
+_NOTHING_YET = object()
 
 
 class Worker:
@@ -138,7 +152,8 @@ class Worker:
             feeder.start()
             publisher.start()
             try:
-                self._embed_all()
+                with contextlib.suppress(Stopped):
+                    self._embed_all()
             except BaseException:
                 self._over.set()
                 raise
@@ -158,6 +173,7 @@ class Worker:
                 tokens=self._tokens,
                 seconds=time.monotonic() - started,
                 embed_seconds=self._embed_seconds,
+                busy_seconds=self._encoders.busy_seconds,
                 failures=self._source.failures,
                 stopped=self._stop.is_set(),
                 fallbacks=self._encoders.fallbacks,
@@ -180,27 +196,58 @@ class Worker:
             self._put(self._jobs, None)
 
     def _embed_all(self) -> None:
-        while (job := self._take(self._jobs)) is not None:
-            began = time.monotonic()
-            try:
-                values = (
-                    job.encoder.embed(job.tokens, between=self._between(job))
-                    if len(job.tokens)
-                    else np.empty((0, job.encoder.dim), dtype=np.float32)
-                )
-            except Stopped:
-                return
-            except DataError as error:
-                self._give_up(job, str(error))
-                continue
-            except Exception as error:
-                raise BlockError(f"{job.name}: {type(error).__name__}: {error}") from error
-            seconds = time.monotonic() - began
-            self._embed_seconds += seconds
-            with np.errstate(over="ignore"):  # what exceeds float16 is found as infinity
-                embedded = values.astype(np.float16)
-            rows = job.plan.assemble(embedded, job.copies)
-            self._put(self._results, _Result(job, rows, seconds))
+        """Submit each block before the result of the last is asked for: the device never waits."""
+        underway: deque[_Underway] = deque()
+        ended = 0.0
+        while True:
+            job = self._take(self._jobs, wait=not underway)
+            if job is None:
+                break
+            if isinstance(job, Job):
+                submitted = self._embedding(job, partial(self._submit, job))
+                if submitted is not None:
+                    underway.append(submitted)
+            # One block stays underway while the next is to be had, and none while nothing is.
+            while len(underway) > 1 or (underway and not isinstance(job, Job)):
+                ended = self._finish(underway.popleft(), ended)
+        while underway:
+            ended = self._finish(underway.popleft(), ended)
+
+    def _submit(self, job: Job) -> _Underway:
+        began, between = time.monotonic(), self._between(job)
+        if not len(job.tokens):
+            nothing = np.empty((0, job.encoder.dim), dtype=np.float32)
+            return _Underway(job, began, lambda: nothing)
+        if isinstance(job.encoder, PipelinedEncoder):
+            return _Underway(job, began, job.encoder.submit(job.tokens, between=between).result)
+        rows = job.encoder.embed(job.tokens, between=between)
+        return _Underway(job, began, lambda: rows)
+
+    def _finish(self, underway: _Underway, last_ended: float) -> float:
+        job = underway.job
+        values = self._embedding(job, underway.result)
+        ended = time.monotonic()
+        if values is None:
+            return ended
+        seconds = ended - max(underway.began, last_ended)  # blocks overlap; each moment counts once
+        self._embed_seconds += seconds
+        with np.errstate(over="ignore"):  # what exceeds float16 is found as infinity
+            embedded = values.astype(np.float16)
+        rows = job.plan.assemble(embedded, job.copies)
+        self._put(self._results, _Result(job, rows, seconds))
+        return ended
+
+    def _embedding(self, job: Job, step: Callable[[], T]) -> T | None:
+        """Take a step of a block; None if the block is given up."""
+        try:
+            return step()
+        except DataError as error:
+            self._give_up(job, str(error))
+            return None
+        except (Stopped, BlockError):
+            raise
+        except Exception as error:
+            raise BlockError(f"{job.name}: {type(error).__name__}: {error}") from error
 
     def _publish_all(self) -> None:
         while (result := self._take(self._results)) is not None:
@@ -271,13 +318,16 @@ class Worker:
             else:
                 return True
 
-    def _take(self, where: queue.Queue[Any]) -> Any:
+    def _take(self, where: queue.Queue[Any], *, wait: bool = True) -> Any:
+        """Take the next item; None at the end, `_NOTHING_YET` if there is none and no waiting."""
         while True:
             try:
-                return where.get(timeout=0.1)
+                return where.get(timeout=0.1) if wait else where.get_nowait()
             except queue.Empty:
                 if self._over.is_set():
                     return None
+                if not wait:
+                    return _NOTHING_YET
 
     def _guarded(self, part: Callable[[], None]) -> None:
         try:

@@ -50,7 +50,7 @@ def device_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     command.add_argument(
         "--precision",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        choices=("auto", "float32", "bfloat16", "float16", "fp8"),
         default="auto",
         help="arithmetic of the layers (default: the store's, else what suits the device)",
     )

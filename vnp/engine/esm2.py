@@ -31,15 +31,15 @@ PADDING_ID = 1  # <pad>
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    attention_shift_D: Tensor  # float32, biases left out of the stream before this layer
+    attention_shift: Tensor  # float32, biases left out of the stream before this layer
     qkv: Product
-    qkv_bias_E: Tensor  # float32
-    context_scale_D: Tensor | None  # fp8: what attention multiplies its output by
+    qkv_bias: Tensor  # float32
+    context_scale: Tensor | None  # fp8: what attention multiplies its output by
     out: Product
-    mlp_shift_D: Tensor
+    mlp_shift: Tensor
     up: Product
-    up_bias_F: Tensor
-    inner_scale_F: Tensor | None  # fp8: what GELU multiplies its output by
+    up_bias: Tensor
+    inner_scale: Tensor | None  # fp8: what GELU multiplies its output by
     down: Product
 
 
@@ -104,7 +104,7 @@ class Esm2Engine:
         for number in range(config.layers):
             layer = self._fold(f"encoder.layer.{number}", get, shift_D)
             self._layers.append(layer)
-            shift_D = layer.mlp_shift_D + get(f"encoder.layer.{number}.output.dense.bias")
+            shift_D = layer.mlp_shift + get(f"encoder.layer.{number}.output.dense.bias")
         self._shift_D = shift_D
         at = "encoder.emb_layer_norm_after"
         self._affine = (get(f"{at}.weight"), get(f"{at}.bias"))
@@ -116,30 +116,30 @@ class Esm2Engine:
         norm_weight, norm_bias = (get(f"{at}.attention.LayerNorm.{x}") for x in ("weight", "bias"))
         parts = [f"{at}.attention.self.{part}" for part in ("query", "key", "value")]
         qkv_ED = torch.cat([get(f"{part}.weight") for part in parts])
-        qkv_bias_E = torch.cat([get(f"{part}.bias") for part in parts]) + qkv_ED @ norm_bias
+        qkv_bias = torch.cat([get(f"{part}.bias") for part in parts]) + qkv_ED @ norm_bias
         qkv_ED = qkv_ED * norm_weight
         out_DD = get(f"{at}.attention.output.dense.weight")
-        mlp_shift_D = shift_D + get(f"{at}.attention.output.dense.bias")
+        mlp_shift = shift_D + get(f"{at}.attention.output.dense.bias")
         up_FD = get(f"{at}.intermediate.dense.weight")
-        up_bias_F = get(f"{at}.intermediate.dense.bias") + up_FD @ get(f"{at}.LayerNorm.bias")
+        up_bias = get(f"{at}.intermediate.dense.bias") + up_FD @ get(f"{at}.LayerNorm.bias")
         up_FD = up_FD * get(f"{at}.LayerNorm.weight")
         down_DF = get(f"{at}.output.dense.weight")
-        context_scale_D = inner_scale_F = None
+        context_scale = inner_scale = None
         if self._fp8:
             dim = self.config.dim
-            context_scale_D = bound_scale(qkv_ED[2 * dim :], qkv_bias_E[2 * dim :])
-            inner_scale_F = bound_scale(up_FD, up_bias_F)
+            context_scale = bound_scale(qkv_ED[2 * dim :], qkv_bias[2 * dim :])
+            inner_scale = bound_scale(up_FD, up_bias)
         return _Layer(
-            attention_shift_D=shift_D,
+            attention_shift=shift_D,
             qkv=self._product(qkv_ED, self._input_scale),
-            qkv_bias_E=qkv_bias_E,
-            context_scale_D=context_scale_D,
-            out=self._product(out_DD, context_scale_D),
-            mlp_shift_D=mlp_shift_D,
+            qkv_bias=qkv_bias,
+            context_scale=context_scale,
+            out=self._product(out_DD, context_scale),
+            mlp_shift=mlp_shift,
             up=self._product(up_FD, self._input_scale),
-            up_bias_F=up_bias_F,
-            inner_scale_F=inner_scale_F,
-            down=self._product(down_DF, inner_scale_F),
+            up_bias=up_bias,
+            inner_scale=inner_scale,
+            down=self._product(down_DF, inner_scale),
         )
 
     def _product(self, weight_OI: Tensor, input_scale: Tensor | float | None) -> Product:
@@ -163,21 +163,21 @@ class Esm2Engine:
         torch.index_select(self._table, 0, spans.ids, out=x_TD)
         for layer in self._layers:
             ops.norm(
-                x_TD, a_TD, eps=config.eps, delta_TD=pending, shift_D=layer.attention_shift_D,
+                x_TD, a_TD, eps=config.eps, delta_TD=pending, shift_D=layer.attention_shift,
                 scale=self._input_scale,
             )  # fmt: skip
             layer.qkv(a_TD, qkv_TE)
             ops.attend(
-                qkv_TE, a_TD, spans, heads=config.heads, bias_E=layer.qkv_bias_E,
-                rotary=self._rotary, scale_D=layer.context_scale_D,
+                qkv_TE, a_TD, spans, heads=config.heads, bias_E=layer.qkv_bias,
+                rotary=self._rotary, scale_D=layer.context_scale,
             )  # fmt: skip
             pending = _to_stream(layer.out, a_TD, x_TD, delta_TD)
             ops.norm(
-                x_TD, a_TD, eps=config.eps, delta_TD=pending, shift_D=layer.mlp_shift_D,
+                x_TD, a_TD, eps=config.eps, delta_TD=pending, shift_D=layer.mlp_shift,
                 scale=self._input_scale,
             )  # fmt: skip
             layer.up(a_TD, u_TF)
-            ops.gelu(u_TF, h_TF, bias_F=layer.up_bias_F, scale_F=layer.inner_scale_F)
+            ops.gelu(u_TF, h_TF, bias_F=layer.up_bias, scale_F=layer.inner_scale)
             pending = _to_stream(layer.down, h_TF, x_TD, delta_TD)
         if pending is not None:
             x_TD.add_(pending)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -67,7 +67,9 @@ class Lanes:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._cuda = device.type == "cuda"
-        self._streams = [torch.cuda.Stream(device) for _ in range(3)] if self._cuda else []
+        self._streams: list[torch.cuda.Stream] = []
+        if self._cuda:
+            self._streams = [torch.cuda.Stream(device) for _ in range(3)]  # type: ignore[no-untyped-call]
 
     @property
     def copy_in(self) -> AbstractContextManager[object]:
@@ -86,7 +88,9 @@ class Lanes:
 
     def event(self, *, timed: bool = False) -> Event:
         """Make an event."""
-        return torch.cuda.Event(enable_timing=timed) if self._cuda else _HostEvent()
+        if not self._cuda:
+            return _HostEvent()
+        return cast("Event", torch.cuda.Event(enable_timing=timed))  # type: ignore[no-untyped-call]
 
     def pinned(self, shape: int | tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Make a host buffer that the device can copy to and from by itself."""

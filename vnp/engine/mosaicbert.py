@@ -29,13 +29,13 @@ Affine = tuple[Tensor, Tensor]
 @dataclass(frozen=True, slots=True)
 class _Layer:
     qkv: Product
-    qkv_bias_E: Tensor  # float32
+    qkv_bias: Tensor  # float32
     out: Product
-    out_bias_D: Tensor  # float32, added by the norm after it
+    out_bias: Tensor  # float32, added by the norm after it
     attention_affine: Affine
     up: Product
     down: Product
-    down_bias_D: Tensor
+    down_bias: Tensor
     mlp_affine: Affine
 
 
@@ -94,13 +94,13 @@ class MosaicBertEngine:
         self._layers = [
             _Layer(
                 qkv=product(f"{at}.attention.self.Wqkv"),
-                qkv_bias_E=get(f"{at}.attention.self.Wqkv.bias"),
+                qkv_bias=get(f"{at}.attention.self.Wqkv.bias"),
                 out=product(f"{at}.attention.output.dense"),
-                out_bias_D=get(f"{at}.attention.output.dense.bias"),
+                out_bias=get(f"{at}.attention.output.dense.bias"),
                 attention_affine=affine(f"{at}.attention.output.LayerNorm"),
                 up=product(f"{at}.mlp.gated_layers"),
                 down=product(f"{at}.mlp.wo"),
-                down_bias_D=get(f"{at}.mlp.wo.bias"),
+                down_bias=get(f"{at}.mlp.wo.bias"),
                 mlp_affine=affine(f"{at}.mlp.layernorm"),
             )
             for at in (f"encoder.layer.{number}" for number in range(config.layers))
@@ -120,16 +120,16 @@ class MosaicBertEngine:
         for layer in self._layers:
             layer.qkv(x_TD, qkv_TE)
             ops.attend(
-                qkv_TE, a_TD, spans, heads=config.heads, bias_E=layer.qkv_bias_E,
+                qkv_TE, a_TD, spans, heads=config.heads, bias_E=layer.qkv_bias,
                 slopes=self._slopes,
             )  # fmt: skip
             layer.out.add(a_TD, x_TD)
             ops.norm(
-                x_TD, x_TD, eps=config.eps, shift_D=layer.out_bias_D,
+                x_TD, x_TD, eps=config.eps, shift_D=layer.out_bias,
                 affine=layer.attention_affine,
             )  # fmt: skip
             layer.up(x_TD, u_T2F)
             ops.geglu(u_T2F, h_TF)
             layer.down.add(h_TF, x_TD)
-            ops.norm(x_TD, x_TD, eps=config.eps, shift_D=layer.down_bias_D, affine=layer.mlp_affine)
+            ops.norm(x_TD, x_TD, eps=config.eps, shift_D=layer.down_bias, affine=layer.mlp_affine)
         ops.pool(x_TD, out_nD, spans)

@@ -17,16 +17,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from store.interface import Store
 from store.ragged import Ragged
 from vnp.engine.lanes import Lanes
-from vnp.engine.quality import compare
+from vnp.engine.quality import compare, sample
 from vnp.engine.spans import Spans, plan_spans
 from vnp.models.device import Placement, is_out_of_memory
 from vnp.models.encoder import Between, Provenance, Warn
@@ -54,8 +55,8 @@ class Engine(Protocol):
         """Make buffers for batches of up to ``rows`` rows."""
         ...
 
-    def __call__(self, spans: Spans, work: Workspace, out_nD: Tensor) -> None:
-        """Encode a batch and write the mean of each record, float32."""
+    def __call__(self, spans: Spans, work: Any, out_nD: Tensor) -> None:
+        """Encode a batch in a workspace of its own kind; write the mean of each record, float32."""
         ...
 
 
@@ -166,17 +167,17 @@ class EngineEncoder:
             self._abandon(run)
             self._halve(batch, tokens)
 
-    def qualify(self, nucleotide: Ragged, protein: Ragged) -> None:
-        """Check records against bfloat16, where that is called for, and note what came out.
+    def qualify(self, store: Store) -> None:
+        """In fp8, compare some of the store's records with bfloat16 and note what came out.
 
         Raises
         ------
         QualityError
             If they differ by more than the bound.
         """
-        if self.reference is None:
+        if self.reference is None or not store.n_rows:
             return
-        tokens = self.tokenise(nucleotide, protein)
+        tokens = self.tokenise(*sample(store))
         found = compare(self.embed(tokens), self.reference().embed(tokens))
         self._lanes.release_memory()
         self.environment |= found.environment()

@@ -94,4 +94,5 @@ def bound_scale(weight_OI: Tensor, bias_O: Tensor) -> Tensor:
     ``weight_OI`` has the norm's weights folded in: its input has length sqrt(I) at most.
     """
     most = weight_OI.shape[1] ** 0.5 * weight_OI.norm(dim=1) * FP8_MARGIN + bias_O.abs()
-    return FP8_MOST / most.clamp(min=1e-20)
+    scale: Tensor = FP8_MOST / most.clamp(min=1e-20)
+    return scale

@@ -19,6 +19,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from store.interface import Store
 from store.ragged import Ragged
 from vnp.models import registry
 from vnp.models.registry import ModelSpec
@@ -124,6 +125,16 @@ class PipelinedEncoder(Encoder, Protocol):
     @property
     def busy_seconds(self) -> float:
         """Seconds that the device has computed so far, by its own clock."""
+        ...
+
+    def qualify(self, store: Store) -> None:
+        """Check, in a precision that calls for it, that it does justice to a store's records.
+
+        Raises
+        ------
+        QualityError
+            If their embeddings differ from the usual precision's by more than a stated bound.
+        """
         ...
 
     def submit(self, tokens: Tokens, *, between: Between | None = None) -> Run:

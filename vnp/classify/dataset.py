@@ -1,0 +1,300 @@
+"""The published training set, from annotated genomes on this machine.
+
+The recipe, worked out from the published code (Brief Bioinform 2025, bbaf224): genomes are cut into
+windows by the rules; windows with an ambiguous letter are dropped; of the six frames those are kept
+that have no stop and whose protein lies, as it is, inside an annotated protein of the same record.
+Records are parted into runs of 10,000 in the order of the files, and incomplete runs are dropped.
+All runs of viruses are taken; of each of the other groups ceil(runs of viruses / groups) are drawn
+at random, and of those as many as there are runs of viruses.
+
+What comes out is made for `vnp append` and `vnp train`: per group a FASTA file whose sequences are
+the windows (so that each is one window of the store again), and a table of labels that names the
+kept records. Other frames of those windows get no label and are not trained on. The table's column
+``group`` is the genome a window comes from, so that windows which overlap stay together.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import UsageError
+from store.schema import check_sample_name
+from vnp.classify.annotation import Genome, read_genomes
+from vnp.classify.errors import DatasetError
+from vnp.classify.mlp import CLASSES
+from vnp.frames import FRAMES
+from vnp.progress import Progress
+from vnp.records import record_batches
+from vnp.segments import cut_windows
+
+LABELS = "labels.tsv"
+REPORT = "dataset.json"
+PART_RECORDS = 10_000
+_AMBIGUOUS = b"NRYMKSWHBVD"  # the letters that the published code looks for, upper case
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a training set is made by; the defaults are the published ones."""
+
+    segment_length: int = 500  # bases per window
+    part_records: int = PART_RECORDS  # records of a run, the unit of sampling
+    virus: str = "viral"  # the group that is labelled virus
+    seed: int = 42  # of the sampling
+    uneven: bool = False  # take what there is of a group that has less than its share
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCounts:
+    """What became of one group."""
+
+    genomes: int  # sequences read
+    windows: int  # windows they were cut into
+    ambiguous: int  # of these, dropped for an ambiguous letter
+    records: int  # kept records
+    parts: int  # complete runs of them
+    parts_taken: int  # of these, sampled
+    records_taken: int  # records in them
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """How a training set came out."""
+
+    folder: str
+    recipe: Recipe
+    files: dict[str, str]  # group -> FASTA file
+    labels: str  # the table of labels
+    groups: dict[str, GroupCounts]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One kept record."""
+
+    genome: str  # id of the sequence it comes from
+    window: str  # id of its window
+    frame: str  # F1 ... R3
+    bases: str  # of the window
+
+    def line(self) -> str:
+        """Return the record as a line of a table; no part of it holds tabs or line ends."""
+        return f"{self.genome}\t{self.window}\t{self.frame}\t{self.bases}\n"
+
+
+def make_dataset(
+    inputs: Mapping[str, Sequence[Path]],
+    folder: Path,
+    *,
+    recipe: Recipe,
+    say: Callable[[str], None],
+) -> Dataset:
+    """Make a training set.
+
+    Parameters
+    ----------
+    inputs
+        Files of each group; one of the groups is ``recipe.virus``.
+    folder
+        Folder to make; it appears whole or not at all.
+    recipe
+        How it is made.
+    say
+        Told what a user should know.
+
+    Raises
+    ------
+    UsageError
+        If the folder exists, or the groups make no sense.
+    DatasetError
+        If an input is not what it must be, or a group has less than its share.
+    """
+    if folder.exists():
+        raise UsageError(f"{folder} exists already; choose another folder")
+    for group in inputs:
+        check_sample_name(group)
+    others = [group for group in inputs if group != recipe.virus]
+    if recipe.virus not in inputs or not others:
+        raise UsageError(
+            f"a training set needs the group {recipe.virus} (say which with --virus) and at least "
+            f"one other; given: {', '.join(inputs)}"
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.part")
+    try:
+        (work / "parts").mkdir(parents=True)
+        counts = {
+            group: _cut(group, paths, work / "parts" / group, recipe)
+            for group, paths in inputs.items()
+        }
+        taken = _sample({group: found.parts for group, found in counts.items()}, recipe, say)
+        result = _write(work, folder, counts, taken, recipe)
+        shutil.rmtree(work / "parts")
+        work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return result
+
+
+def kept_records(genome: Genome, *, segment_length: int) -> tuple[list[Kept], int, int]:
+    """Keep records of a genome by the recipe.
+
+    Returns
+    -------
+    list of Kept, int, int
+        The records in rule order; windows of the genome; of these, ambiguous ones.
+    """
+    bases = genome.contig.sequence.data
+    # Ambiguous letters up to each position, so that those of a window are a difference.
+    before = np.concatenate([[0], np.cumsum(_is_ambiguous(bases))])
+    kept: list[Kept] = []
+    segments = 0
+    for batch in record_batches([genome.contig], segment_length=segment_length):
+        rows = batch.rows
+        segments += batch.segments
+        clean = before[rows.end] == before[rows.start]
+        for at in np.flatnonzero(clean).tolist():
+            if rows.protein[at] in genome.proteins:
+                start, end = int(rows.start[at]), int(rows.end[at])
+                kept.append(
+                    Kept(
+                        genome.id,
+                        f"{genome.id}_chunk_{rows.segment[at]}",
+                        FRAMES[int(rows.frame[at]) - 1 + 3 * int(rows.strand[at] < 0)],
+                        bases[start:end].tobytes().decode(),
+                    )
+                )
+    return kept, segments, _ambiguous_windows(before, len(bases), segment_length)
+
+
+def _is_ambiguous(bases: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    table = np.zeros(256, dtype=bool)
+    table[list(_AMBIGUOUS)] = True
+    found: NDArray[np.bool_] = table[bases]
+    return found
+
+
+def _ambiguous_windows(before: NDArray[np.int64], bases: int, segment_length: int) -> int:
+    windows = cut_windows(np.array([bases]), segment_length=segment_length)
+    return int(np.count_nonzero(before[windows.end] > before[windows.start]))
+
+
+def _cut(group: str, paths: Sequence[Path], folder: Path, recipe: Recipe) -> GroupCounts:
+    """Write the kept records of a group in runs, ``folder/0``, ``folder/1``, ..."""
+    folder.mkdir()
+    genomes = windows = ambiguous = records = parts = 0
+    waiting: list[str] = []  # lines of the run in hand; an incomplete one is never written
+    with Progress(f"read {group}", total=None, unit="records") as progress:
+        for genome in read_genomes(paths):
+            kept, cut, unclear = kept_records(genome, segment_length=recipe.segment_length)
+            genomes, windows, ambiguous = genomes + 1, windows + cut, ambiguous + unclear
+            records += len(kept)
+            waiting += [record.line() for record in kept]
+            while len(waiting) >= recipe.part_records:
+                (folder / str(parts)).write_text("".join(waiting[: recipe.part_records]))
+                del waiting[: recipe.part_records]
+                parts += 1
+            progress.update(records)
+    if not genomes:
+        raise DatasetError(
+            f"no record of the group {group} has a sequence: give the FASTA files that belong to "
+            "its GenBank files"
+        )
+    return GroupCounts(genomes, windows, ambiguous, records, parts, 0, 0)
+
+
+def _sample(
+    parts: Mapping[str, int], recipe: Recipe, say: Callable[[str], None]
+) -> dict[str, list[int]]:
+    """Choose the runs of each group, ascending."""
+    n_virus = parts[recipe.virus]
+    if not n_virus:
+        raise DatasetError(
+            f"the group {recipe.virus} gives less than one run of {recipe.part_records:,} records; "
+            "give more files, or a smaller --part-records"
+        )
+    others = [group for group in parts if group != recipe.virus]
+    share = math.ceil(n_virus / len(others))
+    rng = random.Random(recipe.seed)  # noqa: S311 - a sample, no secret
+    drawn: list[tuple[str, int]] = []
+    for group in others:
+        have = parts[group]
+        if have < share:
+            text = (
+                f"the group {group} gives {have:,} runs of {recipe.part_records:,} records where "
+                f"its share is {share:,}"
+            )
+            if not recipe.uneven:
+                raise DatasetError(
+                    f"{text}; give more files, a smaller --part-records, or --uneven to take what "
+                    "there is"
+                )
+            say(text)
+        drawn += [(group, part) for part in rng.sample(range(have), min(share, have))]
+    if not drawn:
+        raise DatasetError("the other groups give no complete run of records at all")
+    drawn = rng.sample(drawn, min(n_virus, len(drawn)))
+    taken = {group: sorted(part for name, part in drawn if name == group) for group in others}
+    return {recipe.virus: list(range(n_virus)), **taken}
+
+
+def _write(
+    work: Path,
+    folder: Path,
+    counts: Mapping[str, GroupCounts],
+    taken: Mapping[str, Sequence[int]],
+    recipe: Recipe,
+) -> Dataset:
+    """Write FASTA files, labels and the report of the runs taken."""
+    groups, files = {}, {}
+    with (work / LABELS).open("w") as labels:
+        labels.write("sample\trecord\tlabel\tgroup\n")
+        for group, found in counts.items():
+            label = CLASSES[group == recipe.virus]
+            records = 0
+            if taken[group]:
+                files[group] = str(folder / f"{group}.fa")
+                with (work / f"{group}.fa").open("w") as fasta:
+                    last = ""
+                    for kept in _records_of(work / "parts" / group, taken[group]):
+                        if kept.window != last:  # a run may begin inside a window
+                            last = kept.window
+                            fasta.write(f">{kept.window}\n{kept.bases}\n")
+                        # Appended, the window is a contig of one window.
+                        record = f"{kept.window}_chunk_1{kept.frame}"
+                        labels.write(f"{group}\t{record}\t{label}\t{kept.genome}\n")
+                        records += 1
+            groups[group] = GroupCounts(
+                found.genomes,
+                found.windows,
+                found.ambiguous,
+                found.records,
+                found.parts,
+                parts_taken=len(taken[group]),
+                records_taken=records,
+            )
+    result = Dataset(str(folder), recipe, files, str(folder / LABELS), groups)
+    (work / REPORT).write_text(json.dumps(result.to_json(), indent=1) + "\n")
+    return result
+
+
+def _records_of(folder: Path, parts: Sequence[int]) -> Iterator[Kept]:
+    for part in parts:
+        with (folder / str(part)).open() as lines:
+            for line in lines:
+                yield Kept(*line.rstrip("\n").split("\t"))

@@ -1,0 +1,63 @@
+"""Batches, tensors and encoders for the tests of the engine."""
+
+import numpy as np
+import torch
+
+from tests.models_checkpoints import random_state
+from vnp.engine import plain
+from vnp.engine.build import engine_of
+from vnp.engine.pipeline import EngineEncoder
+from vnp.engine.spans import plan_spans
+from vnp.models.device import Placement
+from vnp.models.packing import Batch
+from vnp.models.tokens import ResidueTokenizer, Tokens
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def tokens_of(lengths, *, seed=0, low=4, high=24):
+    """Random records."""
+    lengths = np.asarray(lengths, dtype=np.int64)
+    ids = np.random.default_rng(seed).integers(low, high, int(lengths.sum())).astype(np.int32)
+    return Tokens(ids, lengths)
+
+
+def spans_of(lengths, rows, *, device="cpu", pooling="mean_residues_1024"):
+    """A batch on a device, padded to rows."""
+    lengths = np.sort(np.asarray(lengths, dtype=np.int64))
+    batch = Batch(np.arange(len(lengths)), lengths)
+    planned = plan_spans(batch, tokens_of(lengths).ids, rows=rows, pooling=pooling)
+    buffer = np.zeros(planned.size, np.int32)
+    planned.write(buffer, padding=1)
+    return planned.on(torch.from_numpy(buffer).to(device))
+
+
+def encoder_of(
+    spec, *, device="cpu", precision="float32", ops=plain, state=None, token_budget=1024, warn=None
+):
+    """The engine's encoder with random weights."""
+    placement = Placement(
+        device=torch.device(device),
+        device_name="test device",
+        precision=precision,
+        threads=1,
+        token_budget=token_budget,
+        chosen="by a test",
+    )
+    engine = engine_of(spec, state or random_state(spec), placement=placement, ops=ops)
+    return EngineEncoder(
+        spec,
+        engine,
+        ResidueTokenizer(),
+        placement=placement,
+        token_budget=token_budget,
+        identity={"precision": precision},
+        environment={},
+        warn=warn or (lambda message: None),
+    )
+
+
+def cosines(a, b):
+    """Cosine of each pair of rows."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)

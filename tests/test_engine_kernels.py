@@ -1,0 +1,117 @@
+"""The Triton kernels against the same operations in plain torch, on a GPU."""
+
+import pytest
+import torch
+
+from tests.engine_setup import spans_of
+from vnp.engine import plain
+from vnp.engine.products import FP8
+
+if not torch.cuda.is_available():
+    pytest.skip("no CUDA device: Triton kernels are not tested", allow_module_level=True)
+kernels = pytest.importorskip("vnp.engine.kernels", reason="Triton is not installed")
+
+pytestmark = pytest.mark.gpu
+
+ROWS = 1024
+LENGTHS = [3, 4, 9, 52, 64, 65, 128, 168, 180, 300]  # every number of blocks up to five
+SHAPES = [(2560, 40), (1280, 20), (768, 12), (480, 20), (320, 20)]
+# Rounding to bfloat16 differs where sums are taken in another order; float32 is for the pool.
+TOLERANCE = {torch.bfloat16: 4e-3, torch.float16: 6e-4, FP8: 3e-2, torch.float32: 1e-6}
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def random(*shape, dtype=torch.float32):
+    return torch.randn(*shape, device="cuda").to(dtype)
+
+
+def assert_near(ours, reference):
+    a, b = ours.double(), reference.double()
+    assert bool(a.isfinite().all())
+    assert float((a - b).norm() / b.norm()) < TOLERANCE[ours.dtype]
+
+
+def outputs(*shape, dtype):
+    return [torch.full(shape, float("nan"), device="cuda").to(dtype) for _ in range(2)]
+
+
+@pytest.mark.parametrize("dim", [2560, 768, 480, 320])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_norm(dim, dtype):
+    x, delta, shift = random(ROWS, dim, dtype=dtype), random(ROWS, dim, dtype=dtype), random(dim)
+    affine = (random(dim), random(dim))
+    for options, out_dtype in (
+        ({}, dtype),
+        ({"delta_TD": delta, "shift_D": shift}, dtype),
+        ({"shift_D": shift, "affine": affine}, dtype),
+        ({"delta_TD": delta, "scale": 8.0}, FP8),
+    ):
+        ours, theirs = outputs(ROWS, dim, dtype=out_dtype)
+        x_ours, x_theirs = x.clone(), x.clone()
+        kernels.norm(x_ours, ours, eps=1e-5, **options)
+        plain.norm(x_theirs, theirs, eps=1e-5, **options)
+        assert_near(ours, theirs)
+        assert torch.equal(x_ours, x_theirs)
+
+
+def test_gelu_is_the_exact_one():
+    u = torch.linspace(-12, 12, 1024 * 128, device="cuda").view(128, 1024)
+    ours = torch.empty_like(u)
+    kernels.gelu(u, ours, bias_F=torch.zeros(1024, device="cuda"))
+    exact = torch.nn.functional.gelu(u.double())
+    assert float((ours - exact).abs().max()) < 1e-5
+    near = u.abs() < 5.5
+    assert float(((ours - exact) / exact.abs().clamp(min=1e-30))[near].abs().max()) < 2e-4
+
+
+@pytest.mark.parametrize("width", [10240, 3072, 1920])
+def test_gelu_and_gated_gelu(width):
+    u, bias = random(ROWS, width, dtype=torch.bfloat16) * 2, random(width)
+    for scale, dtype in ((None, torch.bfloat16), (torch.rand(width, device="cuda") + 4, FP8)):
+        ours, theirs = outputs(ROWS, width, dtype=dtype)
+        kernels.gelu(u, ours, bias_F=bias, scale_F=scale)
+        plain.gelu(u, theirs, bias_F=bias, scale_F=scale)
+        assert_near(ours, theirs)
+    ours, theirs = outputs(ROWS, width // 2, dtype=torch.bfloat16)
+    kernels.geglu(u, ours)
+    plain.geglu(u, theirs)
+    assert_near(ours, theirs)
+
+
+@pytest.mark.parametrize(("dim", "heads"), SHAPES)
+@pytest.mark.parametrize("kind", ["rotary", "alibi", "fp8"])
+@pytest.mark.parametrize("lengths", [LENGTHS, [500, 400]], ids=["short", "long"])
+def test_attention_and_what_it_leaves_alone(dim, heads, kind, lengths):
+    spans = spans_of(lengths, ROWS, device="cuda")
+    half = dim // heads // 2
+    qkv, bias = random(ROWS, 3 * dim, dtype=torch.bfloat16), random(3 * dim) / 3
+    used = sum(lengths)
+    qkv[used:] = float("nan")  # padding may hold anything
+    angles = torch.arange(1024)[:, None] * (1 / 10000 ** (torch.arange(half) / half))
+    options = {"rotary": (angles.cos().cuda(), angles.sin().cuda())}
+    if kind == "alibi":
+        options = {"slopes": torch.rand(heads, device="cuda")}
+    elif kind == "fp8":
+        options |= {"scale_D": torch.rand(dim, device="cuda") * 50 + 20}
+    dtype = FP8 if kind == "fp8" else torch.bfloat16
+    ours, theirs = outputs(ROWS, dim, dtype=dtype)
+    kernels.attend(qkv, ours, spans, heads=heads, bias_E=bias, **options)
+    plain.attend(qkv, theirs, spans, heads=heads, bias_E=bias, **options)
+    assert_near(ours[:used], theirs[:used])
+    assert bool(ours[used:].float().isnan().all())
+
+
+@pytest.mark.parametrize("dim", [2560, 768, 320])
+def test_pool(dim):
+    spans = spans_of(LENGTHS, ROWS, device="cuda")
+    x = random(ROWS, dim, dtype=torch.bfloat16)
+    normed = {"eps": 1e-5, "shift_D": random(dim), "affine": (random(dim), random(dim))}
+    for options in ({}, normed):
+        ours, theirs = outputs(len(LENGTHS), dim, dtype=torch.float32)
+        kernels.pool(x, ours, spans, **options)
+        plain.pool(x, theirs, spans, **options)
+        assert_near(ours, theirs)

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import keyword
 import os
 import sys
 from collections.abc import Sequence
 
 from vnp import __version__
-from vnp.arguments import filling
+from vnp.arguments import calling, filling, reading
 
 DONE, DATA_ERROR, USAGE_ERROR, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -41,6 +42,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     filling.add(commands)
+    calling.add(commands)
+    reading.add(commands)
     return top
 
 
@@ -50,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from store.errors import StoreError, UsageError
 
     try:
-        command = importlib.import_module(f"vnp.commands.{options.command}")
+        command = importlib.import_module(f"vnp.commands.{_module(options.command)}")
         code: int = command.run(options)
         sys.stdout.flush()
     except UsageError as error:
@@ -70,6 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(options.command, error)
         return DATA_ERROR
     return code
+
+
+def _module(command: str) -> str:
+    """Name of a command's module; that of ``import`` would be a word of the language."""
+    return f"{command}_" if keyword.iskeyword(command) else command
 
 
 def _complain(command: str, error: BaseException) -> None:

@@ -27,7 +27,7 @@ def escaped(text: str) -> Markup:
     return Markup(html.escape(clean, quote=True))
 
 
-def tag(name: str, *children: Child, **attributes: Value) -> Markup:
+def tag(name: str, /, *children: Child, **attributes: Value) -> Markup:
     """Make an element.
 
     Parameters

@@ -22,7 +22,7 @@ def short(value: float) -> str:
 def percent(part: float, whole: float) -> str:
     """Write a share; nothing that is not all of it is written 100 %, nothing that is, less."""
     if not whole:
-        return "–"
+        return "n/a"
     share = 100 * part / whole
     if part != whole and share > 99.9:
         return "99.9 %"

@@ -1,0 +1,309 @@
+"""The charts, as SVG: each takes plain values and returns one element.
+
+Colours are classes of the style sheet (``s0`` .. ``s7`` for groups, ``q0`` .. ``q10`` for a score
+from 0 to 1, ``grid``, ``axis``, ``ink``), so that they follow the reader's light or dark theme.
+Sizes are in the units of the view box, one of which is about one pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vnp.report.data import MOST_GROUPS, Histogram, Timeline, Track
+from vnp.report.markup import Child, Markup, clipped, join, number, tag
+from vnp.report.numbers import moment, short, tick_text, ticks
+
+Floats = NDArray[np.float64]
+
+OTHERS = MOST_GROUPS  # class number of what has no colour of its own
+SCORE_STEPS = 11
+_LEFT, _BOTTOM, _TOP, _RIGHT = 46.0, 34.0, 10.0, 10.0
+
+
+def score_class(score: float) -> str:
+    """Return the class of a score's colour."""
+    return f"q{min(max(round(score * (SCORE_STEPS - 1)), 0), SCORE_STEPS - 1)}"
+
+
+def svg(width: float, height: float, *children: Child, label: str) -> Markup:
+    """Frame a chart; ``label`` is what a screen reader says."""
+    return tag(
+        "svg",
+        *children,
+        viewBox=f"0 0 {number(width)} {number(height)}",
+        role="img",
+        aria_label=label,
+        style=f"max-width:{number(width)}px",
+    )
+
+
+def text(x: float, y: float, what: str, *, anchor: str = "start", class_: str = "ink") -> Markup:
+    """Write a text whose base line is at y."""
+    return tag("text", what, x=x, y=y, text_anchor=anchor, class_=class_)
+
+
+def bar(x: float, y: float, width: float, height: float, class_: str, title: str | None) -> Markup:
+    """Draw a bar that tells its title when pointed at."""
+    inner = None if title is None else tag("title", title)
+    return tag("rect", inner, x=x, y=y, width=width, height=height, class_=class_)
+
+
+def histogram(
+    data: Histogram,
+    *,
+    unit: str,
+    width: float = 440,
+    height: float = 200,
+    class_: str = "s0",
+    colour_by_score: bool = False,
+) -> Markup:
+    """Draw counts in bins."""
+    plot_w, plot_h = width - _LEFT - _RIGHT, height - _TOP - _BOTTOM
+    bins = len(data.counts)
+    high = max(int(data.counts.max()), 1)
+    parts: list[Markup] = [_y_axis(high, width, height, "records" if unit != "score" else "")]
+    step = plot_w / bins
+    for index, count in enumerate(data.counts.tolist()):
+        if not count:
+            continue
+        low = data.low + index * data.width
+        size = count / high * plot_h
+        shown = score_class(low + data.width / 2) if colour_by_score else class_
+        title = f"{tick_text(low)} to {tick_text(low + data.width)} {unit}: {count:,}"
+        gap = 1 if step > 3 else 0
+        parts.append(
+            bar(_LEFT + index * step, _TOP + plot_h - size, step - gap, size, shown, title)
+        )
+    last = data.low + bins * data.width
+    for value in ticks(data.low, last, 5):
+        x = _LEFT + (value - data.low) / (last - data.low) * plot_w
+        parts.append(text(x, height - 18, tick_text(value), anchor="middle", class_="tick"))
+    parts.append(text(_LEFT + plot_w / 2, height - 3, unit, anchor="middle", class_="label"))
+    return svg(width, height, parts, label=f"Histogram of {data.total:,} values in {unit}")
+
+
+def columns(
+    counts: dict[str, int], *, unit: str, width: float = 440, height: float = 200
+) -> Markup:
+    """Draw a few named counts as columns."""
+    plot_w, plot_h = width - _LEFT - _RIGHT, height - _TOP - _BOTTOM
+    high = max(*counts.values(), 1)
+    step = plot_w / len(counts)
+    parts = [_y_axis(high, width, height, unit)]
+    for index, (name, count) in enumerate(counts.items()):
+        size = count / high * plot_h
+        x = _LEFT + index * step
+        class_ = "s0" if name.startswith("F") else "s1"
+        inside = step * 0.7
+        parts.append(
+            bar(x + step * 0.15, _TOP + plot_h - size, inside, size, class_, f"{name}: {count:,}")
+        )
+        parts.append(text(x + step / 2, height - 18, name, anchor="middle", class_="tick"))
+    parts.append(text(_LEFT + plot_w / 2, height - 3, "frame", anchor="middle", class_="label"))
+    return svg(width, height, parts, label=f"{unit} by name: {_listed(counts)}")
+
+
+def fill_map(
+    models: Sequence[tuple[str, Floats]],
+    marks: Sequence[tuple[str, float, float]],
+    *,
+    width: float = 940,
+) -> Markup:
+    """Draw how far each model is filled along the rows, and which sample the rows are of."""
+    left, strip, gap = 150.0, 26.0, 8.0
+    plot = width - left - _RIGHT
+    top = 26.0
+    parts: list[Markup] = []
+    for index, (name, begin, end) in enumerate(marks):
+        x, size = left + begin * plot, (end - begin) * plot
+        shade = "mark0" if index % 2 else "mark1"
+        parts.append(bar(x, 4, max(size - 1, 0.5), 14, shade, name))
+        room = int(size / 6.2)
+        if room >= 5:
+            parts.append(
+                text(x + size / 2, 14.5, clipped(name, room), anchor="middle", class_="mark")
+            )
+    for line, (name, cells) in enumerate(models):
+        y = top + line * (strip + gap)
+        parts.append(text(left - 10, y + strip / 2 + 4, clipped(name, 20), anchor="end"))
+        parts.append(bar(left, y, plot, strip, "empty", None))
+        size = plot / max(len(cells), 1)
+        for first, last, share in _runs(cells):
+            if share <= 0:
+                continue
+            title = f"{name}: {100 * share:.1f} % filled"
+            rect = tag(
+                "rect",
+                tag("title", title),
+                x=left + first * size,
+                y=y,
+                width=(last - first) * size,
+                height=strip,
+                class_="full",
+                # What is not whole is told from what is by more than its share.
+                opacity=None if share >= 1 else 0.15 + 0.6 * share,
+            )
+            parts.append(rect)
+    height = top + max(len(models), 1) * (strip + gap) + 14
+    parts.append(text(left, height - 3, "first row", class_="tick"))
+    parts.append(text(left + plot, height - 3, "last row", anchor="end", class_="tick"))
+    return svg(width, height, parts, label="Share filled, per model along the rows of the store")
+
+
+def throughput(data: Timeline, *, width: float = 940, height: float = 230) -> Markup:
+    """Draw records a second over time, stacked by worker; pauses are cut out."""
+    plot_w, plot_h = width - _LEFT - _RIGHT, height - _TOP - _BOTTOM
+    pause = 14.0
+    bins = data.records.shape[1]
+    step = (plot_w - pause * (len(data.stretches) - 1)) / bins
+    rates = data.records / data.seconds
+    high = max(float(rates.sum(axis=0).max()), 1e-9)
+    parts = [_y_axis(high, width, height, "records / s")]
+    for number_, stretch in enumerate(data.stretches):
+        shift = _LEFT + number_ * pause
+        seconds = np.concatenate([[0.0], np.cumsum(data.seconds[stretch.first_bin :])])
+        for index in range(stretch.first_bin, stretch.last_bin):
+            base = _TOP + plot_h
+            begun = stretch.begin + seconds[index - stretch.first_bin]
+            for group, name in enumerate(data.groups):
+                rate = float(rates[group, index])
+                size = rate / high * plot_h
+                if size < 0.05:
+                    continue
+                base -= size
+                title = f"{moment(begun)}, {name[:8]}: {short(rate)} records/s"
+                class_ = f"s{group}"
+                gap = 1 if step > 3 else 0
+                parts.append(bar(shift + index * step, base, step - gap, size, class_, title))
+        begin, end = shift + stretch.first_bin * step, shift + stretch.last_bin * step
+        if number_:
+            parts.append(
+                tag(
+                    "line",
+                    x1=begin - pause / 2,
+                    x2=begin - pause / 2,
+                    y1=_TOP,
+                    y2=_TOP + plot_h,
+                    class_="pause",
+                )
+            )
+        if end - begin > 100 or len(data.stretches) == 1:
+            parts.append(text(begin, height - 16, moment(stretch.begin), class_="tick"))
+        if end - begin > 260:
+            parts.append(text(end, height - 16, moment(stretch.end), anchor="end", class_="tick"))
+    parts.append(
+        text(_LEFT + plot_w / 2, height - 2, "time (UTC)", anchor="middle", class_="label")
+    )
+    return svg(width, height, parts, label="Records embedded a second over time, by worker")
+
+
+def scatter(
+    points: Floats,
+    classes: Sequence[str],
+    order: Sequence[str],
+    axes: tuple[str, str],
+    *,
+    width: float = 460,
+    height: float = 400,
+) -> Markup:
+    """Draw points, one path per class; classes are drawn in the order given."""
+    left, bottom = 26.0, 26.0
+    plot_w, plot_h = width - left - 8, height - bottom - 8
+    low, high = points.min(axis=0), points.max(axis=0)
+    span = np.where(high > low, high - low, 1.0)
+    place = (points - low) / span
+    x = left + 6 + place[:, 0] * (plot_w - 12)
+    y = 8 + plot_h - 6 - place[:, 1] * (plot_h - 12)
+    parts = [bar(left, 8, plot_w, plot_h, "frame", None)]
+    kinds = np.array(classes)
+    for class_ in order:
+        which = np.flatnonzero(kinds == class_)
+        if len(which):
+            dots = "".join(f"M{number(x[i])},{number(y[i])}h0" for i in which.tolist())
+            parts.append(tag("path", d=dots, class_=f"dot {class_}"))
+    parts.append(text(left + plot_w / 2, height - 8, axes[0], anchor="middle", class_="label"))
+    turned = tag(
+        "text",
+        axes[1],
+        class_="label",
+        text_anchor="middle",
+        transform=f"translate(16 {number(8 + plot_h / 2)}) rotate(-90)",
+    )
+    parts.append(turned)
+    return svg(width, height, parts, label=f"{len(points):,} records: {axes[0]} and {axes[1]}")
+
+
+def track(data: Track, longest: int, *, width: float = 620) -> Markup:
+    """Draw a contig's segments along it, coloured by score."""
+    height, line = 26.0, 18.0
+    plot = width - 2
+    scale = plot * data.bases / max(longest, 1)
+    unit = max(data.bases, 1) / max(scale, 6.0)
+    parts = [bar(1, height / 2 - 1, max(scale, 6.0), 2, "backbone", None)]
+    columns_ = zip(data.start.tolist(), data.end.tolist(), data.score.tolist(), strict=True)
+    for start, end, score in columns_:
+        # Overlapping neighbours are drawn up to the next one's start by painting in order.
+        title = f"{start:,} to {end:,}: {score:.3f}"
+        size = max((end - start) / unit - 0.6, 0.8)
+        parts.append(
+            bar(1 + start / unit, (height - line) / 2, size, line, score_class(score), title)
+        )
+    label = f"{data.segments:,} segments of {data.bases:,} bases, {data.viral:,} viral"
+    return svg(width, height, parts, label=label)
+
+
+def legend(names: Sequence[tuple[str, str]]) -> Markup:
+    """List names with their colour's class."""
+    return tag(
+        "ul",
+        [
+            tag("li", tag("i", class_=f"swatch {class_}"), clipped(name, 40), title=name[:200])
+            for class_, name in names
+        ],
+        class_="legend",
+    )
+
+
+def score_scale() -> Markup:
+    """Draw the colours of the scores."""
+    step = 12.0
+    cells = [
+        tag("rect", x=52 + index * step, y=2, width=step, height=10, class_=f"q{index}")
+        for index in range(SCORE_STEPS)
+    ]
+    width = 52 + SCORE_STEPS * step
+    ends = [
+        text(46, 11, "0 others", anchor="end", class_="tick"),
+        text(width + 6, 11, "1 virus", class_="tick"),
+    ]
+    return svg(width + 52, 14, cells, ends, label="Colours of scores from 0, others, to 1, virus")
+
+
+def _y_axis(high: float, width: float, height: float, unit: str) -> Markup:
+    plot_h = height - _TOP - _BOTTOM
+    parts: list[Markup] = []
+    for value in ticks(0, high, 4):
+        y = _TOP + plot_h - value / high * plot_h
+        class_ = "grid" if value else "axis"
+        parts.append(tag("line", x1=_LEFT, x2=width - _RIGHT, y1=y, y2=y, class_=class_))
+        parts.append(text(_LEFT - 6, y + 3.5, tick_text(value), anchor="end", class_="tick"))
+    if unit:
+        turned = f"translate(9 {number(_TOP + plot_h / 2)}) rotate(-90)"
+        parts.append(tag("text", unit, class_="label", text_anchor="middle", transform=turned))
+    return join(parts)
+
+
+def _runs(cells: Floats) -> list[tuple[int, int, float]]:
+    """Runs of equal cells: first, one past the last, value."""
+    if not len(cells):
+        return []
+    first = np.concatenate([[0], np.flatnonzero(np.diff(cells)) + 1])
+    last = np.append(first[1:], len(cells))
+    return list(zip(first.tolist(), last.tolist(), cells[first].tolist(), strict=True))
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())

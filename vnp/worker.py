@@ -58,6 +58,7 @@ class WorkerReport:
     seconds: float  # from the first claim to the last publication
     embed_seconds: float  # of these, in the encoder
     busy_seconds: float  # of these, the device computed, by its own clock; 0 if it has none
+    span_seconds: float  # from the first block submitted to the last result, loading left out
     failures: tuple[Failure, ...]  # blocks it could not fill
     stopped: bool  # told to stop before all was done
     fallbacks: tuple[str, ...]  # what was not as asked, or not the fast way
@@ -121,7 +122,7 @@ class Worker:
         self._error: BaseException | None = None
         self._encoders = Encoders(self._store, config=config, say=say, load=load)
         self._blocks = self._records = self._copied = self._tokens = 0
-        self._embed_seconds = 0.0
+        self._embed_seconds = self._first_submit = self._last_result = 0.0
 
     def run(self) -> WorkerReport:
         """Work until everything is filled, until nothing can be taken, or until told to stop.
@@ -143,6 +144,7 @@ class Worker:
                 claims=self._presence.claims,
                 models=models,
                 encoder_of=self._encoders.get,
+                say=self._say,
                 dedup=self._config.dedup,
             )
             feeder, publisher = (
@@ -174,6 +176,7 @@ class Worker:
                 seconds=time.monotonic() - started,
                 embed_seconds=self._embed_seconds,
                 busy_seconds=self._encoders.busy_seconds,
+                span_seconds=self._last_result - self._first_submit,
                 failures=self._source.failures,
                 stopped=self._stop.is_set(),
                 fallbacks=self._encoders.fallbacks,
@@ -215,6 +218,7 @@ class Worker:
 
     def _submit(self, job: Job) -> _Underway:
         began, between = time.monotonic(), self._between(job)
+        self._first_submit = self._first_submit or began
         if not len(job.tokens):
             nothing = np.empty((0, job.encoder.dim), dtype=np.float32)
             return _Underway(job, began, lambda: nothing)
@@ -226,7 +230,7 @@ class Worker:
     def _finish(self, underway: _Underway, last_ended: float) -> float:
         job = underway.job
         values = self._embedding(job, underway.result)
-        ended = time.monotonic()
+        ended = self._last_result = time.monotonic()
         if values is None:
             return ended
         seconds = ended - max(underway.began, last_ended)  # blocks overlap; each moment counts once
@@ -264,6 +268,7 @@ class Worker:
                         **job.encoder.provenance().environment,
                         "seconds": round(result.seconds, 3),
                         "copied": job.plan.saved,
+                        "identity": job.encoder.provenance().identity_hash(),
                     },
                 )
             except ClaimLostError as error:

@@ -1,0 +1,168 @@
+"""The engine on the CPU, with its operations in plain torch: folding, spans, slots, memory."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.engine_setup import cosines, encoder_of, spans_of, tokens_of
+from tests.models_checkpoints import random_state, tiny
+from vnp.engine.quality import Quality, QualityError, compare
+from vnp.engine.spans import TILE_ROWS
+from vnp.models.attention import layout_of
+from vnp.models.device import place
+from vnp.models.encoder import PipelinedEncoder
+from vnp.models.errors import RecordTooLongError
+from vnp.models.packing import fill, padded_rows, plan
+from vnp.models.pooling import pool
+from vnp.models.tokens import Tokens
+from vnp.models.torch_encoder import module_of
+
+SPECS = {
+    "esm2": tiny("esm2", dim=64, heads=4),
+    "esm2_24": tiny("esm2", dim=48, heads=2),
+    "mosaicbert": tiny("mosaicbert", dim=48, heads=3),
+}
+LENGTHS = [3, 9, 9, 52, 168, 100, 64, 65, 128, 420, 3]
+
+
+@torch.inference_mode()
+def reference(spec, tokens):
+    placement = place("cpu", precision="float32", threads=1, warn=print)
+    module = module_of(spec, random_state(spec), placement=placement)
+    rows = np.empty((len(tokens), spec.dim), np.float32)
+    for batch in plan(tokens.lengths, token_budget=1000):
+        layout = layout_of(batch, device=placement.device)
+        ids = torch.from_numpy(tokens.gather(batch.records))
+        rows[batch.records] = pool(module(ids, layout), layout, spec.pooling).numpy()
+    return rows
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_folded_weights_compute_the_same(name):
+    spec = SPECS[name]
+    tokens = tokens_of(LENGTHS)
+    encoder = encoder_of(spec)
+    assert isinstance(encoder, PipelinedEncoder)
+    assert np.abs(encoder.embed(tokens) - reference(spec, tokens)).max() < 2e-5
+    short = encoder_of(spec, precision="bfloat16").embed(tokens)
+    assert cosines(short, reference(spec, tokens)).min() > 0.999
+
+
+def test_fp8_is_near_and_never_overflows():
+    spec = SPECS["esm2"]
+    tokens = tokens_of(LENGTHS)
+    rows = encoder_of(spec, precision="fp8").embed(tokens)
+    assert np.isfinite(rows).all()
+    assert cosines(rows, reference(spec, tokens)).min() > 0.97
+    state = random_state(spec)
+    for tensor in state.values():
+        if tensor.dim() > 1:
+            tensor *= 50  # the scales are bounds that follow from the weights
+    assert np.isfinite(encoder_of(spec, precision="fp8", state=state).embed(tokens)).all()
+
+
+def test_rows_in_order_whatever_the_budget_and_two_at_once():
+    spec = SPECS["esm2"]
+    tokens, expected = tokens_of(LENGTHS), reference(spec, tokens_of(LENGTHS))
+    for token_budget in (1, 300, 1024, 5000):
+        encoder = encoder_of(spec, token_budget=token_budget)
+        other = tokens_of([30, 40], seed=5)
+        runs = [encoder.submit(tokens), encoder.submit(other), encoder.submit(tokens)]
+        assert np.abs(runs[2].result() - expected).max() < 2e-5
+        assert np.abs(runs[0].result() - expected).max() < 2e-5
+        assert np.abs(runs[1].result() - reference(spec, other)).max() < 2e-5
+    assert encoder.embed(tokens_of([])).shape == (0, spec.dim)
+
+
+def test_between_is_told_and_may_end_the_call():
+    encoder = encoder_of(SPECS["esm2"], token_budget=200)
+    tokens, done = tokens_of([50] * 20), []
+    encoder.embed(tokens, between=done.append)
+    assert done == [4, 8, 12, 16, 20]
+
+    def stop(_done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encoder.embed(tokens, between=stop)
+    assert np.isfinite(encoder.embed(tokens)).all()  # and the next call is whole
+
+
+class Limited:
+    """An engine with room for so many rows."""
+
+    def __init__(self, engine, room):
+        self.engine, self.room, self.padding_id = engine, room, engine.padding_id
+
+    def workspace(self, rows):
+        if rows > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.engine.workspace(rows)
+
+    def __call__(self, spans, work, out):
+        self.engine(spans, work, out)
+
+
+def test_out_of_memory_halves_the_budget_and_says_so():
+    said = []
+    encoder = encoder_of(SPECS["esm2"], token_budget=4096, warn=said.append)
+    encoder._engine = Limited(encoder._engine, 600)
+    tokens = tokens_of([50] * 90)
+    rows = encoder.embed(tokens)
+    assert encoder.token_budget <= 600
+    assert said
+    assert all("ran out of memory on a batch of" in message for message in said)
+    assert np.abs(rows - reference(SPECS["esm2"], tokens)).max() < 2e-5
+    with pytest.raises(RecordTooLongError, match="record 2 of 3 has 900 tokens"):
+        encoder.embed(tokens_of([10, 900, 10]))
+
+
+def test_padding_never_reaches_a_result():
+    encoder = encoder_of(SPECS["esm2"])
+    tokens = tokens_of([40, 41])
+    first = encoder.embed(tokens)
+    encoder._work.x_TD.fill_(float("nan"))
+    encoder._work.a_TD.fill_(float("nan"))
+    assert np.array_equal(encoder.embed(tokens), first)
+    encoder._engine.padding_id = 7
+    assert np.array_equal(encoder.embed(tokens), first)
+
+
+def test_batches_are_full_and_rows_few():
+    lengths = np.random.default_rng(0).integers(3, 300, 5000)
+    batches = fill(lengths, token_budget=32768, most_records=2048)
+    assert sorted(np.concatenate([b.records for b in batches])) == list(range(5000))
+    assert all(32768 - 300 < batch.tokens <= 32768 for batch in batches[1:-1])
+    assert {padded_rows(batch.tokens, token_budget=32768) for batch in batches[1:-1]} == {32768}
+    for tokens in (1, 15, 16, 17, 2048, 2049, 32768, 40000):
+        rows = padded_rows(tokens, token_budget=32768)
+        assert tokens <= rows < tokens + 2048
+        assert rows % 16 == 0
+
+
+def test_tiles_cover_every_query_once():
+    lengths = [3, 64, 65, 200, 384, 385, 1000]
+    spans = spans_of(lengths, 2304)
+    covered = []
+    for part in spans.parts:
+        for start, length, first in spans.tiles[part.start : part.stop].tolist():
+            stop = length if part.blocks else min(first + TILE_ROWS, length)
+            covered += range(start + first, start + stop)
+            assert part.blocks == (-(-length // 64) if length <= 384 else 0)
+    assert covered == list(range(sum(lengths)))
+
+
+def test_quality_is_refused_below_the_bound():
+    a = np.random.default_rng(0).standard_normal((50, 64)).astype(np.float32)
+    compare(a, a * 2).require("esm2_3b")
+    worse = a.copy()
+    worse[3] += 0.2 * np.roll(a[3], 1)
+    with pytest.raises(QualityError, match="use --precision bfloat16"):
+        compare(a, worse).require("esm2_3b")
+    with pytest.raises(QualityError):
+        Quality(1, float("nan"), float("nan")).require("esm2_3b")
+
+
+def test_short_ids_are_gathered_in_order():
+    tokens = Tokens(np.arange(9, dtype=np.int32), np.array([4, 5]))
+    assert tokens.gather(np.array([1, 0])).tolist() == [4, 5, 6, 7, 8, 0, 1, 2, 3]

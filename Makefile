@@ -8,9 +8,12 @@ SAMPLE ?=
 RECIPE ?= $(if $(FASTA),virnucpro,demo)
 SEGMENT_LENGTH ?= 500
 
+# The recipe reads them from its environment, so that no character in a file name is code.
+export STORE SAMPLE RECIPE SEGMENT_LENGTH
+export INPUT = $(if $(FASTA),$(FASTA),$(example))
+
 example := vnp/data/lambda_phage.fa.gz
 vnp     := $(VENV)/bin/vnp
-input    = $(if $(FASTA),$(FASTA),$(example))
 
 .PHONY: help embed test lint clean
 help:  ## show this help
@@ -20,10 +23,10 @@ help:  ## show this help
 	@echo "                      RECIPE=virnucpro|demo, SEGMENT_LENGTH=500|300"
 
 embed: $(VENV)/embed.stamp  ## the main job: make STORE, append FASTA, embed and certify (resumes)
-	@test -n "$(STORE)" || { echo "make embed: say which store, e.g. make embed STORE=run.zarr" >&2; exit 2; }
-	$(vnp) init "$(STORE)" --recipe "$(RECIPE)" --segment-length "$(SEGMENT_LENGTH)" --if-missing
-	$(vnp) append "$(STORE)" "$(input)" --existing skip $(if $(SAMPLE),--sample "$(SAMPLE)")
-	$(vnp) embed "$(STORE)"
+	@test -n "$$STORE" || { echo "make embed: say which store, e.g. make embed STORE=run.zarr" >&2; exit 2; }
+	$(vnp) init "$$STORE" --recipe "$$RECIPE" --segment-length "$$SEGMENT_LENGTH" --if-missing
+	$(vnp) append "$$STORE" "$$INPUT" --existing skip $${SAMPLE:+--sample "$$SAMPLE"}
+	$(vnp) embed "$$STORE"
 
 test: $(VENV)/test.stamp lint  ## the whole suite, ruff and mypy
 	$(VENV)/bin/python -m pytest

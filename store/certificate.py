@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 
 from store.errors import ClaimLostError, DamageError, DataError
 from store.geometry import block_bounds
+from store.json_text import parse_json
 from store.schema import Schema
+
+_TYPES = {
+    "rows": int,
+    "crc32c": str,
+    "worker": str,
+    "epoch": int,
+    "published": str,
+    "details": dict,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +50,16 @@ def parse_certificate(text: bytes) -> Certificate:
         If it is no JSON of the right form.
     """
     try:
-        value = json.loads(text)
-        return Certificate(
-            rows=int(value["rows"]),
-            crc32c=str(value["crc32c"]),
-            worker=str(value["worker"]),
-            epoch=int(value["epoch"]),
-            published=str(value["published"]),
-            details=dict(value["details"]),
+        value = parse_json(text)
+        certificate = Certificate(
+            **{field.name: value[field.name] for field in fields(Certificate)}
         )
     except (ValueError, KeyError, TypeError) as error:
         raise DamageError(f"certificate is unreadable: {error}") from None
+    for name, kind in _TYPES.items():
+        if type(getattr(certificate, name)) is not kind:
+            raise DamageError(f"certificate is unreadable: {name} is no {kind.__name__}")
+    return certificate
 
 
 @dataclass(frozen=True, slots=True)

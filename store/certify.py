@@ -1,8 +1,8 @@
 """The check behind exit code 0: every filled block still stands as it was certified.
 
 For each filled block the files are opened again: the chunk has its full length, its trailing
-checksum is the one in the certificate, and the certificate covers the rows. That reads a few
-hundred bytes a block; :mod:`store.verify` reads everything.
+checksum is the one in the certificate, which covers the rows, and ``filled`` says the same.
+That reads a few kilobytes a block; :mod:`store.verify` reads everything.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from store.chunks import CRC_BYTES, numpy_dtype
 from store.errors import DamageError
 from store.geometry import block_bounds, rows_wanted
 from store.progress import rows_filled
-from store.publish import block_files, check_trailer, read_certificate
+from store.publish import block_files, check_trailer, filled_rows, read_certificate
 from store.schema import Schema
 
 
@@ -49,8 +49,11 @@ def check_block(root: Path, *, schema: Schema, model: str, block: int, filled: i
     DamageError
         Naming what does not stand.
     """
-    block_bounds(block, schema.n_rows, schema.block_rows)
+    start, stop = block_bounds(block, schema.n_rows, schema.block_rows)
     files = block_files(root, schema=schema, model=model, block=block)
+    flagged = min(filled_rows(files), stop - start)
+    if flagged != filled:
+        raise DamageError(f"{flagged} rows are flagged as filled where {filled} should be")
     certificate = read_certificate(files)
     if certificate is None:
         raise DamageError("certificate is missing")

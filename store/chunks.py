@@ -13,13 +13,15 @@ import google_crc32c
 import numpy as np
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
+from zstandard import ZstdError, frame_content_size
 
-from store.errors import DamageError
+from store.errors import DamageError, DataError
 from store.layout import Column
 from store.ragged import Ragged, decode_vlen, encode_vlen
 
 CRC_BYTES = 4
 _ZSTD_LEVEL = 1
+_LARGEST = 1 << 30  # bytes of a chunk; what claims more is damaged or hostile
 _zstd = Zstd(level=_ZSTD_LEVEL)
 
 
@@ -83,6 +85,11 @@ def stored_crc(raw: bytes) -> str:
 
 
 def _seal(body: bytes, column: Column) -> bytes:
+    if len(body) > _LARGEST:
+        raise DataError(
+            f"a chunk of {column.path} would take {len(body):,} bytes, more than {_LARGEST:,}; "
+            "make the store with fewer rows a block"
+        )
     if column.compressed:
         body = bytes(_zstd.encode(body))
     crc: int = google_crc32c.value(body)
@@ -103,7 +110,10 @@ def _open(raw: bytes, column: Column) -> bytes:
         )
     if column.compressed:
         try:
+            size = frame_content_size(body)
+            if not 0 <= size <= _LARGEST:
+                raise DamageError(f"zstd frame claims {size:,} bytes, which no chunk has")
             body = bytes(_zstd.decode(body))
-        except RuntimeError as error:
+        except (RuntimeError, ZstdError) as error:
             raise DamageError(f"zstd frame is unreadable: {error}") from None
     return body

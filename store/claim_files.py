@@ -12,6 +12,9 @@ from store.claim_plan import RELEASED
 from store.files import WriteError
 from store.heartbeat import Verdict, is_worker
 from store.identity import Identity
+from store.json_text import parse_json
+
+_LONGEST = 65_536  # bytes of a claim; what is longer is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ def claim_content(worker: str, *, identity: Identity) -> bytes:
 def parse_claim(content: bytes | None) -> tuple[str | None, Identity | None]:
     """Worker and identity in a claim file; None and None when it cannot be made out."""
     try:
-        found = json.loads(content) if content is not None else None
+        found = parse_json(content) if content is not None else None
     except ValueError:
         return None, None
     if not isinstance(found, dict) or not is_worker(found.get("worker")):
@@ -55,7 +58,8 @@ def parse_claim(content: bytes | None) -> tuple[str | None, Identity | None]:
 def read_claim(path: Path) -> bytes | None:
     """Content of a claim file; None when it cannot be read."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(_LONGEST)
     except OSError:
         return None
 

@@ -21,7 +21,7 @@ class Remedy(enum.StrEnum):
     """What ``--repair`` does about a finding."""
 
     REOPEN = "reopen"  # the block is made open again and embedded by the next run
-    REOPEN_MODEL = "reopen-model"  # every block of the model is (its provenance is lost)
+    REPIN = "repin"  # the provenance is recorded again by a worker with the certified model
     REWRITE = "rewrite"  # the metadata is written again from the root
     REMOVE = "remove"  # the file is removed
     NOTHING = "nothing"  # nothing needs to be done

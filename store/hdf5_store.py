@@ -39,7 +39,7 @@ from store.hdf5_publish import (
     rows_filled,
 )
 from store.hdf5_rows import Hdf5RowWriter
-from store.hdf5_verify import verify_file
+from store.hdf5_verify import verify_block, verify_file
 from store.interface import Store
 from store.layout import embedding_column, provenance_column, row_columns
 from store.ragged import Ragged, concatenate
@@ -162,6 +162,7 @@ class Hdf5Store(Store):
         epoch: int,
         is_current: Callable[[], bool],
         details: Mapping[str, Any] | None = None,
+        published: str = "",
     ) -> Certificate:
         """Publish a block's embeddings; see :func:`store.hdf5_publish.publish_block`."""
         with writing(self.path) as fd:
@@ -173,7 +174,7 @@ class Hdf5Store(Store):
                 values=values,
                 worker=worker,
                 epoch=epoch,
-                published=utc_now(),
+                published=published or utc_now(),
                 details=details or {},
                 is_current=is_current,
             )
@@ -282,6 +283,10 @@ class Hdf5Store(Store):
     def verify(self) -> Iterator[Finding]:
         """Re-read everything; see :func:`store.hdf5_verify.verify_file`."""
         return verify_file(self.path, self._places)
+
+    def verify_block(self, model: str, block: int) -> list[Finding]:
+        """Re-read one block; see :func:`store.hdf5_verify.verify_block`."""
+        return verify_block(self.path, self._places, model=model, block=block)
 
     # -- inner ------------------------------------------------------------------------------
 

@@ -63,6 +63,12 @@ def verify_file(path: Path, places: Places) -> Iterator[Finding]:
                 yield from _verify_block(fd, places, model.name, block)
 
 
+def verify_block(path: Path, places: Places, *, model: str, block: int) -> list[Finding]:
+    """Read one block whole; return what is not as it must be."""
+    with reading(path) as fd:
+        return list(_verify_block(fd, places, model, block))
+
+
 def _verify_metadata(fd: int, places: Places) -> Iterator[Finding]:
     end = places.commit.end
     try:
@@ -86,11 +92,11 @@ def _verify_provenance(fd: int, places: Places, model: str) -> Iterator[Finding]
     try:
         record = unseal(pread(fd, *places.fixed[path], path), what=path)
     except DamageError as error:
-        yield Finding(Kind.DAMAGED, path, str(error), Remedy.REOPEN_MODEL, model)
+        yield Finding(Kind.DAMAGED, path, str(error), Remedy.REPIN, model)
         return
     if record is None and _any_filled(fd, places, model):
         detail = f"blocks of {model} are filled but its provenance is missing"
-        yield Finding(Kind.MISSING, path, detail, Remedy.REOPEN_MODEL, model)
+        yield Finding(Kind.MISSING, path, detail, Remedy.REPIN, model)
 
 
 def _any_filled(fd: int, places: Places, model: str) -> bool:

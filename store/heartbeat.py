@@ -25,6 +25,7 @@ from uuid import uuid4
 from store.errors import UsageError
 from store.files import WriteError, make_dir, publish_replace
 from store.identity import Identity, identify, is_gone
+from store.json_text import parse_json
 
 INTERVAL = 5.0  # seconds between two beats
 LEASE = 60.0  # seconds without a beat after which a worker counts as dead
@@ -343,7 +344,7 @@ def _read(directory: Path, worker: str) -> bytes | None:
 
 def _parse(worker: str, content: bytes) -> Beat | None:
     try:
-        found = json.loads(content)
+        found = parse_json(content)
     except ValueError:  # half old, half new, or damaged
         return None
     if not isinstance(found, dict) or found.get("worker") != worker:
@@ -354,6 +355,8 @@ def _parse(worker: str, content: bytes) -> Beat | None:
         identity=Identity.from_json(found.get("identity")),
         counter=counter if type(counter) is int else 0,
         ended=found.get("state") == "ended",
-        interval=float(interval) if isinstance(interval, int | float) else INTERVAL,
+        interval=float(interval)
+        if isinstance(interval, float | int) and 0 < interval < 1e6
+        else INTERVAL,
         progress=progress if isinstance(progress, dict) else {},
     )

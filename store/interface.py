@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from store.append import Append, Writer
 from store.certificate import Certificate, Certification
 from store.claims import APPEND, Claim
-from store.errors import UsageError
+from store.errors import DamageError, UsageError
 from store.findings import Finding
 from store.geometry import block_bounds, chunks_of, n_blocks, rows_wanted
 from store.presence import Presence
@@ -180,6 +180,7 @@ class Store(Reading, abc.ABC):
         epoch: int,
         is_current: Callable[[], bool],
         details: Mapping[str, Any] | None = None,
+        published: str = "",
     ) -> Certificate:
         """Publish a block's embeddings.
 
@@ -189,8 +190,8 @@ class Store(Reading, abc.ABC):
             What the rows are of; this object's schema says how many rows the block has.
         values
             float16, shape (rows of the block, dim), finite.
-        worker, epoch, details
-            Recorded in the certificate.
+        worker, epoch, details, published
+            Recorded in the certificate; ``published`` is now unless it is given.
         is_current
             Whether the claim still has the highest epoch; asked before anything is replaced.
 
@@ -222,16 +223,28 @@ class Store(Reading, abc.ABC):
 
     @abc.abstractmethod
     def drop_provenance(self, model: str) -> None:
-        """Forget a provenance that is damaged; the caller makes the model's blocks open again."""
+        """Forget a provenance that is damaged.
+
+        The next worker whose model is the one in the blocks' certificates records it again.
+        """
 
     def is_filled(self, model: str, block: int) -> bool:
-        """Whether every committed row of the block is filled."""
+        """Whether every committed row of the block is filled; a damaged record says no."""
         start, stop = self.block_bounds(block)
-        return self.filled_of_block(model, block) == stop - start
+        try:
+            return self.filled_of_block(model, block) == stop - start
+        except DamageError:
+            return False
 
     @abc.abstractmethod
     def filled_of_block(self, model: str, block: int) -> int:
-        """Filled rows of one block, its first ones; those of a damaged record count as none."""
+        """Filled rows of one block, its first ones.
+
+        Raises
+        ------
+        DamageError
+            If the record of it is damaged.
+        """
 
     @abc.abstractmethod
     def rows_filled(self, model: str) -> NDArray[np.int64]:
@@ -282,7 +295,12 @@ class Store(Reading, abc.ABC):
         out = np.full((max(stop - start, 0), dim), np.nan, dtype=np.float16)
         rows = self.schema.block_rows
         for block in chunks_of(start, stop, rows):
-            filled = self.filled_of_block(model, block)
+            try:
+                filled = self.filled_of_block(model, block)
+            except DamageError as error:
+                raise DamageError(
+                    f"{model} block {block}: filled: {error}; run 'vnp verify'"
+                ) from None
             first, last = max(start, block * rows), min(stop, block * rows + filled)
             if first >= last:
                 continue
@@ -314,3 +332,7 @@ class Store(Reading, abc.ABC):
     @abc.abstractmethod
     def verify(self) -> Iterator[Finding]:
         """Re-read everything; yield whatever is not as it must be."""
+
+    @abc.abstractmethod
+    def verify_block(self, model: str, block: int) -> list[Finding]:
+        """Re-read one block; return whatever is not as it must be."""

@@ -15,6 +15,7 @@ from store import schema as schema_module
 from store.geometry import n_blocks
 from store.schema import COLUMN_CHUNK_ROWS, Model, Schema
 
+ROOT_DOCUMENT = "zarr.json"  # renaming it is the commit
 ROW_DIMENSION = "record"
 _CATEGORY_CHUNK = 1024
 
@@ -180,7 +181,7 @@ def documents(schema: Schema) -> dict[str, bytes]:
         "metadata": nodes,
     }
     files = {f"{path}/zarr.json": _dump(node) for path, node in nodes.items()}
-    files["zarr.json"] = _dump(root)
+    files[ROOT_DOCUMENT] = _dump(root)
     return files
 
 

@@ -46,15 +46,21 @@ def rows_filled(root: Path, *, schema: Schema, model: str) -> NDArray[np.int64]:
         filled[-1] = stop - start
     partial = once_partial((sample.stop for sample in schema.samples), schema.block_rows)
     for block in partial.intersection(present.tolist()):
-        filled[block] = filled_of_block(root, schema=schema, model=model, block=block)
+        try:
+            filled[block] = filled_of_block(root, schema=schema, model=model, block=block)
+        except DamageError:
+            filled[block] = 0
     return filled
 
 
 def filled_of_block(root: Path, *, schema: Schema, model: str, block: int) -> int:
-    """Filled rows of one block, capped at the rows the schema knows."""
+    """Filled rows of one block, capped at the rows the schema knows.
+
+    Raises
+    ------
+    DamageError
+        If its ``filled`` chunk is damaged.
+    """
     start, stop = block_bounds(block, schema.n_rows, schema.block_rows)
     files = block_files(root, schema=schema, model=model, block=block)
-    try:
-        return min(filled_rows(files), stop - start)
-    except DamageError:
-        return 0
+    return min(filled_rows(files), stop - start)

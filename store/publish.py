@@ -116,7 +116,7 @@ def publish_block(
     content = encode_numbers(values, column=files.embedding)
     crc = stored_crc(content)
     if not publish_new(tmp_dir, files.chunk_path, [content]):
-        kept = _crc_if_same_rows(files, rows=rows)
+        kept = _crc_to_keep(files, rows=rows)
         if kept is None:  # the tail as it was before it grew, or a damaged chunk
             require_claim(is_current, model=model, block=block)
             publish_replace(tmp_dir, files.chunk_path, [content])
@@ -136,7 +136,7 @@ def publish_block(
 
     flags = np.ones(rows, dtype=np.bool_)
     mask = encode_numbers(flags, column=files.filled)
-    if not publish_new(tmp_dir, files.filled_path, [mask]) and filled_rows(files) != rows:
+    if not publish_new(tmp_dir, files.filled_path, [mask]) and _standing_rows(files) != rows:
         require_claim(is_current, model=model, block=block)
         publish_replace(tmp_dir, files.filled_path, [mask])
     return certificate
@@ -198,13 +198,20 @@ def check_trailer(path: Path, *, size: int, crc: str) -> None:
 
 
 def reopen_block(files: BlockFiles) -> None:
-    """Make a block open again: ``filled`` goes first, so no row counts without its data."""
-    for path in (files.filled_path, files.certificate_path, files.chunk_path):
+    """Make a block open again, safe to be killed in between.
+
+    ``filled`` goes first, so no row counts without its data. The certificate goes last: while it
+    stands no worker takes over a chunk that is not the certified one.
+    """
+    for path in (files.filled_path, files.chunk_path, files.certificate_path):
         remove_durable(path)
 
 
-def _crc_if_same_rows(files: BlockFiles, *, rows: int) -> str | None:
-    """Checksum of the chunk on disk if it holds exactly these rows, whole; None to replace it.
+def _crc_to_keep(files: BlockFiles, *, rows: int) -> str | None:
+    """Checksum of the chunk on disk if it is a first writer's, of just these rows; else None.
+
+    A worker that was killed leaves a chunk without a certificate, or with its own. A chunk under
+    another certificate is a damaged one, or the tail from before it grew.
 
     Raises
     ------
@@ -219,7 +226,18 @@ def _crc_if_same_rows(files: BlockFiles, *, rows: int) -> str | None:
     present = int(np.count_nonzero(np.isfinite(chunk).all(axis=1)))
     if present > rows:
         raise ClaimLostError(f"{files.chunk_path.name}: a later owner published {present} rows")
-    return stored_crc(raw) if present == rows else None
+    crc = stored_crc(raw)
+    standing = _standing_certificate(files)
+    if present != rows or (standing is not None and standing.crc32c != crc):
+        return None
+    return crc
+
+
+def _standing_rows(files: BlockFiles) -> int:
+    try:
+        return filled_rows(files)
+    except DamageError:
+        return -1
 
 
 def _standing_certificate(files: BlockFiles) -> Certificate | None:

@@ -1,8 +1,9 @@
 """Verifying with the claims in view, and making what is damaged open again.
 
 Repair never invents data: a damaged block becomes open and is embedded again by the next run,
-metadata is written again from the root, orphans are removed. Nothing else is touched, and no
-block that a living worker holds.
+metadata is written again from the root, leftovers in vnp's own places are removed. It looks again
+at each thing under the lock that belongs to it, so it touches nothing that an appender or a worker
+has made good meanwhile, and no block that a living worker holds.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from store.claims import Claims
+from store.claims import APPEND, Claims
+from store.errors import BusyError
 from store.findings import Finding, Kind, Remedy
 from store.heartbeat import Liveness, new_worker
 from store.identity import identify
@@ -28,7 +30,10 @@ def verify_store(store: Store) -> Iterator[Finding]:
         Damage, orphans, files of unfinished blocks; then claims of dead workers on open blocks,
         and temporary files that nobody alive can be writing.
     """
-    yield from store.verify()
+    findings = list(store.verify())
+    if findings and store.refresh():  # rows were appended meanwhile: what was said may be wrong
+        findings = list(store.verify())
+    yield from findings
     sidecar = store.sidecar
     me = identify()
     claims = Claims(
@@ -69,36 +74,59 @@ def repair(store: Store, findings: Iterable[Finding]) -> list[str]:
     list of str
         What was done, one line each.
     """
+    findings = list(findings)
     done: list[str] = []
-    reopen: set[tuple[str, int]] = set()
-    rewrite = False
     for finding in findings:
-        if finding.remedy is Remedy.REOPEN and finding.model and finding.block is not None:
-            reopen.add((finding.model, finding.block))
-        elif finding.remedy is Remedy.REOPEN_MODEL and finding.model:
+        if finding.remedy is Remedy.REPIN and finding.model:
             store.drop_provenance(finding.model)
-            done.append(
-                f"{finding.model}: its provenance is lost, so all its blocks are open again"
-            )
-            reopen.update((finding.model, block) for block in range(store.n_blocks))
-        elif finding.remedy is Remedy.REWRITE:
-            rewrite = True
-        elif finding.remedy is Remedy.REMOVE:
-            _remove(_path_of(store, finding))
-            done.append(f"removed {finding.path}")
+            done.append(f"{finding.model}: its next worker records its provenance again")
+    blocks = {
+        (finding.model, finding.block)
+        for finding in findings
+        if finding.remedy is Remedy.REOPEN and finding.model and finding.block is not None
+    }
     with Presence(store.sidecar.make().path) as presence:
-        for model, block in sorted(reopen):
-            claim = presence.claims.try_claim(model, block)
-            if claim is None:
-                done.append(f"{model} block {block} is left to the worker that holds it")
-                continue
-            with claim:
-                store.reopen(model, block)
-            done.append(f"{model} block {block} is open again")
-    if rewrite:
+        for model, block in sorted(blocks):
+            done.append(reopen_damaged(store, model=model, block=block, claims=presence.claims))
+    if any(finding.remedy is Remedy.REWRITE for finding in findings):
         store.rewrite_documents()
         done.append("metadata was written again")
+    removed = [finding for finding in findings if finding.remedy is Remedy.REMOVE]
+    if removed:
+        done += _remove_leftovers(store, removed)
     return done
+
+
+def reopen_damaged(store: Store, *, model: str, block: int, claims: Claims) -> str:
+    """Make a block open again if, under its claim, it still is damaged; say what was done."""
+    claim = claims.try_claim(model, block)
+    if claim is None:
+        return f"{model} block {block} is left to the worker that holds it"
+    with claim:
+        damage = [found for found in store.verify_block(model, block) if found.is_damage]
+        if not damage:
+            return f"{model} block {block} has been made good meanwhile"
+        store.reopen(model, block)
+    return f"{model} block {block} is open again: {damage[0].detail}"
+
+
+def _remove_leftovers(store: Store, findings: list[Finding]) -> list[str]:
+    """Remove files, under the appender's lock: until it is ours they may be an append's."""
+    with Presence(store.sidecar.path) as presence:
+        try:
+            lock = presence.claims.acquire(APPEND)
+        except BusyError as error:
+            return [f"nothing was removed: {error}"]
+        with lock:
+            store.refresh()
+            still = {found.path for found in store.verify() if found.remedy is Remedy.REMOVE}
+            beside = store.sidecar.path.name + "/"
+            done = []
+            for finding in findings:
+                if finding.path in still or finding.path.startswith(beside):
+                    _remove(_path_of(store, finding))
+                    done.append(f"removed {finding.path}")
+            return done
 
 
 def _path_of(store: Store, finding: Finding) -> Path:

@@ -1,16 +1,17 @@
-"""Appending rows: chunk files past the committed end first, the root metadata last.
+"""Appending rows: everything is staged, moved in at the commit, the root metadata last.
 
-A reader sees the store as of the last root ``zarr.json``. While an append runs, whole chunks
-beyond the committed rows are written in place (no committed row can reach them), the one chunk
-per column that holds committed rows too is staged aside, and only the commit moves it in::
+A reader sees the store as of the last root ``zarr.json``. While an append runs, its chunks lie in
+a folder of their own beside the store. The commit moves them in, the one chunk per column that
+holds committed rows too as a superset, then the metadata of the arrays, then the root's::
 
     rows      0 ........ N ............ N + n
-    chunk 0   [committed | new]              staged, renamed at the commit (a superset)
-    chunk 1              [new        ]       written in place
+    chunk 0   [committed | new]              replaced by a superset
+    chunk 1              [new        ]       beyond the committed end: no reader gets there
     zarr.json                                of every array, then of the root: the commit
 
 Killed before the root is renamed, the committed N stands, and the next append overwrites what
-lies beyond.
+lies beyond; an error or Ctrl-C until then moves everything back. An appender that was frozen and
+lost its lock has written to its own folder only.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import BoundedSemaphore
@@ -29,10 +31,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.chunks import decode_numbers, decode_strings, encode_numbers, encode_strings, numpy_dtype
-from store.errors import DamageError
-from store.files import fsync_dir, make_dir, publish_replace
+from store.errors import ClaimLostError, DamageError
+from store.files import make_dir, publish_replace
 from store.geometry import chunks_of
-from store.layout import Column, category_column, documents, row_columns
+from store.layout import ROOT_DOCUMENT, Column, category_column, documents, row_columns
+from store.moves import Moves
 from store.ragged import Ragged, concatenate, from_items
 from store.rows import RowBatch
 from store.schema import Sample, Schema
@@ -62,8 +65,7 @@ class RowWriter:
             shutil.rmtree(leftover, ignore_errors=True)
         self._staging = tmp_dir / f"append-{uuid4().hex}"
         self._staging.mkdir(parents=True)
-        self._written: list[Path] = []
-        self._staged: list[tuple[Path, Path]] = []
+        self._staged: list[tuple[Path, Path]] = []  # file, and its place in the store
         self._pool = ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)))
         self._slots = BoundedSemaphore(_PENDING_CHUNKS)
         self._futures: list[Future[None]] = []
@@ -110,25 +112,47 @@ class RowWriter:
                 self._submit(pending.column, *rest)
         self._drain(keep=0)
         self._pool.shutdown()
-        still_mine()
-        for staged, target in self._staged:
-            staged.replace(target)
-            fsync_dir(target.parent)
-        write_categories(self._root, schema, tmp_dir=self._tmp_dir)
-        write_documents(self._root, before=self._schema, after=schema, tmp_dir=self._tmp_dir)
+        self._move_in(schema, still_mine)
         shutil.rmtree(self._staging, ignore_errors=True)
         return schema
 
     def abort(self) -> None:
-        """Drop the rows and leave the store as it was."""
+        """Drop the rows; the store was not touched."""
         for future in self._futures:
             future.cancel()
         self._pool.shutdown(wait=True, cancel_futures=True)
-        staged = {target for _, target in self._staged}
-        for path in self._written:
-            if path not in staged:
-                path.unlink(missing_ok=True)
         shutil.rmtree(self._staging, ignore_errors=True)
+
+    def _move_in(self, schema: Schema, still_mine: Callable[[], None]) -> None:
+        """Move chunks and metadata in, the root last; on any error before that, back again."""
+        root = self._root / ROOT_DOCUMENT
+        before = root.read_bytes()
+        moves = Moves(self._staging)
+        self._stage(*categories(schema))
+        old, new = documents(self._schema), documents(schema)
+        for name, content in new.items():
+            if name != ROOT_DOCUMENT and old[name] != content:
+                self._stage(name, content)
+        try:
+            for staged, place in self._staged:
+                still_mine()
+                moves.move(staged, place)
+            moves.sync()
+            still_mine()
+            publish_replace(self._tmp_dir, root, [new[ROOT_DOCUMENT]])
+        except BaseException:
+            # Once the root is renamed the rows are committed, whatever came after. And if the
+            # lock is lost, another appender's files may lie where ours did.
+            if root.read_bytes() == before:
+                with suppress(ClaimLostError):
+                    still_mine()
+                    moves.undo()
+            raise
+
+    def _stage(self, name: str, content: bytes) -> None:
+        staged = self._staging / f"{len(self._staged)}"
+        self._staged.append((staged, self._root / name))
+        publish_replace(self._staging, staged, [content])
 
     def _add(self, name: str, values: Any) -> None:
         pending = self._columns[name]
@@ -161,12 +185,8 @@ class RowWriter:
         return (self._root / column.chunk_key(start // rows)).read_bytes()
 
     def _submit(self, column: Column, chunk: int, encode: Callable[[], bytes]) -> None:
-        target = self._root / column.chunk_key(chunk)
-        self._written.append(target)
-        path = target
-        if chunk * column.chunk[0] < self._schema.n_rows:
-            path = self._staging / f"{len(self._staged)}"
-            self._staged.append((path, target))
+        path = self._staging / f"{len(self._staged)}"
+        self._staged.append((path, self._root / column.chunk_key(chunk)))
         self._slots.acquire()
         future = self._pool.submit(self._write, path, encode)
         self._futures.append(future)
@@ -195,14 +215,13 @@ def write_documents(root: Path, *, before: Schema | None, after: Schema, tmp_dir
             publish_replace(tmp_dir, path, [content])
 
 
-def write_categories(root: Path, schema: Schema, *, tmp_dir: Path) -> None:
-    """Write the chunk of sample names that the schema's last sample falls in."""
+def categories(schema: Schema) -> tuple[str, bytes]:
+    """Name and content of the chunk of sample names that the schema's last sample falls in."""
     column = category_column(schema)
     rows = column.chunk[0]
     chunk = (len(schema.samples) - 1) // rows
     names = [sample.name.encode() for sample in schema.samples[chunk * rows :]]
-    content = encode_strings(from_items(names), column=column)
-    publish_replace(tmp_dir, root / column.chunk_key(chunk), [content])
+    return column.chunk_key(chunk), encode_strings(from_items(names), column=column)
 
 
 class _Pending(Protocol):

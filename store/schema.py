@@ -17,6 +17,9 @@ from store.errors import NotAStoreError, SampleExistsError, UsageError
 
 FORMAT_VERSION = 1
 DEFAULT_BLOCK_ROWS = 4096
+_MOST_BLOCK_ROWS = 1 << 20  # limits of what a schema may claim
+_MOST_NUMBERS = 1 << 20
+_MOST_ROWS = 1 << 40
 COLUMN_CHUNK_ROWS = 65536  # rows per chunk of the columns only the appender writes
 
 _MODEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
@@ -31,13 +34,15 @@ class Model:
     dim: int  # numbers per row
 
     def __post_init__(self) -> None:
+        if self.name == "append":
+            raise UsageError("no model can be called 'append': that is the appender's lock")
         if not _MODEL_NAME.match(self.name):
             raise UsageError(
                 f"model name {self.name!r}: use lower-case letters, digits and underscores, "
                 "starting with a letter"
             )
-        if self.dim < 1:
-            raise UsageError(f"model {self.name}: dimension {self.dim} is not positive")
+        if not 1 <= self.dim <= _MOST_NUMBERS:
+            raise UsageError(f"model {self.name}: dimension {self.dim} is not 1 to {_MOST_NUMBERS}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +73,8 @@ class Schema:
     samples: tuple[Sample, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.block_rows < 1:
-            raise UsageError(f"block_rows is {self.block_rows}: it must be positive")
+        if not 1 <= self.block_rows <= _MOST_BLOCK_ROWS:
+            raise UsageError(f"block_rows is {self.block_rows}: it must be 1 to {_MOST_BLOCK_ROWS}")
         if self.segment_length < 3 and self.segment_length != 0:
             raise UsageError(
                 f"segment length {self.segment_length}: it must hold a codon (3), or be 0 for "
@@ -164,14 +169,34 @@ def from_attribute(value: object, *, where: str) -> Schema:
     if value.get("crc32c") != _checksum(body):
         raise NotAStoreError(f"{where}: the attribute 'vnp' does not match its checksum (damaged)")
     try:
-        return Schema(
-            block_rows=int(body["block_rows"]),
-            segment_length=int(body["segment_length"]),
+        schema = Schema(
+            block_rows=_int(body["block_rows"]),
+            segment_length=_int(body["segment_length"]),
             models=tuple(_build(Model, item) for item in body["models"]),
             samples=tuple(_build(Sample, item) for item in body["samples"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        _check_samples(schema.samples)
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise NotAStoreError(f"{where}: the attribute 'vnp' has the wrong form: {error}") from None
+    return schema
+
+
+def _int(value: object) -> int:
+    if type(value) is not int:
+        raise ValueError(f"{value!r} is no whole number")
+    return value
+
+
+def _check_samples(samples: tuple[Sample, ...]) -> None:
+    """Refuse samples whose rows do not follow one another, or that share a name."""
+    row = 0
+    for sample in samples:
+        check_sample_name(sample.name)
+        if sample.start != row or not row <= sample.stop <= _MOST_ROWS:
+            raise ValueError(f"rows of sample {sample.name} are {sample.start} to {sample.stop}")
+        row = sample.stop
+    if len({sample.name for sample in samples}) != len(samples):
+        raise ValueError("two samples have one name")
 
 
 def _build(kind: type[Any], item: dict[str, Any]) -> Any:

@@ -18,8 +18,10 @@ from store.chunks import decode_numbers, decode_strings
 from store.errors import DamageError
 from store.findings import Finding, Kind, Remedy
 from store.geometry import block_bounds, chunks_of, n_blocks
+from store.json_text import parse_json
 from store.layout import (
     Column,
+    all_columns,
     category_column,
     documents,
     provenance_column,
@@ -46,12 +48,16 @@ def verify_tree(root: Path, *, schema: Schema) -> Iterator[Finding]:
         yield from _verify_provenance(root, schema, model.name, expected)
         for block in range(n_blocks(schema.n_rows, schema.block_rows)):
             yield from _verify_block(root, schema, model.name, block, expected)
+    ours = {column.path for column in all_columns(schema)}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
-        if not path.is_dir() and name not in expected:
-            yield Finding(
-                Kind.ORPHAN, name, "file belongs to no committed row or array", Remedy.REMOVE
-            )
+        if path.is_dir() or name in expected:
+            continue
+        if name.rpartition("/")[0] in ours:
+            detail, remedy = "file belongs to no committed row", Remedy.REMOVE
+        else:
+            detail, remedy = "file is not vnp's; it is left alone", Remedy.NOTHING
+        yield Finding(Kind.ORPHAN, name, detail, remedy)
 
 
 def _verify_documents(root: Path, schema: Schema, expected: set[str]) -> Iterator[Finding]:
@@ -90,13 +96,18 @@ def _verify_provenance(
     name = column.chunk_key()
     expected.add(name)
     try:
-        _decode(root / name, column)
+        parse_json(decode_strings((root / name).read_bytes(), column=column)[0])
     except FileNotFoundError:
         if any((root / f"obs/filled_{model}").glob("c.*")):
             detail = f"blocks of {model} are filled but its provenance is missing"
-            yield Finding(Kind.MISSING, name, detail, Remedy.REOPEN_MODEL, model)
-    except DamageError as error:
-        yield Finding(Kind.DAMAGED, name, str(error), Remedy.REOPEN_MODEL, model)
+            yield Finding(Kind.MISSING, name, detail, Remedy.REPIN, model)
+    except (DamageError, ValueError) as error:
+        yield Finding(Kind.DAMAGED, name, str(error), Remedy.REPIN, model)
+
+
+def verify_block(root: Path, *, schema: Schema, model: str, block: int) -> Iterator[Finding]:
+    """Read one block whole; yield what is not as it must be."""
+    return _verify_block(root, schema, model, block, set())
 
 
 def _verify_block(

@@ -24,6 +24,7 @@ from store.files import fsync_dir, publish_new, remove_durable
 from store.findings import Finding
 from store.geometry import chunks_of
 from store.interface import Store
+from store.json_text import parse_json
 from store.layout import Column, embedding_column, provenance_column, row_columns
 from store.progress import filled_of_block, rows_filled
 from store.publish import (
@@ -38,7 +39,7 @@ from store.row_writer import RowWriter, write_documents
 from store.schema import DEFAULT_BLOCK_ROWS, Model, Schema, from_attribute
 from store.sidecar import sidecar_of
 from store.timestamps import utc_now
-from store.verify import verify_tree
+from store.verify import verify_block, verify_tree
 
 
 class ZarrStore(Store):
@@ -149,6 +150,7 @@ class ZarrStore(Store):
         epoch: int,
         is_current: Callable[[], bool],
         details: Mapping[str, Any] | None = None,
+        published: str = "",
     ) -> Certificate:
         """Publish a block's embeddings; see :func:`store.publish.publish_block`."""
         return publish_block(
@@ -159,7 +161,7 @@ class ZarrStore(Store):
             values=values,
             worker=worker,
             epoch=epoch,
-            published=utc_now(),
+            published=published or utc_now(),
             details=details or {},
             is_current=is_current,
             tmp_dir=self.sidecar.tmp,
@@ -173,7 +175,7 @@ class ZarrStore(Store):
         except FileNotFoundError:
             return None
         try:
-            value = json.loads(decode_strings(raw, column=column)[0])
+            value = parse_json(decode_strings(raw, column=column)[0])
         except (DamageError, ValueError) as error:
             raise DamageError(f"{column.chunk_key()}: {error}; run 'vnp verify'") from None
         if not isinstance(value, dict):
@@ -261,6 +263,10 @@ class ZarrStore(Store):
         """Re-read everything; see :func:`store.verify.verify_tree`."""
         return verify_tree(self.path, schema=self.schema)
 
+    def verify_block(self, model: str, block: int) -> list[Finding]:
+        """Re-read one block; see :func:`store.verify.verify_block`."""
+        return list(verify_block(self.path, schema=self.schema, model=model, block=block))
+
     # -- inner ------------------------------------------------------------------------------
 
     def _block_files(self, model: str, block: int) -> BlockFiles:
@@ -287,7 +293,7 @@ class ZarrStore(Store):
 def _read_schema(path: Path) -> Schema:
     root = path / "zarr.json"
     try:
-        node = json.loads(root.read_bytes())
+        node = parse_json(root.read_bytes())
     except FileNotFoundError:
         raise NotAStoreError(
             f"{path} is no vnp store (there is no {root.name} in it); make one with "
@@ -295,8 +301,8 @@ def _read_schema(path: Path) -> Schema:
         ) from None
     except NotADirectoryError:
         raise NotAStoreError(f"{path} is a file, not a Zarr store's directory") from None
-    except ValueError:
-        raise NotAStoreError(f"{root} is damaged: it is no JSON") from None
+    except ValueError as error:
+        raise NotAStoreError(f"{root} is damaged: it is no JSON ({error})") from None
     attributes = node.get("attributes") if isinstance(node, dict) else None
     value = attributes.get("vnp") if isinstance(attributes, dict) else None
     return from_attribute(value, where=str(path))

@@ -16,22 +16,24 @@ from tests.rows import MODELS, append, batch, expected, publish
 SCRIPT = """
 import os, sys
 from pathlib import Path
+import store.moves as moves
 import store.row_writer as row_writer
 from store.zarr_store import ZarrStore
 from tests.rows import append
 
 left = int(sys.argv[2])
-def count_down(name):
-    original = getattr(row_writer, name)
+def count_down(owner, name):
+    original = getattr(owner, name)
     def counted(*args, **kwargs):
         global left
         left -= 1
         if left < 0:
             os._exit(9)
         return original(*args, **kwargs)
-    setattr(row_writer, name, counted)
-count_down("publish_replace")
-count_down("fsync_dir")
+    setattr(owner, name, counted)
+count_down(row_writer, "publish_replace")
+count_down(moves, "fsync_dir")
+count_down(moves.Moves, "move")
 store = ZarrStore.open(Path(sys.argv[1]))
 append(store, "b", 40, step=11)
 print("done")

@@ -118,7 +118,7 @@ def test_embed_opens_again_what_no_longer_stands_as_certified(store: Path) -> No
     chunk.write_bytes(sound[:-1])
     result = run("embed", store)
     assert result.returncode == 0, result.stderr
-    assert "demo_esm2 block 1 is embedded again" in result.stderr
+    assert "demo_esm2 block 1 is open again" in result.stderr
     assert chunk.read_bytes() == sound
 
 
@@ -325,7 +325,7 @@ def test_verify_names_and_repair_reopens(store: Path, capsys: pytest.CaptureFixt
     chunk = store / "obsm/X_demo_dnabert_s/c.2.0"
     chunk.write_bytes(b"\0" * chunk.stat().st_size)
     (store / "obs/start/zarr.json").write_text("{}")
-    (store / "stray").write_text("x")
+    (store / "obs/start/c.9").write_text("x")
     (store.with_name("run.zarr.vnp") / "tmp/orphan").write_text("x")
     code, output, _ = said(capsys, "verify", store, "--json")
     assert code == 1
@@ -333,7 +333,7 @@ def test_verify_names_and_repair_reopens(store: Path, capsys: pytest.CaptureFixt
     assert found == {
         "obsm/X_demo_dnabert_s/c.2.0": "damaged",
         "obs/start/zarr.json": "damaged",
-        "stray": "orphan",
+        "obs/start/c.9": "orphan",
         "run.zarr.vnp/tmp/orphan": "orphan",
     }
     code, output, _ = said(capsys, "verify", store, "--repair")

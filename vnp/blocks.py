@@ -59,6 +59,8 @@ class BlockSource:
         Models in the order in which their blocks are taken.
     encoder_of
         Gives the loaded encoder of a model.
+    say
+        Told about blocks that are given up.
     dedup
         Copy the embeddings of records that stand in the store already.
     """
@@ -70,9 +72,11 @@ class BlockSource:
         claims: Claims,
         models: tuple[str, ...],
         encoder_of: Callable[[str], Encoder],
+        say: Callable[[str], None],
         dedup: bool = True,
     ) -> None:
         self._store = store
+        self._say = say
         self._dedup = dedup
         self._certified = CertifiedRows()
         self._encoder_of = encoder_of
@@ -122,6 +126,7 @@ class BlockSource:
                 nucleotide, protein = take(nucleotide, plan.embed), take(protein, plan.embed)
             tokens = encoder.tokenise(nucleotide, protein)
         except DataError as error:
+            self._say(f"{model} block {claim.block} is not filled: {error}")
             self.give_up(claim, str(error))
             return None
         return Job(store, claim, encoder, tokens, plan, copies)

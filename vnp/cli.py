@@ -9,14 +9,16 @@ Nothing heavy is imported before a command is known, so that ``vnp --help`` answ
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import keyword
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 from vnp import __version__
-from vnp.arguments import calling, filling, reading
+from vnp.arguments import calling, converting, filling, reading
 
 DONE, DATA_ERROR, USAGE_ERROR, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -44,12 +46,28 @@ def parser() -> argparse.ArgumentParser:
     filling.add(commands)
     calling.add(commands)
     reading.add(commands)
+    converting.add(commands)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     options = parser().parse_args(arguments)
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # until a command has its own way with them
+        with contextlib.suppress(ValueError):  # not in the main thread: nothing to arrange
+            signal.signal(number, _interrupt)
+    try:
+        return _run(options)
+    except KeyboardInterrupt:
+        print("vnp: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _run(options: argparse.Namespace) -> int:
     from store.errors import StoreError, UsageError
 
     try:
@@ -62,9 +80,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StoreError as error:
         _complain(options.command, error)
         return DATA_ERROR
-    except KeyboardInterrupt:
-        print("vnp: interrupted", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has left; keep Python from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -23,6 +23,7 @@ from typing import Any
 from store.backends import open_store
 from store.interface import Store
 from store.presence import Presence
+from store.repair import reopen_damaged
 from vnp.progress import duration
 from vnp.status import read_status
 from vnp.watching import watching
@@ -151,7 +152,8 @@ class _Team:
         self._processes: list[subprocess.Popen[str]] = []
 
     def stop(self, number: int, _frame: object) -> None:
-        """Pass a signal on; the workers release what they hold and end."""
+        """Pass a signal on; the workers release what they hold and end. The second time, kill."""
+        number = signal.SIGKILL if self.stopping else _gentle(number)
         self.stopping = True
         for process in self._processes:
             if process.poll() is None:
@@ -167,9 +169,12 @@ class _Team:
     ) -> list[str]:
         """Run one worker per device until all have ended; return what went wrong."""
         with watching(store, models=models) as progress:
-            self._processes = [
-                _start(store.path, models, device, len(devices), options) for device in devices
-            ]
+            self._processes = []
+            for device in devices:
+                self._processes.append(_start(store.path, models, device, len(devices), options))
+            if self.stopping:  # a signal came while they were being started
+                for process in self._processes:
+                    process.send_signal(signal.SIGTERM)
             outputs: list[list[str]] = [[] for _ in devices]
             readers = [
                 threading.Thread(target=target, args=arguments, daemon=True)
@@ -187,6 +192,9 @@ class _Team:
                 process.wait()
             for reader in readers:
                 reader.join()
+            for process in self._processes:
+                assert process.stdin is not None
+                process.stdin.close()
         problems = []
         for process, name, output in zip(self._processes, _names(devices), outputs, strict=True):
             report = _last_json(output)
@@ -201,11 +209,16 @@ class _Team:
         return problems
 
 
+def _gentle(number: int) -> int:
+    """Return the signal as workers know it."""
+    return signal.SIGTERM if number == signal.SIGHUP else number
+
+
 @contextmanager
 def _forwarding() -> Iterator[_Team]:
-    """Pass SIGINT, SIGTERM and SIGUSR1 on to the workers while the body runs."""
+    """Pass signals that ask for an end on to the workers while the body runs."""
     team = _Team()
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
     before = {number: signal.signal(number, team.stop) for number in signals}
     try:
         yield team
@@ -218,19 +231,29 @@ def _start(
     path: Path, models: tuple[str, ...], device: str, workers: int, options: tuple[str, ...]
 ) -> subprocess.Popen[str]:
     cores = len(os.sched_getaffinity(0))
-    command = [sys.executable, "-m", "vnp", "worker", str(path), "--json", "--device", device]
+    # -P keeps the current folder off the module path: a file store.py in it is data, not code.
+    command = [sys.executable, "-P", "-m", "vnp", "worker", str(path), "--json"]
+    command += ["--device", device, "--stop-at-eof"]
     command += ["--threads", str(max(1, cores // workers))]
     command += [part for model in models for part in ("--model", model)]
     return subprocess.Popen(
         [*command, *options],
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,  # stays open while we live: at its end the worker stops
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
+        env=_environment(),
         # Ctrl-C reaches the parent alone, which passes it on once.
         start_new_session=True,
     )
+
+
+def _environment() -> dict[str, str]:
+    """Environment in which a worker finds the very vnp that runs here."""
+    ours = str(Path(__file__).resolve().parents[1])
+    paths = [ours, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _relay(process: subprocess.Popen[str], name: str, say: Callable[[str], None]) -> None:
@@ -275,19 +298,12 @@ def _complete(store: Store, models: tuple[str, ...]) -> bool:
 
 def _reopen_failed(store: Store, models: tuple[str, ...], say: Callable[[str], None]) -> None:
     """Make blocks open again that are filled but do not stand as certified."""
-    failed = [
-        (model, block, reason) for model in models for block, reason in store.certify(model).failed
-    ]
+    failed = [(model, block) for model in models for block, _ in store.certify(model).failed]
     if not failed:
         return
     with Presence(store.sidecar.path) as presence:
-        for model, block, reason in failed:
-            claim = presence.claims.try_claim(model, block)
-            if claim is None:
-                continue  # somebody is at it
-            with claim:
-                store.reopen(model, block)
-            say(f"{model} block {block} is embedded again: {reason}")
+        for model, block in failed:
+            say(reopen_damaged(store, model=model, block=block, claims=presence.claims))
 
 
 def summary(report: EmbedReport) -> list[str]:

@@ -6,10 +6,12 @@ import threading
 from collections.abc import Callable
 from typing import cast
 
+import numpy as np
+
 from store.errors import DataError
 from store.interface import Store
 from vnp.config import WorkerConfig
-from vnp.models.encoder import Encoder, PipelinedEncoder, Precision, load_encoder
+from vnp.models.encoder import Encoder, PipelinedEncoder, Precision, Provenance, load_encoder
 
 
 class ModelMismatchError(DataError):
@@ -96,11 +98,14 @@ class Encoders:
         if isinstance(encoder, PipelinedEncoder):
             encoder.qualify(self._store)  # fp8 has to prove itself on this store's own records
         mine = encoder.provenance()
+        if standing is None:
+            self._check_certificates(model, mine)
         standing = self._store.pin_provenance(model, mine.as_dict())
+        theirs = _identity(standing)
         differences = [
-            f"{key} is {mine.identity.get(key)} here and {value} in the store"
-            for key, value in _identity(standing).items()
-            if mine.identity.get(key) != value
+            f"{key} is {mine.identity.get(key)} here and {theirs.get(key)} in the store"
+            for key in sorted(mine.identity.keys() | theirs.keys())
+            if mine.identity.get(key) != theirs.get(key)
         ]
         if differences:
             raise ModelMismatchError(
@@ -108,6 +113,17 @@ class Encoders:
                 "Use the same weights and precision, or a new store"
             )
         return encoder
+
+    def _check_certificates(self, model: str, mine: Provenance) -> None:
+        """Refuse to begin a model anew whose blocks, without provenance, are another's."""
+        for block in np.flatnonzero(self._store.rows_filled(model))[:1].tolist():
+            certificate = self._store.certificate(model, block)
+            made_by = certificate.details.get("identity") if certificate is not None else None
+            if made_by != mine.identity_hash():
+                raise ModelMismatchError(
+                    f"{model} has filled blocks but its provenance is lost, and they were made "
+                    "with other weights, tokenizer or precision than those at hand"
+                )
 
     def _warn(self, message: str) -> None:
         if message not in self._fallbacks:
@@ -117,4 +133,6 @@ class Encoders:
 
 def _identity(provenance: dict[str, object]) -> dict[str, str]:
     identity = provenance.get("identity")
-    return identity if isinstance(identity, dict) else {}
+    if not isinstance(identity, dict):
+        return {}
+    return {str(key): str(value) for key, value in identity.items()}

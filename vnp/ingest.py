@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from store.errors import SampleExistsError
+from store.errors import SampleExistsError, UsageError
 from store.interface import Store
 from store.schema import Sample, check_sample_name
 from vnp.names import Duplicates, UniqueIds, sample_name_of
@@ -83,12 +83,14 @@ def append_file(
         if existing == "skip" and sha256 and known.file_sha256 == sha256:
             return AppendReport(known, skipped=True, no_records="", renamed=0)
         raise SampleExistsError(_refusal(known, name, path, sha256))
+    if report is not None and report.exists():
+        raise UsageError(f"{report} exists already; name another file with --report")
     if report is None:
         report = store.sidecar.make().logs / f"append-{name}.no-records.tsv"
     with (
         ContigReader(path) as reader,
         store.appending() as append,
-        _NoRecords(report) as barren,
+        _NoRecords(report, committed=lambda: _is_in(store, name, reader)) as barren,
         Progress(f"append {name}", total=None, unit="bases") as progress,
     ):
         segments = 0
@@ -103,7 +105,7 @@ def append_file(
             barren.write(batch.barren)
             segments += batch.segments
             progress.update(reader.bases)
-        barren.publish()  # before the commit: no contig may be neither in the store nor named
+        barren.finish()  # before the commit: no contig may be neither in the store nor named
         made = append.commit(
             name,
             contigs=reader.contigs,
@@ -124,6 +126,12 @@ def append_file(
         no_records=str(report) if barren.count else "",
         renamed=unique.renamed,
     )
+
+
+def _is_in(store: Store, name: str, reader: ContigReader) -> bool:
+    """Whether the sample is committed, whatever went wrong after that."""
+    sample = store.snapshot().schema.sample(name)
+    return sample is not None and sample.content == reader.content_sha256()
 
 
 def _known(store: Store, name: str, sha256: str) -> Sample | None:
@@ -151,11 +159,16 @@ def _base_name(path: str) -> str:
 
 
 class _NoRecords:
-    """Writes the table of contigs without a record; the file exists only if there are any."""
+    """Writes the table of contigs without a record; the file exists only if there are any.
 
-    def __init__(self, path: Path) -> None:
+    It has its name from the commit on: until then it is called ``....part``, and goes if the
+    sample does not come about.
+    """
+
+    def __init__(self, path: Path, *, committed: Callable[[], bool]) -> None:
         self.count = 0
         self._path = path
+        self._committed = committed
         self._part = path.with_name(path.name + ".part")
         self._file: TextIO | None = None
 
@@ -173,14 +186,17 @@ class _NoRecords:
         self._file.write(barren.tsv())
         self.count += len(barren)
 
-    def publish(self) -> None:
-        """Give the table its name."""
+    def finish(self) -> None:
+        """Have everything on disk."""
         if self._file is not None:
-            self._file.close()
-            self._part.replace(self._path)
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if self._file is not None and error is not None:
-            self._file.close()
+        if self._file is None:
+            return
+        self._file.close()
+        if error is None or self._committed():
+            self._part.replace(self._path)
+        else:
             self._part.unlink(missing_ok=True)
-            self._path.unlink(missing_ok=True)

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 BATCH_BASES = 1 << 19  # bases after which a batch of contigs ends
 _BLOCK = 1 << 18  # bytes of text parsed at a time
 _LONGEST_HEADER = 1 << 20  # a longer header means that the file has no lines
+_PLAIN = b"ACGTUN-."  # letters that DNA is mostly made of
+_LONGEST_ID = 1024  # every record of a contig repeats its id
 _FASTQ_STEP = 128  # reads taken from dnaio at a time
 
 # Nucleotide codes of IUPAC-IUB 1984 with U and the gap signs. U and gaps are letters like N here:
@@ -170,7 +172,8 @@ class ContigReader:
             index = int(np.argmin(lengths))
             what = f"{_shown(ids[index])} has no sequence"
             raise InputError(self.name, what, record=first + index)
-        if b"" in ids or b"".join(ids).translate(None, _PRINTABLE):
+        joined = b"".join(ids)
+        if b"" in ids or joined.translate(None, _PRINTABLE) or max(map(len, ids)) > _LONGEST_ID:
             self._refuse_id(ids, first)
         if len(ids) == 1:
             data = sequences.pop()
@@ -180,9 +183,26 @@ class ContigReader:
             data = b"".join(sequences)
             records = b"\n>".join(map(b"\n".join, zip(ids, sequences, strict=True)))
             self._digest.update(b">" + records + b"\n")
+        self._refuse_protein(ids, sequences or [data], data, first)
         self.contigs += len(ids)
         self.bases += len(data)
         return ContigBatch(first, ids, Ragged(np.frombuffer(data, np.uint8), offsets_of(lengths)))
+
+    def _refuse_protein(
+        self, ids: list[bytes], sequences: Sequence[bytes | bytearray], data: bytes, first: int
+    ) -> None:
+        """Refuse a contig most of whose letters are codes for several bases: no DNA looks so."""
+        if 10 * len(data.translate(None, _PLAIN)) < len(data):
+            return
+        for index, sequence in enumerate(sequences):
+            coded = len(sequence.translate(None, _PLAIN))
+            if len(sequence) >= 20 and 2 * coded > len(sequence):
+                raise InputError(
+                    self.name,
+                    f"{_shown(ids[index])}: {coded:,} of its {len(sequence):,} letters are IUPAC "
+                    "codes for several bases; is this protein?",
+                    record=first + index,
+                )
 
     def _refuse_id(self, ids: list[bytes], first: int) -> None:
         for index, contig_id in enumerate(ids):
@@ -190,6 +210,13 @@ class ContigReader:
                 raise InputError(
                     self.name,
                     "the header has no id; it must begin with one, before the first blank",
+                    record=first + index,
+                )
+            if len(contig_id) > _LONGEST_ID:
+                raise InputError(
+                    self.name,
+                    f"the id {_shown(contig_id)} has {len(contig_id):,} characters, "
+                    f"{_LONGEST_ID:,} are allowed; shorten it",
                     record=first + index,
                 )
             if contig_id.translate(None, _PRINTABLE):
@@ -239,6 +266,9 @@ class ContigReader:
             block = self._text.read(_BLOCK)
             at_end = not block
             text, tail = _hold_back(tail + block, at_end=at_end)
+            if len(tail) > _LONGEST_HEADER:
+                what = f"a header of more than {_LONGEST_HEADER:,} bytes: has the file no lines?"
+                raise InputError(self.name, what, record=record + 1 + text.count(b"\n>"))
             pieces = text.split(b"\n>") if b">" in text else [text]
             ids: list[bytes] = []
             sequences: list[bytes | bytearray] = []
@@ -333,7 +363,7 @@ def _hold_back(text: bytes, *, at_end: bool) -> tuple[bytes, bytes]:
     if at_end:
         return text, b""
     header = text.rfind(b"\n>")
-    if header >= 0 and text.find(b"\n", header + 1) < 0 and len(text) - header < _LONGEST_HEADER:
+    if header >= 0 and text.find(b"\n", header + 1) < 0:
         return text[:header], text[header:]
     if text.endswith(b"\n"):
         return text[:-1], b"\n"

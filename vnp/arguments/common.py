@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import TypeAlias
 
@@ -47,7 +48,9 @@ def worker_options(command: argparse.ArgumentParser) -> None:
 
 def device_options(command: argparse.ArgumentParser) -> None:
     """Add where and how a model runs, and where its files are."""
-    command.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+    command.add_argument(
+        "--device", type=device, default="auto", help="auto (default), cpu, cuda or cuda:N"
+    )
     command.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16", "float16", "fp8"),
@@ -60,6 +63,13 @@ def device_options(command: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder with model files, looked in before the Hugging Face cache and hub",
     )
+
+
+def device(text: str) -> str:
+    """Parse the name of a device."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda or cuda:N")
+    return text
 
 
 def positive(text: str) -> int:

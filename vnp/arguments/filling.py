@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from vnp.arguments.common import (
@@ -82,6 +83,11 @@ def add(commands: Commands) -> None:
     worker_options(worker)
     worker.add_argument(
         "--threads", type=positive, metavar="N", help="CPU threads (default: those allowed)"
+    )
+    worker.add_argument(
+        "--stop-at-eof",
+        action="store_true",
+        help=argparse.SUPPRESS,  # vnp embed: when it dies, so do its workers' standard inputs
     )
     worker.add_argument(
         "--no-linger",

@@ -13,6 +13,11 @@ def say(message: str) -> None:
     print(f"vnp: {message}", file=sys.stderr, flush=True)
 
 
+def printable(text: str) -> str:
+    """Escape what a stranger's file could do to a terminal: control characters, line ends."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def print_json(value: Any) -> None:
     """Print a result for programs: one JSON document on one line."""
     print(json.dumps(value))

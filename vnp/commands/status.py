@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 from store.backends import open_store
-from vnp.commands.output import print_json, print_lines
+from vnp.commands.output import print_json, print_lines, printable
 from vnp.progress import duration
 from vnp.segments import described
 from vnp.status import StoreStatus, read_status
@@ -64,10 +64,11 @@ def lines(status: StoreStatus, rate: float | None) -> Iterator[str]:
             text += f", {model.stale:,} left by dead workers (taken over by the next)"
         yield text
     for worker in status.workers:
-        hand = f", {worker.model} block {worker.block} in hand" if worker.model else ""
-        yield f"  worker {worker.worker[:8]}: {worker.where}, {worker.records:,} records{hand}"
+        hand = f", {printable(worker.model)} block {worker.block} in hand" if worker.model else ""
+        where = printable(worker.where)
+        yield f"  worker {worker.worker[:8]}: {where}, {worker.records:,} records{hand}"
     if status.appender is not None:
-        yield f"  being appended to by {status.appender}"
+        yield f"  being appended to by {printable(status.appender)}"
     left = status.rows_wanted - status.rows_done
     if rate is not None and rate > 0 and left:
         yield f"  {rate:,.0f} rows/s, {duration(left / rate)} left"

@@ -9,7 +9,7 @@ from store.backends import open_store
 from store.findings import Kind
 from store.repair import repair, verify_store
 from vnp.cli import DATA_ERROR, DONE, INCOMPLETE
-from vnp.commands.output import print_json, print_lines
+from vnp.commands.output import print_json, print_lines, printable
 
 
 def run(options: argparse.Namespace) -> int:
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
         )
     else:
         for finding in findings:
-            print_lines([f"{finding.kind}: {finding.path}: {finding.detail}"])
+            print_lines([printable(f"{finding.kind}: {finding.path}: {finding.detail}")])
         print_lines([f"repaired: {line}" for line in done])
         damaged = sum(finding.is_damage for finding in findings)
         print_lines([f"{store.n_rows:,} rows: {len(findings)} findings, {damaged} of them damage"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -21,6 +22,8 @@ def run(options: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda *_: stop.set())
+    if options.stop_at_eof:
+        threading.Thread(target=_stop_at_eof, args=(stop,), daemon=True).start()
     config = WorkerConfig(
         models=tuple(options.model or ()),
         device=options.device,
@@ -46,7 +49,17 @@ def run(options: argparse.Namespace) -> int:
         )
     if report.stopped:
         return INTERRUPTED
-    return INCOMPLETE if report.failures else DONE
+    store = open_store(options.store)
+    models = config.models or tuple(model.name for model in store.schema.models)
+    left = any(len(store.open_blocks(model)) for model in models)
+    return INCOMPLETE if report.failures or left else DONE
+
+
+def _stop_at_eof(stop: threading.Event) -> None:
+    """Stop when whoever holds the other end of standard input is gone."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    stop.set()
 
 
 def _say(message: str) -> None:

@@ -10,6 +10,8 @@ Importing this module does not import torch; ``load_encoder`` does.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -39,6 +41,11 @@ class Provenance:
     identity: dict[str, str]
     # Worth knowing, free to differ: device, versions, attention, where the files came from.
     environment: dict[str, str] = field(default_factory=dict)
+
+    def identity_hash(self) -> str:
+        """Hash of the identity, as it stands in the certificate of every block: 16 hex digits."""
+        text = json.dumps(self.identity, sort_keys=True).encode()
+        return hashlib.sha256(text).hexdigest()[:16]
 
     def as_dict(self) -> dict[str, dict[str, str]]:
         """Return both parts, ready for JSON."""

@@ -25,11 +25,11 @@ from tests.test_indexing import keys
 ROWS, R = 61, 16
 
 
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Store:
+@pytest.fixture(scope="module", params=[".zarr", ".h5"])
+def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Of ``small`` the blocks 0 and 2 are filled, of ``wide`` 0, 1 and 3, of ``late`` all."""
     store = create_store(
-        tmp_path_factory.mktemp("views") / "run.zarr",
+        tmp_path_factory.mktemp("views") / f"run{request.param}",
         models=(*MODELS, Model("late", 3)),
         segment_length=500,
         block_rows=R,
@@ -56,7 +56,7 @@ ORDERS = [("small",), ("wide", "small"), ("small", "wide", "late"), ("late", "sm
 @settings(
     deadline=None,
     derandomize=True,
-    max_examples=250,
+    max_examples=150,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data(), models=st.sampled_from(ORDERS), verify=st.booleans(), many=st.booleans())

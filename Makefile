@@ -15,18 +15,24 @@ export INPUT = $(if $(FASTA),$(FASTA),$(example))
 example := vnp/data/lambda_phage.fa.gz
 vnp     := $(VENV)/bin/vnp
 
-.PHONY: help embed test lint clean
+export FASTA CLASSIFIER
+.PHONY: help embed predict test lint clean
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 	@echo
 	@echo "  variables of embed: STORE=run.zarr (required), FASTA=FILE, SAMPLE=NAME,"
-	@echo "                      RECIPE=virnucpro|demo, SEGMENT_LENGTH=500|300"
+	@echo "                      RECIPE=virnucpro|demo, SEGMENT_LENGTH=500|300|whole,"
+	@echo "                      and for predict CLASSIFIER=FILE (500_model.pth)"
 
 embed: $(VENV)/embed.stamp  ## the main job: make STORE, append FASTA, embed and certify (resumes)
 	@test -n "$$STORE" || { echo "make embed: say which store, e.g. make embed STORE=run.zarr" >&2; exit 2; }
 	$(vnp) init "$$STORE" --recipe "$$RECIPE" --segment-length "$$SEGMENT_LENGTH" --if-missing
 	$(vnp) append "$$STORE" "$$INPUT" --existing skip $${SAMPLE:+--sample "$$SAMPLE"}
 	$(vnp) embed "$$STORE"
+
+predict: $(VENV)/embed.stamp  ## from FASTA to virus calls with CLASSIFIER: append, embed, predict (resumes)
+	@test -n "$$STORE" && test -n "$$FASTA" && test -n "$$CLASSIFIER" || { echo "make predict: say STORE, FASTA and CLASSIFIER, e.g. make predict STORE=run.zarr FASTA=sample.fa CLASSIFIER=500_model.pth" >&2; exit 2; }
+	$(vnp) run "$$STORE" "$$FASTA" --classifier "$$CLASSIFIER" --recipe "$(RECIPE)" --segment-length "$(SEGMENT_LENGTH)" $${SAMPLE:+--sample "$$SAMPLE"}
 
 test: $(VENV)/test.stamp lint  ## the whole suite, ruff and mypy
 	$(VENV)/bin/python -m pytest

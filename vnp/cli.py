@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 
 from vnp import __version__
-from vnp.arguments import calling, converting, filling, reading
+from vnp.arguments import calling, converting, filling, reading, showing
 
 DONE, DATA_ERROR, USAGE_ERROR, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     calling.add(commands)
     reading.add(commands)
     converting.add(commands)
+    showing.add(commands)
     return top
 
 

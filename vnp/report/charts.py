@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 OTHERS = MOST_GROUPS  # class number of what has no colour of its own
 SCORE_STEPS = 11
-_LEFT, _BOTTOM, _TOP, _RIGHT = 46.0, 34.0, 10.0, 10.0
+_LEFT, _BOTTOM, _TOP, _RIGHT = 54.0, 34.0, 10.0, 10.0
 
 
 def score_class(score: float) -> str:

@@ -141,7 +141,8 @@ def _samples(
 ) -> tuple[tuple[SampleRow, ...], SampleRow | None, SampleRow]:
     """Rows of the table of samples, the rest of them summed up, and the sum of all."""
     samples = store.schema.samples
-    edges = np.array([[sample.start, sample.stop] for sample in samples]).reshape(-1, 2)
+    pairs = [[sample.start, sample.stop] for sample in samples]
+    edges = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     certified = np.min(
         [
             np.diff(filled_before(edges, blocks, store.schema.block_rows), axis=1)[:, 0]

@@ -13,7 +13,8 @@ def short(value: float) -> str:
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(value) >= size * 0.9995:
             scaled = value / size
-            return f"{scaled:.{max(0, 2 - _digits(scaled))}f} {unit}"
+            # 0.9996 k is written as the 1.00 k it rounds to.
+            return f"{scaled:.{min(max(0, 2 - _digits(scaled)), 2)}f} {unit}"
     if value == int(value):
         return f"{int(value):,}"
     return f"{value:.{max(0, 2 - _digits(value))}f}"

@@ -168,6 +168,7 @@ def _calls(calls: Calls) -> Iterable[Markup]:
                 tag("td", charts.track(track, longest), class_="track"),
                 tag("td", f"{track.viral:,} / {track.segments:,}"),
                 tag("td", f"{track.mean:.3f}"),
+                class_="contig",
             )
             for track in calls.tracks
         ]

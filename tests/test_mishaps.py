@@ -181,6 +181,17 @@ def test_a_provenance_without_identity_accepts_no_model(store: ZarrStore) -> Non
         work(store)
 
 
+def test_imported_embeddings_are_added_to_with_a_word(store: ZarrStore) -> None:
+    origin = {"identity": {}, "environment": {"imported": "VirNucPro result files"}}
+    store.pin_provenance("small", origin)
+    store.pin_provenance("wide", origin)
+    said: list[str] = []
+    report = work(store, said=said)
+    assert any("were imported" in line for line in said)
+    assert any("were imported" in line for line in report.fallbacks)
+    assert_whole(store)
+
+
 HOSTILE = {
     "rows run away": lambda v: v["samples"][0].update(stop=10**30),
     "rows run backwards": lambda v: v["samples"][0].update(stop=-3),

@@ -102,6 +102,12 @@ class Encoders:
             self._check_certificates(model, mine)
         standing = self._store.pin_provenance(model, mine.as_dict())
         theirs = _identity(standing)
+        if not theirs and _was_imported(standing):
+            self._warn(
+                f"{model}: some embeddings of this store were imported; with which weights they "
+                "were made is not recorded, so nobody can tell whether these are the same"
+            )
+            return encoder
         differences = [
             f"{key} is {mine.identity.get(key)} here and {theirs.get(key)} in the store"
             for key in sorted(mine.identity.keys() | theirs.keys())
@@ -129,6 +135,11 @@ class Encoders:
         if message not in self._fallbacks:
             self._fallbacks.append(message)
         self._say(message)
+
+
+def _was_imported(provenance: dict[str, object]) -> bool:
+    environment = provenance.get("environment")
+    return isinstance(environment, dict) and isinstance(environment.get("imported"), str)
 
 
 def _identity(provenance: dict[str, object]) -> dict[str, str]:

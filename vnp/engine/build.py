@@ -1,4 +1,4 @@
-"""From a checkpoint's tensors to the engine that runs them, or the reason why it cannot run here."""
+"""From a checkpoint's tensors to the engine that runs them, or why it cannot run here."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from vnp.engine.esm2 import Esm2Engine
 from vnp.engine.mosaicbert import MosaicBertEngine
 from vnp.engine.pipeline import Engine, EngineEncoder
 from vnp.models.device import Placement
+from vnp.models.encoder import Warn
 from vnp.models.esm2 import Esm2Config
 from vnp.models.mosaicbert import MosaicBertConfig
-from vnp.models.encoder import Warn
 from vnp.models.registry import ModelSpec
 from vnp.models.tokens import Tokenise
 

@@ -184,7 +184,7 @@ class Esm2Engine:
         ops.pool(x_TD, out_nD, spans, eps=config.eps, shift_D=self._shift_D, affine=self._affine)
 
     def _angles(self, positions: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of the rotary angles, in steps of 1024 positions, (positions, K / 2)."""
+        """Cosines and sines of the rotary angles, (positions, K / 2), 1024 positions at a time."""
         count = -(-positions // 1024) * 1024
         angles = torch.arange(count, dtype=torch.float32)[:, None] * self._frequencies
         return angles.cos().to(self._device), angles.sin().to(self._device)

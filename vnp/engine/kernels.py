@@ -11,7 +11,6 @@ Shapes: T rows (tokens), D hidden width, F inner width, E = 3 * D, n records, K 
 """
 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call,no-any-return"
-# ruff: noqa: ANN001, ANN201, ANN202, D102, D103 - Triton functions carry no annotations
 
 from __future__ import annotations
 
@@ -199,7 +198,7 @@ def _attend_short(
         at = key[:, None] * (3 * WIDTH)
         k_low, k_high = _halves(k_rows + at, k_bias, cos, sin, key, length, half, HALF, ROTARY)
         v = _values(v_rows + at, key, length, column, HALF)
-        blocks = blocks + ((k_low.to(dtype), k_high.to(dtype), v),)
+        blocks = blocks + ((k_low.to(dtype), k_high.to(dtype), v),)  # type: ignore[assignment]  # noqa: RUF005
 
     for query_0 in range(0, length, BLOCK_M):
         query = query_0 + tl.arange(0, BLOCK_M)

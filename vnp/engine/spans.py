@@ -6,10 +6,10 @@ Everything that goes to the device for a batch is one copy::
     tiles (3 a tile)      first token of the record, its tokens, first query of the tile
     bounds (2 a record)   first and last (excluded) token that enter the record's mean
 
-A tile is a record that is short enough for its keys to stay on the chip, or ``TILE_ROWS`` queries of
-a longer one. Tiles that the same kernel takes are neighbours, as records come in order of length;
-which one takes a record depends on its length alone. Padding belongs to no tile and to no record: no
-kernel ever reads it for one.
+A tile is a record that is short enough for its keys to stay on the chip, or ``TILE_ROWS`` queries
+of a longer one. Tiles that the same kernel takes are neighbours, as records come in order of
+length; which one takes a record depends on its length alone. Padding belongs to no tile and to no
+record: no kernel ever reads it for one.
 """
 
 from __future__ import annotations

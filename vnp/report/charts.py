@@ -55,8 +55,8 @@ def histogram(
     data: Histogram,
     *,
     unit: str,
-    width: float = 440,
-    height: float = 200,
+    width: float = 300,
+    height: float = 170,
     class_: str = "s0",
     colour_by_score: bool = False,
 ) -> Markup:
@@ -86,7 +86,7 @@ def histogram(
 
 
 def columns(
-    counts: dict[str, int], *, unit: str, width: float = 440, height: float = 200
+    counts: dict[str, int], *, unit: str, width: float = 300, height: float = 170
 ) -> Markup:
     """Draw a few named counts as columns."""
     plot_w, plot_h = width - _LEFT - _RIGHT, height - _TOP - _BOTTOM
@@ -174,7 +174,7 @@ def throughput(data: Timeline, *, width: float = 940, height: float = 230) -> Ma
                 if size < 0.05:
                     continue
                 base -= size
-                title = f"{moment(begun)}, {name[:8]}: {short(rate)} records/s"
+                title = f"{moment(begun, exact=True)}, {name[:8]}: {short(rate)} records/s"
                 class_ = f"s{group}"
                 gap = 1 if step > 3 else 0
                 parts.append(bar(shift + index * step, base, step - gap, size, class_, title))

@@ -47,9 +47,10 @@ def tick_text(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
-def moment(seconds: float) -> str:
-    """Write a time, UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+def moment(seconds: float, *, exact: bool = False) -> str:
+    """Write a time, UTC, to the minute or to the second."""
+    form = "%Y-%m-%d %H:%M:%S" if exact else "%Y-%m-%d %H:%M"
+    return datetime.fromtimestamp(seconds, UTC).strftime(form)
 
 
 def _digits(value: float) -> int:

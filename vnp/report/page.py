@@ -141,7 +141,7 @@ def _calls(calls: Calls) -> Iterable[Markup]:
     shown = [
         _figure(
             clipped(name, 40),
-            charts.histogram(counts, unit="score", width=300, height=170, colour_by_score=True),
+            charts.histogram(counts, unit="score", colour_by_score=True),
             f"{counts.total:,} segments",
         )
         for name, counts in zip(calls.groups, calls.histograms, strict=True)

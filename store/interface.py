@@ -143,6 +143,39 @@ class Store(Reading, abc.ABC):
             If an appender is at work.
         """
 
+    def save_scores(
+        self,
+        name: str,  # noqa: ARG002 - for the backends that can
+        *,
+        digest: str,  # noqa: ARG002
+        values: NDArray[np.float32],  # noqa: ARG002
+        rows: Iterable[tuple[int, int]],  # noqa: ARG002
+        replace: bool = False,  # noqa: ARG002
+    ) -> None:
+        """Keep scores of rows as obs columns; see :func:`store.scores.save_scores`.
+
+        Raises
+        ------
+        BusyError
+            If an appender is at work.
+        UsageError
+            If the name is another classifier's, or this kind of store cannot keep scores.
+        """
+        raise UsageError(
+            f"{self.path}: scores cannot be kept in an HDF5 store yet; convert it to Zarr with "
+            "'vnp convert', or use the tables"
+        )
+
+    def scores(self, name: str) -> NDArray[np.float32]:
+        """Scores kept under a name: score1 and score2 by row, float32 (N, 2), NaN for none.
+
+        Raises
+        ------
+        UsageError
+            If there are none of that name.
+        """
+        raise UsageError(f"{self.path} has no scores {name!r}")
+
     @abc.abstractmethod
     def rewrite_documents(self) -> None:
         """Write all metadata again from the schema (repair)."""

@@ -132,6 +132,21 @@ def category_column(schema: Schema) -> Column:
     )
 
 
+def score_columns(schema: Schema, name: str) -> list[Column]:
+    """Return the two columns of scores of a name: float32 (N,), NaN where there is none."""
+    return [
+        Column(
+            path=f"obs/{name}_{which}",
+            dtype="float32",
+            shape=(schema.n_rows,),
+            chunk=(COLUMN_CHUNK_ROWS,),
+            fill="NaN",
+            dimensions=(ROW_DIMENSION,),
+        )
+        for which in ("score1", "score2")
+    ]
+
+
 def all_columns(schema: Schema) -> list[Column]:
     """Every array of the store."""
     columns = [*row_columns(schema).values(), category_column(schema)]
@@ -142,13 +157,18 @@ def all_columns(schema: Schema) -> list[Column]:
             certificate_column(schema, model),
             provenance_column(model),
         ]
+    for scores in schema.scores:
+        columns += score_columns(schema, scores.name)
     return columns
 
 
 def listed_columns(schema: Schema) -> list[str]:
     """Columns of ``obs`` that AnnData loads."""
     listed = ["sample", "contig", "segment", "start", "end", "strand", "frame", "digest"]
-    return listed + [f"filled_{model.name}" for model in schema.models]
+    listed += [f"filled_{model.name}" for model in schema.models]
+    return listed + [
+        f"{scores.name}_{which}" for scores in schema.scores for which in ("score1", "score2")
+    ]
 
 
 def documents(schema: Schema) -> dict[str, bytes]:

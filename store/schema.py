@@ -23,6 +23,7 @@ _MOST_ROWS = 1 << 40
 COLUMN_CHUNK_ROWS = 65536  # rows per chunk of the columns only the appender writes
 
 _MODEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
+_SCORES_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 _SAMPLE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 
 
@@ -64,6 +65,22 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of a classifier, kept as two obs columns."""
+
+    name: str  # the columns are <name>_score1 and <name>_score2
+    rows: int  # rows that they cover; later ones have no score
+    digest: str  # hash of the classifier's weights
+    made: str  # UTC time of the commit, ISO 8601
+
+    def __post_init__(self) -> None:
+        if not _SCORES_NAME.match(self.name):
+            raise UsageError(
+                f"scores name {self.name!r}: use 1 to 64 letters, digits or '_', a letter first"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Schema:
     """Geometry, models and samples of a store at one commit."""
 
@@ -71,6 +88,7 @@ class Schema:
     segment_length: int  # bases per window (published: 300, 500); 0: a contig is one window
     models: tuple[Model, ...] = ()
     samples: tuple[Sample, ...] = ()
+    scores: tuple[Scores, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.block_rows <= _MOST_BLOCK_ROWS:
@@ -113,6 +131,15 @@ class Schema:
             raise UsageError(f"the store has a model {model.name} already")
         return replace(self, models=(*self.models, model))
 
+    def with_scores(self, scores: Scores) -> Schema:
+        """Return the schema with scores under a new name, or in place of those of the name."""
+        kept = tuple(known for known in self.scores if known.name != scores.name)
+        return replace(self, scores=(*kept, scores))
+
+    def without_scores(self, name: str) -> Schema:
+        """Return the schema without the scores of a name."""
+        return replace(self, scores=tuple(known for known in self.scores if known.name != name))
+
     def with_sample(self, sample: Sample) -> Schema:
         """Return the schema with one sample more, its rows following the committed ones."""
         check_sample_name(sample.name)
@@ -147,6 +174,8 @@ def to_attribute(schema: Schema) -> dict[str, Any]:
         "models": [asdict(model) for model in schema.models],
         "samples": [asdict(sample) for sample in schema.samples],
     }
+    if schema.scores:  # absent otherwise, as in stores made before there were any
+        body["scores"] = [asdict(scores) for scores in schema.scores]
     return {**body, "crc32c": _checksum(body)}
 
 
@@ -174,6 +203,7 @@ def from_attribute(value: object, *, where: str) -> Schema:
             segment_length=_int(body["segment_length"]),
             models=tuple(_build(Model, item) for item in body["models"]),
             samples=tuple(_build(Sample, item) for item in body["samples"]),
+            scores=tuple(_build(Scores, item) for item in body.get("scores", ())),
         )
         _check_samples(schema.samples)
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:

@@ -26,6 +26,7 @@ from store.layout import (
     documents,
     provenance_column,
     row_columns,
+    score_columns,
 )
 from store.publish import BlockFiles, block_files, filled_rows
 from store.schema import Schema
@@ -76,6 +77,8 @@ def _verify_documents(root: Path, schema: Schema, expected: set[str]) -> Iterato
 def _verify_rows(root: Path, schema: Schema, expected: set[str]) -> Iterator[Finding]:
     spans = [(column, schema.n_rows) for column in row_columns(schema).values()]
     spans.append((category_column(schema), len(schema.samples)))
+    for scores in schema.scores:  # lost ones are made again by saving them again
+        spans += [(column, scores.rows) for column in score_columns(schema, scores.name)]
     for column, rows in spans:
         for chunk in chunks_of(0, rows, column.chunk[0]):
             name = column.chunk_key(chunk)

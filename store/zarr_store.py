@@ -37,6 +37,7 @@ from store.publish import (
 from store.ragged import Ragged, concatenate, from_items
 from store.row_writer import RowWriter, write_documents
 from store.schema import DEFAULT_BLOCK_ROWS, Model, Schema, from_attribute
+from store.scores import read_scores, save_scores
 from store.sidecar import sidecar_of
 from store.timestamps import utc_now
 from store.verify import verify_block, verify_tree
@@ -116,6 +117,32 @@ class ZarrStore(Store):
             tmp_dir = self.sidecar.make().tmp
             write_documents(self.path, before=self.schema, after=after, tmp_dir=tmp_dir)
             self.schema = after
+
+    def save_scores(
+        self,
+        name: str,
+        *,
+        digest: str,
+        values: NDArray[np.float32],
+        rows: Iterable[tuple[int, int]],
+        replace: bool = False,
+    ) -> None:
+        """Keep scores of rows as obs columns; see :func:`store.scores.save_scores`."""
+        with self._locked():
+            self.schema = save_scores(
+                self.path,
+                schema=self.schema,
+                name=name,
+                digest=digest,
+                values=values,
+                rows=rows,
+                replace=replace,
+                tmp_dir=self.sidecar.make().tmp,
+            )
+
+    def scores(self, name: str) -> NDArray[np.float32]:
+        """Scores kept under a name: score1 and score2 by row, float32 (N, 2), NaN for none."""
+        return read_scores(self.path, schema=self.schema, name=name)
 
     def rewrite_documents(self) -> None:
         """Write all metadata again from the schema (repair)."""

@@ -7,6 +7,7 @@ import argparse
 from store.backends import open_store
 from vnp.classify.files import load_classifier
 from vnp.classify.predict import Prediction, predict
+from vnp.classify.saving import saving
 from vnp.cli import DONE, INCOMPLETE
 from vnp.commands.output import print_json, print_lines, say
 from vnp.models.device import place
@@ -18,15 +19,17 @@ def run(options: argparse.Namespace) -> int:
     classifier = load_classifier(options.classifier)
     output = options.output or store.path.with_suffix(".predictions")
     device = place(options.device, precision="float32", threads=None, warn=say).device
-    result = predict(
-        store,
-        classifier,
-        output,
-        samples=options.sample or (),
-        models=options.models or (),
-        device=device,
-        say=say,
-    )
+    with saving(store, classifier.card.digest, options.save, replace=options.replace) as sink:
+        result = predict(
+            store,
+            classifier,
+            output,
+            samples=options.sample or (),
+            models=options.models or (),
+            device=device,
+            say=say,
+            sink=sink,
+        )
     if options.json:
         print_json(result.to_json())
     else:

@@ -23,7 +23,7 @@ from vnp.classify.mlp import Mlp
 from vnp.cli import main
 from vnp.report import multiqc
 from vnp.report.binning import filled_before, length_histogram, shares, spread, timeline
-from vnp.report.calls import classifier_scores
+from vnp.report.calls import classifier_scores, saved_scores
 from vnp.report.data import MOST_CELLS, MOST_SAMPLES, MOST_TIME_BINS, ReportData
 from vnp.report.gather import gather
 from vnp.report.markup import Markup, clipped, escaped, tag
@@ -200,6 +200,24 @@ def test_the_command_writes_the_page_and_multiqc(
         assert {"id", "section_name", "plot_type", "pconfig", "data"} <= content.keys()
         assert re.fullmatch(r"\w+", content["id"])
         assert set(content["data"]) == {"first", "second"}
+
+
+def test_saved_scores_make_the_same_page(
+    store: Store, classifier: Path, data: ReportData, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert saved_scores(store) is None
+    arguments = ["predict", store.path, "--classifier", classifier, "--save", "kept"]
+    assert main([*map(str, arguments), "--device", "cpu"]) == 0
+    store.refresh()
+    found = gather(store, scores=saved_scores(store), umap=False)
+    assert found.calls is not None
+    assert data.calls is not None
+    assert found.calls.source == "kept"
+    assert found.total == data.total
+    for one, two in zip(found.calls.tracks, data.calls.tracks, strict=True):
+        np.testing.assert_allclose(one.score, two.score, atol=1e-5)
+    assert main(["report", str(store.path), "--scores", "none", "--no-umap"]) == 2
+    assert "no scores 'none'" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")

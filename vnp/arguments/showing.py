@@ -60,7 +60,13 @@ def add(commands: Commands) -> None:
         help="the page (default: beside the store, NAME.report.html)",
     )
     report.add_argument("--title", help="headline (default: the store's name)")
-    report.add_argument(
+    scores = report.add_mutually_exclusive_group()
+    scores.add_argument(
+        "--scores",
+        metavar="NAME",
+        help="scores to show that vnp predict --save kept (default: those saved last)",
+    )
+    scores.add_argument(
         "--classifier", type=Path, metavar="FILE", help="score with this classifier for the page"
     )
     report.add_argument("--device", default="auto", help="where the classifier runs")

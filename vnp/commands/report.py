@@ -8,7 +8,7 @@ from store.backends import open_store
 from vnp.classify.files import write_whole
 from vnp.commands.output import print_json, print_lines
 from vnp.report import multiqc
-from vnp.report.calls import classifier_scores
+from vnp.report.calls import ScoresOf, classifier_scores, saved_scores
 from vnp.report.gather import default_output, gather
 from vnp.report.page import page
 
@@ -16,9 +16,11 @@ from vnp.report.page import page
 def run(options: argparse.Namespace) -> int:
     """Gather, and write the page."""
     store = open_store(options.store)
-    scores = None
+    scores: tuple[str, ScoresOf] | None
     if options.classifier is not None:
         scores = classifier_scores(store, options.classifier, device=options.device)
+    else:
+        scores = saved_scores(store, options.scores)
     data = gather(store, title=options.title, scores=scores, umap=not options.no_umap)
     output = options.output or default_output(store.path)
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -121,6 +121,34 @@ def classifier_scores(store: Store, path: Path, *, device: str) -> tuple[str, Sc
     return path.name, scores_of
 
 
+def saved_scores(store: Store, name: str | None = None) -> tuple[str, ScoresOf] | None:
+    """Scores kept in the store by ``vnp predict --save``: their name, and what gives them.
+
+    Parameters
+    ----------
+    name
+        Which; by default those saved last, and None if there are none.
+
+    Raises
+    ------
+    UsageError
+        If there are none of that name.
+    """
+    if name is None:
+        if not store.schema.scores:
+            return None
+        name = store.schema.scores[-1].name
+    values = store.scores(name)  # 8 bytes a row
+
+    def scores_of(start: int, stop: int) -> Iterator[Scores]:
+        while start < stop:
+            end = min((start // COLUMN_CHUNK_ROWS + 1) * COLUMN_CHUNK_ROWS, stop)
+            yield Scores(start, values[start:end])
+            start = end
+
+    return name, scores_of
+
+
 class _SampleRun:
     """Calls the windows and contigs of one sample as its rows go by."""
 

@@ -62,8 +62,11 @@ class Append:
         content: str,
         source: str,
         file_sha256: str = "",
+        appended: str = "",
     ) -> Sample:
         """Make the rows visible as sample ``name``; the fields are those of `Sample`.
+
+        ``appended`` is now, unless it is given (for a sample that comes from another store).
 
         Raises
         ------
@@ -91,7 +94,7 @@ class Append:
             content=content,
             file_sha256=file_sha256,
             source=source,
-            appended=utc_now(),
+            appended=appended or utc_now(),
         )
         schema = writer.commit(sample, still_mine=self._lock.require)
         self._writer = None

@@ -167,12 +167,18 @@ def load(fd: int, overlay: Overlay, path: Path) -> Places:
         chunks = {name: chunk_offsets(tree[name]) for name in names}
         collection = int(tree[HEAP].chunks[0])
     record = overlay.pread(fixed[COMMIT][0], COMMIT_BYTES)
-    commit = Commit.from_bytes(record)
+    try:
+        commit = Commit.from_bytes(record)
+    except DamageError as error:
+        raise DamageError(f"{path}: {error}") from None
     if commit.rows != schema.n_rows or os.fstat(fd).st_size < commit.end:
         raise DamageError(
             f"{path} has {os.fstat(fd).st_size:,} bytes and {schema.n_rows:,} rows where its last "
             f"commit left {commit.end:,} and {commit.rows:,} (truncated or changed by others)"
         )
+    for name, offsets in chunks.items():
+        if bool(((offsets < 0) | (offsets >= commit.end)).any()):
+            raise DamageError(f"{path}: a chunk of {name} lies outside the file (damaged)")
     return Places(schema, commit, record, chunks, fixed, collection)
 
 

@@ -188,6 +188,11 @@ def metadata_crc(overlay: Overlay, schema: Schema, *, end: int) -> str:
 
     That is all but the chunks of row columns, heap and checksums, the fields workers write, and
     the commit record: the library's own structures, sample names, schema and unused gaps.
+
+    Raises
+    ------
+    DamageError
+        If the structures place a chunk outside the file.
     """
     spans: list[tuple[int, int]] = []
     with open_library(overlay, "r") as tree:
@@ -197,6 +202,8 @@ def metadata_crc(overlay: Overlay, schema: Schema, *, end: int) -> str:
             spans += [(offset, offset + size) for offset in offsets[offsets >= 0].tolist()]
         for offset, size in fixed_places(tree, schema).values():
             spans.append((offset, offset + size))
+    if any(start < 0 or stop > end for start, stop in spans):
+        raise DamageError("a chunk lies outside the file")
     crc, at = 0, 0
     for start, stop in [*sorted(spans), (end, end)]:
         for first in range(at, start, _PIECE):

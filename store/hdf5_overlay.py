@@ -76,6 +76,8 @@ class Overlay(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Read at the position; what was never written reads as zeros."""
         view = memoryview(buffer).cast("B")
+        if self._end is None and self._position + len(view) > self.size:
+            raise OSError(f"bytes up to {self._position + len(view)} of {self.size} are read")
         view[:] = self.pread(self._position, len(view))
         self._position += len(view)
         return len(view)

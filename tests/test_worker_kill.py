@@ -12,17 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from store.zarr_store import ZarrStore
+from store.backends import create_store
+from store.interface import Store
 from tests.rows import MODELS, append
 from tests.test_worker import assert_whole
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> ZarrStore:
-    store = ZarrStore.create(
-        tmp_path / "run.zarr", models=MODELS, segment_length=500, block_rows=16
+@pytest.fixture(params=[".zarr", ".h5"])
+def store(tmp_path: Path, request: pytest.FixtureRequest) -> Store:
+    store = create_store(
+        tmp_path / f"run{request.param}", models=MODELS, segment_length=500, block_rows=16
     )
     append(store, "a", 200)
     return store
@@ -37,7 +38,7 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
         process.communicate()
 
 
-def start(store: ZarrStore, *options: str) -> subprocess.Popen[str]:
+def start(store: Store, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.stub_worker", str(store.path), *options],
         stdin=subprocess.PIPE,
@@ -47,6 +48,11 @@ def start(store: ZarrStore, *options: str) -> subprocess.Popen[str]:
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
+
+
+def contents(path: Path) -> dict[Path, bytes]:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return {file: file.read_bytes() for file in files if file.is_file()}
 
 
 def go_on(process: subprocess.Popen[str], step: str) -> bool:
@@ -73,7 +79,7 @@ def finish(process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_workers_killed_at_random_moments_lose_nothing(
-    store: ZarrStore, processes: list[subprocess.Popen[str]], seed: int
+    store: Store, processes: list[subprocess.Popen[str]], seed: int
 ) -> None:
     chance = random.Random(seed)
     for _ in range(4):
@@ -94,7 +100,7 @@ def test_workers_killed_at_random_moments_lose_nothing(
 
 
 def test_a_frozen_worker_is_robbed_and_changes_nothing_when_it_thaws(
-    store: ZarrStore, processes: list[subprocess.Popen[str]]
+    store: Store, processes: list[subprocess.Popen[str]]
 ) -> None:
     frozen = start(store, "--pause-at", "embedded")
     processes.append(frozen)
@@ -104,15 +110,15 @@ def test_a_frozen_worker_is_robbed_and_changes_nothing_when_it_thaws(
     processes.append(thief)
     finish(thief)
     assert_whole(store)
-    before = {p: p.read_bytes() for p in store.path.rglob("*") if p.is_file()}
+    before = contents(store.path)
     frozen.send_signal(signal.SIGCONT)
     frozen.communicate("\n" * 100, timeout=120)
     assert frozen.returncode == 0
-    assert {p: p.read_bytes() for p in store.path.rglob("*") if p.is_file()} == before
+    assert contents(store.path) == before
 
 
 def test_a_frozen_worker_of_the_tail_changes_nothing_after_the_store_has_grown(
-    store: ZarrStore, processes: list[subprocess.Popen[str]]
+    store: Store, processes: list[subprocess.Popen[str]]
 ) -> None:
     # 200 rows are 12 blocks and a tail of 8; only the tail of one model is left open.
     finish(start(store))
@@ -133,7 +139,7 @@ def test_a_frozen_worker_of_the_tail_changes_nothing_after_the_store_has_grown(
 
 
 def test_many_workers_and_an_appender_at_once(
-    store: ZarrStore, processes: list[subprocess.Popen[str]]
+    store: Store, processes: list[subprocess.Popen[str]]
 ) -> None:
     crowd = [start(store) for _ in range(4)]
     processes += crowd

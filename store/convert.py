@@ -1,0 +1,280 @@
+"""A store of one kind made from a store of another: rows, certified blocks, certificates.
+
+The target is an ordinary store at every moment. Samples are appended one by one, then blocks are
+published under claims; so a conversion that was killed is carried on by running it again, and one
+whose source has grown since brings over the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.backends import create_store, open_store
+from store.columns import take_column
+from store.errors import DamageError, UsageError
+from store.interface import Store
+from store.presence import Presence
+from store.ragged import Ragged
+from store.rows import RowBatch
+from store.schema import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a conversion did."""
+
+    rows: int  # rows of the target
+    samples: int  # appended by this run
+    blocks: int  # published by this run
+    missing: dict[str, int]  # by model: rows of the target that are not certified in the source
+    damaged: tuple[str, ...]  # blocks that were left out because the source's are damaged
+    busy: int  # blocks left to others that hold their claims
+
+    @property
+    def complete(self) -> bool:
+        """Whether every certified row of the source is certified in the target."""
+        return not self.damaged and not self.busy
+
+
+def convert_store(
+    source: Store,
+    target: Path,
+    *,
+    only_certified: bool = False,
+    step: Callable[[str], None] = lambda _: None,
+) -> Conversion:
+    """Make, or complete, a copy of a store in another backend (or the same).
+
+    Parameters
+    ----------
+    source
+        The store to copy; a snapshot of it is taken.
+    target
+        Path of the copy; its suffix says which backend. It may be there, from a run that was
+        killed.
+    only_certified
+        Leave out rows that are not certified for every model. Otherwise all rows come, and those
+        that are not certified are open in the copy.
+    step
+        Told what is done, one line each.
+
+    Raises
+    ------
+    UsageError
+        If the target is a store that does not begin like the source.
+    """
+    source = source.snapshot()
+    copy = _open_or_create(source, target)
+    rows = _chosen_rows(source, only_certified=only_certified)
+    done = _common_samples(source, copy, rows)
+    for sample in source.schema.samples[done:]:
+        _append_sample(source, copy, sample, _within(rows, sample))
+        step(f"sample {sample.name}: {copy.schema.samples[-1].stop:,} rows so far")
+    for model in source.schema.models:
+        provenance = source.provenance(model.name)
+        if provenance is not None and copy.pin_provenance(model.name, provenance) != provenance:
+            raise UsageError(
+                f"{target}: {model.name} was filled by another model there; choose another path"
+            )
+    blocks, busy, damaged, missing = 0, 0, [], {}
+    with Presence(copy.sidecar.make().path) as presence:
+        for model in source.schema.models:
+            filled = source.filled(model.name)[rows]
+            missing[model.name] = int(np.count_nonzero(~filled))
+            for block in copy.open_blocks(model.name).tolist():
+                start, stop = copy.block_bounds(block)
+                if not filled[start:stop].all():
+                    continue  # it cannot be certified: it stays open
+                claim = presence.claims.try_claim(model.name, block)
+                if claim is None:
+                    busy += 1
+                    continue
+                with claim:
+                    try:
+                        _copy_block(
+                            source,
+                            copy,
+                            model.name,
+                            block,
+                            rows[start:stop],
+                            worker=presence.worker,
+                            epoch=claim.epoch,
+                            is_current=claim.is_current,
+                        )
+                    except DamageError as error:
+                        damaged.append(f"{model.name} block {block}: {error}")
+                        continue
+                blocks += 1
+            step(f"{model.name}: {blocks:,} blocks published")
+    return Conversion(
+        rows=copy.n_rows,
+        samples=len(source.schema.samples) - done,
+        blocks=blocks,
+        missing=missing,
+        damaged=tuple(damaged),
+        busy=busy,
+    )
+
+
+def _open_or_create(source: Store, target: Path) -> Store:
+    schema = source.schema
+    if not target.exists():
+        return create_store(
+            target,
+            models=schema.models,
+            segment_length=schema.segment_length,
+            block_rows=schema.block_rows,
+        )
+    copy = open_store(target)
+    if copy.path == source.path:
+        raise UsageError(f"{target} is the store itself; name another path")
+    for model in schema.models[len(copy.schema.models) :]:
+        copy.add_model(model)  # added to the source since
+    geometry = ("block_rows", "segment_length", "models")
+    if any(getattr(copy.schema, name) != getattr(schema, name) for name in geometry):
+        raise UsageError(
+            f"{target} has other models, blocks or segments than {source.path}: it is no copy of "
+            "it; choose another path"
+        )
+    return copy
+
+
+def _chosen_rows(source: Store, *, only_certified: bool) -> NDArray[np.int64]:
+    """Row numbers of the source that go into the copy, ascending."""
+    if not only_certified:
+        return np.arange(source.n_rows)
+    chosen = np.ones(source.n_rows, dtype=np.bool_)
+    for model in source.schema.models:
+        chosen &= source.filled(model.name)
+    return np.flatnonzero(chosen)
+
+
+def _within(rows: NDArray[np.int64], sample: Sample) -> NDArray[np.int64]:
+    first, last = np.searchsorted(rows, (sample.start, sample.stop))
+    return rows[first:last]
+
+
+def _common_samples(source: Store, copy: Store, rows: NDArray[np.int64]) -> int:
+    """Count the samples the copy has already; they must be those of the source."""
+    pairs = zip(source.schema.samples, copy.schema.samples, strict=False)
+    same = takewhile(lambda pair: _same_sample(source, copy, pair[0], pair[1], rows), pairs)
+    count = sum(1 for _ in same)
+    if count != len(copy.schema.samples):
+        found = copy.schema.samples[count].name
+        raise UsageError(
+            f"{copy.path}: its sample {found} is not the rows of {source.path} that belong there "
+            "(another store, other rows, or fewer were certified when it was begun); remove it or "
+            "choose another path"
+        )
+    return count
+
+
+def _same_sample(
+    source: Store, copy: Store, ours: Sample, theirs: Sample, rows: NDArray[np.int64]
+) -> bool:
+    chosen = _within(rows, ours)
+    if (ours.name, ours.content, len(chosen)) != (
+        theirs.name,
+        theirs.content,
+        theirs.stop - theirs.start,
+    ):
+        return False
+    if len(chosen) == ours.stop - ours.start:
+        return True
+    for first, part in _batches(chosen, source.schema.block_rows):
+        start = theirs.start + first
+        there = copy.column("id", start, start + len(part))
+        here = take_column(source, "id", part)
+        if not (isinstance(here, Ragged) and isinstance(there, Ragged)):
+            return False
+        if here.tolist() != there.tolist():
+            return False
+    return True
+
+
+def _append_sample(source: Store, copy: Store, sample: Sample, rows: NDArray[np.int64]) -> None:
+    with copy.appending() as append:
+        for _, part in _batches(rows, source.schema.block_rows):
+            append.write(_batch(source, part))
+        append.commit(
+            sample.name,
+            contigs=sample.contigs,
+            contigs_without_records=sample.contigs_without_records,
+            segments=sample.segments,
+            bases=sample.bases,
+            content=sample.content,
+            source=sample.source,
+            file_sha256=sample.file_sha256,
+            appended=sample.appended,
+        )
+
+
+def _batches(rows: NDArray[np.int64], size: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield pieces of ``rows`` that lie in one block of the source each."""
+    edges = np.flatnonzero(np.diff(rows // size)) + 1
+    for first, part in zip([0, *edges.tolist()], np.split(rows, edges), strict=True):
+        if len(part):
+            yield first, part
+
+
+def _batch(source: Store, rows: NDArray[np.int64]) -> RowBatch:
+    values: dict[str, Any] = {}
+    for name in RowBatch.__dataclass_fields__:
+        values[name] = take_column(source, name, rows)
+    return RowBatch(**values)
+
+
+def _copy_block(
+    source: Store,
+    copy: Store,
+    model: str,
+    block: int,
+    rows: NDArray[np.int64],
+    *,
+    worker: str,
+    epoch: int,
+    is_current: Callable[[], bool],
+) -> None:
+    """Publish one block with the source's certificate, or its certificates where rows moved."""
+    size = source.schema.block_rows
+    first = int(rows[0])
+    blocks = list(dict.fromkeys((rows // size).tolist()))
+    values = np.concatenate([source.read(model, *_span(rows, number, size)) for number in blocks])
+    if len(values) != len(rows):  # rows between were left out
+        inner = [rows[rows // size == number] for number in blocks]
+        spans = [_span(rows, number, size) for number in blocks]
+        kept = [part - span[0] for part, span in zip(inner, spans, strict=True)]
+        parts = np.split(values, np.cumsum([stop - start for start, stop in spans])[:-1])
+        values = np.concatenate([part[at] for part, at in zip(parts, kept, strict=True)])
+    certificates = [source.certificate(model, number) for number in blocks]
+    standing = certificates[0]
+    moved = len(blocks) > 1 or first != copy.block_bounds(block)[0]
+    if standing is None or any(certificate is None for certificate in certificates):
+        raise DamageError("a certificate is missing in the source; run 'vnp verify' on it")
+    details = dict(standing.details)
+    if moved:
+        workers = sorted({found.worker for found in certificates if found is not None})
+        details = {**details, "copied_from_blocks": blocks, "computed_by": workers}
+    copy.publish(
+        model,
+        block=block,
+        values=values,
+        worker=worker if moved else standing.worker,
+        epoch=epoch if moved else standing.epoch,
+        is_current=is_current,
+        details=details,
+        published=standing.published,
+    )
+
+
+def _span(rows: NDArray[np.int64], block: int, size: int) -> tuple[int, int]:
+    """Rows of one block, from the first to one past the last that is wanted."""
+    inside = rows[np.searchsorted(rows, block * size) : np.searchsorted(rows, (block + 1) * size)]
+    return int(inside[0]), int(inside[-1]) + 1

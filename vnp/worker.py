@@ -83,6 +83,7 @@ class _Underway:
 
 
 _NOTHING_YET = object()
+_LEAD = 1.0  # seconds before a block's end at which the next one is claimed, or more if need be
 
 
 class Worker:
@@ -119,6 +120,9 @@ class Worker:
         self._say = say
         self._jobs: queue.Queue[Job | None] = queue.Queue(config.prefetched)
         self._results: queue.Queue[_Result | None] = queue.Queue(config.unpublished)
+        self._wanted = threading.Event()  # it is time to claim the next block
+        self._wanted.set()
+        self._preparation = 0.0  # seconds that the last block took to claim, read and tokenise
         self._error: BaseException | None = None
         self._encoders = Encoders(self._store, config=config, say=say, load=load)
         self._blocks = self._records = self._copied = self._tokens = 0
@@ -187,8 +191,13 @@ class Worker:
     def _feed(self) -> None:
         try:
             while not self._ending():
+                if not self._wanted.wait(timeout=0.05):
+                    continue
+                began = time.monotonic()
                 job = self._source.next()
                 if job is not None:
+                    self._preparation = time.monotonic() - began
+                    self._wanted.clear()
                     if not self._put(self._jobs, job):
                         job.claim.release()
                 elif self._source.exhausted or not self._config.linger:
@@ -208,6 +217,7 @@ class Worker:
                 break
             if isinstance(job, Job):
                 submitted = self._embedding(job, partial(self._submit, job))
+                self._wanted.set()
                 if submitted is not None:
                     underway.append(submitted)
             # One block stays underway while the next is to be had, and none while nothing is.
@@ -289,11 +299,19 @@ class Worker:
     # -- inner ----------------------------------------------------------------------------------
 
     def _between(self, job: Job) -> Callable[[int], None]:
-        """Between two batches: stop if told to, and tell how far the block is."""
+        """Between two batches: stop if told to, tell how far the block is, want the next in time.
+
+        The next block is claimed when this one has little left, not when it begins: a slow worker
+        that held two blocks would be the last to finish by that one.
+        """
+        began, total = time.monotonic(), len(job.tokens)
 
         def between(done: int) -> None:
             if self._ending():
                 raise Stopped
+            left = (time.monotonic() - began) * (total - done) / max(done, 1)
+            if left <= max(_LEAD, 4 * self._preparation):
+                self._wanted.set()
             self._presence.heartbeat.report(
                 {
                     "model": job.claim.model,

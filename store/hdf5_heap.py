@@ -148,7 +148,7 @@ def references(values: Ragged, packing: Packing, addresses: NDArray[np.int64]) -
 
 def collections_of(refs: NDArray[np.void]) -> NDArray[np.int64]:
     """Addresses of the collections that a block's references lie in, in order."""
-    address = refs["address"][refs["length"] > 0].astype(np.int64)
+    address: NDArray[np.int64] = refs["address"][refs["length"] > 0].astype(np.int64)
     if not len(address):
         return address
     return address[np.concatenate([[True], address[1:] != address[:-1]])]

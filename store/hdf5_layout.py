@@ -268,9 +268,10 @@ def _make(
     _encode(tree[path], "string-array" if is_text else "array", "0.2.0")
 
 
-def _dtype(column: Column) -> np.dtype:
+def _dtype(column: Column) -> np.dtype[Any]:
     if column.dtype == "string":
-        return h5py.string_dtype()
+        text: np.dtype[Any] = h5py.string_dtype()
+        return text
     return np.dtype(column.dtype).newbyteorder("<")
 
 

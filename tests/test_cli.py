@@ -355,6 +355,26 @@ def test_lost_sequences_cannot_be_repaired_and_verify_says_so(
     assert (code, "items 0 to 15 of obs/nucleotide are lost" in output) == (1, True)
 
 
+def test_bench_measures_this_machine_and_publishes_nothing(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, output, _ = said(capsys, "bench", store, "--seconds", "0.2", "--json")
+    speeds = {speed["model"]: speed for speed in json.loads(output)}
+    assert code == 0
+    assert set(speeds) == {"demo_dnabert_s", "demo_esm2"}
+    for speed in speeds.values():
+        assert speed["records"] > 0
+        assert speed["tokens"] > speed["records"]
+        assert speed["rows_left"] == 45
+        assert speed["seconds_left"] == pytest.approx(45 / speed["records_per_second"])
+    assert ZarrStore.open(store).provenance("demo_esm2") is None
+    code, output, _ = said(capsys, "bench", store, "--seconds", "0.2", "--model", "demo_esm2")
+    assert (code, "45 rows are left" in output) == (0, True)
+    empty = store.with_name("empty.zarr")
+    assert said(capsys, "init", empty, "--recipe", "demo")[0] == 0
+    assert said(capsys, "bench", empty)[0] == 2
+
+
 def test_doctor_looks_at_the_machine(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, output, _ = said(capsys, "doctor", store, "--json")
     checks = {check["what"]: check["state"] for check in json.loads(output)}

@@ -369,3 +369,24 @@ def test_files_that_cannot_be_opened(tmp_path):
             ContigReader(path)
         with pytest.raises(InputError, match="cannot be read"):
             file_sha256(path)
+
+
+def test_protein_of_nucleotide_letters_alone_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "protein.fa"
+    path.write_text(f">dna\n{'ACGTN' * 20}\n>protein\n{'MKVHSDRWYT' * 5}\n")
+    with pytest.raises(InputError, match="record 2.*is this protein"):
+        list(ContigReader(path))
+
+
+def test_a_header_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "header.fa"
+    path.write_text(">h " + "A" * 1_500_000 + "\n" + "ACGT" * 60 + "\n")
+    with pytest.raises(InputError, match="record 1: a header of more than"):
+        list(ContigReader(path))
+
+
+def test_an_endless_id_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "id.fa"
+    path.write_text(f">ok\nACGT\n>{'x' * 2000}\nACGT\n")
+    with pytest.raises(InputError, match="record 2.*2,000 characters"):
+        list(ContigReader(path))

@@ -189,17 +189,22 @@ class ContigReader:
         return ContigBatch(first, ids, Ragged(np.frombuffer(data, np.uint8), offsets_of(lengths)))
 
     def _refuse_protein(
-        self, ids: list[bytes], sequences: Sequence[bytes | bytearray], data: bytes, first: int
+        self,
+        ids: list[bytes],
+        sequences: Sequence[bytes | bytearray],
+        data: bytes | bytearray,
+        first: int,
     ) -> None:
         """Refuse a contig most of whose letters are codes for several bases: no DNA looks so."""
-        if 10 * len(data.translate(None, _PLAIN)) < len(data):
+        if len(sequences) > 1 and 10 * len(data.translate(None, _PLAIN)) < len(data):
             return
         for index, sequence in enumerate(sequences):
-            coded = len(sequence.translate(None, _PLAIN))
-            if len(sequence) >= 20 and 2 * coded > len(sequence):
+            probe = sequence[:_BLOCK]  # the first bases of a chromosome are enough
+            coded = len(probe.translate(None, _PLAIN))
+            if len(probe) >= 20 and 2 * coded > len(probe):
                 raise InputError(
                     self.name,
-                    f"{_shown(ids[index])}: {coded:,} of its {len(sequence):,} letters are IUPAC "
+                    f"{_shown(ids[index])}: {coded:,} of {len(probe):,} letters are IUPAC "
                     "codes for several bases; is this protein?",
                     record=first + index,
                 )

@@ -19,7 +19,7 @@ from vnp.arguments.common import (
 
 
 def add(commands: Commands) -> None:
-    """Add the parsers of init, append, embed, worker, status, verify, models and doctor."""
+    """Add the parsers of init, append, embed, worker, status, verify, bench, models and doctor."""
     init = command(commands, "init", "make an empty store")
     store(init)
     init.add_argument(
@@ -115,6 +115,21 @@ def add(commands: Commands) -> None:
         help="make damaged blocks open again and remove orphans; run embed after it",
     )
     json_flag(verify)
+
+    bench = command(commands, "bench", "measure this machine on a store's own records")
+    store(bench)
+    device_options(bench)
+    bench.add_argument(
+        "--model", action="append", metavar="NAME", help="measure only this model (repeatable)"
+    )
+    bench.add_argument(
+        "--seconds",
+        type=seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long to measure in all, loading left out (default 60)",
+    )
+    json_flag(bench)
 
     models = command(commands, "models", "list the models, or add one to a store")
     models.add_argument("--add", metavar="NAME", help="add this model to the store")

@@ -151,7 +151,8 @@ def collections_of(refs: NDArray[np.void]) -> NDArray[np.int64]:
     address: NDArray[np.int64] = refs["address"][refs["length"] > 0].astype(np.int64)
     if not len(address):
         return address
-    return address[np.concatenate([[True], address[1:] != address[:-1]])]
+    fresh: NDArray[np.int64] = address[np.concatenate([[True], address[1:] != address[:-1]])]
+    return fresh
 
 
 def decode(refs: NDArray[np.void], collections: NDArray[np.uint8]) -> Ragged:

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from store.claims import APPEND, Claims
 from store.errors import BusyError, DamageError, NotAStoreError
 from store.files import WriteError
+from store.hdf5_commit import COMMIT_BYTES, Commit, check_metadata, find_commit
 from store.hdf5_journal import has_signature, is_blanked, journal_path, recover
 from store.hdf5_layout import (
     CHECKSUMS,
     COMMIT,
-    COMMIT_BYTES,
     HEAP,
     chunk_offsets,
     fixed_places,
@@ -41,55 +41,12 @@ from store.identity import identify
 from store.layout import row_columns
 from store.presence import Presence
 from store.schema import Schema, from_attribute
-from store.sealed import seal, unseal
 from store.sidecar import sidecar_of
 
 _RETRY = 0.005  # seconds between two looks at a file that is being grown
 _TRIES = 100  # looks at a file that changes all the time
 _FAILURES = 3  # looks that find it damaged before it is called so
 _PATIENCE = 5.0  # seconds after which a file without signature is not just being patched
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """The commit record."""
-
-    generation: int  # commits so far
-    rows: int  # committed rows, N
-    end: int  # bytes of the file that are committed
-    metadata_crc32c: str  # over all bytes below ``end`` that are no chunk with its own checksum
-
-    def to_bytes(self) -> bytes:
-        """Return the record as it stands in the file."""
-        record = {
-            "generation": self.generation,
-            "rows": self.rows,
-            "end": self.end,
-            "metadata_crc32c": self.metadata_crc32c,
-        }
-        return seal(record, size=COMMIT_BYTES)
-
-    @classmethod
-    def from_bytes(cls, raw: bytes) -> Commit:
-        """Read it back.
-
-        Raises
-        ------
-        DamageError
-            If it is damaged.
-        """
-        record = unseal(raw, what=COMMIT)
-        if record is None:
-            raise DamageError(f"{COMMIT} is empty")
-        try:
-            return cls(
-                generation=int(record["generation"]),
-                rows=int(record["rows"]),
-                end=int(record["end"]),
-                metadata_crc32c=str(record["metadata_crc32c"]),
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise DamageError(f"{COMMIT} is unreadable: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +124,7 @@ def load(fd: int, overlay: Overlay, path: Path) -> Places:
         chunks = {name: chunk_offsets(tree[name]) for name in names}
         collection = int(tree[HEAP].chunks[0])
     record = overlay.pread(fixed[COMMIT][0], COMMIT_BYTES)
-    try:
-        commit = Commit.from_bytes(record)
-    except DamageError as error:
-        raise DamageError(f"{path}: {error}") from None
+    commit = Commit.from_bytes(record)
     if commit.rows != schema.n_rows or os.fstat(fd).st_size < commit.end:
         raise DamageError(
             f"{path} has {os.fstat(fd).st_size:,} bytes and {schema.n_rows:,} rows where its last "
@@ -285,6 +239,11 @@ def _try_places(fd: int, path: Path) -> Places | None:
         if is_blanked(fd):
             return None
         raise NotAStoreError(f"{path} is no HDF5 file (it begins with other bytes)")
+    _, record = find_commit(fd, path)
+    try:
+        check_metadata(fd, Commit.from_bytes(record))
+    except DamageError as error:
+        raise DamageError(f"{path}: {error}; restore it from a copy") from None
     try:
         places = load(fd, Overlay(fd), path)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:

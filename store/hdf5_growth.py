@@ -10,12 +10,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-import google_crc32c
 import h5py
 
 from store.errors import BusyError, DamageError, UsageError
 from store.files import fsync_dir, make_dir
-from store.hdf5_file import Commit, Places, load
+from store.hdf5_commit import (
+    Commit,
+    check_metadata,
+    crc_of,
+    crc_of_spans,
+    index_bytes,
+    spans_between,
+)
+from store.hdf5_file import Places, load
 from store.hdf5_journal import Journal, apply_journal, write_journal
 from store.hdf5_layout import (
     checksummed_paths,
@@ -29,8 +36,6 @@ from store.hdf5_layout import (
 from store.hdf5_overlay import Overlay
 from store.schema import Schema
 from store.sidecar import Sidecar
-
-_PIECE = 1 << 24  # bytes of metadata read at a time
 
 
 class Growth:
@@ -65,7 +70,7 @@ class Growth:
             # What a killed appender wrote beyond the end must not show through as unfilled rows.
             os.ftruncate(self._fd, places.commit.end)
             self.overlay = Overlay(self._fd, end=places.commit.end, guard=guard)
-            _check_metadata(self.overlay, places, path)
+            _check(self._fd, places, path)
             self.tree: h5py.File = open_library(self.overlay, "r+")
         except BaseException:
             self._close()
@@ -85,21 +90,23 @@ class Growth:
         fixed = fixed_places(self.tree, schema)
         self.tree.close()
         self.overlay.raise_error()
-        end = self.overlay.size
-        crc = metadata_crc(self.overlay, schema, end=end)
-        commit = Commit(self._places.commit.generation + 1, schema.n_rows, end, crc)
         record_at = self._places.record_at
-        self.overlay.pwrite(record_at, commit.to_bytes())
+        commit = seal_commit(
+            self.overlay,
+            schema,
+            record_at=record_at,
+            generation=self._places.commit.generation + 1,
+        )
         journal = Journal(
             record_at=record_at,
             before=self._places.record,
             after=commit.to_bytes(),
-            end=end,
+            end=commit.end,
             patches=tuple(self.overlay.patches()),
         )
         if fixed != {**fixed, **self._places.fixed}:
             raise AssertionError("a field that never moves was moved")
-        os.ftruncate(self._fd, end)
+        os.ftruncate(self._fd, commit.end)
         os.fsync(self._fd)
         still_mine()
         self._begun = True
@@ -167,8 +174,7 @@ def create_file(path: Path, *, schema: Schema, sidecar: Sidecar) -> Places:
             create_tree(tree, schema)
             record_at = fixed_places(tree, schema)["obs/vnp/commit"][0]
         overlay.raise_error()
-        crc = metadata_crc(overlay, schema, end=overlay.size)
-        overlay.pwrite(record_at, Commit(1, 0, overlay.size, crc).to_bytes())
+        seal_commit(overlay, schema, record_at=record_at, generation=1)
         os.ftruncate(fd, overlay.size)
         os.fsync(fd)
         places = load(fd, Overlay(fd), path)
@@ -183,39 +189,43 @@ def create_file(path: Path, *, schema: Schema, sidecar: Sidecar) -> Places:
         made.unlink(missing_ok=True)
 
 
-def metadata_crc(overlay: Overlay, schema: Schema, *, end: int) -> str:
-    """CRC-32C of every byte that no other checksum covers, as eight hex digits.
+def seal_commit(overlay: Overlay, schema: Schema, *, record_at: int, generation: int) -> Commit:
+    """Write index and commit record of a tree that the library has closed.
 
-    That is all but the chunks of row columns, heap and checksums, the fields workers write, and
-    the commit record: the library's own structures, sample names, schema and unused gaps.
-
-    Raises
-    ------
-    DamageError
-        If the structures place a chunk outside the file.
+    The checksum is over every byte that no other checksum covers. That is all but the chunks of
+    row columns, heap and checksums, the fields workers write, and the commit record: the
+    library's own structures, sample names, schema and unused gaps.
     """
-    spans: list[tuple[int, int]] = []
+    end = overlay.size
+    taken: list[tuple[int, int]] = []
     with open_library(overlay, "r") as tree:
         for name in checksummed_paths(schema):
             size = chunk_bytes(tree[name])
             offsets = chunk_offsets(tree[name])
-            spans += [(offset, offset + size) for offset in offsets[offsets >= 0].tolist()]
+            taken += [(offset, offset + size) for offset in offsets[offsets >= 0].tolist()]
         for offset, size in fixed_places(tree, schema).values():
-            spans.append((offset, offset + size))
-    if any(start < 0 or stop > end for start, stop in spans):
-        raise DamageError("a chunk lies outside the file")
-    crc, at = 0, 0
-    for start, stop in [*sorted(spans), (end, end)]:
-        for first in range(at, start, _PIECE):
-            crc = google_crc32c.extend(crc, overlay.pread(first, min(_PIECE, start - first)))
-        at = max(at, stop)
-    return f"{crc:08x}"
+            taken.append((offset, offset + size))
+    spans = spans_between(taken, end)
+    index = index_bytes(spans)
+    overlay.pwrite(end, index)
+    commit = Commit(
+        generation=generation,
+        rows=schema.n_rows,
+        end=overlay.size,
+        index_at=end,
+        index_crc32c=crc_of(index),
+        metadata_crc32c=crc_of_spans(overlay.pread, spans),
+    )
+    overlay.pwrite(record_at, commit.to_bytes())
+    return commit
 
 
-def _check_metadata(overlay: Overlay, places: Places, path: Path) -> None:
+def _check(fd: int, places: Places, path: Path) -> None:
     """Compare the metadata with their checksum: a change computes it anew, damage and all."""
-    if metadata_crc(overlay, places.schema, end=places.commit.end) != places.commit.metadata_crc32c:
-        raise DamageError(f"{path}: its metadata is damaged; run 'vnp verify'")
+    try:
+        check_metadata(fd, places.commit)
+    except DamageError as error:
+        raise DamageError(f"{path}: {error}; run 'vnp verify'") from None
 
 
 def _lock(sidecar: Path, path: Path) -> int:

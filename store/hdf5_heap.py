@@ -208,4 +208,5 @@ def _object_bytes(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
 def _letters(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Positions of every letter of texts that begin at ``starts``."""
     offsets = offsets_of(lengths)
-    return np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+    places: NDArray[np.int64] = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+    return places

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import h5py
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from store import schema as schema_module
 from store.errors import UsageError
 from store.geometry import n_blocks
+from store.hdf5_commit import COMMIT_BYTES
 from store.hdf5_heap import collection_bytes
 from store.hdf5_overlay import Overlay
 from store.layout import (
@@ -37,7 +39,6 @@ COMMIT = "obs/vnp/commit"  # sealed record of the last commit
 HEAP = "obs/vnp/heap"  # letters of all string columns
 CHECKSUMS = "obs/vnp/checksums"  # CRC-32C (n_blocks, columns): a block of each appender's column
 MERGED = "obsm/X_merged"
-COMMIT_BYTES = 4096
 CERTIFICATE_BYTES = 1024
 PROVENANCE_BYTES = 16384
 ALIGNMENT = 4096  # of whatever is at least so large

@@ -126,8 +126,8 @@ class Hdf5Store(Store):
     def rewrite_documents(self) -> None:
         """Metadata of an HDF5 file cannot be made again from the schema: always an error."""
         raise DamageError(
-            f"{self.path}: damaged HDF5 metadata cannot be written again; save what is certified "
-            f"with 'vnp convert {self.path} OTHER'"
+            f"{self.path}: damaged HDF5 structures cannot be made again; restore the file from "
+            "a copy"
         )
 
     @contextmanager

@@ -12,14 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from store.errors import DamageError, StoreError
+from store.errors import DamageError
 from store.findings import Finding, Kind, Remedy
 from store.geometry import block_bounds, n_blocks
 from store.hdf5_columns import pread, read_block_column
+from store.hdf5_commit import COMMIT_BYTES, check_metadata
 from store.hdf5_file import Places, reading
-from store.hdf5_growth import metadata_crc
-from store.hdf5_layout import COMMIT_BYTES
-from store.hdf5_overlay import Overlay
 from store.hdf5_publish import (
     BlockPlace,
     block_place,
@@ -70,21 +68,13 @@ def verify_block(path: Path, places: Places, *, model: str, block: int) -> list[
 
 
 def _verify_metadata(fd: int, places: Places) -> Iterator[Finding]:
-    end = places.commit.end
     try:
-        crc = metadata_crc(Overlay(fd), places.schema, end=end)
-    except (StoreError, OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        crc = str(error)
-    if pread(fd, places.record_at, COMMIT_BYTES, "commit record") != places.record:
-        return  # a newer commit
-    if crc != places.commit.metadata_crc32c:
-        yield Finding(
-            Kind.DAMAGED,
-            "metadata",
-            "the HDF5 structures of the file do not match their checksum; save what is certified "
-            "with 'vnp convert'",
-            Remedy.NONE,
-        )
+        check_metadata(fd, places.commit)
+    except DamageError as error:
+        detail = f"{error}; restore the file from a copy"
+        if pread(fd, places.record_at, COMMIT_BYTES, "commit record") == places.record:
+            yield Finding(Kind.DAMAGED, "metadata", detail, Remedy.NONE)
+        # else a newer commit stands
 
 
 def _verify_provenance(fd: int, places: Places, model: str) -> Iterator[Finding]:

@@ -183,7 +183,7 @@ def test_other_files_are_no_stores(tmp_path: Path) -> None:
     plain = tmp_path / "plain.h5"
     with h5py.File(plain, "w") as tree:
         tree["x"] = 1
-    with pytest.raises(NotAStoreError, match="no attribute 'vnp'"):
+    with pytest.raises(NotAStoreError, match="is no vnp store"):
         open_store(plain)
     plain.write_bytes(b"text")
     with pytest.raises(NotAStoreError, match="no HDF5 file"):

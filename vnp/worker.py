@@ -123,6 +123,7 @@ class Worker:
         self._wanted = threading.Event()  # it is time to claim the next block
         self._wanted.set()
         self._preparation = 0.0  # seconds that the last block took to claim, read and tokenise
+        self._computation = 0.0  # seconds that the last block took to embed
         self._error: BaseException | None = None
         self._encoders = Encoders(self._store, config=config, say=say, load=load)
         self._blocks = self._records = self._copied = self._tokens = 0
@@ -245,6 +246,7 @@ class Worker:
             return ended
         seconds = ended - max(underway.began, last_ended)  # blocks overlap; each moment counts once
         self._embed_seconds += seconds
+        self._computation = seconds
         with np.errstate(over="ignore"):  # what exceeds float16 is found as infinity
             embedded = values.astype(np.float16)
         rows = job.plan.assemble(embedded, job.copies)
@@ -305,13 +307,12 @@ class Worker:
         that held two blocks would be the last to finish by that one.
         """
         began, total = time.monotonic(), len(job.tokens)
+        self._want_next_if(left=self._computation)  # a short block wants it at once
 
         def between(done: int) -> None:
             if self._ending():
                 raise Stopped
-            left = (time.monotonic() - began) * (total - done) / max(done, 1)
-            if left <= max(_LEAD, 4 * self._preparation):
-                self._wanted.set()
+            self._want_next_if(left=(time.monotonic() - began) * (total - done) / max(done, 1))
             self._presence.heartbeat.report(
                 {
                     "model": job.claim.model,
@@ -322,6 +323,10 @@ class Worker:
             )
 
         return between
+
+    def _want_next_if(self, *, left: float) -> None:
+        if left <= max(_LEAD, 4 * self._preparation):
+            self._wanted.set()
 
     def _give_up(self, job: Job, reason: str) -> None:
         self._source.give_up(job.claim, reason)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from store.interface import Store
 from tests.rows import MODELS, append, batch, commit, expected, nucleotide, publish
 
 anndata = pytest.importorskip("anndata")
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -127,3 +130,30 @@ def test_unfilled_rows_read_zero_however_the_file_came_to_be(store: Store) -> No
         assert not tree["obsm/X_wide"][57:].any()
         assert not tree["obs/filled_wide"][57:].any()
     assert list(store.verify()) == []
+
+
+def test_r_reads_it(store: Store) -> None:
+    """R's rhdf5, in a process of its own: Debian's r-bioc-rhdf5, which .ci/run installs."""
+    rscript = shutil.which("Rscript")
+    if rscript is None:
+        pytest.skip("R is not installed (Debian: r-bioc-rhdf5)")
+    probe = subprocess.run(
+        [rscript, "-e", "library(rhdf5)"], capture_output=True, text=True, check=False
+    )
+    if probe.returncode:
+        pytest.skip("R has no rhdf5 (Debian: r-bioc-rhdf5)")
+    output = subprocess.run(
+        [rscript, str(ROOT / "tools/read_h5.R"), str(store.path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    merged = np.concatenate([store.read(m.name) for m in store.schema.models], axis=1)
+    total = np.nan_to_num(merged.astype("f8")).sum()
+    assert f"rows: {store.n_rows}" in output
+    assert f"merged: {merged.shape[1]} columns of {merged.shape[0]} rows" in output
+    found = float(output.partition("checksum ")[2].split()[0])
+    assert found == pytest.approx(total, rel=1e-5)
+    for model in store.schema.models:
+        filled = int(store.filled(model.name).sum())
+        assert f"filled_{model.name} : {filled} of {store.n_rows} rows" in output

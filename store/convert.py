@@ -113,6 +113,14 @@ def convert_store(
                         continue
                 blocks += 1
             step(f"{model.name}: {blocks:,} blocks published")
+    for scores in source.schema.scores:
+        # Rows are in order, so those that the scores cover come first in the copy too.
+        covered = int(np.searchsorted(rows, scores.rows))
+        values = source.scores(scores.name)[rows]
+        copy.save_scores(
+            scores.name, digest=scores.digest, values=values, rows=[(0, covered)], replace=True
+        )
+        step(f"scores {scores.name}: {covered:,} rows")
     return Conversion(
         rows=copy.n_rows,
         samples=len(source.schema.samples) - done,

@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,6 +43,8 @@ from store.layout import row_columns
 from store.presence import Presence
 from store.schema import Schema, from_attribute
 from store.sidecar import sidecar_of
+
+T = TypeVar("T")
 
 _RETRY = 0.005  # seconds between two looks at a file that is being grown
 _TRIES = 100  # looks at a file that changes all the time
@@ -134,6 +137,26 @@ def load(fd: int, overlay: Overlay, path: Path) -> Places:
         if bool(((offsets < 0) | (offsets >= commit.end)).any()):
             raise DamageError(f"{path}: a chunk of {name} lies outside the file (damaged)")
     return Places(schema, commit, record, chunks, fixed, collection)
+
+
+def with_tree(path: Path, read: Callable[[h5py.File], T]) -> T:
+    """Read something of a committed state through the library; again if the file changed."""
+    for _ in range(_TRIES):
+        places = read_places(path)
+        with reading(path) as fd:
+            try:
+                with open_library(Overlay(fd), "r") as tree:
+                    result = read(tree)
+            except (OSError, RuntimeError, KeyError, ValueError) as error:
+                failure: Exception | None = error
+            else:
+                failure = None
+            if has_signature(fd) and os.pread(fd, COMMIT_BYTES, places.record_at) == places.record:
+                if failure is not None:
+                    raise DamageError(f"{path}: {failure}; run 'vnp verify'") from None
+                return result
+        time.sleep(_RETRY)
+    raise BusyError(f"{path} is changing all the time; try again in a moment")
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from store.layout import (
     listed_columns,
     provenance_column,
     row_columns,
+    score_columns,
 )
 from store.schema import Model, Schema
 
@@ -85,14 +86,14 @@ def create_tree(tree: h5py.File, schema: Schema) -> None:
         _encode(tree.create_group(group), "dict", "0.1.0")
     for model in schema.models:
         _add_arrays(tree, schema, model)
-    _write_schema(tree, schema)
+    write_schema(tree, schema)
     _write_merged(tree, schema)
 
 
 def add_model(tree: h5py.File, schema: Schema, model: Model) -> None:
     """Add the arrays of a model that ``schema`` has already."""
     _add_arrays(tree, schema, model)
-    _write_schema(tree, schema)
+    write_schema(tree, schema)
     _write_merged(tree, schema)
 
 
@@ -107,6 +108,9 @@ def grow(tree: h5py.File, schema: Schema, checksums: dict[int, NDArray[np.uint32
     for model in schema.models:
         for column in _worker_columns(schema, model):
             tree[column.path].resize(column.shape)
+    for scores in schema.scores:
+        for column in score_columns(schema, scores.name):
+            tree[column.path].resize(column.shape)
     table = tree[CHECKSUMS]
     table.resize(n_blocks(schema.n_rows, schema.block_rows), axis=0)
     for block, row in sorted(checksums.items()):
@@ -117,7 +121,22 @@ def grow(tree: h5py.File, schema: Schema, checksums: dict[int, NDArray[np.uint32
     names = [sample.name for sample in schema.samples[had:]]
     if names:
         categories[had:] = np.array(names, dtype=object)
-    _write_schema(tree, schema)
+    write_schema(tree, schema)
+
+
+def make_score_column(tree: h5py.File, column: Column, values: NDArray[np.float32]) -> None:
+    """Write a column of scores anew; rows that come later read NaN."""
+    if column.path in tree:
+        del tree[column.path]
+    tree.create_dataset(
+        column.path,
+        data=values,
+        dtype="<f4",
+        maxshape=(None,),
+        chunks=column.chunk,
+        fillvalue=np.float32(np.nan),
+    )
+    _encode(tree[column.path], "array", "0.2.0")
 
 
 def check_models(schema: Schema) -> None:
@@ -193,7 +212,8 @@ def _add_arrays(tree: h5py.File, schema: Schema, model: Model) -> None:
     _encode(tree[provenance_column(model).path], "string", "0.2.0")
 
 
-def _write_schema(tree: h5py.File, schema: Schema) -> None:
+def write_schema(tree: h5py.File, schema: Schema) -> None:
+    """Write the root attribute and the names of the columns that AnnData reads."""
     tree.attrs["vnp"] = json.dumps(schema_module.to_attribute(schema), separators=(",", ":"))
     listed = listed_columns(schema)
     current = tree["obs"].attrs.get("column-order")

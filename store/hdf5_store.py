@@ -23,7 +23,15 @@ from store.files import make_dir, publish_new
 from store.findings import Finding
 from store.geometry import chunks_of
 from store.hdf5_columns import pread, read_block_column, read_block_strings
-from store.hdf5_file import Places, current_places, read_places, reading, settle, writing
+from store.hdf5_file import (
+    Places,
+    current_places,
+    read_places,
+    reading,
+    settle,
+    with_tree,
+    writing,
+)
 from store.hdf5_growth import Growth, create_file, growing
 from store.hdf5_journal import recover
 from store.hdf5_layout import PROVENANCE_BYTES, add_model, check_models
@@ -39,6 +47,7 @@ from store.hdf5_publish import (
     rows_filled,
 )
 from store.hdf5_rows import Hdf5RowWriter
+from store.hdf5_scores import read_scores, save_scores
 from store.hdf5_verify import verify_block, verify_file
 from store.interface import Store
 from store.layout import embedding_column, provenance_column, row_columns
@@ -122,6 +131,41 @@ class Hdf5Store(Store):
                 add_model(growth.tree, after, model)
                 growth.commit(after, still_mine=lock.require)
             self.refresh()
+
+    def save_scores(
+        self,
+        name: str,
+        *,
+        digest: str,
+        values: NDArray[np.float32],
+        rows: Iterable[tuple[int, int]],
+        replace: bool = False,
+    ) -> None:
+        """Keep scores of rows as obs columns; see :func:`store.hdf5_scores.save_scores`."""
+        with (
+            self._locked() as lock,
+            growing(
+                self.path, places=self._places, sidecar=self.sidecar.make(), guard=lock.require
+            ) as growth,
+        ):
+            after = save_scores(
+                growth.tree,
+                schema=self.schema,
+                name=name,
+                digest=digest,
+                values=values,
+                rows=rows,
+                replace=replace,
+            )
+            growth.commit(after, still_mine=lock.require)
+        self.refresh()
+
+    def scores(self, name: str) -> NDArray[np.float32]:
+        """Scores kept under a name: score1 and score2 by row, float32 (N, 2), NaN for none."""
+        if all(scores.name != name for scores in self.schema.scores):
+            names = ", ".join(scores.name for scores in self.schema.scores) or "none"
+            raise UsageError(f"the store has no scores {name!r} (it has: {names})")
+        return with_tree(self.path, lambda tree: read_scores(tree, schema=self.schema, name=name))
 
     def rewrite_documents(self) -> None:
         """Metadata of an HDF5 file cannot be made again from the schema: always an error."""

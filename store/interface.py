@@ -143,14 +143,15 @@ class Store(Reading, abc.ABC):
             If an appender is at work.
         """
 
+    @abc.abstractmethod
     def save_scores(
         self,
-        name: str,  # noqa: ARG002 - for the backends that can
+        name: str,
         *,
-        digest: str,  # noqa: ARG002
-        values: NDArray[np.float32],  # noqa: ARG002
-        rows: Iterable[tuple[int, int]],  # noqa: ARG002
-        replace: bool = False,  # noqa: ARG002
+        digest: str,
+        values: NDArray[np.float32],
+        rows: Iterable[tuple[int, int]],
+        replace: bool = False,
     ) -> None:
         """Keep scores of rows as obs columns; see :func:`store.scores.save_scores`.
 
@@ -159,13 +160,10 @@ class Store(Reading, abc.ABC):
         BusyError
             If an appender is at work.
         UsageError
-            If the name is another classifier's, or this kind of store cannot keep scores.
+            If the name is another classifier's.
         """
-        raise UsageError(
-            f"{self.path}: scores cannot be kept in an HDF5 store yet; convert it to Zarr with "
-            "'vnp convert', or use the tables"
-        )
 
+    @abc.abstractmethod
     def scores(self, name: str) -> NDArray[np.float32]:
         """Scores kept under a name: score1 and score2 by row, float32 (N, 2), NaN for none.
 
@@ -174,7 +172,6 @@ class Store(Reading, abc.ABC):
         UsageError
             If there are none of that name.
         """
-        raise UsageError(f"{self.path} has no scores {name!r}")
 
     @abc.abstractmethod
     def rewrite_documents(self) -> None:

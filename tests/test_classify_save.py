@@ -131,10 +131,42 @@ def test_lost_and_flipped_scores_are_named_and_saving_again_mends_them(path: Pat
         assert list(verify_store(open_store(path))) == []
 
 
-def test_an_hdf5_store_says_that_it_cannot(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    filled_store(tmp_path / "run.h5")
+def test_an_hdf5_store_keeps_scores_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.h5"
+    filled_store(path)
     publish(tmp_path / "m.pth", INPUTS)
-    assert predict(tmp_path / "run.h5") == 2
-    assert "cannot be kept in an HDF5 store yet" in capsys.readouterr().err
+    publish(tmp_path / "other.pth", INPUTS, seed=1)
+    assert predict(path) == 0
+    store = open_store(path)
+    wanted = in_tables(path, "first") + in_tables(path, "second")
+    assert store.scores("phage")[:, 1].tolist() == wanted
+    append(store, "third", 20)
+    append(store, "fourth", 70)
+    assert store.scores("phage")[:100, 1].tolist() == wanted
+    assert np.isnan(store.scores("phage")[100:]).all()
+    obs = anndata.read_h5ad(path).obs
+    assert obs.phage_score2[:100].tolist() == wanted
+    assert obs.phage_score1[100:].isna().all()
+    assert not [found for found in verify_store(store) if found.is_damage]
+    for model in MODELS:
+        for block in store.open_blocks(model.name).tolist():
+            fill(store, model.name, block)
+    assert predict(path, "--sample", "third") == 0
+    store.refresh()
+    assert store.scores("phage")[:120, 1].tolist() == wanted + in_tables(path, "third")
+    assert np.isnan(store.scores("phage")[120:]).all()
+    capsys.readouterr()
+    assert predict(path, model="other.pth") == 2
+    assert "of another classifier" in capsys.readouterr().err
+    assert predict(path, "--replace", "--sample", "second", model="other.pth") == 0
+    after = open_store(path).scores("phage")
+    assert np.isnan(after[:67]).all(), "none of the old classifier's is left"
+    assert not np.isnan(after[67:100]).any()
+
+    with pytest.raises(UsageError, match="no scores 'x'"):
+        open_store(path).scores("x")
+    for target in ("copy.zarr", "back.h5"):
+        assert main(["convert", str(path), str(tmp_path / target)]) in (0, 3)
+        path = tmp_path / target
+        np.testing.assert_array_equal(open_store(path).scores("phage"), after)
+        assert not [found for found in verify_store(open_store(path)) if found.is_damage]

@@ -14,7 +14,6 @@ import numpy as np
 
 from store.interface import Store
 from store.schema import Scores as KeptScores
-from store.zarr_store import ZarrStore
 from vnp.classify.features import Scores
 from vnp.classify.predict import Sink
 
@@ -37,7 +36,7 @@ def saving(store: Store, digest: str, name: str | None, *, replace: bool) -> Ite
     known = next((scores for scores in store.schema.scores if scores.name == name), None)
     clashes = known is not None and known.digest != digest and not replace
     nothing = np.empty((0, 2), np.float32)
-    if clashes or not isinstance(store, ZarrStore):
+    if clashes:
         store.save_scores(name, digest=digest, values=nothing, rows=())  # says why it cannot be
     path = store.sidecar.make().tmp / f"scores-{uuid4().hex}"
     ranges: list[tuple[int, int]] = []

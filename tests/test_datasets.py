@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +172,6 @@ def test_a_data_loader_reads_a_batch_at_once(
 def test_datasets_are_pickled(opened: Store, tmp_path: Path) -> None:
     data = to_torch(opened, shuffle=True, seed=3)
     data.set_epoch(2)
-    copy = pickle.loads(pickle.dumps(data))
+    copy = ForkingPickler.loads(ForkingPickler.dumps(data))
     assert isinstance(copy, ShuffledRows)
     np.testing.assert_array_equal(torch.stack(list(copy)), torch.stack(list(data)))

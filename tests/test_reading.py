@@ -391,3 +391,10 @@ def test_an_endless_id_is_refused(tmp_path: Path) -> None:
     path.write_text(f">ok\nACGT\n>{'x' * 2000}\nACGT\n")
     with pytest.raises(InputError, match="record 2.*2,000 characters"):
         list(ContigReader(path))
+
+
+def test_a_blank_in_a_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "blank.fq"
+    path.write_text("@r1\nACGT ACGT\n+\nIIIIIIIII\n")
+    with pytest.raises(InputError, match="record 1: 'r1': there is a blank"):
+        list(ContigReader(path))

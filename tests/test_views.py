@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-import pickle
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +209,7 @@ def test_flipped_bits_are_seen_when_asked(tmp_path: Path) -> None:
 
 def test_a_view_travels_to_other_processes(opened: Store) -> None:
     view = opened.merged(["wide", "small"])
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(view))[::7], view[::7])
+    np.testing.assert_array_equal(ForkingPickler.loads(ForkingPickler.dumps(view))[::7], view[::7])
     with multiprocessing.get_context("fork").Pool(2) as pool:
         parts = pool.map(_read, [(view, row) for row in range(4)])
     np.testing.assert_array_equal(np.stack(parts), view[:4])

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -28,6 +27,7 @@ import dnaio
 import numpy as np
 
 from store.ragged import Ragged, offsets_of
+from vnp.blank_lines import WithoutBlankLines
 from vnp.streams import (
     BrokenStreamError,
     InputError,
@@ -38,7 +38,7 @@ from vnp.streams import (
 )
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+    pass
 
 BATCH_BASES = 1 << 19  # bases after which a batch of contigs ends
 _BLOCK = 1 << 18  # bytes of text parsed at a time
@@ -305,12 +305,14 @@ class ContigReader:
     def _refuse_letter(self, text: bytes, record: int, contig_id: bytes, lines: int | None) -> None:
         """Name the first byte of ``text``, ``lines`` lines into the file, that is no nucleotide."""
         legal = bytearray(_UPPER)
-        for blank in _BLANKS:
+        for blank in b"" if lines is None else _BLANKS:  # of FASTQ a blank is a letter too
             legal[blank] = blank
         at = text.translate(legal).find(0)
         letter = chr(text[at])
         line = None if lines is None else lines + text.count(b"\n", 0, at)
-        if letter.isascii() and letter.isprintable():
+        if letter.isspace():
+            what = "there is a blank in the sequence"
+        elif letter.isascii() and letter.isprintable():
             what = f"{letter!r} is no nucleotide code"
             if letter.isalpha():
                 what += "; is this protein?"
@@ -322,7 +324,7 @@ class ContigReader:
 
     def _fastq(self) -> Iterator[_Group]:
         """Yield the reads, a few at a time."""
-        tight = _WithoutBlankLines(self._text)
+        tight = WithoutBlankLines(self._text)
         record = 0
         try:
             reader = dnaio.FastqReader(io.BufferedReader(tight, _BLOCK))
@@ -373,53 +375,3 @@ def _hold_back(text: bytes, *, at_end: bool) -> tuple[bytes, bytes]:
     if text.endswith(b"\n"):
         return text[:-1], b"\n"
     return text, b""
-
-
-class _WithoutBlankLines(io.RawIOBase):
-    r"""FASTQ text without blank lines before a header or at the end, which dnaio refuses.
-
-    A read of length 0 is written with blank lines too. Those stay, so that it is seen as what it
-    is: ``\n\n+\n\n``, no sequence and no qualities.
-    """
-
-    _EXTRA = rb"(?<!\n\n\+)(?<!\n\r\n\+)(?<!\n\r\n\+\r)(\r?\n)(?:\r?\n)+"
-    _BEFORE_HEADER = re.compile(_EXTRA + b"(?=@)")
-    _AT_END = re.compile(_EXTRA + rb"\Z")
-    _THREE_OR_MORE = re.compile(rb"((?:\r?\n){2})(?:\r?\n)+")
-    _LONGEST_HELD = 16  # two line ends, a plus and two line ends are 9 bytes
-
-    def __init__(self, source: io.BufferedIOBase) -> None:
-        self._source = source
-        self._held = b""  # line ends whose sequel is not known yet
-        self.removed = False  # whether line numbers are off by now
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer)
-        text = b""
-        while not text:
-            block = self._source.read(len(view) - self._LONGEST_HELD)
-            if not block:
-                text, self._held = self._AT_END.sub(rb"\1", self._held), b""
-                break
-            text = self._tightened(self._held + block)
-            body = text.rstrip(b"\r\n")
-            if body.endswith(b"\n+"):
-                body = body[:-1].rstrip(b"\r\n")
-            # Of three line ends or more two are enough to see that there are too many.
-            held = self._THREE_OR_MORE.sub(rb"\1", text[len(body) :])
-            if len(held) > self._LONGEST_HELD:
-                body, held = text, b""  # carriage returns: for dnaio to refuse
-            text, self._held = body, held
-        view[: len(text)] = text
-        return len(text)
-
-    def _tightened(self, text: bytes) -> bytes:
-        line_end = np.frombuffer(text, np.uint8) == ord("\n")
-        if (line_end[1:] & line_end[:-1]).any() or (b"\r" in text and b"\n\r\n" in text):
-            tight = self._BEFORE_HEADER.sub(rb"\1", text)
-            self.removed |= len(tight) < len(text)
-            return tight
-        return text

@@ -86,6 +86,7 @@ def convert_store(
     blocks, busy, damaged, missing = 0, 0, [], {}
     with Presence(copy.sidecar.make().path) as presence:
         for model in source.schema.models:
+            before = blocks
             filled = source.filled(model.name)[rows]
             missing[model.name] = int(np.count_nonzero(~filled))
             for block in copy.open_blocks(model.name).tolist():
@@ -112,7 +113,7 @@ def convert_store(
                         damaged.append(f"{model.name} block {block}: {error}")
                         continue
                 blocks += 1
-            step(f"{model.name}: {blocks:,} blocks published")
+            step(f"{model.name}: {blocks - before:,} blocks published")
     for scores in source.schema.scores:
         # Rows are in order, so those that the scores cover come first in the copy too.
         covered = int(np.searchsorted(rows, scores.rows))

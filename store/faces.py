@@ -61,6 +61,9 @@ def to_pandas(store: Reading, rows: Ints, *, sequences: bool = False) -> Any:
         columns[name] = values.decode() if isinstance(values, Ragged) else values
     for model in store.schema.models:
         columns[f"filled_{model.name}"] = store.filled(model.name)[rows]
+    for kept in store.schema.scores:
+        scores = store.scores(kept.name)[rows]
+        columns |= {f"{kept.name}_score{at + 1}": scores[:, at] for at in (0, 1)}
     ids = take_column(store, "id", rows)
     assert isinstance(ids, Ragged)  # a column of strings
     return pandas.DataFrame(columns, index=pandas.Index(ids.decode(), dtype=object, name="id"))

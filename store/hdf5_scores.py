@@ -47,7 +47,7 @@ def save_scores(
         if not replace:
             raise UsageError(
                 f"the store holds scores {name} of another classifier ({known.digest[:19]}..., "
-                f"made {known.made}): choose another name, or replace them"
+                f"made {known.made}): choose another name, or replace them (--replace)"
             )
         old = np.full((schema.n_rows, 2), np.nan, dtype=np.float32)
         covered = 0

@@ -58,6 +58,10 @@ class Reading(ABC):
         """Values of one of the appender's columns."""
 
     @abstractmethod
+    def scores(self, name: str) -> NDArray[np.float32]:
+        """Scores kept under a name: float32 (N, 2), NaN for none."""
+
+    @abstractmethod
     def provenance(self, model: str) -> dict[str, Any] | None:
         """Return what is recorded of what made a model's embeddings."""
 

@@ -75,7 +75,7 @@ def save_scores(
         if not replace:
             raise UsageError(
                 f"the store holds scores {name} of another classifier ({known.digest[:19]}..., "
-                f"made {known.made}): choose another name, or replace them"
+                f"made {known.made}): choose another name, or replace them (--replace)"
             )
         schema = _commit(root, schema, schema.without_scores(name), tmp_dir)
         known = None

@@ -276,6 +276,6 @@ def test_an_empty_sample_has_headers_alone(tmp_path: Path) -> None:
     append(store, "none", 0)
     publish(tmp_path / "m.pth", INPUTS)
     assert main(["predict", str(store.path), "--classifier", str(tmp_path / "m.pth")]) == 0
-    folder = tmp_path / "run.predictions/none"
+    folder = tmp_path / "run.zarr.predictions/none"
     assert (folder / "prediction_results.txt").read_text().count("\n") == 1
     assert (folder / "prediction_results_highestscore.csv").read_text() == "Modified_ID\tIs_Virus\n"

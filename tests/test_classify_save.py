@@ -36,7 +36,7 @@ def predict(path: Path, *arguments: str, model: str = "m.pth") -> int:
 
 def in_tables(path: Path, sample: str) -> list[float]:
     table = pandas.read_csv(
-        path.with_suffix(".predictions") / sample / "prediction_results.txt", sep="\t"
+        path.with_name(path.name + ".predictions") / sample / "prediction_results.txt", sep="\t"
     )
     return table.score2.astype("f4").tolist()
 
@@ -147,6 +147,7 @@ def test_an_hdf5_store_keeps_scores_too(tmp_path: Path, capsys: pytest.CaptureFi
     obs = anndata.read_h5ad(path).obs
     assert obs.phage_score2[:100].tolist() == wanted
     assert obs.phage_score1[100:].isna().all()
+    assert store.to_pandas().phage_score2[:100].tolist() == wanted
     assert not [found for found in verify_store(store) if found.is_damage]
     for model in MODELS:
         for block in store.open_blocks(model.name).tolist():

@@ -193,7 +193,7 @@ def _with_files(store: Store, files: Sequence[Path], sample: str | None) -> dict
             marks[rows[at]] = True
             for first in range(0, len(at), _STEP):
                 part = at[first : first + _STEP]
-                left = store[model.name][rows[part]].astype(np.float32)
+                left = store.merged([model.name], verify=True)[rows[part]].astype(np.float32)
                 _take(tally, rows[part], left, file.values[part, columns])
     for name, marks in seen.items():
         rest = store.filled(name)[found.start : found.stop] & ~marks[found.start : found.stop]

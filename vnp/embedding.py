@@ -318,5 +318,9 @@ def summary(report: EmbedReport) -> list[str]:
     elif report.interrupted:
         lines.append("interrupted: run the same command again to carry on")
     else:
-        lines.append("incomplete: run the same command again to fill the rest")
+        lines.append(
+            "incomplete: once what is said above is mended, the same command fills the rest"
+            if report.problems
+            else "incomplete: run the same command again to fill the rest"
+        )
     return lines

@@ -50,7 +50,7 @@ def sample_name_of(path: str | Path) -> str:
         If nothing legal is left, or the input is standard input.
     """
     if str(path) == STDIN:
-        raise UsageError("standard input has no name: give the sample one")
+        raise UsageError("standard input has no name: give the sample one with --sample")
     name = Path(path).name
     # The shortest stem that leaves nothing but suffixes behind it.
     stem = next(name[:at] for at in range(len(name) + 1) if _SUFFIX.fullmatch(name[at:]))

@@ -95,7 +95,7 @@ class Progress:
             text += f" of {self._total:,} {self._unit} ({share:.1f} %)"
         else:
             text += f" {self._unit}"
-        text += f", {rate:,.0f} {self._unit}/s"
+        text += f", {rate:,.0f} {self._unit}/s" if rate >= 10 else f", {rate:.2g} {self._unit}/s"
         if self._total is not None and rate > 0:
             text += f", {duration((self._total - self._done) / rate)} left"
         return text
@@ -113,8 +113,9 @@ class Progress:
             self._bar.close()
         elif error is None:
             seconds = self._clock() - self._began
+            done = self._done - (self._first or 0)
             print(
-                f"{self._what}: {self._done:,} {self._unit} in {duration(seconds)}",
+                f"{self._what}: {done:,} {self._unit} in {duration(seconds)}",
                 file=self._stream,
                 flush=True,
             )

@@ -32,7 +32,7 @@ def _predict(commands: Commands) -> None:
         type=Path,
         metavar="DIR",
         help="where the tables go, a folder per sample (default: beside the store, "
-        "NAME.predictions)",
+        "STORE.predictions)",
     )
     predict.add_argument(
         "--sample",

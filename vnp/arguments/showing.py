@@ -57,7 +57,7 @@ def add(commands: Commands) -> None:
         "--output",
         type=Path,
         metavar="HTML",
-        help="the page (default: beside the store, NAME.report.html)",
+        help="the page (default: beside the store, STORE.report.html)",
     )
     report.add_argument("--title", help="headline (default: the store's name)")
     scores = report.add_mutually_exclusive_group()

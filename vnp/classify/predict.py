@@ -26,6 +26,7 @@ from vnp.classify.features import Scores, choose_models, filled_of_blocks, score
 from vnp.classify.files import Classifier, write_whole
 from vnp.classify.tables import SampleTables
 from vnp.progress import Progress
+from vnp.segments import described
 
 SAMPLES = "samples.tsv"
 REPORT = "predict.json"
@@ -164,8 +165,8 @@ def _warn(
     length = store.schema.segment_length
     if card.segment_length is not None and card.segment_length != length:
         say(
-            f"{classifier.path.name} was trained on {card.segment_length} bp segments, and the "
-            f"store holds {length} bp segments"
+            f"{classifier.path.name} was trained on {described(card.segment_length)}, and the "
+            f"store holds {described(length)}"
         )
 
 

@@ -17,7 +17,7 @@ def run(options: argparse.Namespace) -> int:
     """Score, write the tables, and keep the scores if asked to."""
     store = open_store(options.store)
     classifier = load_classifier(options.classifier)
-    output = options.output or store.path.with_suffix(".predictions")
+    output = options.output or store.path.with_name(store.path.name + ".predictions")
     device = place(options.device, precision="float32", threads=None, warn=say).device
     with saving(store, classifier.card.digest, options.save, replace=options.replace) as sink:
         result = predict(

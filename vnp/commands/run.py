@@ -13,7 +13,7 @@ import json
 from typing import Any
 
 from store.errors import UsageError
-from vnp.cli import DONE, main
+from vnp.cli import DONE, INCOMPLETE, INTERRUPTED, main
 from vnp.commands.output import print_json, say
 
 
@@ -27,7 +27,10 @@ def run(options: argparse.Namespace) -> int:
         say("vnp " + " ".join(stage))
         code = _stage(stage, results, as_json=options.json)
         if code != DONE:
-            say(f"vnp {stage[0]} ended with exit code {code}; run the same command to go on")
+            carry_on = (
+                "; run the same command to go on" if code in (INCOMPLETE, INTERRUPTED) else ""
+            )
+            say(f"vnp {stage[0]} ended with exit code {code}{carry_on}")
             break
     if options.json:
         print_json({"exit_code": code, **results})

@@ -107,7 +107,7 @@ def select(
     DataError
         If rows are not certified and that is to be refused.
     """
-    view = store.merged(tuple(models) or None)
+    view = store.merged(tuple(models) or None, verify=True)  # damage must not be copied
     known = {sample.name: sample for sample in store.schema.samples}
     for name in samples:
         if name not in known:

@@ -109,7 +109,7 @@ def classifier_scores(store: Store, path: Path, *, device: str) -> tuple[str, Sc
     from vnp.models.device import place
 
     classifier = load_classifier(path)
-    view = store.merged(choose_models(store, classifier.card))
+    view = store.merged(choose_models(store, classifier.card), verify=True)
     placed = place(device, precision="float32", threads=None, warn=lambda _: None).device
     module = classifier.module.to(placed)
 

@@ -71,7 +71,7 @@ def gather(
     group, groups = _groups(store)
     rows = np.empty(0, np.int64)
     if schema.models and store.n_rows:
-        view = store.merged()
+        view = store.merged(verify=True)
         everywhere = view.filled
         edges = np.array([sample.start for sample in schema.samples] + [store.n_rows])
         rows = choose_rows(everywhere, edges)
@@ -266,4 +266,4 @@ def _distributions(store: Store) -> Distributions:
 
 def default_output(store: Path) -> Path:
     """Where the report of a store goes unless it is said."""
-    return store.with_name(f"{store.stem}.report.html")
+    return store.with_name(f"{store.name}.report.html")

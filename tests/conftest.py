@@ -1,0 +1,29 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+import pytest
+
+from store.claims import Claims
+from store.heartbeat import Heartbeat, Liveness
+from store.identity import Identity
+from tests.claiming import Clock, Worker
+
+
+@pytest.fixture
+def make_worker(tmp_path):
+    def make(host: str, **options) -> Worker:
+        identity = Identity(host=host, boot=host, pid_ns="n", pid=7, started=1, job=None)
+        heartbeat = Heartbeat(tmp_path, identity=identity)
+        heartbeat.beat()
+        clock = Clock()
+        claims = Claims(
+            tmp_path,
+            worker=heartbeat.worker,
+            identity=identity,
+            liveness=Liveness(tmp_path, lease=60.0, identity=identity, clock=clock),
+            **options,
+        )
+        return Worker(heartbeat, claims, clock)
+
+    return make

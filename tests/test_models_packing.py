@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vnp.models.packing import plan
+from vnp.models.packing import fill, plan
 
 LENGTHS = st.lists(st.integers(2, 60), max_size=80).map(lambda x: np.array(x, dtype=np.int64))
 FEW = settings(deadline=None, derandomize=True, max_examples=200)
@@ -67,3 +67,25 @@ def test_nothing_and_no_budget():
     assert plan(np.array([], dtype=np.int64), token_budget=5) == []
     with pytest.raises(ValueError, match="budget of 0"):
         plan(np.array([3]), token_budget=0)
+
+
+@FEW
+@given(LENGTHS, st.integers(1, 200), st.integers(1, 9))
+def test_filled_batches_leave_no_room_for_a_record_that_is_left(lengths, budget, most):
+    batches = fill(lengths, token_budget=budget, most_records=most)
+    order = [int(record) for batch in batches for record in batch.records]
+    assert sorted(order) == list(range(len(lengths)))
+    for number, batch in enumerate(batches):
+        assert list(batch.lengths) == sorted(lengths[record] for record in batch.records)
+        assert [lengths[record] for record in batch.records] == list(batch.lengths)
+        assert batch.tokens <= budget or len(batch.records) == 1
+        assert len(batch.records) <= most
+        left = [int(length) for later in batches[number + 1 :] for length in later.lengths]
+        if left and len(batch.records) < most:
+            assert min(left) > budget - batch.tokens
+
+
+def test_filling_takes_the_longest_that_fits():
+    batches = fill(np.array([7, 4, 9, 4, 3, 1]), token_budget=12, most_records=9)
+    assert [list(batch.lengths) for batch in batches] == [[3, 9], [1, 4, 7], [4]]
+    assert [list(batch.records) for batch in batches] == [[4, 2], [5, 1, 0], [3]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import cast
 
@@ -47,12 +48,18 @@ class Encoders:
         self._load = load or load_encoder
         self._loaded: dict[str, Encoder] = {}
         self._fallbacks: list[str] = []
+        self._loads: list[tuple[float, float]] = []
         self._lock = threading.Lock()
 
     @property
     def fallbacks(self) -> tuple[str, ...]:
         """What loading and running had to do differently, in the order it happened."""
         return tuple(self._fallbacks)
+
+    @property
+    def loads(self) -> tuple[tuple[float, float], ...]:
+        """When each model was loaded and checked: begin and end, by `time.monotonic`."""
+        return tuple(self._loads)
 
     @property
     def busy_seconds(self) -> float:
@@ -73,7 +80,9 @@ class Encoders:
         """
         with self._lock:
             if model not in self._loaded:
+                began = time.monotonic()
                 self._loaded[model] = self._load_checked(model)
+                self._loads.append((began, time.monotonic()))
             return self._loaded[model]
 
     def _load_checked(self, model: str) -> Encoder:

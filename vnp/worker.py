@@ -2,8 +2,8 @@
 
 Three threads, joined by bounded queues, so that reading and writing overlap with the model::
 
-    feeder                       main                     publisher
-    claim, read, tokenise --job--> embed, to float16 --rows--> check, publish, release
+    feeder                       main           publisher
+    claim, read, tokenise --job--> embed --rows--> to float16, check, publish, release
 
 A block that cannot be filled (damaged sequences, NaN in the result) is released, named and not
 tried again here; any other error ends the worker, naming the block.
@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -58,7 +59,8 @@ class WorkerReport:
     seconds: float  # from the first claim to the last publication
     embed_seconds: float  # of these, in the encoder
     busy_seconds: float  # of these, the device computed, by its own clock; 0 if it has none
-    span_seconds: float  # from the first block submitted to the last result, loading left out
+    span_seconds: float  # from the first block submitted to the last result, less loading_seconds
+    loading_seconds: float  # between those two, nothing was computed as a model was being loaded
     failures: tuple[Failure, ...]  # blocks it could not fill
     stopped: bool  # told to stop before all was done
     fallbacks: tuple[str, ...]  # what was not as asked, or not the fast way
@@ -71,7 +73,7 @@ class WorkerReport:
 @dataclass(frozen=True, slots=True)
 class _Result:
     job: Job
-    values: NDArray[np.float16]
+    embedded: NDArray[np.float32]  # (records embedded, dim), without copies
     seconds: float
 
 
@@ -83,6 +85,7 @@ class _Underway:
 
 
 _NOTHING_YET = object()
+_SWITCH = 0.0005  # seconds
 _LEAD = 1.0  # seconds before a block's end at which the next one is claimed, or more if need be
 
 
@@ -128,6 +131,7 @@ class Worker:
         self._encoders = Encoders(self._store, config=config, say=say, load=load)
         self._blocks = self._records = self._copied = self._tokens = 0
         self._embed_seconds = self._first_submit = self._last_result = 0.0
+        self._waits: list[tuple[float, float]] = []  # when there was nothing to compute
 
     def run(self) -> WorkerReport:
         """Work until everything is filled, until nothing can be taken, or until told to stop.
@@ -141,9 +145,10 @@ class Worker:
         for model in models:
             self._store.schema.model(model)
         started = time.monotonic()
-        with Presence(
+        presence = Presence(
             self._store.sidecar.path, interval=self._config.heartbeat, lease=self._config.lease
-        ) as self._presence:
+        )
+        with _quick_switches(), presence as self._presence:
             self._source = BlockSource(
                 self._store,
                 claims=self._presence.claims,
@@ -172,6 +177,7 @@ class Worker:
                 publisher.join()
             if self._error is not None:
                 raise self._error
+            loading = _shared(self._waits, self._encoders.loads)
             return WorkerReport(
                 worker=self._presence.worker,
                 blocks=self._blocks,
@@ -181,7 +187,8 @@ class Worker:
                 seconds=time.monotonic() - started,
                 embed_seconds=self._embed_seconds,
                 busy_seconds=self._encoders.busy_seconds,
-                span_seconds=self._last_result - self._first_submit,
+                span_seconds=self._last_result - self._first_submit - loading,
+                loading_seconds=loading,
                 failures=self._source.failures,
                 stopped=self._stop.is_set(),
                 fallbacks=self._encoders.fallbacks,
@@ -213,7 +220,10 @@ class Worker:
         underway: deque[_Underway] = deque()
         ended = 0.0
         while True:
+            waited = time.monotonic()
             job = self._take(self._jobs, wait=not underway)
+            if not underway and self._first_submit:
+                self._waits.append((waited, time.monotonic()))
             if job is None:
                 break
             if isinstance(job, Job):
@@ -247,10 +257,7 @@ class Worker:
         seconds = ended - max(underway.began, last_ended)  # blocks overlap; each moment counts once
         self._embed_seconds += seconds
         self._computation = seconds
-        with np.errstate(over="ignore"):  # what exceeds float16 is found as infinity
-            embedded = values.astype(np.float16)
-        rows = job.plan.assemble(embedded, job.copies)
-        self._put(self._results, _Result(job, rows, seconds))
+        self._put(self._results, _Result(job, values, seconds))
         return ended
 
     def _embedding(self, job: Job, step: Callable[[], T]) -> T | None:
@@ -269,10 +276,13 @@ class Worker:
         while (result := self._take(self._results)) is not None:
             job, claim = result.job, result.job.claim
             try:
+                with np.errstate(over="ignore"):  # what exceeds float16 is found as infinity
+                    embedded = result.embedded.astype(np.float16)
+                values = job.plan.assemble(embedded, job.copies)
                 job.store.publish(
                     claim.model,
                     block=claim.block,
-                    values=result.values,
+                    values=values,
                     worker=self._presence.worker,
                     epoch=claim.epoch,
                     is_current=claim.is_current,
@@ -294,7 +304,7 @@ class Worker:
                 raise BlockError(f"{job.name}: {type(error).__name__}: {error}") from error
             claim.release()
             self._blocks += 1
-            self._records += len(result.values)
+            self._records += len(values)
             self._copied += job.plan.saved
             self._tokens += len(job.tokens.ids)
 
@@ -363,3 +373,27 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - handed to the main thread
             self._error = self._error or error
             self._over.set()
+
+
+@contextlib.contextmanager
+def _quick_switches() -> Iterator[None]:
+    """Let no thread compute in the interpreter for long while another wants it.
+
+    The main thread wants it hundreds of times a batch, to launch kernels. At the usual 5 ms each
+    time, the device runs dry while others tokenise and check.
+    """
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)
+
+
+def _shared(some: Sequence[tuple[float, float]], others: Sequence[tuple[float, float]]) -> float:
+    """Seconds that lie in an interval of either list; those of one list do not overlap."""
+    return sum(
+        max(0.0, min(end, other_end) - max(begin, other_begin))
+        for begin, end in some
+        for other_begin, other_end in others
+    )

@@ -14,17 +14,17 @@ Shapes: T rows (tokens), D hidden width, F inner width, E = 3 * D, n records, K 
 
 from __future__ import annotations
 
-import math
-
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from vnp.engine.spans import BLOCK_KEYS, TILE_ROWS, Spans
+from vnp.engine.attention import attend
+from vnp.engine.spans import Spans
+
+__all__ = ["attend", "geglu", "gelu", "norm", "pool"]
 
 name, version = "Triton", triton.__version__
 
-_LOG2_E = math.log2(math.e)
 _ROWS = 4  # rows that a program of an elementwise kernel goes through
 
 
@@ -106,169 +106,6 @@ def _geglu(
 
 
 @triton.jit
-def _halves(
-    rows, bias, cos, sin, position, length, half,
-    HALF: tl.constexpr, ROTARY: tl.constexpr,
-):  # fmt: skip
-    """Both halves of a head for some tokens of a record, with the bias, turned by position."""
-    there = (position < length)[:, None] & (half < HALF)[None, :]
-    low = tl.load(rows + half[None, :], mask=there, other=0.0).to(tl.float32)
-    high = tl.load(rows + HALF + half[None, :], mask=there, other=0.0).to(tl.float32)
-    low += tl.load(bias + half, mask=half < HALF, other=0.0)[None, :]
-    high += tl.load(bias + HALF + half, mask=half < HALF, other=0.0)[None, :]
-    if ROTARY:
-        at = position[:, None] * HALF + half[None, :]
-        c = tl.load(cos + at, mask=there, other=0.0)
-        s = tl.load(sin + at, mask=there, other=0.0)
-        return low * c - high * s, high * c + low * s
-    return low, high
-
-
-@triton.jit
-def _values(rows, position, length, column, HALF: tl.constexpr):
-    """Values of a head for some tokens of a record, less their bias; zero past its end."""
-    there = (position < length)[:, None] & (column < 2 * HALF)[None, :]
-    return tl.load(rows + column[None, :], mask=there, other=0.0)
-
-
-@triton.jit
-def _store_context(
-    out, context, bias, scale, query, length, column,
-    WIDTH: tl.constexpr, HALF: tl.constexpr, QUANTISE: tl.constexpr,
-):  # fmt: skip
-    """Write contexts of a head. Shares sum to one, so the bias of the values is added once."""
-    in_head = column < 2 * HALF
-    context += tl.load(bias + column, mask=in_head, other=0.0)[None, :]
-    if QUANTISE:
-        context *= tl.load(scale + column, mask=in_head, other=0.0)[None, :]
-    tl.store(
-        out + query[:, None] * WIDTH + column[None, :],
-        context.to(out.dtype.element_ty),
-        mask=(query < length)[:, None] & in_head[None, :],
-    )
-
-
-@triton.jit
-def _absorb(
-    q_low, q_high, k_low, k_high, v, top, total, context, query, key, length, slope,
-    ROTARY: tl.constexpr,
-):  # fmt: skip
-    """Take a block of keys into a running softmax."""
-    score = tl.dot(q_low, tl.trans(k_low))
-    score = tl.dot(q_high, tl.trans(k_high), acc=score)
-    if not ROTARY:
-        score -= slope * tl.abs(query[:, None] - key[None, :]).to(tl.float32)
-    score = tl.where((key < length)[None, :], score, float("-inf"))
-    higher = tl.maximum(top, tl.max(score, axis=1))
-    share = tl.exp2(score - higher[:, None])
-    shrink = tl.exp2(top - higher)
-    total = total * shrink + tl.sum(share, axis=1)
-    context = tl.dot(share.to(v.dtype), v, acc=context * shrink[:, None])
-    return higher, total, context
-
-
-@triton.jit
-def _attend_short(
-    qkv, bias, out, tiles, cos, sin, slopes, scale, q_scale,
-    WIDTH: tl.constexpr, HALF: tl.constexpr, BLOCK_HALF: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCKS: tl.constexpr,
-    ROTARY: tl.constexpr, QUANTISE: tl.constexpr,
-):  # fmt: skip
-    """One record and head: its keys and values stay on the chip while its queries pass."""
-    head = tl.program_id(0)  # varies fastest: neighbours read neighbouring parts of the same rows
-    start = tl.load(tiles + 3 * tl.program_id(1)).to(tl.int64)
-    length = tl.load(tiles + 3 * tl.program_id(1) + 1)
-    half = tl.arange(0, BLOCK_HALF)
-    column = tl.arange(0, 2 * BLOCK_HALF)
-    dtype = qkv.dtype.element_ty
-    q_rows = qkv + start * (3 * WIDTH) + head * (2 * HALF)
-    k_rows, v_rows = q_rows + WIDTH, q_rows + 2 * WIDTH
-    out += start * WIDTH + head * (2 * HALF)
-    q_bias = bias + head * (2 * HALF)
-    k_bias, v_bias = q_bias + WIDTH, q_bias + 2 * WIDTH
-    slope = 0.0
-    if not ROTARY:
-        slope = tl.load(slopes + head) * 1.4426950408889634  # log2(e)
-    if QUANTISE:
-        scale += head * (2 * HALF)
-
-    blocks = ()
-    for block in tl.static_range(BLOCKS):
-        key = block * BLOCK_N + tl.arange(0, BLOCK_N)
-        at = key[:, None] * (3 * WIDTH)
-        k_low, k_high = _halves(k_rows + at, k_bias, cos, sin, key, length, half, HALF, ROTARY)
-        v = _values(v_rows + at, key, length, column, HALF)
-        blocks = blocks + ((k_low.to(dtype), k_high.to(dtype), v),)  # type: ignore[assignment]  # noqa: RUF005
-
-    for query_0 in range(0, length, BLOCK_M):
-        query = query_0 + tl.arange(0, BLOCK_M)
-        q_at = q_rows + query[:, None] * (3 * WIDTH)
-        q_low, q_high = _halves(q_at, q_bias, cos, sin, query, length, half, HALF, ROTARY)
-        q_low_, q_high_ = (q_low * q_scale).to(dtype), (q_high * q_scale).to(dtype)
-        top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
-        total = tl.zeros((BLOCK_M,), tl.float32)
-        context = tl.zeros((BLOCK_M, 2 * BLOCK_HALF), tl.float32)
-        for block in tl.static_range(BLOCKS):
-            top, total, context = _absorb(
-                q_low_, q_high_, blocks[block][0], blocks[block][1], blocks[block][2],
-                top, total, context, query, block * BLOCK_N + tl.arange(0, BLOCK_N), length,
-                slope, ROTARY,
-            )  # fmt: skip
-        _store_context(
-            out, context / total[:, None], v_bias, scale, query, length, column,
-            WIDTH, HALF, QUANTISE,
-        )  # fmt: skip
-
-
-@triton.jit
-def _attend_long(
-    qkv, bias, out, tiles, cos, sin, slopes, scale, q_scale,
-    WIDTH: tl.constexpr, HALF: tl.constexpr, BLOCK_HALF: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    ROTARY: tl.constexpr, QUANTISE: tl.constexpr,
-):  # fmt: skip
-    """Some queries of one record and head against all its keys, with a running softmax."""
-    head = tl.program_id(0)
-    start = tl.load(tiles + 3 * tl.program_id(1)).to(tl.int64)
-    length = tl.load(tiles + 3 * tl.program_id(1) + 1)
-    first = tl.load(tiles + 3 * tl.program_id(1) + 2)
-    half = tl.arange(0, BLOCK_HALF)
-    column = tl.arange(0, 2 * BLOCK_HALF)
-    dtype = qkv.dtype.element_ty
-    q_rows = qkv + start * (3 * WIDTH) + head * (2 * HALF)
-    k_rows, v_rows = q_rows + WIDTH, q_rows + 2 * WIDTH
-    out += start * WIDTH + head * (2 * HALF)
-    q_bias = bias + head * (2 * HALF)
-    k_bias, v_bias = q_bias + WIDTH, q_bias + 2 * WIDTH
-    slope = 0.0
-    if not ROTARY:
-        slope = tl.load(slopes + head) * 1.4426950408889634  # log2(e)
-    if QUANTISE:
-        scale += head * (2 * HALF)
-
-    query = first + tl.arange(0, BLOCK_M)
-    q_at = q_rows + query[:, None] * (3 * WIDTH)
-    q_low, q_high = _halves(q_at, q_bias, cos, sin, query, length, half, HALF, ROTARY)
-    q_low_, q_high_ = (q_low * q_scale).to(dtype), (q_high * q_scale).to(dtype)
-    top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
-    total = tl.zeros((BLOCK_M,), tl.float32)
-    context = tl.zeros((BLOCK_M, 2 * BLOCK_HALF), tl.float32)
-    for key_0 in range(0, length, BLOCK_N):
-        key = key_0 + tl.arange(0, BLOCK_N)
-        at = key[:, None] * (3 * WIDTH)
-        k_low, k_high = _halves(k_rows + at, k_bias, cos, sin, key, length, half, HALF, ROTARY)
-        v = _values(v_rows + at, key, length, column, HALF)
-        top, total, context = _absorb(
-            q_low_, q_high_, k_low.to(dtype), k_high.to(dtype), v, top, total, context,
-            query, key, length, slope, ROTARY,
-        )  # fmt: skip
-    _store_context(
-        out, context / total[:, None], v_bias, scale, query, length, column,
-        WIDTH, HALF, QUANTISE,
-    )  # fmt: skip
-
-
-@triton.jit
 def _pool(
     x, bounds, shift, weight, bias, out, eps,
     WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, NORM: tl.constexpr,
@@ -337,38 +174,6 @@ def geglu(u_T2F: Tensor, out_TF: Tensor) -> None:
     _geglu[(rows // _ROWS, width // block)](
         u_T2F, out_TF, WIDTH=width, BLOCK=block, ROWS=_ROWS, num_warps=4
     )
-
-
-def attend(
-    qkv_TE: Tensor,
-    out_TD: Tensor,
-    spans: Spans,
-    *,
-    heads: int,
-    bias_E: Tensor,
-    rotary: tuple[Tensor, Tensor] | None = None,
-    slopes: Tensor | None = None,
-    scale_D: Tensor | None = None,
-) -> None:
-    """See ``plain.attend``."""
-    width = out_TD.shape[1]
-    half = width // heads // 2
-    cos, sin = rotary or (None, None)
-    for part in spans.parts:
-        kernel, options = _attend_long, {}
-        if part.blocks:
-            # Fewer registers than it would like, so that three or four programs share a
-            # multiprocessor: while one waits for memory, another multiplies.
-            kernel = _attend_short
-            options = {"BLOCKS": part.blocks, "maxnreg": 128 if part.blocks < 4 else 168}
-        kernel[(heads, part.stop - part.start)](
-            qkv_TE, bias_E, out_TD, spans.tiles[part.start :], cos, sin, slopes, scale_D,
-            _LOG2_E / math.sqrt(2 * half),
-            WIDTH=width, HALF=half, BLOCK_HALF=max(16, triton.next_power_of_2(half)),
-            BLOCK_M=TILE_ROWS, BLOCK_N=BLOCK_KEYS, **options,
-            ROTARY=rotary is not None, QUANTISE=scale_D is not None,
-            num_warps=4, num_stages=1,
-        )  # fmt: skip
 
 
 def pool(

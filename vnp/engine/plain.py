@@ -71,7 +71,7 @@ def attend(
     Parameters
     ----------
     qkv_TE
-        Queries, keys and values side by side, less their bias.
+        Queries, keys and values side by side, less their bias. Keys may be changed in place.
     out_TD
         Contexts; rows of padding are not written.
     spans

@@ -29,7 +29,9 @@ from vnp.models.registry import Pooling
 TILE_ROWS = 64
 
 BLOCK_KEYS = 64
-_MOST_BLOCKS = 6  # blocks of keys and values that fit on the chip beside each other
+# Up to this many blocks of keys and values, keeping a whole record on the chip pays: above, too few
+# programs fit beside each other.
+MOST_BLOCKS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ def plan_spans(batch: Batch, ids: NDArray[np.int32], *, rows: int, pooling: Pool
     lengths = batch.lengths
     starts = offsets_of(lengths)[:-1]
     blocks = -(-lengths // BLOCK_KEYS)
-    blocks[blocks > _MOST_BLOCKS] = 0
+    blocks[blocks > MOST_BLOCKS] = 0
     counts = np.where(blocks > 0, 1, -(-lengths // TILE_ROWS))
     of_record = np.repeat(np.arange(len(lengths)), counts)
     number = np.arange(len(of_record)) - np.repeat(offsets_of(counts)[:-1], counts)

@@ -99,18 +99,33 @@ def plan(lengths: NDArray[np.integer], *, token_budget: int) -> list[Batch]:
 def fill(lengths: NDArray[np.integer], *, token_budget: int, most_records: int) -> list[Batch]:
     """Cut records into batches as full as can be, for a device that runs a fixed number of rows.
 
-    As ``plan``, but every batch but the last is full to within one record, and none has more than
-    ``most_records``. The rest that stays is padded little, see ``padded_rows``.
+    Longest first: a batch takes the longest records left, and what room stays goes to the longest
+    that fit in it. So every batch but the last is nearly full whatever the lengths are, and none
+    has more than ``most_records``. A record longer than the budget forms a batch of its own.
     """
     if token_budget < 1 or most_records < 1:
         raise ValueError(f"{most_records} records of {token_budget} tokens hold nothing")
     order = np.argsort(lengths, kind="stable").astype(np.int64)
-    sorted_lengths = np.asarray(lengths, dtype=np.int64)[order]
-    cuts = _cut(sorted_lengths, token_budget, most_records)
-    return [
-        Batch(order[start:stop], sorted_lengths[start:stop])
-        for start, stop in zip([0, *cuts], cuts, strict=False)
-    ]
+    values, left = np.unique(np.asarray(lengths, dtype=np.int64), return_counts=True)
+    first = np.cumsum(left) - left  # of each length, in the order
+    batches = []
+    while len(fitting := np.flatnonzero(left)):
+        room, places = token_budget, most_records
+        records: list[NDArray[np.int64]] = []
+        sizes: list[NDArray[np.int64]] = []
+        while places and len(fitting):
+            at = int(fitting[-1])
+            length = int(values[at])
+            count = min(int(left[at]), max(room // length, 0 if records else 1), places)
+            records.append(order[first[at] : first[at] + count])
+            sizes.append(np.full(count, length, dtype=np.int64))
+            first[at] += count
+            left[at] -= count
+            room -= count * length
+            places -= count
+            fitting = np.flatnonzero(left[: np.searchsorted(values, room, side="right")])
+        batches.append(Batch(np.concatenate(records[::-1]), np.concatenate(sizes[::-1])))
+    return batches
 
 
 def padded_rows(tokens: int, *, token_budget: int) -> int:
@@ -123,7 +138,7 @@ def padded_rows(tokens: int, *, token_budget: int) -> int:
     return -(-tokens // step) * step
 
 
-def _cut(lengths: NDArray[np.int64], budget: int, most_records: int | None = None) -> list[int]:
+def _cut(lengths: NDArray[np.int64], budget: int) -> list[int]:
     """Fill batches one after the other; returns the end of each."""
     ends = np.cumsum(lengths)
     cuts: list[int] = []
@@ -131,8 +146,6 @@ def _cut(lengths: NDArray[np.int64], budget: int, most_records: int | None = Non
     while start < len(lengths):
         stop = int(np.searchsorted(ends, used + budget, side="right"))
         stop = max(stop, start + 1)
-        if most_records is not None:
-            stop = min(stop, start + most_records)
         cuts.append(stop)
         start, used = stop, int(ends[stop - 1])
     return cuts

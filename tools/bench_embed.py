@@ -4,9 +4,9 @@
 
 Writes checkpoints and a FASTA of 150-bp coding reads to FOLDER. Each run makes a store with its
 models, measures each engine's own rate on tokens of that store held in memory (which also compiles
-the kernels), and then has one `vnp embed` process fill the store, all models in one worker. Printed:
+its kernels), and then has one `vnp embed` process fill the store, all models in one worker. Printed:
 
-- records and tokens per second from the first block submitted to the last result; the time in which
+- records and tokens per second from the first block submitted to the last result; the time when
   nothing was computed because the second model was being loaded is left out, and told;
 - the share of that time in which the GPU computed, by its own clock;
 - the share of the engine's own rate: the time that the tokens of every model would take at its
@@ -115,8 +115,8 @@ def measure(folder: Path, models: list[str], *, records: int, device: str) -> No
         f"{' + '.join(models)}: {worker['records']:,} rows, {worker['copied']:,} copied, "
         f"{worker['tokens']:,} tokens in {span:.1f} s; {worker['records'] / span:,.0f} rows/s, "
         f"{worker['tokens'] / span:,.0f} tok/s; GPU busy {busy / span:.1%}; "
-        f"{alone / span:.1%} of the engine's own rate; loading left out {worker['loading_seconds']:.1f} s, "
-        f"whole command {seconds:.1f} s; complete {report['complete']}; "
+        f"{alone / span:.1%} of the engine's own rate; loading left out "
+        f"{worker['loading_seconds']:.1f} s, whole command {seconds:.1f} s; complete {report['complete']}; "
         f"fall-backs {worker['fallbacks']}",
         flush=True,
     )

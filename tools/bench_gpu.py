@@ -130,7 +130,7 @@ def ceiling(spec: ModelSpec, *, fp8: bool) -> tuple[float, int]:
     if fp8:
         weights = [[(w * 400 / w.abs().max()).to(FP8) for w in layer] for layer in weights]
     best = (0.0, 0)
-    for rows in (16_384, 32_768, 65_536):
+    for rows in (16_384, 32_768, 33_792, 65_536, 67_584):
         inputs = {i: torch.randn(rows, i, device=DEVICE).bfloat16() for i in {dim, ffn}}
         if fp8:
             inputs = {i: (x * 8).to(FP8) for i, x in inputs.items()}

@@ -68,6 +68,21 @@ def test_gelu_is_the_exact_one():
     assert float(((ours - exact) / exact.abs().clamp(min=1e-30))[near].abs().max()) < 2e-4
 
 
+@pytest.mark.parametrize("dim", [2560, 768, 480, 320])
+def test_deviation_and_gelu_of_a_raw_stream(dim):
+    x, shift = random(ROWS, dim, dtype=torch.bfloat16), random(dim)
+    ours, theirs = outputs(ROWS, dtype=torch.float32)
+    kernels.rstd(x, ours, eps=1e-5, shift_D=shift)
+    plain.rstd(x, theirs, eps=1e-5, shift_D=shift)
+    assert_near(ours, theirs)
+    standard, bias = (theirs, random(4 * dim)), random(4 * dim)
+    u = random(ROWS, 4 * dim, dtype=torch.bfloat16)
+    ours, theirs = outputs(ROWS, 4 * dim, dtype=torch.bfloat16)
+    kernels.gelu(u, ours, bias_F=bias, standard=standard)
+    plain.gelu(u, theirs, bias_F=bias, standard=standard)
+    assert_near(ours, theirs)
+
+
 @pytest.mark.parametrize("width", [10240, 3072, 1920])
 def test_gelu_and_gated_gelu(width):
     u, bias = random(ROWS, width, dtype=torch.bfloat16) * 2, random(width)

@@ -3,8 +3,7 @@
 ``python tools/bench_embed.py FOLDER [--records 210000] [--run MODEL[,MODEL...] ...]``
 
 Writes checkpoints and a FASTA of 150-bp coding reads to FOLDER. Each run makes a store with its
-models, measures each engine's own rate on tokens of that store held in memory (which also compiles
-its kernels), and then has one `vnp embed` process fill the store, all models in one worker. Printed:
+models, measures each engine's own rate on tokens of that store held in memory (which compiles kernels), and then has one `vnp embed` process fill the store, all models in one worker. Printed:
 
 - records and tokens per second from the first block submitted to the last result; the time when
   nothing was computed because the second model was being loaded is left out, and told;
@@ -116,8 +115,8 @@ def measure(folder: Path, models: list[str], *, records: int, device: str) -> No
         f"{worker['tokens']:,} tokens in {span:.1f} s; {worker['records'] / span:,.0f} rows/s, "
         f"{worker['tokens'] / span:,.0f} tok/s; GPU busy {busy / span:.1%}; "
         f"{alone / span:.1%} of the engine's own rate; loading left out "
-        f"{worker['loading_seconds']:.1f} s, whole command {seconds:.1f} s; complete {report['complete']}; "
-        f"fall-backs {worker['fallbacks']}",
+        f"{worker['loading_seconds']:.1f} s, whole command {seconds:.1f} s; "
+        f"complete {report['complete']}; fall-backs {worker['fallbacks']}",
         flush=True,
     )
 

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -85,7 +84,6 @@ class _Underway:
 
 
 _NOTHING_YET = object()
-_SWITCH = 0.0005  # seconds
 _LEAD = 1.0  # seconds before a block's end at which the next one is claimed, or more if need be
 
 
@@ -145,10 +143,9 @@ class Worker:
         for model in models:
             self._store.schema.model(model)
         started = time.monotonic()
-        presence = Presence(
+        with Presence(
             self._store.sidecar.path, interval=self._config.heartbeat, lease=self._config.lease
-        )
-        with _quick_switches(), presence as self._presence:
+        ) as self._presence:
             self._source = BlockSource(
                 self._store,
                 claims=self._presence.claims,
@@ -373,21 +370,6 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - handed to the main thread
             self._error = self._error or error
             self._over.set()
-
-
-@contextlib.contextmanager
-def _quick_switches() -> Iterator[None]:
-    """Let no thread compute in the interpreter for long while another wants it.
-
-    The main thread wants it hundreds of times a batch, to launch kernels. At the usual 5 ms each
-    time, the device runs dry while others tokenise and check.
-    """
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(usual)
 
 
 def _shared(some: Sequence[tuple[float, float]], others: Sequence[tuple[float, float]]) -> float:

@@ -21,6 +21,9 @@ from torch import Tensor
 from vnp.engine.spans import BLOCK_KEYS, TILE_ROWS, Spans
 
 _LOG2_E = math.log2(math.e)
+# Registers of a thread, by blocks of keys; 0 is for longer records. As few as do without spilling,
+# so that programs share a multiprocessor: while one waits for memory, another multiplies.
+_REGISTERS = {0: 128, 1: 128, 2: 128, 3: 168, 4: 255}
 
 
 @triton.jit
@@ -67,17 +70,23 @@ def _store_context(
 
 
 @triton.jit
-def _absorb(
-    q_low, q_high, k_low, k_high, v, top, total, context, query, key, length, slope,
+def _score(
+    q_low, q_high, k_low, k_high, query, key, length, slope,
     ROTARY: tl.constexpr, MASK: tl.constexpr,
 ):  # fmt: skip
-    """Take a block of keys into a running softmax."""
+    """Scores of queries and keys, as powers of two; past the end of the record minus infinity."""
     score = tl.dot(q_low, tl.trans(k_low))
     score = tl.dot(q_high, tl.trans(k_high), acc=score)
     if not ROTARY:
         score -= slope * tl.abs(query[:, None] - key[None, :]).to(tl.float32)
     if MASK:
         score = tl.where((key < length)[None, :], score, float("-inf"))
+    return score
+
+
+@triton.jit
+def _absorb(score, v, top, total, context):
+    """Take a block of keys into a running softmax."""
     higher = tl.maximum(top, tl.max(score, axis=1))
     share = tl.exp2(score - higher[:, None])
     shrink = tl.exp2(top - higher)
@@ -125,16 +134,23 @@ def _attend_short(
         q_low, q_high = _halves(q_at, q_bias, cos, sin, query, length, half, HALF, ROTARY)
         q_low_, q_high_ = (q_low * q_scale).to(dtype), (q_high * q_scale).to(dtype)
         top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
+        scores = ()
+        for block in tl.static_range(BLOCKS):
+            score = _score(
+                q_low_, q_high_, blocks[block][0], blocks[block][1],
+                query, block * BLOCK_N + tl.arange(0, BLOCK_N), length, slope, ROTARY,
+                block == BLOCKS - 1,
+            )  # fmt: skip
+            top = tl.maximum(top, tl.max(score, axis=1))
+            scores = scores + (score,)  # type: ignore[assignment]  # noqa: RUF005
         total = tl.zeros((BLOCK_M,), tl.float32)
         context = tl.zeros((BLOCK_M, 2 * BLOCK_HALF), tl.float32)
         for block in tl.static_range(BLOCKS):
-            top, total, context = _absorb(
-                q_low_, q_high_, blocks[block][0], blocks[block][1], blocks[block][2],
-                top, total, context, query, block * BLOCK_N + tl.arange(0, BLOCK_N), length,
-                slope, ROTARY, True,
-            )  # fmt: skip
+            share = tl.exp2(scores[block] - top[:, None])
+            total += tl.sum(share, axis=1)
+            context = tl.dot(share.to(dtype), blocks[block][2], acc=context)
         _store_context(
-            out, context / total[:, None], v_bias, scale, query, length, column,
+            out, context * (1.0 / total)[:, None], v_bias, scale, query, length, column,
             WIDTH, HALF, QUANTISE,
         )  # fmt: skip
 
@@ -203,10 +219,8 @@ def _attend_long(
         k_low = tl.load(k_rows + at + half[None, :], mask=in_half, other=0.0)
         k_high = tl.load(k_rows + at + HALF + half[None, :], mask=in_half, other=0.0)
         v = tl.load(v_rows + at + column[None, :], mask=in_head, other=0.0)
-        top, total, context = _absorb(
-            q_low_, q_high_, k_low, k_high, v, top, total, context, query, key, length, slope,
-            ROTARY, False,
-        )  # fmt: skip
+        score = _score(q_low_, q_high_, k_low, k_high, query, key, length, slope, ROTARY, False)
+        top, total, context = _absorb(score, v, top, total, context)
     if whole < length:
         key = whole + tl.arange(0, BLOCK_N)
         at = key[:, None] * (3 * WIDTH)
@@ -214,12 +228,10 @@ def _attend_long(
         k_low = tl.load(k_rows + at + half[None, :], mask=there, other=0.0)
         k_high = tl.load(k_rows + at + HALF + half[None, :], mask=there, other=0.0)
         v = _values(v_rows + at, key, length, column, HALF)
-        top, total, context = _absorb(
-            q_low_, q_high_, k_low, k_high, v, top, total, context, query, key, length, slope,
-            ROTARY, True,
-        )  # fmt: skip
+        score = _score(q_low_, q_high_, k_low, k_high, query, key, length, slope, ROTARY, True)
+        top, total, context = _absorb(score, v, top, total, context)
     _store_context(
-        out, context / total[:, None], v_bias, scale, query, length, column,
+        out, context * (1.0 / total)[:, None], v_bias, scale, query, length, column,
         WIDTH, HALF, QUANTISE,
     )  # fmt: skip
 
@@ -242,12 +254,10 @@ def attend(
     cos, sin = rotary or (None, None)
     for part in spans.parts:
         tiles, grid = spans.tiles[part.start :], (heads, part.stop - part.start)
-        kernel, options = _attend_long, {"maxnreg": 128}
-        # Fewer registers than it would like, so that three or four programs share a
-        # multiprocessor: while one waits for memory, another multiplies.
+        kernel, options = _attend_long, {"maxnreg": _REGISTERS[0]}
         if part.blocks:
             kernel = _attend_short
-            options = {"BLOCKS": part.blocks, "maxnreg": 128 if part.blocks < 4 else 168}
+            options = {"BLOCKS": part.blocks, "maxnreg": _REGISTERS[part.blocks]}
         elif rotary is not None:
             _turn_keys[grid](
                 qkv_TE, bias_E, tiles, cos, sin,

@@ -8,6 +8,9 @@ The layer is rewritten, not approximated:
   stream; each norm adds the sum of those so far (``shift``). Then the product itself adds to the
   stream, with one rounding.
 - The biases of ``qkv`` and ``up`` are added by attention and by GELU, in float32.
+- The second norm of a layer is not written at all where numbers have bfloat16's range: ``up`` has
+  rows that sum to zero, which takes the mean away, and reads the raw stream; GELU multiplies by the
+  row's 1 / deviation. fp8 needs the standardised stream, and float16 would overflow.
 
 Shapes: T rows of a batch, D hidden width, F inner width, E = 3 * D, n records, K = D / heads.
 """
@@ -39,6 +42,7 @@ class _Layer:
     mlp_shift: Tensor
     up: Product
     up_bias: Tensor
+    up_lead: Tensor | None  # of the biases left out; None: `up` reads a written norm
     inner_scale: Tensor | None  # fp8: what GELU multiplies its output by
     down: Product
 
@@ -59,6 +63,7 @@ class Workspace:
         self.a_TD = make(config.dim, FP8 if fp8 else dtype)  # input of a product
         self.h_TF = make(config.ffn, FP8) if fp8 else self.u_TF
         self.delta_TD = make(config.dim) if fp8 else None
+        self.rstd_T = torch.zeros(rows, dtype=torch.float32, device=device)
 
 
 class Esm2Engine:
@@ -93,6 +98,7 @@ class Esm2Engine:
         """
         self.config = config
         self._device, self._dtype, self._fp8, self._ops = device, dtype, fp8, ops
+        self._raw_up = not fp8 and dtype != torch.float16
         self._input_scale = FP8_MOST / config.dim**0.5 if fp8 else 1.0
 
         def get(name: str) -> Tensor:
@@ -123,6 +129,10 @@ class Esm2Engine:
         up_FD = get(f"{at}.intermediate.dense.weight")
         up_bias = get(f"{at}.intermediate.dense.bias") + up_FD @ get(f"{at}.LayerNorm.bias")
         up_FD = up_FD * get(f"{at}.LayerNorm.weight")
+        up_lead = None
+        if self._raw_up:
+            up_FD = up_FD - up_FD.mean(dim=1, keepdim=True)
+            up_lead = up_FD @ mlp_shift
         down_DF = get(f"{at}.output.dense.weight")
         context_scale = inner_scale = None
         if self._fp8:
@@ -138,6 +148,7 @@ class Esm2Engine:
             mlp_shift=mlp_shift,
             up=self._product(up_FD, self._input_scale),
             up_bias=up_bias,
+            up_lead=up_lead,
             inner_scale=inner_scale,
             down=self._product(down_DF, inner_scale),
         )
@@ -157,7 +168,7 @@ class Esm2Engine:
         if spans.longest > len(self._rotary[0]):
             self._rotary = self._angles(spans.longest)
         x_TD, a_TD, qkv_TE = work.x_TD[:rows], work.a_TD[:rows], work.qkv_TE[:rows]
-        u_TF, h_TF = work.u_TF[:rows], work.h_TF[:rows]
+        u_TF, h_TF, rstd_T = work.u_TF[:rows], work.h_TF[:rows], work.rstd_T[:rows]
         delta_TD = None if work.delta_TD is None else work.delta_TD[:rows]
         pending: Tensor | None = None  # what the next norm is to add to the stream
         torch.index_select(self._table, 0, spans.ids, out=x_TD)
@@ -172,12 +183,18 @@ class Esm2Engine:
                 rotary=self._rotary, scale_D=layer.context_scale,
             )  # fmt: skip
             pending = _to_stream(layer.out, a_TD, x_TD, delta_TD)
-            ops.norm(
-                x_TD, a_TD, eps=config.eps, delta_TD=pending, shift_D=layer.mlp_shift,
-                scale=self._input_scale,
-            )  # fmt: skip
-            layer.up(a_TD, u_TF)
-            ops.gelu(u_TF, h_TF, bias_F=layer.up_bias, scale_F=layer.inner_scale)
+            standard = None
+            if layer.up_lead is not None:
+                ops.rstd(x_TD, rstd_T, eps=config.eps, shift_D=layer.mlp_shift)
+                standard = (rstd_T, layer.up_lead)
+                layer.up(x_TD, u_TF)
+            else:
+                ops.norm(
+                    x_TD, a_TD, eps=config.eps, delta_TD=pending, shift_D=layer.mlp_shift,
+                    scale=self._input_scale,
+                )  # fmt: skip
+                layer.up(a_TD, u_TF)
+            ops.gelu(u_TF, h_TF, bias_F=layer.up_bias, standard=standard, scale_F=layer.inner_scale)
             pending = _to_stream(layer.down, h_TF, x_TD, delta_TD)
         if pending is not None:
             x_TD.add_(pending)

@@ -21,7 +21,7 @@ from torch import Tensor
 from vnp.engine.attention import attend
 from vnp.engine.spans import Spans
 
-__all__ = ["attend", "geglu", "gelu", "norm", "pool"]
+__all__ = ["attend", "geglu", "gelu", "norm", "pool", "rstd"]
 
 name, version = "Triton", triton.__version__
 
@@ -73,18 +73,37 @@ def _norm(
 
 
 @triton.jit
+def _rstd(
+    x, shift, out, eps, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    column = tl.arange(0, BLOCK)
+    inside = column < WIDTH
+    at = tl.program_id(0).to(tl.int64) * WIDTH + column
+    value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
+    value += tl.load(shift + column, mask=inside, other=0.0)
+    value = tl.where(inside, value - tl.sum(value, axis=0) / WIDTH, 0.0)
+    tl.store(out + tl.program_id(0), tl.rsqrt(tl.sum(value * value, axis=0) / WIDTH + eps))
+
+
+@triton.jit
 def _gelu(
-    u, bias, scale, out,
-    WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, QUANTISE: tl.constexpr,
+    u, bias, rstd, lead, scale, out,
+    WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
+    STANDARDISE: tl.constexpr, QUANTISE: tl.constexpr,
 ):  # fmt: skip
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     add = tl.load(bias + column)
+    if STANDARDISE:
+        lead_ = tl.load(lead + column)
     if QUANTISE:
         factor = tl.load(scale + column)
     row = tl.program_id(0).to(tl.int64) * ROWS
     for i in tl.static_range(ROWS):
         at = (row + i) * WIDTH + column
-        value = _gelu_of(tl.load(u + at).to(tl.float32) + add)
+        value = tl.load(u + at).to(tl.float32)
+        if STANDARDISE:
+            value = (value + lead_) * tl.load(rstd + row + i)
+        value = _gelu_of(value + add)
         if QUANTISE:
             value *= factor
         tl.store(out + at, value.to(out.dtype.element_ty))
@@ -157,13 +176,30 @@ def norm(
     )  # fmt: skip
 
 
-def gelu(u_TF: Tensor, out_TF: Tensor, *, bias_F: Tensor, scale_F: Tensor | None = None) -> None:
+def rstd(x_TD: Tensor, out_T: Tensor, *, eps: float, shift_D: Tensor) -> None:
+    """See ``plain.rstd``."""
+    rows, width = x_TD.shape
+    _rstd[(rows,)](
+        x_TD, shift_D, out_T, eps, WIDTH=width, BLOCK=triton.next_power_of_2(width), num_warps=4
+    )
+
+
+def gelu(
+    u_TF: Tensor,
+    out_TF: Tensor,
+    *,
+    bias_F: Tensor,
+    standard: tuple[Tensor, Tensor] | None = None,
+    scale_F: Tensor | None = None,
+) -> None:
     """See ``plain.gelu``."""
     rows, width = u_TF.shape
     block = _dividing_block(width)
+    rstd_T, lead_F = standard or (None, None)
     _gelu[(rows // _ROWS, width // block)](
-        u_TF, bias_F, scale_F, out_TF,
-        WIDTH=width, BLOCK=block, ROWS=_ROWS, QUANTISE=scale_F is not None, num_warps=4,
+        u_TF, bias_F, rstd_T, lead_F, scale_F, out_TF,
+        WIDTH=width, BLOCK=block, ROWS=_ROWS,
+        STANDARDISE=standard is not None, QUANTISE=scale_F is not None, num_warps=4,
     )  # fmt: skip
 
 

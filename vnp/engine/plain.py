@@ -43,9 +43,29 @@ def norm(
     out_TD.copy_(functional.layer_norm(value, value.shape[1:], weight, bias, eps) * scale)
 
 
-def gelu(u_TF: Tensor, out_TF: Tensor, *, bias_F: Tensor, scale_F: Tensor | None = None) -> None:
-    """Write ``gelu(u + bias) * scale``, with the exact (erf) GELU. ``out`` may be ``u``."""
-    value = functional.gelu(u_TF.float() + bias_F)
+def rstd(x_TD: Tensor, out_T: Tensor, *, eps: float, shift_D: Tensor) -> None:
+    """Write what a layer norm of ``x + shift`` multiplies each row by, float32: 1 / deviation."""
+    out_T.copy_(torch.rsqrt((x_TD.float() + shift_D).var(dim=1, correction=0) + eps))
+
+
+def gelu(
+    u_TF: Tensor,
+    out_TF: Tensor,
+    *,
+    bias_F: Tensor,
+    standard: tuple[Tensor, Tensor] | None = None,
+    scale_F: Tensor | None = None,
+) -> None:
+    """Write ``gelu(u + bias) * scale``, with the exact (erf) GELU. ``out`` may be ``u``.
+
+    With ``standard`` = (rstd_T, lead_F), ``(u + lead) * rstd`` takes the place of ``u``: it makes
+    the product of a raw stream that of a standardised one.
+    """
+    value = u_TF.float()
+    if standard is not None:
+        rstd_T, lead_F = standard
+        value = (value + lead_F) * rstd_T[:, None]
+    value = functional.gelu(value + bias_F)
     out_TF.copy_(value if scale_F is None else value * scale_F)
 
 

@@ -3,7 +3,8 @@
 ``python tools/bench_embed.py FOLDER [--records 210000] [--run MODEL[,MODEL...] ...]``
 
 Writes checkpoints and a FASTA of 150-bp coding reads to FOLDER. Each run makes a store with its
-models, measures each engine's own rate on tokens of that store held in memory (which compiles kernels), and then has one `vnp embed` process fill the store, all models in one worker. Printed:
+models, measures each engine's own rate on tokens of that store held in memory, which compiles its
+kernels, and has one `vnp embed` process fill the store, all models in one worker. Printed:
 
 - records and tokens per second from the first block submitted to the last result; the time when
   nothing was computed because the second model was being loaded is left out, and told;

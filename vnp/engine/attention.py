@@ -21,9 +21,9 @@ from torch import Tensor
 from vnp.engine.spans import BLOCK_KEYS, TILE_ROWS, Spans
 
 _LOG2_E = math.log2(math.e)
-# Registers of a thread, by blocks of keys; 0 is for longer records. As few as do without spilling,
-# so that programs share a multiprocessor: while one waits for memory, another multiplies.
-_REGISTERS = {0: 128, 1: 128, 2: 128, 3: 168, 4: 255}
+# Registers of a thread, by blocks of keys; 0 is for longer records. Fewer than the compiler would
+# like, so that programs share a multiprocessor: while one waits for memory, another multiplies.
+_REGISTERS = {0: 128, 1: 96, 2: 128, 3: 128, 4: 168}
 
 
 @triton.jit
@@ -39,8 +39,8 @@ def _halves(
     high += tl.load(bias + HALF + half, mask=half < HALF, other=0.0)[None, :]
     if ROTARY:
         at = position[:, None] * HALF + half[None, :]
-        c = tl.load(cos + at, mask=there, other=0.0)
-        s = tl.load(sin + at, mask=there, other=0.0)
+        c = tl.load(cos + at, mask=there, other=0.0).to(tl.float32)
+        s = tl.load(sin + at, mask=there, other=0.0).to(tl.float32)
         return low * c - high * s, high * c + low * s
     return low, high
 
@@ -134,21 +134,15 @@ def _attend_short(
         q_low, q_high = _halves(q_at, q_bias, cos, sin, query, length, half, HALF, ROTARY)
         q_low_, q_high_ = (q_low * q_scale).to(dtype), (q_high * q_scale).to(dtype)
         top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
-        scores = ()
+        total = tl.zeros((BLOCK_M,), tl.float32)
+        context = tl.zeros((BLOCK_M, 2 * BLOCK_HALF), tl.float32)
         for block in tl.static_range(BLOCKS):
             score = _score(
                 q_low_, q_high_, blocks[block][0], blocks[block][1],
                 query, block * BLOCK_N + tl.arange(0, BLOCK_N), length, slope, ROTARY,
                 block == BLOCKS - 1,
             )  # fmt: skip
-            top = tl.maximum(top, tl.max(score, axis=1))
-            scores = scores + (score,)  # type: ignore[assignment]  # noqa: RUF005
-        total = tl.zeros((BLOCK_M,), tl.float32)
-        context = tl.zeros((BLOCK_M, 2 * BLOCK_HALF), tl.float32)
-        for block in tl.static_range(BLOCKS):
-            share = tl.exp2(scores[block] - top[:, None])
-            total += tl.sum(share, axis=1)
-            context = tl.dot(share.to(dtype), blocks[block][2], acc=context)
+            top, total, context = _absorb(score, blocks[block][2], top, total, context)
         _store_context(
             out, context * (1.0 / total)[:, None], v_bias, scale, query, length, column,
             WIDTH, HALF, QUANTISE,

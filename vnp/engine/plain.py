@@ -101,7 +101,8 @@ def attend(
     bias_E
         float32, added to ``qkv_TE``.
     rotary
-        float32 cosines and sines, (positions, K / 2): queries and keys are turned by them.
+        Cosines and sines, float32 or float16, (positions, K / 2): queries and keys are turned by
+        them.
     slopes
         float32 (heads,): scores fall by slope * distance (ALiBi). Either this or ``rotary``.
     scale_D

@@ -131,8 +131,10 @@ def test_an_old_gpu_runs_in_float16_and_says_so(tmp_path, capsys, monkeypatch):
     path = store_of(tmp_path / "run.zarr", "demo_esm2")
     capsys.readouterr()
     assert main(["worker", str(path), "--device", "cuda"]) == 0
-    assert "using float16" in capsys.readouterr().err
-    assert "compute capability 7.0" in environment_of(path, "demo_esm2")["engine"]
+    assert "compute capability 7.0 is below 8.0" in capsys.readouterr().err
+    environment = environment_of(path, "demo_esm2")
+    assert "compute capability 7.0 is below 8.0" in environment["engine"]
+    assert "has no bfloat16" in environment["chosen"]
     assert open_store(path).provenance("demo_esm2")["identity"]["precision"] == "float16"
 
 

@@ -19,7 +19,7 @@ from tests.stub_worker import StubEncoder, stub_rows
 from vnp.config import WorkerConfig
 from vnp.encoders import ModelMismatchError
 from vnp.models.encoder import Provenance
-from vnp.worker import BlockError, Worker, WorkerReport
+from vnp.worker import BlockError, Worker, WorkerReport, shared_seconds
 
 FAST = WorkerConfig(poll=0.01, heartbeat=0.05)
 
@@ -220,4 +220,38 @@ def test_a_block_filled_between_plan_and_claim_is_not_done_again(store: ZarrStor
     for thread in threads:
         thread.join()
     assert sum(report.blocks for report in reports) == 10
+    assert_whole(store)
+
+
+def test_time_shared_by_two_lists_of_intervals() -> None:
+    waits = [(0.0, 1.0), (2.0, 5.0), (7.0, 8.0)]
+    loads = [(0.5, 2.5), (4.0, 7.0)]
+    assert shared_seconds(waits, loads) == pytest.approx(0.5 + 0.5 + 1.0)
+    assert shared_seconds(loads, waits) == shared_seconds(waits, loads)
+    assert shared_seconds(waits, []) == 0
+
+
+def test_loading_a_second_model_is_told_apart(store: ZarrStore) -> None:
+    second_wanted, first_done = threading.Event(), threading.Event()
+
+    def encoder(name: str) -> StubEncoder:
+        if name == MODELS[1].name:
+            second_wanted.set()
+            assert first_done.wait(30)
+        return StubEncoder(name)
+
+    def watch() -> None:
+        """Let the second model load once every block of the first is in the store."""
+        second_wanted.wait(30)
+        while len(store.snapshot().open_blocks(MODELS[0].name)):
+            pass
+        first_done.set()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    report = work(store, encoder=encoder)
+    watcher.join()
+    assert report.loading_seconds > 0
+    assert report.span_seconds > 0
+    assert report.span_seconds + report.loading_seconds <= report.seconds
     assert_whole(store)

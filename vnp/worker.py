@@ -174,7 +174,7 @@ class Worker:
                 publisher.join()
             if self._error is not None:
                 raise self._error
-            loading = _shared(self._waits, self._encoders.loads)
+            loading = shared_seconds(self._waits, self._encoders.loads)
             return WorkerReport(
                 worker=self._presence.worker,
                 blocks=self._blocks,
@@ -372,7 +372,9 @@ class Worker:
             self._over.set()
 
 
-def _shared(some: Sequence[tuple[float, float]], others: Sequence[tuple[float, float]]) -> float:
+def shared_seconds(
+    some: Sequence[tuple[float, float]], others: Sequence[tuple[float, float]]
+) -> float:
     """Seconds that lie in an interval of either list; those of one list do not overlap."""
     return sum(
         max(0.0, min(end, other_end) - max(begin, other_begin))

@@ -174,7 +174,9 @@ class Worker:
                 publisher.join()
             if self._error is not None:
                 raise self._error
-            loading = shared_seconds(self._waits, self._encoders.loads)
+            until = self._last_result  # what was loaded later does not lie in the span
+            waits = [(begin, min(end, until)) for begin, end in self._waits]
+            loading = shared_seconds(waits, self._encoders.loads)
             return WorkerReport(
                 worker=self._presence.worker,
                 blocks=self._blocks,
@@ -184,7 +186,7 @@ class Worker:
                 seconds=time.monotonic() - started,
                 embed_seconds=self._embed_seconds,
                 busy_seconds=self._encoders.busy_seconds,
-                span_seconds=self._last_result - self._first_submit - loading,
+                span_seconds=max(0.0, until - self._first_submit - loading),
                 loading_seconds=loading,
                 failures=self._source.failures,
                 stopped=self._stop.is_set(),
@@ -375,7 +377,7 @@ class Worker:
 def shared_seconds(
     some: Sequence[tuple[float, float]], others: Sequence[tuple[float, float]]
 ) -> float:
-    """Seconds that lie in an interval of either list; those of one list do not overlap."""
+    """Seconds that lie in an interval of both lists; those of one list do not overlap."""
     return sum(
         max(0.0, min(end, other_end) - max(begin, other_begin))
         for begin, end in some

@@ -9,8 +9,9 @@ The layer is rewritten, not approximated:
   stream, with one rounding.
 - The biases of ``qkv`` and ``up`` are added by attention and by GELU, in float32.
 - The second norm of a layer is not written at all where numbers have bfloat16's range: ``up`` has
-  rows that sum to zero, which takes the mean away, and reads the raw stream; GELU multiplies by the
-  row's 1 / deviation. fp8 needs the standardised stream, and float16 would overflow.
+  rows that sum to zero (but for rounding), which takes the mean away, and reads the raw stream;
+  GELU multiplies by the row's 1 / deviation. fp8 needs the standardised stream, and float16 could
+  overflow.
 
 Shapes: T rows of a batch, D hidden width, F inner width, E = 3 * D, n records, K = D / heads.
 """

@@ -100,8 +100,8 @@ def fill(lengths: NDArray[np.integer], *, token_budget: int, most_records: int) 
     """Cut records into batches as full as can be, for a device that runs a fixed number of rows.
 
     Longest first: a batch takes the longest records left, and what room stays goes to the longest
-    that fit in it. So every batch but the last is nearly full whatever the lengths are, and none
-    has more than ``most_records``. A record longer than the budget forms a batch of its own.
+    that fit in it. So a batch has room for none of the records left, unless it has ``most_records``
+    already. A record longer than the budget forms a batch of its own.
     """
     if token_budget < 1 or most_records < 1:
         raise ValueError(f"{most_records} records of {token_budget} tokens hold nothing")
@@ -116,7 +116,7 @@ def fill(lengths: NDArray[np.integer], *, token_budget: int, most_records: int) 
         while places and len(fitting):
             at = int(fitting[-1])
             length = int(values[at])
-            count = min(int(left[at]), max(room // length, 0 if records else 1), places)
+            count = min(int(left[at]), max(room // max(length, 1), 0 if records else 1), places)
             records.append(order[first[at] : first[at] + count])
             sizes.append(np.full(count, length, dtype=np.int64))
             first[at] += count

@@ -23,7 +23,9 @@ class Terminal(io.StringIO):
 
 def test_plain_lines_come_now_and_then_with_rate_and_time_left() -> None:
     clock, out = Clock(), io.StringIO()
-    with Progress("embed", total=1000, unit="records", stream=out, clock=clock) as progress:
+    with Progress(
+        "embed", total=1000, unit="records", already=100, stream=out, clock=clock
+    ) as progress:
         progress.update(100)
         clock.now += PLAIN_INTERVAL / 2
         progress.update(150)
@@ -42,6 +44,13 @@ def test_without_a_total_there_is_no_time_left() -> None:
     clock.now += PLAIN_INTERVAL
     progress.update(3_000_000)
     assert out.getvalue() == "append x: 3,000,000 bases, 100,000 bases/s\n"
+
+
+def test_what_the_first_update_tells_counts() -> None:
+    out = io.StringIO()
+    with Progress("append x", total=None, unit="bases", stream=out, clock=Clock()) as progress:
+        progress.update(48_502)
+    assert out.getvalue() == "append x: 48,502 bases in 0.0 s\n"
 
 
 def test_an_error_is_not_followed_by_a_cheerful_line() -> None:

@@ -25,6 +25,8 @@ class Progress:
         Units of the whole work; None when it is not known.
     unit
         ``records``, ``B``, ...
+    already
+        Units that were done before this work began: they count as done, not towards its rate.
     stream, clock
         Where to write and how to tell the time; tests put their own here.
     """
@@ -35,6 +37,7 @@ class Progress:
         *,
         total: int | None,
         unit: str,
+        already: int = 0,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -42,8 +45,7 @@ class Progress:
         self._stream = stream if stream is not None else sys.stderr
         self._clock = clock
         self._began = clock()
-        self._first: int | None = None
-        self._done = 0
+        self._already = self._done = already
         self._told = self._began
         self._bar: Any = None
         if self._stream.isatty():
@@ -52,6 +54,7 @@ class Progress:
             scale = unit == "B"
             self._bar = tqdm(
                 total=total,
+                initial=already,
                 desc=what,
                 unit=unit if scale else f" {unit}",
                 unit_scale=scale,
@@ -65,10 +68,6 @@ class Progress:
         """Tell how many units are done; ``total`` when it has changed."""
         if total is not None:
             self._total = total
-        if self._first is None:
-            self._first = done
-            if self._bar is not None:
-                self._bar.initial = done
         self._done = done
         if self._bar is not None:
             self._bar.total = self._total
@@ -88,7 +87,7 @@ class Progress:
     def line(self) -> str:
         """Progress, rate and time left in one line."""
         seconds = max(self._clock() - self._began, 1e-9)
-        rate = (self._done - (self._first or 0)) / seconds
+        rate = (self._done - self._already) / seconds
         text = f"{self._what}: {self._done:,}"
         if self._total is not None:
             share = 100 * self._done / self._total if self._total else 100.0
@@ -113,7 +112,7 @@ class Progress:
             self._bar.close()
         elif error is None:
             seconds = self._clock() - self._began
-            done = self._done - (self._first or 0)
+            done = self._done - self._already
             print(
                 f"{self._what}: {done:,} {self._unit} in {duration(seconds)}",
                 file=self._stream,

@@ -27,8 +27,9 @@ def watching(store: Store, *, models: tuple[str, ...]) -> Iterator[Progress]:
     """
     over = threading.Event()
     status = read_status(store, models=models)
-    with Progress("embed", total=status.rows_wanted, unit="records") as progress:
-        progress.update(status.rows_done)
+    with Progress(
+        "embed", total=status.rows_wanted, unit="records", already=status.rows_done
+    ) as progress:
 
         def look() -> None:
             newest = store.snapshot()

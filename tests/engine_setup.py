@@ -1,5 +1,7 @@
 """Batches, tensors and encoders for the tests of the engine."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 
@@ -32,8 +34,22 @@ def spans_of(lengths, rows, *, device="cpu", pooling="mean_residues_1024"):
     return planned.on(torch.from_numpy(buffer).to(device))
 
 
+# What `vnp.engine.hopper` offers, in plain torch and for any shape.
+PLAIN_FUSED = SimpleNamespace(
+    fits=lambda outputs, inputs, dtype, *, head: True, project=plain.project
+)
+
+
 def encoder_of(
-    spec, *, device="cpu", precision="float32", ops=plain, state=None, token_budget=1024, warn=None
+    spec,
+    *,
+    device="cpu",
+    precision="float32",
+    ops=plain,
+    fused=None,
+    state=None,
+    token_budget=1024,
+    warn=None,
 ):
     """The engine's encoder with random weights."""
     placement = Placement(
@@ -44,7 +60,7 @@ def encoder_of(
         token_budget=token_budget,
         chosen="by a test",
     )
-    engine = engine_of(spec, state or random_state(spec), placement=placement, ops=ops)
+    engine = engine_of(spec, state or random_state(spec), placement=placement, ops=ops, fused=fused)
     return EngineEncoder(
         spec,
         engine,

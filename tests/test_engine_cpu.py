@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.engine_setup import cosines, encoder_of, spans_of, tokens_of
+from tests.engine_setup import PLAIN_FUSED, cosines, encoder_of, spans_of, tokens_of
 from tests.models_checkpoints import random_state, tiny
 from vnp.engine.quality import Quality, QualityError, compare
 from vnp.engine.spans import BLOCK_KEYS, MOST_BLOCKS, TILE_ROWS
@@ -48,17 +48,29 @@ def test_folded_weights_compute_the_same(name):
     assert cosines(short, reference(spec, tokens)).min() > 0.999
 
 
-def test_fp8_is_near_and_never_overflows():
+@pytest.mark.parametrize("name", ["esm2", "esm2_24"])
+def test_products_that_do_what_follows_compute_the_same(name):
+    spec, tokens = SPECS[name], tokens_of(LENGTHS)
+    fused = encoder_of(spec, precision="bfloat16", fused=PLAIN_FUSED)
+    assert fused._engine.fused
+    assert not encoder_of(spec, precision="bfloat16")._engine.fused
+    assert cosines(fused.embed(tokens), reference(spec, tokens)).min() > 0.999
+
+
+@pytest.mark.parametrize("fused", [None, PLAIN_FUSED], ids=["apart", "fused"])
+def test_fp8_is_near_and_never_overflows(fused):
     spec = SPECS["esm2"]
     tokens = tokens_of(LENGTHS)
-    rows = encoder_of(spec, precision="fp8").embed(tokens)
+    rows = encoder_of(spec, precision="fp8", fused=fused).embed(tokens)
     assert np.isfinite(rows).all()
     assert cosines(rows, reference(spec, tokens)).min() > 0.97
     state = random_state(spec)
     for tensor in state.values():
         if tensor.dim() > 1:
             tensor *= 50  # the scales are bounds that follow from the weights
-    assert np.isfinite(encoder_of(spec, precision="fp8", state=state).embed(tokens)).all()
+    assert np.isfinite(
+        encoder_of(spec, precision="fp8", fused=fused, state=state).embed(tokens)
+    ).all()
 
 
 def test_rows_in_order_whatever_the_budget_and_two_at_once():

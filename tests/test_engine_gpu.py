@@ -40,11 +40,17 @@ def state_of(spec):
 
 
 def engine(architecture, precision, *, budget=BUDGET, warn=None):
-    spec = spec_of(architecture)
-    return encoder_of(
-        spec, device="cuda", precision=precision, ops=kernels, state=state_of(spec),
+    architecture, _, apart = architecture.partition(" ")
+    spec, fused = spec_of(architecture), None
+    if CAPABILITY[0] == 9 and not apart:
+        fused = pytest.importorskip("vnp.engine.hopper")
+    encoder = encoder_of(
+        spec, device="cuda", precision=precision, ops=kernels, fused=fused, state=state_of(spec),
         token_budget=budget, warn=warn,
     )  # fmt: skip
+    if architecture == "esm2":
+        assert encoder._engine.fused == (fused is not None and precision != "float16")
+    return encoder
 
 
 @torch.inference_mode()
@@ -60,6 +66,8 @@ def reference(spec, tokens):
 
 
 CASES = [("esm2", p) for p in PRECISIONS] + [("mosaicbert", "bfloat16")]
+if CAPABILITY[0] == 9:  # products that do what follows them, and products and passes
+    CASES += [("esm2 apart", p) for p in PRECISIONS if p != "float16"]
 LEAST = {"bfloat16": 0.9995, "float16": 0.99999, "fp8": 0.99}
 
 

@@ -1,9 +1,11 @@
-"""Attention within records as Triton kernels: packed rows in, rotary or linear biases inside.
+"""Attention within records as Triton kernels, on packed rows as a projection left them.
+
+Queries and keys come ready: turned by their positions where a model does that, and the queries
+times log2(e) / sqrt(K), so that scores are powers of two.
 
 A record of up to ``MOST_BLOCKS`` blocks of keys is one program a head, which keeps its keys and
 values on the chip. The queries of a longer one are cut into tiles, and each tile passes over all
-keys. So that they are turned once and not once a tile, a pass before turns the keys where they lie;
-loads of a block then run ahead of the block before it.
+keys; blocks are copied in whole, ahead of the block before them.
 
 Shapes: T rows (tokens), D hidden width, E = 3 * D, K = D / heads.
 """
@@ -12,72 +14,22 @@ Shapes: T rows (tokens), D hidden width, E = 3 * D, K = D / heads.
 
 from __future__ import annotations
 
-import math
-
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from vnp.engine.spans import BLOCK_KEYS, TILE_ROWS, Spans
 
-_LOG2_E = math.log2(math.e)
 # Registers of a thread, by blocks of keys; 0 is for longer records. Fewer than the compiler would
 # like, so that programs share a multiprocessor: while one waits for memory, another multiplies.
-_REGISTERS = {0: 128, 1: 96, 2: 128, 3: 128, 4: 168}
+_REGISTERS = {0: 96, 1: 80, 2: 96, 3: 96, 4: 168}
 
 
 @triton.jit
-def _halves(
-    rows, bias, cos, sin, position, length, half,
-    HALF: tl.constexpr, ROTARY: tl.constexpr,
-):  # fmt: skip
-    """Both halves of a head for some tokens of a record, with the bias, turned by position."""
-    there = (position < length)[:, None] & (half < HALF)[None, :]
-    low = tl.load(rows + half[None, :], mask=there, other=0.0).to(tl.float32)
-    high = tl.load(rows + HALF + half[None, :], mask=there, other=0.0).to(tl.float32)
-    low += tl.load(bias + half, mask=half < HALF, other=0.0)[None, :]
-    high += tl.load(bias + HALF + half, mask=half < HALF, other=0.0)[None, :]
-    if ROTARY:
-        at = position[:, None] * HALF + half[None, :]
-        c = tl.load(cos + at, mask=there, other=0.0).to(tl.float32)
-        s = tl.load(sin + at, mask=there, other=0.0).to(tl.float32)
-        return low * c - high * s, high * c + low * s
-    return low, high
-
-
-@triton.jit
-def _values(rows, position, length, column, HALF: tl.constexpr):
-    """Values of a head for some tokens of a record, less their bias; zero past its end."""
-    there = (position < length)[:, None] & (column < 2 * HALF)[None, :]
-    return tl.load(rows + column[None, :], mask=there, other=0.0)
-
-
-@triton.jit
-def _store_context(
-    out, context, bias, scale, query, length, column,
-    WIDTH: tl.constexpr, HALF: tl.constexpr, QUANTISE: tl.constexpr,
-):  # fmt: skip
-    """Write contexts of a head. Shares sum to one, so the bias of the values is added once."""
-    in_head = column < 2 * HALF
-    context += tl.load(bias + column, mask=in_head, other=0.0)[None, :]
-    if QUANTISE:
-        context *= tl.load(scale + column, mask=in_head, other=0.0)[None, :]
-    tl.store(
-        out + query[:, None] * WIDTH + column[None, :],
-        context.to(out.dtype.element_ty),
-        mask=(query < length)[:, None] & in_head[None, :],
-    )
-
-
-@triton.jit
-def _score(
-    q_low, q_high, k_low, k_high, query, key, length, slope,
-    ROTARY: tl.constexpr, MASK: tl.constexpr,
-):  # fmt: skip
-    """Scores of queries and keys, as powers of two; past the end of the record minus infinity."""
-    score = tl.dot(q_low, tl.trans(k_low))
-    score = tl.dot(q_high, tl.trans(k_high), acc=score)
-    if not ROTARY:
+def _adjusted(score, query, key, length, slope, ALIBI: tl.constexpr, MASK: tl.constexpr):
+    """Scores less ALiBi's; past the end of the record minus infinity."""
+    if ALIBI:
         score -= slope * tl.abs(query[:, None] - key[None, :]).to(tl.float32)
     if MASK:
         score = tl.where((key < length)[None, :], score, float("-inf"))
@@ -96,138 +48,121 @@ def _absorb(score, v, top, total, context):
 
 
 @triton.jit
+def _store_context(
+    out, context, total, scale, query, length, column,
+    WIDTH: tl.constexpr, HEAD: tl.constexpr, QUANTISE: tl.constexpr,
+):  # fmt: skip
+    in_head = column < HEAD
+    context *= (1.0 / total)[:, None]
+    if QUANTISE:
+        context *= tl.load(scale + column, mask=in_head, other=0.0)[None, :]
+    tl.store(
+        out + query[:, None] * WIDTH + column[None, :],
+        context.to(out.dtype.element_ty),
+        mask=(query < length)[:, None] & in_head[None, :],
+    )
+
+
+@triton.jit
 def _attend_short(
-    qkv, bias, out, tiles, cos, sin, slopes, scale, q_scale,
-    WIDTH: tl.constexpr, HALF: tl.constexpr, BLOCK_HALF: tl.constexpr,
+    qkv, out, tiles, slopes, scale,
+    WIDTH: tl.constexpr, HEAD: tl.constexpr, BLOCK_HEAD: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCKS: tl.constexpr,
-    ROTARY: tl.constexpr, QUANTISE: tl.constexpr,
+    ALIBI: tl.constexpr, QUANTISE: tl.constexpr,
 ):  # fmt: skip
     """One record and head: its keys and values stay on the chip while its queries pass."""
     head = tl.program_id(0)  # varies fastest: neighbours read neighbouring parts of the same rows
     start = tl.load(tiles + 3 * tl.program_id(1)).to(tl.int64)
     length = tl.load(tiles + 3 * tl.program_id(1) + 1)
-    half = tl.arange(0, BLOCK_HALF)
-    column = tl.arange(0, 2 * BLOCK_HALF)
-    dtype = qkv.dtype.element_ty
-    q_rows = qkv + start * (3 * WIDTH) + head * (2 * HALF)
-    k_rows, v_rows = q_rows + WIDTH, q_rows + 2 * WIDTH
-    out += start * WIDTH + head * (2 * HALF)
-    q_bias = bias + head * (2 * HALF)
-    k_bias, v_bias = q_bias + WIDTH, q_bias + 2 * WIDTH
+    column = tl.arange(0, BLOCK_HEAD)
+    rows = qkv + start * (3 * WIDTH) + head * HEAD + column[None, :]
+    out += start * WIDTH + head * HEAD
     slope = 0.0
-    if not ROTARY:
+    if ALIBI:
         slope = tl.load(slopes + head) * 1.4426950408889634  # log2(e)
     if QUANTISE:
-        scale += head * (2 * HALF)
+        scale += head * HEAD
 
     blocks = ()
     for block in tl.static_range(BLOCKS):
         key = block * BLOCK_N + tl.arange(0, BLOCK_N)
-        at = key[:, None] * (3 * WIDTH)
-        k_low, k_high = _halves(k_rows + at, k_bias, cos, sin, key, length, half, HALF, ROTARY)
-        v = _values(v_rows + at, key, length, column, HALF)
-        blocks = blocks + ((k_low.to(dtype), k_high.to(dtype), v),)  # type: ignore[assignment]  # noqa: RUF005
+        there = (key < length)[:, None] & (column < HEAD)[None, :]
+        at = rows + key[:, None] * (3 * WIDTH)
+        k = tl.load(at + WIDTH, mask=there, other=0.0)
+        v = tl.load(at + 2 * WIDTH, mask=there, other=0.0)
+        blocks = blocks + ((k, v),)  # type: ignore[assignment]  # noqa: RUF005
 
     for query_0 in range(0, length, BLOCK_M):
         query = query_0 + tl.arange(0, BLOCK_M)
-        q_at = q_rows + query[:, None] * (3 * WIDTH)
-        q_low, q_high = _halves(q_at, q_bias, cos, sin, query, length, half, HALF, ROTARY)
-        q_low_, q_high_ = (q_low * q_scale).to(dtype), (q_high * q_scale).to(dtype)
+        there = (query < length)[:, None] & (column < HEAD)[None, :]
+        q = tl.load(rows + query[:, None] * (3 * WIDTH), mask=there, other=0.0)
         top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
         total = tl.zeros((BLOCK_M,), tl.float32)
-        context = tl.zeros((BLOCK_M, 2 * BLOCK_HALF), tl.float32)
+        context = tl.zeros((BLOCK_M, BLOCK_HEAD), tl.float32)
         for block in tl.static_range(BLOCKS):
-            score = _score(
-                q_low_, q_high_, blocks[block][0], blocks[block][1],
-                query, block * BLOCK_N + tl.arange(0, BLOCK_N), length, slope, ROTARY,
-                block == BLOCKS - 1,
-            )  # fmt: skip
-            top, total, context = _absorb(score, blocks[block][2], top, total, context)
-        _store_context(
-            out, context * (1.0 / total)[:, None], v_bias, scale, query, length, column,
-            WIDTH, HALF, QUANTISE,
-        )  # fmt: skip
-
-
-@triton.jit
-def _turn_keys(
-    qkv, bias, tiles, cos, sin,
-    WIDTH: tl.constexpr, HALF: tl.constexpr, BLOCK_HALF: tl.constexpr, BLOCK_N: tl.constexpr,
-):  # fmt: skip
-    """Turn some keys of one record and head where they lie, with their bias."""
-    head = tl.program_id(0)
-    start = tl.load(tiles + 3 * tl.program_id(1)).to(tl.int64)
-    length = tl.load(tiles + 3 * tl.program_id(1) + 1)
-    key = tl.load(tiles + 3 * tl.program_id(1) + 2) + tl.arange(0, BLOCK_N)
-    half = tl.arange(0, BLOCK_HALF)
-    bias += WIDTH + head * (2 * HALF)
-    rows = qkv + start * (3 * WIDTH) + WIDTH + head * (2 * HALF) + key[:, None] * (3 * WIDTH)
-    low, high = _halves(rows, bias, cos, sin, key, length, half, HALF, True)
-    there = (key < length)[:, None] & (half < HALF)[None, :]
-    tl.store(rows + half[None, :], low.to(qkv.dtype.element_ty), mask=there)
-    tl.store(rows + HALF + half[None, :], high.to(qkv.dtype.element_ty), mask=there)
+            key = block * BLOCK_N + tl.arange(0, BLOCK_N)
+            score = tl.dot(q, tl.trans(blocks[block][0]))
+            score = _adjusted(score, query, key, length, slope, ALIBI, block == BLOCKS - 1)
+            top, total, context = _absorb(score, blocks[block][1], top, total, context)
+        _store_context(out, context, total, scale, query, length, column, WIDTH, HEAD, QUANTISE)
 
 
 @triton.jit
 def _attend_long(
-    qkv, bias, out, tiles, cos, sin, slopes, scale, q_scale,
-    WIDTH: tl.constexpr, HALF: tl.constexpr, BLOCK_HALF: tl.constexpr,
+    qkv, out, tiles, slopes, scale, copies,
+    WIDTH: tl.constexpr, HEAD: tl.constexpr, BLOCK_HEAD: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    ROTARY: tl.constexpr, QUANTISE: tl.constexpr,
+    ALIBI: tl.constexpr, QUANTISE: tl.constexpr, COPY: tl.constexpr,
 ):  # fmt: skip
     """Some queries of one record and head against all its keys, with a running softmax.
 
-    Keys are taken as they lie: turned before, with their bias, or without a turn. Then their bias
-    adds the same to every score of a query, and shares do not change.
+    Queries past the end belong to another record or to none: what comes of them is not written.
     """
     head = tl.program_id(0)
-    start = tl.load(tiles + 3 * tl.program_id(1)).to(tl.int64)
+    start = tl.load(tiles + 3 * tl.program_id(1))
     length = tl.load(tiles + 3 * tl.program_id(1) + 1)
     first = tl.load(tiles + 3 * tl.program_id(1) + 2)
-    half = tl.arange(0, BLOCK_HALF)
-    column = tl.arange(0, 2 * BLOCK_HALF)
-    dtype = qkv.dtype.element_ty
-    q_rows = qkv + start * (3 * WIDTH) + head * (2 * HALF)
-    k_rows, v_rows = q_rows + WIDTH, q_rows + 2 * WIDTH
-    out += start * WIDTH + head * (2 * HALF)
-    q_bias = bias + head * (2 * HALF)
-    v_bias = q_bias + 2 * WIDTH
+    column = tl.arange(0, BLOCK_HEAD)
+    in_head = (column < HEAD)[None, :]
+    rows = qkv + start.to(tl.int64) * (3 * WIDTH) + head * HEAD + column[None, :]
+    out += start.to(tl.int64) * WIDTH + head * HEAD
+    at_head = head * HEAD
     slope = 0.0
-    if not ROTARY:
+    if ALIBI:
         slope = tl.load(slopes + head) * 1.4426950408889634  # log2(e)
     if QUANTISE:
-        scale += head * (2 * HALF)
+        scale += head * HEAD
 
     query = first + tl.arange(0, BLOCK_M)
-    q_at = q_rows + query[:, None] * (3 * WIDTH)
-    q_low, q_high = _halves(q_at, q_bias, cos, sin, query, length, half, HALF, ROTARY)
-    q_low_, q_high_ = (q_low * q_scale).to(dtype), (q_high * q_scale).to(dtype)
+    if COPY:
+        q = copies.load([start + first, at_head])
+    else:
+        there = (query < length)[:, None] & in_head
+        q = tl.load(rows + query[:, None] * (3 * WIDTH), mask=there, other=0.0)
     top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_M,), tl.float32)
-    context = tl.zeros((BLOCK_M, 2 * BLOCK_HALF), tl.float32)
-    whole = length // BLOCK_N * BLOCK_N  # keys of full blocks: nothing to mask, loads run ahead
-    in_half, in_head = (half < HALF)[None, :], (column < 2 * HALF)[None, :]
+    context = tl.zeros((BLOCK_M, BLOCK_HEAD), tl.float32)
+    whole = length // BLOCK_N * BLOCK_N  # keys of full blocks: nothing to mask, copies run ahead
     for key_0 in tl.range(0, whole, BLOCK_N, num_stages=2):
         key = key_0 + tl.arange(0, BLOCK_N)
-        at = key[:, None] * (3 * WIDTH)
-        k_low = tl.load(k_rows + at + half[None, :], mask=in_half, other=0.0)
-        k_high = tl.load(k_rows + at + HALF + half[None, :], mask=in_half, other=0.0)
-        v = tl.load(v_rows + at + column[None, :], mask=in_head, other=0.0)
-        score = _score(q_low_, q_high_, k_low, k_high, query, key, length, slope, ROTARY, False)
+        if COPY:
+            k = copies.load([start + key_0, WIDTH + at_head])
+            v = copies.load([start + key_0, 2 * WIDTH + at_head])
+        else:
+            at = rows + key[:, None] * (3 * WIDTH)
+            k = tl.load(at + WIDTH, mask=in_head, other=0.0)
+            v = tl.load(at + 2 * WIDTH, mask=in_head, other=0.0)
+        score = _adjusted(tl.dot(q, tl.trans(k)), query, key, length, slope, ALIBI, False)
         top, total, context = _absorb(score, v, top, total, context)
     if whole < length:
         key = whole + tl.arange(0, BLOCK_N)
-        at = key[:, None] * (3 * WIDTH)
-        there = (key < length)[:, None] & in_half
-        k_low = tl.load(k_rows + at + half[None, :], mask=there, other=0.0)
-        k_high = tl.load(k_rows + at + HALF + half[None, :], mask=there, other=0.0)
-        v = _values(v_rows + at, key, length, column, HALF)
-        score = _score(q_low_, q_high_, k_low, k_high, query, key, length, slope, ROTARY, True)
+        at = rows + key[:, None] * (3 * WIDTH)
+        there = (key < length)[:, None] & in_head
+        k = tl.load(at + WIDTH, mask=there, other=0.0)
+        v = tl.load(at + 2 * WIDTH, mask=there, other=0.0)
+        score = _adjusted(tl.dot(q, tl.trans(k)), query, key, length, slope, ALIBI, True)
         top, total, context = _absorb(score, v, top, total, context)
-    _store_context(
-        out, context * (1.0 / total)[:, None], v_bias, scale, query, length, column,
-        WIDTH, HALF, QUANTISE,
-    )  # fmt: skip
+    _store_context(out, context, total, scale, query, length, column, WIDTH, HEAD, QUANTISE)
 
 
 def attend(
@@ -236,32 +171,27 @@ def attend(
     spans: Spans,
     *,
     heads: int,
-    bias_E: Tensor,
-    rotary: tuple[Tensor, Tensor] | None = None,
     slopes: Tensor | None = None,
     scale_D: Tensor | None = None,
 ) -> None:
     """See ``plain.attend``."""
     width = out_TD.shape[1]
-    half = width // heads // 2
-    block_half = max(16, triton.next_power_of_2(half))
-    cos, sin = rotary or (None, None)
+    head = width // heads
+    block_head = max(16, triton.next_power_of_2(head))
+    common = {
+        "WIDTH": width, "HEAD": head, "BLOCK_HEAD": block_head,
+        "BLOCK_M": TILE_ROWS, "BLOCK_N": BLOCK_KEYS,
+        "ALIBI": slopes is not None, "QUANTISE": scale_D is not None,
+        "num_warps": 4, "num_stages": 1,
+    }  # fmt: skip
+    copy = head == block_head  # a copied block has no columns to leave out
+    copies = TensorDescriptor.from_tensor(qkv_TE, [BLOCK_KEYS, head]) if copy else None
     for part in spans.parts:
         tiles, grid = spans.tiles[part.start :], (heads, part.stop - part.start)
-        kernel, options = _attend_long, {"maxnreg": _REGISTERS[0]}
+        options = common | {"maxnreg": _REGISTERS[part.blocks]}
         if part.blocks:
-            kernel = _attend_short
-            options = {"BLOCKS": part.blocks, "maxnreg": _REGISTERS[part.blocks]}
-        elif rotary is not None:
-            _turn_keys[grid](
-                qkv_TE, bias_E, tiles, cos, sin,
-                WIDTH=width, HALF=half, BLOCK_HALF=block_half, BLOCK_N=TILE_ROWS, num_warps=4,
-            )  # fmt: skip
-        kernel[grid](
-            qkv_TE, bias_E, out_TD, tiles, cos, sin, slopes, scale_D,
-            _LOG2_E / math.sqrt(2 * half),
-            WIDTH=width, HALF=half, BLOCK_HALF=block_half,
-            BLOCK_M=TILE_ROWS, BLOCK_N=BLOCK_KEYS, **options,
-            ROTARY=rotary is not None, QUANTISE=scale_D is not None,
-            num_warps=4, num_stages=1,
-        )  # fmt: skip
+            _attend_short[grid](
+                qkv_TE, out_TD, tiles, slopes, scale_D, BLOCKS=part.blocks, **options
+            )
+        else:
+            _attend_long[grid](qkv_TE, out_TD, tiles, slopes, scale_D, copies, COPY=copy, **options)

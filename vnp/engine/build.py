@@ -23,6 +23,8 @@ from vnp.models.tokens import Tokenise
 
 _LEAST_CAPABILITY = (8, 0)  # what Triton's matrix instructions are tested on
 
+_FUSED_CAPABILITY = 9  # Hopper, whose instructions `hopper` is written for
+
 # Tokens in a batch: enough to fill the chip's products, small enough to leave room. On an H100 the
 # tiles of 256 times 132 rows fill its 132 multiprocessors a whole number of times.
 TOKEN_BUDGETS = {"esm2": 33_792, "mosaicbert": 67_584}
@@ -49,8 +51,40 @@ def kernels() -> ModuleType:
     return importlib.import_module("vnp.engine.kernels")
 
 
+def fused_products(
+    spec: ModelSpec, placement: Placement, *, warn: Warn
+) -> tuple[ModuleType | None, str]:
+    """Products that do what follows them, or None; and either way a word on it.
+
+    They are for ESM-2 on Hopper. The language that they are written in is young, so they are tried
+    before they are used.
+    """
+    major, minor = torch.cuda.get_device_capability(placement.device)
+    if spec.architecture != "esm2" or placement.dtype != torch.bfloat16:
+        return None, "products by cuBLAS"
+    if major != _FUSED_CAPABILITY:
+        return None, f"products by cuBLAS (no kernels for compute capability {major}.{minor})"
+    fp8 = placement.precision == "fp8"
+    try:
+        hopper = importlib.import_module("vnp.engine.hopper")
+        dtype = torch.float8_e4m3fn if fp8 else torch.bfloat16
+        if not hopper.fits(spec.ffn, spec.dim, dtype, head=spec.dim // spec.heads):
+            return None, "products by cuBLAS (no kernels for these widths)"
+        hopper.check(placement.device, fp8=fp8)
+    except Exception as error:  # noqa: BLE001  whatever a compiler may raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        warn(f"the products for Hopper do not work here ({reason}): slower ones take their place")
+        return None, f"products by cuBLAS ({reason})"
+    return hopper, "products fused"
+
+
 def engine_of(
-    spec: ModelSpec, tensors: Mapping[str, Tensor], *, placement: Placement, ops: ModuleType
+    spec: ModelSpec,
+    tensors: Mapping[str, Tensor],
+    *,
+    placement: Placement,
+    ops: ModuleType,
+    fused: ModuleType | None = None,
 ) -> Engine:
     """Build the engine of a model on its device."""
     device, dtype = placement.device, placement.dtype
@@ -62,6 +96,7 @@ def engine_of(
             dtype=dtype,
             fp8=placement.precision == "fp8",
             ops=ops,
+            fused=fused,
         )
     return MosaicBertEngine(MosaicBertConfig.of(spec), tensors, device=device, dtype=dtype, ops=ops)
 
@@ -81,14 +116,15 @@ def encoder_of(
     ops = kernels()
 
     def at(placement: Placement) -> EngineEncoder:
+        fused, word = fused_products(spec, placement, warn=warn)
         return EngineEncoder(
             spec,
-            engine_of(spec, tensors, placement=placement, ops=ops),
+            engine_of(spec, tensors, placement=placement, ops=ops, fused=fused),
             tokenizer,
             placement=placement,
             token_budget=token_budget or TOKEN_BUDGETS[spec.architecture],
             identity=identity,
-            environment=environment | {"engine": f"fused, {ops.name} {ops.version}"},
+            environment=environment | {"engine": f"fused, {ops.name} {ops.version}, {word}"},
             warn=warn,
         )
 

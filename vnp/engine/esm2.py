@@ -1,23 +1,20 @@
-"""ESM-2 on the engine's operations: what ``vnp.models.esm2`` computes, in eight passes a layer.
+"""ESM-2 on the engine's operations: what ``vnp.models.esm2`` computes, in few passes a layer.
 
 The layer is rewritten, not approximated:
 
-- The weight and bias of a norm go into the projection after it, in float32, so a norm writes only
-  the standardised stream.
-- The bias of ``out`` and ``down`` is the same for every token. It is left out of the residual
-  stream; each norm adds the sum of those so far (``shift``). Then the product itself adds to the
-  stream, with one rounding.
-- The biases of ``qkv`` and ``up`` are added by attention and by GELU, in float32.
-- The second norm of a layer is not written at all where numbers have bfloat16's range: ``up`` has
-  rows that sum to zero (but for rounding), which takes the mean away, and reads the raw stream;
-  GELU multiplies by the row's 1 / deviation. fp8 needs the standardised stream, and float16 could
-  overflow.
+- What ``projections`` says of norms, biases, turns and GELU.
+- The bias of ``out`` and ``down`` is the same for every token, and so is what the bias of the
+  values adds to a context, as shares sum to one. They are left out of the residual stream; each
+  norm adds the sum of those so far (``shift``). Then a product itself adds to the stream, with one
+  rounding.
+- Queries come out of their projection times log2(e) / sqrt(K).
 
 Shapes: T rows of a batch, D hidden width, F inner width, E = 3 * D, n records, K = D / heads.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -26,8 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vnp.engine.products import FP8, FP8_MOST, Fp8Product, Product, ShortProduct, bound_scale
-from vnp.engine.spans import Spans
+from vnp.engine.products import FP8, Product, bound_scale
+from vnp.engine.projections import Means, Projection, Stream
+from vnp.engine.spans import Spans, Turn
 from vnp.models.esm2 import TOKEN_DROPOUT_SCALE, Esm2Config
 
 PADDING_ID = 1  # <pad>
@@ -35,16 +33,10 @@ PADDING_ID = 1  # <pad>
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    attention_shift: Tensor  # float32, biases left out of the stream before this layer
-    qkv: Product
-    qkv_bias: Tensor  # float32
+    qkv: Projection
     context_scale: Tensor | None  # fp8: what attention multiplies its output by
     out: Product
-    mlp_shift: Tensor
-    up: Product
-    up_bias: Tensor
-    up_lead: Tensor | None  # of the biases left out; None: `up` reads a written norm
-    inner_scale: Tensor | None  # fp8: what GELU multiplies its output by
+    up: Projection
     down: Product
 
 
@@ -52,17 +44,18 @@ class Workspace:
     """Buffers for as many rows as a batch may have, reused by every layer and batch."""
 
     def __init__(
-        self, rows: int, config: Esm2Config, *, dtype: torch.dtype, fp8: bool, device: torch.device
-    ) -> None:
+        self, rows: int, config: Esm2Config, *, dtype: torch.dtype, fp8: bool, fused: bool,
+        device: torch.device,
+    ) -> None:  # fmt: skip
         def make(width: int, dtype: torch.dtype = dtype) -> Tensor:
             return torch.zeros((rows, width), dtype=dtype, device=device)
 
         self.rows = rows
         self.x_TD = make(config.dim)
         self.qkv_TE = make(3 * config.dim)
-        self.u_TF = make(config.ffn)
         self.a_TD = make(config.dim, FP8 if fp8 else dtype)  # input of a product
-        self.h_TF = make(config.ffn, FP8) if fp8 else self.u_TF
+        self.h_TF = make(config.ffn, FP8 if fp8 else dtype)
+        self.u_TF = make(config.ffn) if fp8 and not fused else self.h_TF  # before GELU
         self.delta_TD = make(config.dim) if fp8 else None
         self.rstd_T = torch.zeros(rows, dtype=torch.float32, device=device)
 
@@ -81,6 +74,7 @@ class Esm2Engine:
         dtype: torch.dtype,
         fp8: bool,
         ops: ModuleType,
+        fused: ModuleType | None = None,
     ) -> None:
         """Fold and place the weights.
 
@@ -96,11 +90,12 @@ class Esm2Engine:
             Matrix products in fp8.
         ops
             ``vnp.engine.kernels`` or ``vnp.engine.plain``.
+        fused
+            ``vnp.engine.hopper`` where it runs: products that do what follows them.
         """
         self.config = config
-        self._device, self._dtype, self._fp8, self._ops = device, dtype, fp8, ops
-        self._raw_up = not fp8 and dtype != torch.float16
-        self._input_scale = FP8_MOST / config.dim**0.5 if fp8 else 1.0
+        self._device, self._dtype, self._ops = device, dtype, ops
+        self._means = Means(ops=ops, fused=fused, dtype=dtype, fp8=fp8, eps=config.eps)
 
         def get(name: str) -> Tensor:
             return tensors[name].to(device, torch.float32)
@@ -109,9 +104,8 @@ class Esm2Engine:
         shift_D = torch.zeros(config.dim, dtype=torch.float32, device=device)
         self._layers = []
         for number in range(config.layers):
-            layer = self._fold(f"encoder.layer.{number}", get, shift_D)
+            layer, shift_D = self._fold(f"encoder.layer.{number}", get, shift_D)
             self._layers.append(layer)
-            shift_D = layer.mlp_shift + get(f"encoder.layer.{number}.output.dense.bias")
         self._shift_D = shift_D
         at = "encoder.emb_layer_norm_after"
         self._affine = (get(f"{at}.weight"), get(f"{at}.bias"))
@@ -119,49 +113,50 @@ class Esm2Engine:
         self._frequencies = 1.0 / (10000.0 ** (exponents / (config.dim // config.heads)))
         self._rotary = self._angles(1)
 
-    def _fold(self, at: str, get: Any, shift_D: Tensor) -> _Layer:
-        norm_weight, norm_bias = (get(f"{at}.attention.LayerNorm.{x}") for x in ("weight", "bias"))
-        parts = [f"{at}.attention.self.{part}" for part in ("query", "key", "value")]
-        qkv_ED = torch.cat([get(f"{part}.weight") for part in parts])
-        qkv_bias = torch.cat([get(f"{part}.bias") for part in parts]) + qkv_ED @ norm_bias
-        qkv_ED = qkv_ED * norm_weight
-        out_DD = get(f"{at}.attention.output.dense.weight")
-        mlp_shift = shift_D + get(f"{at}.attention.output.dense.bias")
-        up_FD = get(f"{at}.intermediate.dense.weight")
-        up_bias = get(f"{at}.intermediate.dense.bias") + up_FD @ get(f"{at}.LayerNorm.bias")
-        up_FD = up_FD * get(f"{at}.LayerNorm.weight")
-        up_lead = None
-        if self._raw_up:
-            up_FD = up_FD - up_FD.mean(dim=1, keepdim=True)
-            up_lead = up_FD @ mlp_shift
-        down_DF = get(f"{at}.output.dense.weight")
-        context_scale = inner_scale = None
-        if self._fp8:
-            dim = self.config.dim
-            context_scale = bound_scale(qkv_ED[2 * dim :], qkv_bias[2 * dim :])
-            inner_scale = bound_scale(up_FD, up_bias)
-        return _Layer(
-            attention_shift=shift_D,
-            qkv=self._product(qkv_ED, self._input_scale),
-            qkv_bias=qkv_bias,
-            context_scale=context_scale,
-            out=self._product(out_DD, context_scale),
-            mlp_shift=mlp_shift,
-            up=self._product(up_FD, self._input_scale),
-            up_bias=up_bias,
-            up_lead=up_lead,
-            inner_scale=inner_scale,
-            down=self._product(down_DF, inner_scale),
-        )
+    @property
+    def fused(self) -> bool:
+        """Whether products do what follows them."""
+        return self._layers[0].up.fused
 
-    def _product(self, weight_OI: Tensor, input_scale: Tensor | float | None) -> Product:
-        if self._fp8 and input_scale is not None:
-            return Fp8Product(weight_OI, input_scale=input_scale)
-        return ShortProduct(weight_OI, dtype=self._dtype)
+    def _fold(self, at: str, get: Any, shift_D: Tensor) -> tuple[_Layer, Tensor]:
+        """A layer, for a stream that lacks ``shift_D``; and what the stream after it lacks."""
+        means, dim, fp8 = self._means, self.config.dim, self._means.fp8
+        head = dim // self.config.heads
+
+        def linear(name: str) -> tuple[Tensor, Tensor]:
+            return get(f"{at}.{name}.weight"), get(f"{at}.{name}.bias")
+
+        parts = [linear(f"attention.self.{part}") for part in ("query", "key", "value")]
+        qkv_ED, qkv_bias = _with_norm(
+            torch.cat([weight for weight, _ in parts]),
+            torch.cat([bias for _, bias in parts]),
+            *linear("attention.LayerNorm"),
+        )
+        qkv_ED[:dim] *= math.log2(math.e) / math.sqrt(head)
+        qkv_bias[:dim] *= math.log2(math.e) / math.sqrt(head)
+        values_bias = qkv_bias[2 * dim :].clone()
+        qkv_bias[2 * dim :] = 0
+        context_scale = bound_scale(qkv_ED[2 * dim :], qkv_bias[2 * dim :]) if fp8 else None
+        out_DD, out_bias = linear("attention.output.dense")
+        mlp_shift = shift_D + out_bias + out_DD @ values_bias
+        up_FD, up_bias = _with_norm(*linear("intermediate.dense"), *linear("LayerNorm"))
+        inner_scale = bound_scale(up_FD, up_bias) if fp8 else None
+        down_DF, down_bias = linear("output.dense")
+        layer = _Layer(
+            qkv=Projection(means, qkv_ED, qkv_bias, shift_D=shift_D, head=head),
+            context_scale=context_scale,
+            out=means.product(out_DD, context_scale),
+            up=Projection(means, up_FD, up_bias, shift_D=mlp_shift, scale_O=inner_scale),
+            down=means.product(down_DF, inner_scale),
+        )
+        return layer, mlp_shift + down_bias
 
     def workspace(self, rows: int) -> Workspace:
         """Make the buffers for batches of up to ``rows`` rows."""
-        return Workspace(rows, self.config, dtype=self._dtype, fp8=self._fp8, device=self._device)
+        return Workspace(
+            rows, self.config, dtype=self._dtype, fp8=self._means.fp8, fused=self.fused,
+            device=self._device,
+        )  # fmt: skip
 
     def __call__(self, spans: Spans, work: Workspace, out_nD: Tensor) -> None:
         """Encode a batch and write the mean of each record, float32 (n, D)."""
@@ -169,33 +164,17 @@ class Esm2Engine:
         if spans.longest > len(self._rotary[0]):
             self._rotary = self._angles(spans.longest)
         x_TD, a_TD, qkv_TE = work.x_TD[:rows], work.a_TD[:rows], work.qkv_TE[:rows]
-        u_TF, h_TF, rstd_T = work.u_TF[:rows], work.h_TF[:rows], work.rstd_T[:rows]
+        u_TF, h_TF = work.u_TF[:rows], work.h_TF[:rows]
         delta_TD = None if work.delta_TD is None else work.delta_TD[:rows]
+        stream = Stream(x_TD, a_TD, work.rstd_T[:rows])
+        turn = Turn(self._rotary, spans.positions, 2 * config.dim)
         pending: Tensor | None = None  # what the next norm is to add to the stream
         torch.index_select(self._table, 0, spans.ids, out=x_TD)
         for layer in self._layers:
-            ops.norm(
-                x_TD, a_TD, eps=config.eps, delta_TD=pending, shift_D=layer.attention_shift,
-                scale=self._input_scale,
-            )  # fmt: skip
-            layer.qkv(a_TD, qkv_TE)
-            ops.attend(
-                qkv_TE, a_TD, spans, heads=config.heads, bias_E=layer.qkv_bias,
-                rotary=self._rotary, scale_D=layer.context_scale,
-            )  # fmt: skip
+            layer.qkv(stream, qkv_TE, pending_TD=pending, turn=turn)
+            ops.attend(qkv_TE, a_TD, spans, heads=config.heads, scale_D=layer.context_scale)
             pending = _to_stream(layer.out, a_TD, x_TD, delta_TD)
-            standard = None
-            if layer.up_lead is not None:
-                ops.rstd(x_TD, rstd_T, eps=config.eps, shift_D=layer.mlp_shift)
-                standard = (rstd_T, layer.up_lead)
-                layer.up(x_TD, u_TF)
-            else:
-                ops.norm(
-                    x_TD, a_TD, eps=config.eps, delta_TD=pending, shift_D=layer.mlp_shift,
-                    scale=self._input_scale,
-                )  # fmt: skip
-                layer.up(a_TD, u_TF)
-            ops.gelu(u_TF, h_TF, bias_F=layer.up_bias, standard=standard, scale_F=layer.inner_scale)
+            layer.up(stream, h_TF, before_TO=u_TF, pending_TD=pending)
             pending = _to_stream(layer.down, h_TF, x_TD, delta_TD)
         if pending is not None:
             x_TD.add_(pending)
@@ -217,3 +196,10 @@ def _to_stream(product: Product, a: Tensor, x_TD: Tensor, delta_TD: Tensor | Non
     else:
         product(a, delta_TD)
     return delta_TD
+
+
+def _with_norm(
+    weight_OD: Tensor, bias_O: Tensor, norm_weight_D: Tensor, norm_bias_D: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Put the weight and bias of a norm into the projection after it."""
+    return weight_OD * norm_weight_D, bias_O + weight_OD @ norm_bias_D

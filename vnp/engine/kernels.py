@@ -19,9 +19,9 @@ import triton.language as tl
 from torch import Tensor
 
 from vnp.engine.attention import attend
-from vnp.engine.spans import Spans
+from vnp.engine.spans import Spans, Turn
 
-__all__ = ["attend", "geglu", "gelu", "norm", "pool", "rstd"]
+__all__ = ["attend", "geglu", "gelu", "norm", "pool", "rstd", "turn"]
 
 name, version = "Triton", triton.__version__
 
@@ -29,23 +29,24 @@ _ROWS = 4  # rows that a program of an elementwise kernel goes through
 
 
 @triton.jit
-def _gelu_of(x):
+def gelu_of(x):
     """X * Phi(x), Phi the normal distribution function, without erf's branches.
 
-    Phi(x) = 1 / (1 + exp(-x * p(x^2))), p the minimax polynomial of degree 7 of logit(Phi(x)) / x
-    for |x| <= 5.5 and constant beyond. The error of Phi is below 7e-5 of its value up to there, and
-    below 2e-8 beyond; bfloat16 rounds by 2e-3 of a value.
+    Phi(x) = 1 / (1 + exp2(x * p(x^2))), p the minimax polynomial of degree 5 of -log2(e) times
+    logit(Phi(x)) / x for |x| <= 4.25 and constant beyond. The error of Phi is 1e-4 of its value up
+    to there and below 3e-6 beyond; bfloat16 rounds by 2e-3 of a value.
     """
-    t = tl.minimum(x * x, 30.25)
-    p = -4.349050908e-11
-    p = p * t + 5.787875488e-09
-    p = p * t - 3.184837934e-07
-    p = p * t + 9.148197503e-06
-    p = p * t - 1.300971747e-04
-    p = p * t - 2.625298994e-04
-    p = p * t + 1.052319242e-01
-    p = p * t + 2.301946646e00
-    return x / (1.0 + tl.exp2(-x * p))
+    t = tl.minimum(x * x, 18.0625)
+    p = 7.752717353e-08
+    p = p * t - 4.535623544e-06
+    p = p * t + 8.511287753e-05
+    p = p * t + 4.837236427e-04
+    p = p * t - 1.057196873e-01
+    p = p * t - 2.301606562e00
+    whole = 1.0 + tl.exp2(x * p)
+    return x * tl.inline_asm_elementwise(
+        "rcp.approx.ftz.f32 $0, $1;", "=f,f", [whole], dtype=tl.float32, is_pure=True, pack=1
+    )
 
 
 @triton.jit
@@ -103,7 +104,7 @@ def _gelu(
         value = tl.load(u + at).to(tl.float32)
         if STANDARDISE:
             value = (value + lead_) * tl.load(rstd + row + i)
-        value = _gelu_of(value + add)
+        value = gelu_of(value + add)
         if QUANTISE:
             value *= factor
         tl.store(out + at, value.to(out.dtype.element_ty))
@@ -119,9 +120,7 @@ def _geglu(
         at = (row + i) * 2 * WIDTH + column
         gate = tl.load(u + at).to(tl.float32)
         value = tl.load(u + at + WIDTH).to(tl.float32)
-        tl.store(
-            out + (row + i) * WIDTH + column, (_gelu_of(gate) * value).to(out.dtype.element_ty)
-        )
+        tl.store(out + (row + i) * WIDTH + column, (gelu_of(gate) * value).to(out.dtype.element_ty))
 
 
 @triton.jit
@@ -153,6 +152,28 @@ def _pool(
         total *= tl.load(weight + column, mask=inside, other=0.0)
         total += tl.load(bias + column, mask=inside, other=0.0)
     tl.store(out + record * WIDTH + column, total, mask=inside)
+
+
+@triton.jit
+def _turn(
+    qkv, bias, cos, sin, positions, COLUMNS: tl.constexpr, WIDTH: tl.constexpr,
+    HALF: tl.constexpr, BLOCK_HALF: tl.constexpr, HEADS: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
+    half = tl.arange(0, BLOCK_HALF)
+    column = head[:, None] * (2 * HALF) + half[None, :]
+    there = (head * (2 * HALF) < COLUMNS)[:, None] & (half < HALF)[None, :]
+    at = qkv + row * WIDTH + column
+    low = tl.load(at, mask=there, other=0.0).to(tl.float32)
+    high = tl.load(at + HALF, mask=there, other=0.0).to(tl.float32)
+    low += tl.load(bias + column, mask=there, other=0.0)
+    high += tl.load(bias + column + HALF, mask=there, other=0.0)
+    angle = tl.load(positions + row) * HALF + half
+    c = tl.load(cos + angle, mask=half < HALF, other=0.0).to(tl.float32)[None, :]
+    s = tl.load(sin + angle, mask=half < HALF, other=0.0).to(tl.float32)[None, :]
+    tl.store(at, (low * c - high * s).to(qkv.dtype.element_ty), mask=there)
+    tl.store(at + HALF, (high * c + low * s).to(qkv.dtype.element_ty), mask=there)
 
 
 def norm(
@@ -200,6 +221,19 @@ def gelu(
         u_TF, bias_F, rstd_T, lead_F, scale_F, out_TF,
         WIDTH=width, BLOCK=block, ROWS=_ROWS,
         STANDARDISE=standard is not None, QUANTISE=scale_F is not None, num_warps=4,
+    )  # fmt: skip
+
+
+def turn(qkv_TE: Tensor, how: Turn, *, bias_E: Tensor) -> None:
+    """See ``plain.turn``."""
+    rows, width = qkv_TE.shape
+    half = how.tables[0].shape[1]
+    heads = how.columns // (2 * half)
+    block = min(16, triton.next_power_of_2(heads))
+    _turn[(rows, triton.cdiv(heads, block))](
+        qkv_TE, bias_E, *how.tables, how.positions,
+        COLUMNS=how.columns, WIDTH=width, HALF=half,
+        BLOCK_HALF=triton.next_power_of_2(half), HEADS=block, num_warps=4,
     )  # fmt: skip
 
 

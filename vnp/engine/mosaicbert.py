@@ -1,14 +1,17 @@
 """MosaicBERT on the engine's operations: what ``vnp.models.mosaicbert`` computes.
 
 Norms come after the addition here, so the stream itself is standardised, in place. The bias of
-``out`` and ``down`` is added by the norm that follows, the bias of ``qkv`` by attention, and the
-linear biases of attention are computed where they are used.
+``out`` and ``down`` is added by the norm that follows, and with it what the bias of the values adds
+to a context, as shares sum to one. That of the keys adds the same to all scores of a query and
+changes no share. Queries come out of their projection times log2(e) / sqrt(K). The linear biases of
+attention are computed where they are used.
 
 Shapes: T rows of a batch, D hidden width, F inner width, E = 3 * D, n records.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -29,7 +32,6 @@ Affine = tuple[Tensor, Tensor]
 @dataclass(frozen=True, slots=True)
 class _Layer:
     qkv: Product
-    qkv_bias: Tensor  # float32
     out: Product
     out_bias: Tensor  # float32, added by the norm after it
     attention_affine: Affine
@@ -91,21 +93,37 @@ class MosaicBertEngine:
             words, (config.dim,), *affine("embeddings.LayerNorm"), config.eps
         )
         self._table = words.to(dtype)
-        self._layers = [
-            _Layer(
-                qkv=product(f"{at}.attention.self.Wqkv"),
-                qkv_bias=get(f"{at}.attention.self.Wqkv.bias"),
-                out=product(f"{at}.attention.output.dense"),
-                out_bias=get(f"{at}.attention.output.dense.bias"),
-                attention_affine=affine(f"{at}.attention.output.LayerNorm"),
-                up=product(f"{at}.mlp.gated_layers"),
-                down=product(f"{at}.mlp.wo"),
-                down_bias=get(f"{at}.mlp.wo.bias"),
-                mlp_affine=affine(f"{at}.mlp.layernorm"),
+        self._layers = []
+        for number in range(config.layers):
+            at = f"encoder.layer.{number}"
+            qkv, values_bias = self._qkv(
+                get(f"{at}.attention.self.Wqkv.weight"), get(f"{at}.attention.self.Wqkv.bias")
             )
-            for at in (f"encoder.layer.{number}" for number in range(config.layers))
-        ]
+            out_DD = get(f"{at}.attention.output.dense.weight")
+            self._layers.append(
+                _Layer(
+                    qkv=qkv,
+                    out=ShortProduct(out_DD, dtype=dtype),
+                    out_bias=get(f"{at}.attention.output.dense.bias") + out_DD @ values_bias,
+                    attention_affine=affine(f"{at}.attention.output.LayerNorm"),
+                    up=product(f"{at}.mlp.gated_layers"),
+                    down=product(f"{at}.mlp.wo"),
+                    down_bias=get(f"{at}.mlp.wo.bias"),
+                    mlp_affine=affine(f"{at}.mlp.layernorm"),
+                )
+            )
         self._slopes = torch.tensor(alibi_slopes(config.heads), dtype=torch.float32, device=device)
+
+    def _qkv(self, weight_ED: Tensor, bias_E: Tensor) -> tuple[Product, Tensor]:
+        """The projection, and the bias of the values, which it leaves out."""
+        dim = self.config.dim
+        factor_E = torch.ones_like(bias_E)
+        factor_E[:dim] = math.log2(math.e) / math.sqrt(dim // self.config.heads)
+        of_queries_E = torch.cat((bias_E[:dim] * factor_E[:dim], torch.zeros_like(bias_E[dim:])))
+        product = ShortProduct(
+            weight_ED * factor_E[:, None], dtype=self._dtype, bias_O=of_queries_E
+        )
+        return product, bias_E[2 * dim :]
 
     def workspace(self, rows: int) -> Workspace:
         """Make the buffers for batches of up to ``rows`` rows."""
@@ -119,10 +137,7 @@ class MosaicBertEngine:
         torch.index_select(self._table, 0, spans.ids, out=x_TD)
         for layer in self._layers:
             layer.qkv(x_TD, qkv_TE)
-            ops.attend(
-                qkv_TE, a_TD, spans, heads=config.heads, bias_E=layer.qkv_bias,
-                slopes=self._slopes,
-            )  # fmt: skip
+            ops.attend(qkv_TE, a_TD, spans, heads=config.heads, slopes=self._slopes)
             layer.out.add(a_TD, x_TD)
             ops.norm(
                 x_TD, x_TD, eps=config.eps, shift_D=layer.out_bias,

@@ -255,7 +255,7 @@ class EngineEncoder:
 
     def _new_slot(self, integers: int) -> _Slot:
         # Tiles of short records: at most one and a bit per record and one per 64 tokens.
-        usual = 2 * self.token_budget + 8 * self._most_records
+        usual = 3 * self.token_budget + 8 * self._most_records
         return _Slot(
             self._lanes,
             records=self._most_records,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vnp.engine.spans import Spans
+from vnp.engine.spans import Spans, Turn
 
 name, version = "plain torch", torch.__version__
 
@@ -75,36 +75,88 @@ def geglu(u_T2F: Tensor, out_TF: Tensor) -> None:
     out_TF.copy_(functional.gelu(gate) * value)
 
 
+def turn(qkv_TE: Tensor, how: Turn, *, bias_E: Tensor) -> None:
+    """Add the bias to the first columns and turn each head of them by its row's position, in place.
+
+    A head's columns are halves of pairs: ``(low, high)`` becomes
+    ``(low * cos - high * sin, high * cos + low * sin)``.
+    """
+    part = qkv_TE[:, : how.columns]
+    part.copy_(_turned(part.float() + bias_E[: how.columns], how))
+
+
+def project(
+    a_TI: Tensor,
+    weight_OI: Tensor,
+    out_TO: Tensor,
+    *,
+    bias_O: Tensor,
+    weight_scale_O: Tensor | None = None,
+    standard: tuple[Tensor, Tensor] | None = None,
+    turn: Turn | None = None,
+    gelu: bool = False,
+    scale_O: Tensor | None = None,
+) -> None:
+    """Write a product and all that follows it, in the order of the parameters.
+
+    Parameters
+    ----------
+    a_TI, weight_OI
+        bfloat16 or fp8. Their product is rounded to bfloat16 first, as it would be if it were
+        written.
+    bias_O
+        float32.
+    weight_scale_O
+        float32; of weights in fp8.
+    standard
+        See ``gelu``.
+    turn
+        See ``turn``.
+    gelu
+        Whether GELU is taken.
+    scale_O
+        float32; the output is multiplied by it before it is written.
+    """
+    value = (a_TI.float() @ weight_OI.float().t()).to(torch.bfloat16).float()
+    if weight_scale_O is not None:
+        value = value * weight_scale_O
+    if standard is not None:
+        rstd_T, lead_O = standard
+        value = (value + lead_O) * rstd_T[:, None]
+    value = value + bias_O
+    if turn is not None:
+        value = torch.cat(
+            (_turned(value[:, : turn.columns], turn), value[:, turn.columns :]), dim=1
+        )
+    if gelu:
+        value = functional.gelu(value)
+    out_TO.copy_(value if scale_O is None else value * scale_O)
+
+
 def attend(
     qkv_TE: Tensor,
     out_TD: Tensor,
     spans: Spans,
     *,
     heads: int,
-    bias_E: Tensor,
-    rotary: tuple[Tensor, Tensor] | None = None,
     slopes: Tensor | None = None,
     scale_D: Tensor | None = None,
 ) -> None:
-    """Scaled dot-product attention within each record.
+    """Attention within each record, of queries that were scaled.
 
     Parameters
     ----------
     qkv_TE
-        Queries, keys and values side by side, less their bias. Keys may be changed in place.
+        Queries, keys and values side by side, ready. Queries have log2(e) / sqrt(K) in them: two
+        to the power of a score is what softmax takes.
     out_TD
         Contexts; rows of padding are not written.
     spans
         The records.
     heads
         Number of heads.
-    bias_E
-        float32, added to ``qkv_TE``.
-    rotary
-        Cosines and sines, float32 or float16, (positions, K / 2): queries and keys are turned by
-        them.
     slopes
-        float32 (heads,): scores fall by slope * distance (ALiBi). Either this or ``rotary``.
+        float32 (heads,): scores fall by slope * distance (ALiBi).
     scale_D
         float32; contexts are multiplied by it before they are written.
     """
@@ -113,19 +165,14 @@ def attend(
     for start, length, first in spans.tiles.tolist():
         if first:
             continue  # tiles of a record follow each other; the first stands for all
-        qkv = qkv_TE[start : start + length].float() + bias_E
+        qkv = qkv_TE[start : start + length].float()
         q, k, v = qkv.view(length, 3, heads, head).permute(1, 2, 0, 3)  # each (heads, L, K)
-        bias = None
-        if rotary is not None:
-            cos, sin = (torch.cat((x[:length], x[:length]), dim=-1) for x in rotary)
-            q, k = (_turned(x, cos, sin) for x in (q, k))
-        elif slopes is not None:
+        score = q @ k.transpose(1, 2) * math.log(2)
+        if slopes is not None:
             position = torch.arange(length, device=qkv.device)
             distance = (position[:, None] - position).abs()
-            bias = -slopes[:, None, None] * distance
-        q, k = (x.to(qkv_TE.dtype).float() for x in (q, k))
-        score = q @ k.transpose(1, 2) / math.sqrt(head)
-        share = torch.softmax(score if bias is None else score + bias, dim=-1)
+            score = score - slopes[:, None, None] * distance
+        share = torch.softmax(score, dim=-1)
         context = (share @ v).transpose(0, 1).reshape(length, width)
         out_TD[start : start + length] = (context if scale_D is None else context * scale_D).to(
             out_TD.dtype
@@ -152,6 +199,7 @@ def pool(
         out_nD[record] = value.mean(dim=0)
 
 
-def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    low, high = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-high, low), dim=-1) * sin
+def _turned(x_TC: Tensor, how: Turn) -> Tensor:
+    cos, sin = (table[how.positions.long()].float()[:, None] for table in how.tables)
+    low, high = x_TC.view(len(x_TC), -1, 2, cos.shape[-1]).unbind(dim=2)
+    return torch.stack((low * cos - high * sin, high * cos + low * sin), dim=2).flatten(1)

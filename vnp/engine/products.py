@@ -25,7 +25,12 @@ FP8_MARGIN = 1.15
 class Product(Protocol):
     """y = a @ W^T for one weight matrix."""
 
-    accumulates: bool  # whether `add` is there
+    weight_OI: Tensor
+
+    @property
+    def scale_O(self) -> Tensor | None:  # noqa: N802  the letter is its shape
+        """What the product of quantised weights is multiplied by."""
+        ...
 
     def __call__(self, a_TI: Tensor, out_TO: Tensor) -> None:
         """Write the product."""
@@ -39,43 +44,49 @@ class Product(Protocol):
 class ShortProduct:
     """In the dtype of the weights (bfloat16 or float16), summed in float32."""
 
-    accumulates = True
+    scale_O: Tensor | None = None
 
-    def __init__(self, weight_OI: Tensor, *, dtype: torch.dtype) -> None:
-        self._weight_IO = weight_OI.to(dtype).contiguous().t()
+    def __init__(
+        self, weight_OI: Tensor, *, dtype: torch.dtype, bias_O: Tensor | None = None
+    ) -> None:
+        """Round float32 weights, and a bias that ``__call__`` adds."""
+        self.weight_OI = weight_OI.to(dtype).contiguous()
+        self._bias_O = None if bias_O is None else bias_O.to(dtype)
 
     def __call__(self, a_TI: Tensor, out_TO: Tensor) -> None:
         """Write the product."""
-        torch.mm(a_TI, self._weight_IO, out=out_TO)
+        if self._bias_O is None:
+            torch.mm(a_TI, self.weight_OI.t(), out=out_TO)
+        else:
+            torch.addmm(self._bias_O, a_TI, self.weight_OI.t(), out=out_TO)
 
     def add(self, a_TI: Tensor, out_TO: Tensor) -> None:
         """Add the product to what is there, rounding once."""
-        out_TO.addmm_(a_TI, self._weight_IO)
+        out_TO.addmm_(a_TI, self.weight_OI.t())
 
 
 class Fp8Product:
     """In fp8, summed in float32, written in bfloat16; the input's scales are in the weights."""
 
-    accumulates = False
-
     def __init__(self, weight_OI: Tensor, *, input_scale: Tensor | float) -> None:
         """Quantise float32 weights for inputs that were multiplied by ``input_scale``, (I,)."""
         weight_OI = weight_OI / input_scale
         scale_O = weight_OI.abs().amax(dim=1).clamp(min=1e-30) / FP8_MOST
-        self._weight_IO = (weight_OI / scale_O[:, None]).to(FP8).contiguous().t()
-        self._scale_1O = scale_O[None, :].contiguous()
+        self.scale_O: Tensor | None = scale_O
+        self._scale_1O = scale_O[None, :]
+        self.weight_OI = (weight_OI / scale_O[:, None]).to(FP8).contiguous()
         self._ones: Tensor | None = None
 
     def __call__(self, a_TI: Tensor, out_TO: Tensor) -> None:
         """Write the product."""
         if a_TI.device.type != "cuda":  # the same numbers where there are no such products
-            out_TO.copy_((a_TI.float() @ self._weight_IO.float()) * self._scale_1O)
+            out_TO.copy_((a_TI.float() @ self.weight_OI.float().t()) * self._scale_1O)
             return
         if self._ones is None or len(self._ones) < len(a_TI):
             self._ones = torch.ones((len(a_TI), 1), dtype=torch.float32, device=a_TI.device)
         torch._scaled_mm(
             a_TI,
-            self._weight_IO,
+            self.weight_OI.t(),
             scale_a=self._ones[: len(a_TI)],
             scale_b=self._scale_1O,
             out_dtype=out_TO.dtype,

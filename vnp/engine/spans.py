@@ -3,6 +3,7 @@
 Everything that goes to the device for a batch is one copy::
 
     ids (rows)            token ids, then padding up to the number of rows
+    positions (rows)      of each token in its record, from 0; of padding 0
     tiles (3 a tile)      first token of the record, its tokens, first query of the tile
     bounds (2 a record)   first and last (excluded) token that enter the record's mean
 
@@ -35,6 +36,15 @@ MOST_BLOCKS = 4
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """Rotary positions: by what the columns of queries and keys are turned."""
+
+    tables: tuple[Tensor, Tensor]  # cosines and sines, (positions, K / 2), float16 or float32
+    positions: Tensor  # int32 (T,)
+    columns: int  # that are turned, from the left
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """Tiles that one kernel takes."""
 
@@ -45,9 +55,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """The records of a batch, on the device; the three arrays are parts of one."""
+    """The records of a batch, on the device; the four arrays are parts of one."""
 
     ids: Tensor  # int32 (rows,)
+    positions: Tensor  # int32 (rows,)
     tiles: Tensor  # int32 (n_tiles, 3)
     bounds: Tensor  # int32 (n_records, 2)
     parts: tuple[Part, ...]  # they cover the tiles
@@ -69,6 +80,7 @@ class SpanPlan:
     """The same on the host, before it is written into a buffer."""
 
     ids: NDArray[np.int32]  # (tokens,)
+    positions: NDArray[np.int32]  # (tokens,)
     rows: int  # tokens and padding
     tiles: NDArray[np.int32]  # (n_tiles, 3)
     bounds: NDArray[np.int32]  # (n_records, 2)
@@ -78,23 +90,26 @@ class SpanPlan:
     @property
     def size(self) -> int:
         """Integers it takes."""
-        return self.rows + self.tiles.size + self.bounds.size
+        return 2 * self.rows + self.tiles.size + self.bounds.size
 
     def write(self, buffer: NDArray[np.int32], *, padding: int) -> None:
-        """Write the three arrays end to end; ``padding`` is the id of padding tokens."""
-        used = len(self.ids)
+        """Write the four arrays end to end; ``padding`` is the id of padding tokens."""
+        used, rows = len(self.ids), self.rows
         buffer[:used] = self.ids
-        buffer[used : self.rows] = padding
-        tiles_end = self.rows + self.tiles.size
-        buffer[self.rows : tiles_end] = self.tiles.ravel()
+        buffer[used:rows] = padding
+        buffer[rows : rows + used] = self.positions
+        buffer[rows + used : 2 * rows] = 0
+        tiles_end = 2 * rows + self.tiles.size
+        buffer[2 * rows : tiles_end] = self.tiles.ravel()
         buffer[tiles_end : self.size] = self.bounds.ravel()
 
     def on(self, buffer: Tensor) -> Spans:
         """Describe a device's copy of what ``write`` wrote."""
-        tiles_end = self.rows + self.tiles.size
+        rows, tiles_end = self.rows, 2 * self.rows + self.tiles.size
         return Spans(
-            ids=buffer[: self.rows],
-            tiles=buffer[self.rows : tiles_end].view(-1, 3),
+            ids=buffer[:rows],
+            positions=buffer[rows : 2 * rows],
+            tiles=buffer[2 * rows : tiles_end].view(-1, 3),
             bounds=buffer[tiles_end : self.size].view(-1, 2),
             parts=self.parts,
             longest=self.longest,
@@ -128,8 +143,10 @@ def plan_spans(batch: Batch, ids: NDArray[np.int32], *, rows: int, pooling: Pool
     else:
         first = starts + 1
         last = starts + np.minimum(lengths - 1, 1 + MOST_RESIDUES)
+    positions = np.arange(len(ids)) - np.repeat(starts, lengths)
     return SpanPlan(
         ids=ids,
+        positions=positions.astype(np.int32),
         rows=rows,
         tiles=tiles.astype(np.int32),
         bounds=np.stack([first, last], axis=1).astype(np.int32),

@@ -1,0 +1,428 @@
+"""Matrix products that finish their own work, for Hopper: no pass over memory after them.
+
+What follows a projection of ESM-2 is bias and GELU, or bias and the turn of queries and keys by
+their positions; before it stands a norm, of which one factor a row is left. Written in Gluon,
+Triton's lower level. A program is three groups of warps that live as long as the kernel. One loads
+blocks of both inputs into a ring in shared memory. The other two multiply, each for 64 rows of a
+tile of 128 x 256, and finish the last tile in pieces while the tensor cores work on the next: sums
+are kept as bfloat16, as a product of cuBLAS would have written them, and an eighth is finished
+every eighth of the way. So the numbers are those of a product and a pass after it, and each output
+depends on its own row and on weights alone.
+
+Shapes: T rows (tokens), I inputs, O outputs.
+"""
+
+# mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call,no-any-return"
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import (
+    fence_async_shared,
+    mbarrier,
+    tma,
+    warpgroup_mma,
+    warpgroup_mma_wait,
+)
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+from vnp.engine import plain
+from vnp.engine.kernels import gelu_of
+from vnp.engine.spans import Turn
+
+_ROWS = 64  # of a group that multiplies: two groups share a tile's columns
+_COLUMNS = 256
+_PIECES = gl.constexpr(8)  # that a tile is finished in
+_HEAD = gl.constexpr(64)  # columns of a head where queries and keys are turned
+_BLOCK_BYTES = 128  # of inputs in a block: 64 of bfloat16, 128 of fp8
+_STAGES = 4  # blocks in the ring; with them shared memory is full
+_TILES = 24  # down a column of tiles before the next column, so that blocks are found in the cache
+_REGISTERS = 168  # of a thread on average: 240 where it multiplies, 24 where it loads
+
+_DTYPES = {torch.bfloat16: gl.bfloat16, torch.float8_e4m3fn: gl.float8e4nv}
+_gelu_of = gluon.jit(gelu_of.fn)
+# Renamed between versions of Triton.
+_copy_in = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared
+_copy_out = getattr(tma, "async_store", None) or tma.async_copy_shared_to_global
+
+
+@gluon.jit
+def _tile(number, down, across, TILES: gl.constexpr):
+    """Row and column of a tile."""
+    first = number // (TILES * across) * TILES
+    height = gl.minimum(down - first, TILES)
+    within = number % (TILES * across)
+    return first + within % height, within // height
+
+
+@gluon.jit
+def _load(a_desc, w_desc, a_ring, w_ring, ready, empty, down, across, steps, TILES: gl.constexpr):
+    """Fill the ring, block after block."""
+    STAGES: gl.constexpr = w_ring.type.shape[0]
+    ROWS: gl.constexpr = a_ring.type.shape[1]
+    COLUMNS: gl.constexpr = w_ring.type.shape[1]
+    BLOCK: gl.constexpr = w_ring.type.shape[2]
+    count = 0
+    for number in range(gl.program_id(0), down * across, gl.num_programs(0)):
+        m, n = _tile(number, down, across, TILES)
+        for step in range(steps):
+            stage = count % STAGES
+            bar = ready.index(stage)
+            mbarrier.wait(empty.index(stage), (count // STAGES & 1) ^ 1)
+            mbarrier.expect(bar, 2 * a_desc.block_type.nbytes + w_desc.block_type.nbytes)
+            row, at = m * (2 * ROWS), step * BLOCK
+            _copy_in(a_desc, [row, at], bar, a_ring.index(2 * stage))
+            _copy_in(w_desc, [n * COLUMNS, at], bar, w_ring.index(stage))
+            _copy_in(a_desc, [row + ROWS, at], bar, a_ring.index(2 * stage + 1))
+            count += 1
+
+
+@gluon.jit
+def _step(sums, count, goes_on, a_ring, w_ring, ready, empty, GROUP: gl.constexpr):
+    """Start on a block of the ring; when the block before it is done, give that back."""
+    STAGES: gl.constexpr = w_ring.type.shape[0]
+    stage = count % STAGES
+    mbarrier.wait(ready.index(stage), count // STAGES & 1)
+    sums = warpgroup_mma(
+        a_ring.index(2 * stage + GROUP), w_ring.index(stage).permute((1, 0)), sums,
+        use_acc=goes_on, is_async=True,
+    )  # fmt: skip
+    sums = warpgroup_mma_wait(1, deps=(sums,))
+    mbarrier.arrive(empty.index((count + STAGES - 1) % STAGES), count=1, pred=goes_on)
+    return sums
+
+
+@gluon.jit
+def _keep(sums):
+    """Sums as bfloat16, two in an integer.
+
+    The conversion is one that the compiler does not move: past the start of the next tile it would
+    hold the tensor cores up.
+    """
+    even, odd = sums.reshape([sums.shape[0], sums.shape[1] // 2, 2]).split()
+    return gl.inline_asm_elementwise(
+        "cvt.rn.bf16x2.f32 $0, $2, $1;", "=r,f,f", [even, odd],
+        dtype=gl.int32, is_pure=False, pack=1,
+    )  # fmt: skip
+
+
+@gluon.jit
+def _kept(pairs, layout: gl.constexpr):
+    """Back to float32."""
+    even = (pairs << 16).to(gl.float32, bitcast=True)
+    odd = (pairs & -65536).to(gl.float32, bitcast=True)
+    value = gl.join(even, odd).reshape([pairs.shape[0], 2 * pairs.shape[1]])
+    return gl.convert_layout(value, layout, assert_trivial=True)
+
+
+@gluon.jit
+def _halves(x):
+    """Left and right half; a matter of names, nothing moves."""
+    return x.reshape([x.shape[0], 2, x.shape[1] // 2]).permute([0, 2, 1]).split()
+
+
+@gluon.jit
+def _eighths(x):
+    """Eight pieces, from left to right."""
+    left, right = _halves(x)
+    a, b = _halves(left)
+    c, d = _halves(right)
+    p0, p1 = _halves(a)
+    p2, p3 = _halves(b)
+    p4, p5 = _halves(c)
+    p6, p7 = _halves(d)
+    return p0, p1, p2, p3, p4, p5, p6, p7
+
+
+@gluon.jit
+def _sixteenths(x):
+    """Sixteen pieces, from left to right."""
+    p0, p1, p2, p3, p4, p5, p6, p7 = _eighths(x)
+    a0, a1 = _halves(p0)
+    b0, b1 = _halves(p1)
+    c0, c1 = _halves(p2)
+    d0, d1 = _halves(p3)
+    e0, e1 = _halves(p4)
+    f0, f1 = _halves(p5)
+    g0, g1 = _halves(p6)
+    h0, h1 = _halves(p7)
+    return a0, a1, b0, b1, c0, c1, d0, d1, e0, e1, f0, f1, g0, g1, h0, h1
+
+
+@gluon.jit
+def _linear(value, lead, bias, rstd, at, STANDARDISE: gl.constexpr, RESCALE: gl.constexpr):
+    """Columns of a product, as they would be had its input been standardised, with their bias."""
+    if RESCALE > 0:
+        value = value * gl.load(lead + at)[None, :]
+    if STANDARDISE > 0:
+        value = (value + gl.load(lead + at)[None, :]) * rstd[:, None]
+    return value + gl.load(bias + at)[None, :]
+
+
+@gluon.jit
+def _send(value, out_desc, room, row, column):
+    room.store(value.to(room.dtype))
+    fence_async_shared()
+    _copy_out(out_desc, [row, column], room)
+
+
+@gluon.jit
+def _finish(
+    parts, i: gl.constexpr, row, column, rstd, position, vectors, turn_columns, out_desc, rooms,
+    layout: gl.constexpr, STANDARDISE: gl.constexpr, RESCALE: gl.constexpr, GELU: gl.constexpr,
+    QUANTISE: gl.constexpr, TURN: gl.constexpr, GROUP: gl.constexpr,
+):  # fmt: skip
+    """Finish an eighth of a tile and send it on its way to memory."""
+    lead, bias, scale, cos, sin = vectors
+    WIDTH: gl.constexpr = rooms.type.shape[2]
+    offset = gl.arange(0, WIDTH, gl.SliceLayout(0, layout))
+    if TURN > 0:  # a quarter of a head: some columns of its first half, and their partners
+        HALF: gl.constexpr = _HEAD // 2
+        PER: gl.constexpr = HALF // WIDTH
+        first: gl.constexpr = i // PER * 2 * PER + i % PER
+        at = column + first * WIDTH
+        low = _kept(parts[first], layout)
+        high = _kept(parts[first + PER], layout)
+        low = _linear(low, lead, bias, rstd, at + offset, STANDARDISE, RESCALE)
+        high = _linear(high, lead, bias, rstd, at + HALF + offset, STANDARDISE, RESCALE)
+        angle = position[:, None] * HALF + (i % PER * WIDTH + offset)[None, :]
+        turned = column < turn_columns
+        c = gl.load(cos + angle, mask=turned, other=1.0).to(gl.float32)
+        s = gl.load(sin + angle, mask=turned, other=0.0).to(gl.float32)
+        tma.store_wait(2)  # the piece before last has left its rooms
+        room: gl.constexpr = 4 * GROUP + i % 2 * 2
+        _send(low * c - high * s, out_desc, rooms.index(room), row, at)
+        _send(high * c + low * s, out_desc, rooms.index(room + 1), row, at + HALF)
+    else:
+        at = column + i * WIDTH
+        value = _linear(
+            _kept(parts[i], layout), lead, bias, rstd, at + offset, STANDARDISE, RESCALE
+        )
+        if GELU > 0:
+            value = _gelu_of(value)
+        if QUANTISE > 0:
+            value = value * gl.load(scale + at + offset)[None, :]
+        tma.store_wait(1)
+        _send(value, out_desc, rooms.index(2 * GROUP + i % 2), row, at)
+
+
+@gluon.jit
+def _multiply(
+    out_desc, lead, bias, scale, rstd, cos, sin, positions, turn_columns, rows,
+    a_ring, w_ring, rooms, ready, empty, down, across, steps,
+    TILES: gl.constexpr, STANDARDISE: gl.constexpr, RESCALE: gl.constexpr, GELU: gl.constexpr,
+    QUANTISE: gl.constexpr, TURN: gl.constexpr, GROUP: gl.constexpr,
+):  # fmt: skip
+    """Multiply this group's rows of every tile, and finish them."""
+    STAGES: gl.constexpr = w_ring.type.shape[0]
+    ROWS: gl.constexpr = a_ring.type.shape[1]
+    COLUMNS: gl.constexpr = w_ring.type.shape[1]
+    DEPTH: gl.constexpr = 256 // a_ring.dtype.primitive_bitwidth
+    whole: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, COLUMNS, DEPTH])
+    piece: gl.constexpr = gl.NVMMADistributedLayout(
+        [3, 0], [4, 1], [16, rooms.type.shape[2], DEPTH]
+    )
+    line = gl.arange(0, ROWS, gl.SliceLayout(1, piece))
+    vectors = (lead, bias, scale, cos, sin)
+    count = 0
+    row, column = -1, 0  # of the tile to finish; none yet
+    pairs = _keep(gl.zeros([ROWS, COLUMNS], gl.float32, whole))
+    rstd_ = gl.zeros([ROWS], gl.float32, gl.SliceLayout(1, piece))
+    position = gl.zeros([ROWS], gl.int32, gl.SliceLayout(1, piece))
+    for number in range(gl.program_id(0), down * across, gl.num_programs(0)):
+        m, n = _tile(number, down, across, TILES)
+        sums = gl.zeros([ROWS, COLUMNS], gl.float32, whole)
+        parts = _sixteenths(pairs) if TURN > 0 else _eighths(pairs)
+        for i in gl.static_range(_PIECES):
+            sums = _step(sums, count, i > 0, a_ring, w_ring, ready, empty, GROUP)
+            count += 1
+            if row >= 0:
+                _finish(
+                    parts, i, row, column, rstd_, position, vectors, turn_columns, out_desc, rooms,
+                    piece, STANDARDISE, RESCALE, GELU, QUANTISE, TURN, GROUP,
+                )  # fmt: skip
+            for _ in range(1, steps // _PIECES):
+                sums = _step(sums, count, True, a_ring, w_ring, ready, empty, GROUP)
+                count += 1
+        for _ in range(steps // _PIECES * _PIECES, steps):
+            sums = _step(sums, count, True, a_ring, w_ring, ready, empty, GROUP)
+            count += 1
+        row, column = m * (2 * ROWS) + GROUP * ROWS, n * COLUMNS
+        if STANDARDISE > 0:
+            rstd_ = gl.load(rstd + row + line, mask=row + line < rows, other=0.0)
+        if TURN > 0:
+            position = gl.load(positions + row + line, mask=row + line < rows, other=0)
+        sums = warpgroup_mma_wait(0, deps=(sums,))
+        mbarrier.arrive(empty.index((count + STAGES - 1) % STAGES), count=1)
+        pairs = _keep(sums)
+    if row >= 0:
+        parts = _sixteenths(pairs) if TURN > 0 else _eighths(pairs)
+        for i in gl.static_range(_PIECES):
+            _finish(
+                parts, i, row, column, rstd_, position, vectors, turn_columns, out_desc, rooms,
+                piece, STANDARDISE, RESCALE, GELU, QUANTISE, TURN, GROUP,
+            )  # fmt: skip
+    tma.store_wait(0)
+
+
+@gluon.jit
+def _multiply_upper(
+    out_desc, lead, bias, scale, rstd, cos, sin, positions, turn_columns, rows,
+    a_ring, w_ring, rooms, ready, empty, down, across, steps,
+    TILES: gl.constexpr, STANDARDISE: gl.constexpr, RESCALE: gl.constexpr, GELU: gl.constexpr,
+    QUANTISE: gl.constexpr, TURN: gl.constexpr,
+):  # fmt: skip
+    _multiply(
+        out_desc, lead, bias, scale, rstd, cos, sin, positions, turn_columns, rows,
+        a_ring, w_ring, rooms, ready, empty, down, across, steps,
+        TILES, STANDARDISE, RESCALE, GELU, QUANTISE, TURN, 0,
+    )  # fmt: skip
+
+
+@gluon.jit
+def _multiply_lower(
+    out_desc, lead, bias, scale, rstd, cos, sin, positions, turn_columns, rows,
+    a_ring, w_ring, rooms, ready, empty, down, across, steps,
+    TILES: gl.constexpr, STANDARDISE: gl.constexpr, RESCALE: gl.constexpr, GELU: gl.constexpr,
+    QUANTISE: gl.constexpr, TURN: gl.constexpr,
+):  # fmt: skip
+    _multiply(
+        out_desc, lead, bias, scale, rstd, cos, sin, positions, turn_columns, rows,
+        a_ring, w_ring, rooms, ready, empty, down, across, steps,
+        TILES, STANDARDISE, RESCALE, GELU, QUANTISE, TURN, 1,
+    )  # fmt: skip
+
+
+@gluon.jit
+def _project(
+    a_desc, w_desc, out_desc, lead, bias, scale, rstd, cos, sin, positions, turn_columns, rows,
+    STAGES: gl.constexpr, TILES: gl.constexpr, STANDARDISE: gl.constexpr, RESCALE: gl.constexpr,
+    GELU: gl.constexpr, QUANTISE: gl.constexpr, TURN: gl.constexpr,
+):  # fmt: skip
+    ROWS: gl.constexpr = a_desc.block_type.shape[0]
+    COLUMNS: gl.constexpr = w_desc.block_type.shape[0]
+    BLOCK: gl.constexpr = w_desc.block_type.shape[1]
+    PIECE: gl.constexpr = out_desc.block_type.shape[1]
+    down, across = gl.cdiv(rows, 2 * ROWS), w_desc.shape[0] // COLUMNS
+    steps = w_desc.shape[1] // BLOCK
+    a_ring = gl.allocate_shared_memory(a_desc.dtype, [2 * STAGES, ROWS, BLOCK], a_desc.layout)
+    w_ring = gl.allocate_shared_memory(w_desc.dtype, [STAGES, COLUMNS, BLOCK], w_desc.layout)
+    rooms = gl.allocate_shared_memory(out_desc.dtype, [4 + 4 * TURN, ROWS, PIECE], out_desc.layout)
+    ready = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    for stage in gl.static_range(STAGES):
+        mbarrier.init(ready.index(stage), count=1)
+        mbarrier.init(empty.index(stage), count=2)
+    gl.warp_specialize(
+        [
+            (_multiply_upper, (
+                out_desc, lead, bias, scale, rstd, cos, sin, positions, turn_columns, rows,
+                a_ring, w_ring, rooms, ready, empty, down, across, steps,
+                TILES, STANDARDISE, RESCALE, GELU, QUANTISE, TURN,
+            )),
+            (_multiply_lower, (
+                out_desc, lead, bias, scale, rstd, cos, sin, positions, turn_columns, rows,
+                a_ring, w_ring, rooms, ready, empty, down, across, steps,
+                TILES, STANDARDISE, RESCALE, GELU, QUANTISE, TURN,
+            )),
+            (_load, (
+                a_desc, w_desc, a_ring, w_ring, ready, empty, down, across, steps, TILES,
+            )),
+        ],
+        [4, 1],  # warps of the second and third
+        [240, 24],  # their registers
+    )  # fmt: skip
+
+
+def fits(outputs: int, inputs: int, dtype: torch.dtype, *, head: int | None) -> bool:
+    """Whether ``project`` takes weights of a shape and dtype, and turns heads of that many columns.
+
+    None stands for heads that are not turned.
+    """
+    block = _BLOCK_BYTES // dtype.itemsize
+    return (
+        dtype in _DTYPES
+        and outputs % _COLUMNS == 0
+        and inputs % block == 0
+        and inputs // block >= _PIECES.value
+        and head in (None, _HEAD.value)
+    )
+
+
+def project(
+    a_TI: Tensor,
+    weight_OI: Tensor,
+    out_TO: Tensor,
+    *,
+    bias_O: Tensor,
+    weight_scale_O: Tensor | None = None,
+    standard: tuple[Tensor, Tensor] | None = None,
+    turn: Turn | None = None,
+    gelu: bool = False,
+    scale_O: Tensor | None = None,
+) -> None:
+    """See ``plain.project``. Heads that are turned have 64 columns."""
+    rstd_T, lead_O = standard or (None, weight_scale_O)
+    vectors = [lead_O, bias_O, scale_O, rstd_T]
+    vectors += [None, None, None] if turn is None else [*turn.tables, turn.positions]
+    programs = torch.cuda.get_device_properties(a_TI.device).multi_processor_count
+    _project[(programs,)](
+        _descriptor(a_TI, _ROWS, _BLOCK_BYTES // a_TI.element_size()),
+        _descriptor(weight_OI, _COLUMNS, _BLOCK_BYTES // weight_OI.element_size()),
+        _descriptor(out_TO, _ROWS, _COLUMNS // _PIECES.value // (1 if turn is None else 2)),
+        # What is not there is not read; its place takes any address.
+        *(bias_O if vector is None else vector for vector in vectors),
+        0 if turn is None else turn.columns,
+        len(a_TI),
+        STAGES=_STAGES, TILES=_TILES,
+        STANDARDISE=int(standard is not None), RESCALE=int(weight_scale_O is not None),
+        GELU=int(gelu), QUANTISE=int(scale_O is not None), TURN=int(turn is not None),
+        num_warps=4, maxnreg=_REGISTERS,
+    )  # fmt: skip
+
+
+def check(device: torch.device, *, fp8: bool) -> None:
+    """Compile what ``project`` needs for a precision, and compare it with ``plain.project``.
+
+    Raises
+    ------
+    RuntimeError
+        If numbers differ; and whatever a compiler may raise.
+    """
+    with torch.inference_mode():
+        generator = torch.Generator(device).manual_seed(0)
+
+        def random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.randn(shape, generator=generator, device=device).to(dtype)
+
+        rows, width = 2 * _ROWS + 16, 1024
+        dtype = torch.float8_e4m3fn if fp8 else torch.bfloat16
+        a_TI, weight_OI = random(rows, width, dtype=dtype), random(width, width, dtype=dtype)
+        scale_T, angles = random(rows).abs(), random(rows, _HEAD.value // 2)
+        positions = torch.arange(rows, dtype=torch.int32, device=device)
+        turn = Turn((angles.cos().half(), angles.sin().half()), positions, width // 2)
+        bias_O, lead_O, scale_O = random(width), random(width), random(width).abs() + 1
+        for turned in (True, False):
+            ours, theirs = (
+                torch.zeros((rows, width), device=device).to(torch.bfloat16 if turned else dtype)
+                for _ in range(2)
+            )
+            for compute, out_TO in ((project, ours), (plain.project, theirs)):
+                compute(
+                    a_TI, weight_OI, out_TO, bias_O=bias_O,
+                    weight_scale_O=lead_O / 32 if fp8 else None,
+                    standard=None if fp8 else (scale_T / 32, lead_O),
+                    turn=turn if turned else None, gelu=not turned,
+                    scale_O=scale_O if fp8 and not turned else None,
+                )  # fmt: skip
+            off = float((ours.float() - theirs.float()).norm() / theirs.float().norm())
+            if not off < (0.03 if ours.dtype == torch.float8_e4m3fn else 0.004):
+                raise RuntimeError(f"a fused product is off by {off:.2g} of its length")
+
+
+def _descriptor(matrix: Tensor, rows: int, columns: int) -> TensorDescriptor:
+    layout = gl.NVMMASharedLayout.get_default_for([rows, columns], _DTYPES[matrix.dtype])
+    return TensorDescriptor.from_tensor(matrix, [rows, columns], layout)

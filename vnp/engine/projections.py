@@ -1,0 +1,147 @@
+"""From the residual stream to a projection of its norm, in as few passes as there can be.
+
+A layer has two of them: to queries, keys and values, with a bias and a turn by position, and up to
+the inner width, with a bias and GELU. Written out that is norm, product, and a pass after it.
+
+- The weight and bias of the norm are in the projection, in float32. Where numbers have bfloat16's
+  range, nor is the rest of it written: rows of weights that sum to zero (but for rounding) take the
+  mean away, the product reads the raw stream, and what follows multiplies by the row's
+  1 / deviation. fp8 needs the standardised stream, and in float16 the raw one could overflow.
+- What follows is done by the product itself where there is a kernel for that (``hopper``).
+
+Shapes: T rows of a batch, D hidden width, O outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from vnp.engine.products import FP8_MOST, Fp8Product, Product, ShortProduct
+from vnp.engine.spans import Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a model's projections are made of."""
+
+    ops: ModuleType  # ``vnp.engine.kernels`` or ``vnp.engine.plain``
+    fused: ModuleType | None  # ``vnp.engine.hopper``, where it runs
+    dtype: torch.dtype  # of the residual stream
+    fp8: bool  # matrix products in fp8
+    eps: float  # of the norms
+
+    def product(self, weight_OI: Tensor, input_scale: Tensor | float | None) -> Product:
+        """Make a product; with a scale its input comes in fp8, if that is asked for."""
+        if self.fp8 and input_scale is not None:
+            return Fp8Product(weight_OI, input_scale=input_scale)
+        return ShortProduct(weight_OI, dtype=self.dtype)
+
+    def fuses(self, outputs: int, inputs: int, *, head: int | None = None) -> bool:
+        """Whether a projection of that shape does by itself what follows it."""
+        dtype = torch.float8_e4m3fn if self.fp8 else self.dtype
+        return self.fused is not None and bool(self.fused.fits(outputs, inputs, dtype, head=head))
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The residual stream of a batch, and what its norms are written to."""
+
+    x_TD: Tensor
+    a_TD: Tensor  # the standardised stream
+    rstd_T: Tensor  # or 1 / deviation of each row
+
+
+class Projection:
+    """Norm, product, bias, and then GELU or a turn."""
+
+    def __init__(
+        self,
+        means: Means,
+        weight_OD: Tensor,
+        bias_O: Tensor,
+        *,
+        shift_D: Tensor,
+        head: int | None = None,
+        scale_O: Tensor | None = None,
+    ) -> None:
+        """Place the weights.
+
+        Parameters
+        ----------
+        means
+            What it is made of.
+        weight_OD, bias_O
+            float32, with the norm's weight and bias in them.
+        shift_D
+            Added to the stream before its norm.
+        head
+            Columns of a head, if heads are turned by position; else GELU is taken.
+        scale_O
+            What the output is multiplied by before it is written in fp8.
+        """
+        outputs, inputs = weight_OD.shape
+        self._means, self._shift_D, self._bias_O = means, shift_D, bias_O
+        self._gelu, self._scale_O = head is None, scale_O
+        self.fused = means.fuses(outputs, inputs, head=head)
+        raw = means.dtype == torch.bfloat16 and not means.fp8 and (self.fused or self._gelu)
+        self._lead_O: Tensor | None = None
+        if raw:
+            weight_OD = weight_OD - weight_OD.mean(dim=1, keepdim=True)
+            self._lead_O = weight_OD @ shift_D
+        # A standardised row has length sqrt(D), so no value of it is larger.
+        self._input_scale = FP8_MOST / inputs**0.5 if means.fp8 else 1.0
+        self._product = means.product(weight_OD, self._input_scale)
+
+    def __call__(
+        self,
+        stream: Stream,
+        out_TO: Tensor,
+        *,
+        before_TO: Tensor | None = None,
+        pending_TD: Tensor | None = None,
+        turn: Turn | None = None,
+    ) -> None:
+        """Write the projection.
+
+        Parameters
+        ----------
+        stream
+            The residual stream and its norms' place.
+        out_TO
+            Output.
+        before_TO
+            Where the product is written before GELU, unless it does that itself; ``out_TO`` if not
+            given.
+        pending_TD
+            What is to be added to the stream first.
+        turn
+            How heads are turned, if they are.
+        """
+        ops, eps, standard, a_TD = self._means.ops, self._means.eps, None, stream.a_TD
+        if self._lead_O is not None:
+            ops.rstd(stream.x_TD, stream.rstd_T, eps=eps, shift_D=self._shift_D)
+            standard, a_TD = (stream.rstd_T, self._lead_O), stream.x_TD
+        else:
+            ops.norm(
+                stream.x_TD, a_TD, eps=eps, delta_TD=pending_TD, shift_D=self._shift_D,
+                scale=self._input_scale,
+            )  # fmt: skip
+        if self.fused and self._means.fused is not None:
+            self._means.fused.project(
+                a_TD, self._product.weight_OI, out_TO, bias_O=self._bias_O,
+                weight_scale_O=self._product.scale_O, standard=standard, turn=turn,
+                gelu=self._gelu, scale_O=self._scale_O,
+            )  # fmt: skip
+            return
+        before_TO = out_TO if before_TO is None else before_TO
+        self._product(a_TD, before_TO)
+        if self._gelu:
+            ops.gelu(
+                before_TO, out_TO, bias_F=self._bias_O, standard=standard, scale_F=self._scale_O
+            )
+        elif turn is not None:
+            ops.turn(before_TO, turn, bias_E=self._bias_O)

@@ -35,9 +35,7 @@ def spans_of(lengths, rows, *, device="cpu", pooling="mean_residues_1024"):
 
 
 # What `vnp.engine.hopper` offers, in plain torch and for any shape.
-PLAIN_FUSED = SimpleNamespace(
-    fits=lambda outputs, inputs, dtype, *, head: True, project=plain.project
-)
+PLAIN_FUSED = SimpleNamespace(fits=lambda dim, ffn, *, head, dtype: True, project=plain.project)
 
 
 def encoder_of(

@@ -147,27 +147,31 @@ def test_products_that_do_what_follows(rows, dim, heads, fp8):
     dtype = FP8 if fp8 else torch.bfloat16
     turn = turn_of(dim, heads)
     turn = Turn(turn.tables, turn.positions[:rows], turn.columns)
-    for outputs_, what in ((3 * dim, {"turn": turn}), (4 * dim, {"gelu": True})):
-        assert hopper.fits(outputs_, dim, dtype, head=64)
-        a, weight = random(rows, dim, dtype=dtype), random(outputs_, dim, dtype=dtype)
-        options = {"bias_O": random(outputs_), **what}
-        out_dtype = torch.bfloat16
+    for then, width, inputs in (
+        ("turn", 3 * dim, dim), ("gelu", 4 * dim, dim), ("add", dim, dim), ("add", dim, 4 * dim)
+    ):  # fmt: skip
+        a, weight = random(rows, inputs, dtype=dtype), random(width, inputs, dtype=dtype)
+        options = {"bias_O": random(width), "then": then}
+        if then == "turn":
+            options["turn"] = turn
         if fp8:
-            options["weight_scale_O"] = torch.rand(outputs_, device="cuda") / dim**0.5
-            if "gelu" in what:
-                options["scale_O"], out_dtype = torch.rand(outputs_, device="cuda") + 4, FP8
-        else:
-            options["standard"] = (torch.rand(rows, device="cuda") / dim**0.5, random(outputs_))
+            options["weight_scale_O"] = torch.rand(width, device="cuda") / inputs**0.5
+            if then == "gelu":
+                options["scale_O"] = torch.rand(width, device="cuda") + 4
+        elif then != "add":
+            options["rstd_T"] = torch.rand(rows, device="cuda") / inputs**0.5
+        out_dtype = FP8 if "scale_O" in options else torch.bfloat16
         # A row more than there are: nothing may be written there.
-        ours, theirs = outputs(rows + 1, outputs_, dtype=out_dtype)
+        old = random(rows + 1, width, dtype=out_dtype)
+        ours, theirs = old.clone(), old.clone()
         hopper.project(a, weight, ours[:rows], **options)
         plain.project(a, weight, theirs[:rows], **options)
         assert_near(ours[:rows], theirs[:rows])
-        assert bool(ours[rows:].float().isnan().all())
-        again = torch.empty_like(ours)
+        assert torch.equal(ours[rows:].float(), old[rows:].float())
         for _ in range(3):
+            again = old.clone()
             hopper.project(a, weight, again[:rows], **options)
-            assert torch.equal(again[:rows].float(), ours[:rows].float())
+            assert torch.equal(again.float(), ours.float())
 
 
 @pytest.mark.skipif(torch.cuda.get_device_capability()[0] != 9, reason="the products are Hopper's")
@@ -175,9 +179,11 @@ def test_fused_products_are_tried_and_shapes_refused():
     hopper = pytest.importorskip("vnp.engine.hopper")
     for fp8 in (False, True):
         hopper.check(torch.device("cuda", 0), fp8=fp8)
-    assert not hopper.fits(3 * 320, 320, torch.bfloat16, head=16)
-    assert not hopper.fits(4 * 640, 640, FP8, head=None)
-    assert not hopper.fits(4 * 1280, 1280, torch.float16, head=None)
+    assert hopper.fits(2560, 10240, head=64, dtype=FP8)
+    assert hopper.fits(1280, 5120, head=64, dtype=torch.bfloat16)
+    assert not hopper.fits(320, 1280, head=16, dtype=torch.bfloat16)
+    assert not hopper.fits(640, 2560, head=32, dtype=torch.bfloat16)
+    assert not hopper.fits(1280, 5120, head=64, dtype=torch.float16)
 
 
 @pytest.mark.parametrize("dim", [2560, 768, 320])

@@ -68,7 +68,7 @@ def fused_products(
     try:
         hopper = importlib.import_module("vnp.engine.hopper")
         dtype = torch.float8_e4m3fn if fp8 else torch.bfloat16
-        if not hopper.fits(spec.ffn, spec.dim, dtype, head=spec.dim // spec.heads):
+        if not hopper.fits(spec.dim, spec.ffn, head=spec.dim // spec.heads, dtype=dtype):
             return None, "products by cuBLAS (no kernels for these widths)"
         hopper.check(placement.device, fp8=fp8)
     except Exception as error:  # noqa: BLE001  whatever a compiler may raise

@@ -2,11 +2,9 @@
 
 The layer is rewritten, not approximated:
 
-- What ``projections`` says of norms, biases, turns and GELU.
-- The bias of ``out`` and ``down`` is the same for every token, and so is what the bias of the
-  values adds to a context, as shares sum to one. They are left out of the residual stream; each
-  norm adds the sum of those so far (``shift``). Then a product itself adds to the stream, with one
-  rounding.
+- What ``projections`` says of norms, biases, turns, GELU and the way back to the stream.
+- What the bias of the values adds to a context is the same for every token, as shares sum to one:
+  it goes into the bias of the product after it.
 - Queries come out of their projection times log2(e) / sqrt(K).
 
 Shapes: T rows of a batch, D hidden width, F inner width, E = 3 * D, n records, K = D / heads.
@@ -23,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vnp.engine.products import FP8, Product, bound_scale
-from vnp.engine.projections import Means, Projection, Stream
+from vnp.engine.products import FP8, bound_scale
+from vnp.engine.projections import Means, Projection, Stream, WayBack
 from vnp.engine.spans import Spans, Turn
 from vnp.models.esm2 import TOKEN_DROPOUT_SCALE, Esm2Config
 
@@ -35,9 +33,9 @@ PADDING_ID = 1  # <pad>
 class _Layer:
     qkv: Projection
     context_scale: Tensor | None  # fp8: what attention multiplies its output by
-    out: Product
+    out: WayBack
     up: Projection
-    down: Product
+    down: WayBack
 
 
 class Workspace:
@@ -56,7 +54,7 @@ class Workspace:
         self.a_TD = make(config.dim, FP8 if fp8 else dtype)  # input of a product
         self.h_TF = make(config.ffn, FP8 if fp8 else dtype)
         self.u_TF = make(config.ffn) if fp8 and not fused else self.h_TF  # before GELU
-        self.delta_TD = make(config.dim) if fp8 else None
+        self.delta_TD = make(config.dim) if fp8 and not fused else None
         self.rstd_T = torch.zeros(rows, dtype=torch.float32, device=device)
 
 
@@ -95,6 +93,11 @@ class Esm2Engine:
         """
         self.config = config
         self._device, self._dtype, self._ops = device, dtype, ops
+        if fused is not None and not fused.fits(
+            config.dim, config.ffn, head=config.dim // config.heads, dtype=FP8 if fp8 else dtype
+        ):
+            fused = None
+        self.fused = fused is not None
         self._means = Means(ops=ops, fused=fused, dtype=dtype, fp8=fp8, eps=config.eps)
 
         def get(name: str) -> Tensor:
@@ -112,11 +115,6 @@ class Esm2Engine:
         exponents = torch.arange(0, config.dim // config.heads, 2, dtype=torch.float32)
         self._frequencies = 1.0 / (10000.0 ** (exponents / (config.dim // config.heads)))
         self._rotary = self._angles(1)
-
-    @property
-    def fused(self) -> bool:
-        """Whether products do what follows them."""
-        return self._layers[0].up.fused
 
     def _fold(self, at: str, get: Any, shift_D: Tensor) -> tuple[_Layer, Tensor]:
         """A layer, for a stream that lacks ``shift_D``; and what the stream after it lacks."""
@@ -138,18 +136,19 @@ class Esm2Engine:
         qkv_bias[2 * dim :] = 0
         context_scale = bound_scale(qkv_ED[2 * dim :], qkv_bias[2 * dim :]) if fp8 else None
         out_DD, out_bias = linear("attention.output.dense")
-        mlp_shift = shift_D + out_bias + out_DD @ values_bias
+        out = WayBack(means, out_DD, out_bias + out_DD @ values_bias, input_scale=context_scale)
+        mlp_shift = shift_D + out.left_out_D
         up_FD, up_bias = _with_norm(*linear("intermediate.dense"), *linear("LayerNorm"))
         inner_scale = bound_scale(up_FD, up_bias) if fp8 else None
-        down_DF, down_bias = linear("output.dense")
+        down = WayBack(means, *linear("output.dense"), input_scale=inner_scale)
         layer = _Layer(
             qkv=Projection(means, qkv_ED, qkv_bias, shift_D=shift_D, head=head),
             context_scale=context_scale,
-            out=means.product(out_DD, context_scale),
+            out=out,
             up=Projection(means, up_FD, up_bias, shift_D=mlp_shift, scale_O=inner_scale),
-            down=means.product(down_DF, inner_scale),
+            down=down,
         )
-        return layer, mlp_shift + down_bias
+        return layer, mlp_shift + down.left_out_D
 
     def workspace(self, rows: int) -> Workspace:
         """Make the buffers for batches of up to ``rows`` rows."""
@@ -173,9 +172,9 @@ class Esm2Engine:
         for layer in self._layers:
             layer.qkv(stream, qkv_TE, pending_TD=pending, turn=turn)
             ops.attend(qkv_TE, a_TD, spans, heads=config.heads, scale_D=layer.context_scale)
-            pending = _to_stream(layer.out, a_TD, x_TD, delta_TD)
+            pending = layer.out(a_TD, x_TD, delta_TD)
             layer.up(stream, h_TF, before_TO=u_TF, pending_TD=pending)
-            pending = _to_stream(layer.down, h_TF, x_TD, delta_TD)
+            pending = layer.down(h_TF, x_TD, delta_TD)
         if pending is not None:
             x_TD.add_(pending)
         ops.pool(x_TD, out_nD, spans, eps=config.eps, shift_D=self._shift_D, affine=self._affine)
@@ -187,15 +186,6 @@ class Esm2Engine:
         # Every program reads them. In float16 they are off by an eighth of what bfloat16 rounds.
         dtype = torch.float16 if self._dtype == torch.bfloat16 else torch.float32
         return angles.cos().to(self._device, dtype), angles.sin().to(self._device, dtype)
-
-
-def _to_stream(product: Product, a: Tensor, x_TD: Tensor, delta_TD: Tensor | None) -> Tensor | None:
-    """Add a product to the residual stream, or hand it back for the next norm to add."""
-    if delta_TD is None:
-        product.add(a, x_TD)
-    else:
-        product(a, delta_TD)
-    return delta_TD
 
 
 def _with_norm(

@@ -1,7 +1,8 @@
 """Matrix products that finish their own work, for Hopper: no pass over memory after them.
 
-What follows a projection of ESM-2 is bias and GELU, or bias and the turn of queries and keys by
-their positions; before it stands a norm, of which one factor a row is left. Written in Gluon,
+What follows a projection of ESM-2 is bias and GELU, bias and the turn of queries and keys by their
+positions, or bias and the residual stream; before two of them stands a norm, of which one factor a
+row is left. Written in Gluon,
 Triton's lower level. A program is three groups of warps that live as long as the kernel. One loads
 blocks of both inputs into a ring in shared memory. The other two multiply, each for 64 rows of a
 tile of 128 x 256, and finish the last tile in pieces while the tensor cores work on the next: sums
@@ -15,6 +16,8 @@ Shapes: T rows (tokens), I inputs, O outputs.
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call,no-any-return"
 
 from __future__ import annotations
+
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -31,7 +34,7 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from vnp.engine import plain
 from vnp.engine.kernels import gelu_of
-from vnp.engine.spans import Turn
+from vnp.engine.spans import Then, Turn
 
 _ROWS = 64  # of a group that multiplies: two groups share a tile's columns
 _COLUMNS = 256
@@ -41,6 +44,9 @@ _BLOCK_BYTES = 128  # of inputs in a block: 64 of bfloat16, 128 of fp8
 _STAGES = 4  # blocks in the ring; with them shared memory is full
 _TILES = 24  # down a column of tiles before the next column, so that blocks are found in the cache
 _REGISTERS = 168  # of a thread on average: 240 where it multiplies, 24 where it loads
+
+_GELU, _TURN, _ADD = gl.constexpr(1), gl.constexpr(2), gl.constexpr(3)
+_THEN: dict[Then, gl.constexpr] = {"gelu": _GELU, "turn": _TURN, "add": _ADD}
 
 _DTYPES = {torch.bfloat16: gl.bfloat16, torch.float8_e4m3fn: gl.float8e4nv}
 _gelu_of = gluon.jit(gelu_of.fn)
@@ -59,8 +65,10 @@ def _tile(number, down, across, TILES: gl.constexpr):
 
 
 @gluon.jit
-def _load(a_desc, w_desc, a_ring, w_ring, ready, empty, down, across, steps, TILES: gl.constexpr):
+def _load(a_desc, w_desc, ring, size, TILES: gl.constexpr):
     """Fill the ring, block after block."""
+    a_ring, w_ring, ready, empty = ring
+    down, across, steps = size[1], size[2], size[3]
     STAGES: gl.constexpr = w_ring.type.shape[0]
     ROWS: gl.constexpr = a_ring.type.shape[1]
     COLUMNS: gl.constexpr = w_ring.type.shape[1]
@@ -81,8 +89,9 @@ def _load(a_desc, w_desc, a_ring, w_ring, ready, empty, down, across, steps, TIL
 
 
 @gluon.jit
-def _step(sums, count, goes_on, a_ring, w_ring, ready, empty, GROUP: gl.constexpr):
+def _step(sums, count, goes_on, ring, GROUP: gl.constexpr):
     """Start on a block of the ring; when the block before it is done, give that back."""
+    a_ring, w_ring, ready, empty = ring
     STAGES: gl.constexpr = w_ring.type.shape[0]
     stage = count % STAGES
     mbarrier.wait(ready.index(stage), count // STAGES & 1)
@@ -153,12 +162,13 @@ def _sixteenths(x):
 
 
 @gluon.jit
-def _linear(value, lead, bias, rstd, at, STANDARDISE: gl.constexpr, RESCALE: gl.constexpr):
+def _linear(value, vectors, rstd, at, FP8: gl.constexpr, STANDARDISE: gl.constexpr):
     """Columns of a product, as they would be had its input been standardised, with their bias."""
-    if RESCALE > 0:
-        value = value * gl.load(lead + at)[None, :]
+    weight_scale, bias = vectors[0], vectors[1]
+    if FP8:
+        value = value * gl.load(weight_scale + at)[None, :]
     if STANDARDISE > 0:
-        value = (value + gl.load(lead + at)[None, :]) * rstd[:, None]
+        value = value * rstd[:, None]
     return value + gl.load(bias + at)[None, :]
 
 
@@ -171,185 +181,178 @@ def _send(value, out_desc, room, row, column):
 
 @gluon.jit
 def _finish(
-    parts, i: gl.constexpr, row, column, rstd, position, vectors, turn_columns, out_desc, rooms,
-    layout: gl.constexpr, STANDARDISE: gl.constexpr, RESCALE: gl.constexpr, GELU: gl.constexpr,
-    QUANTISE: gl.constexpr, TURN: gl.constexpr, GROUP: gl.constexpr,
+    parts, i: gl.constexpr, old, row, column, rstd, position, vectors, turn_columns,
+    out_desc, rooms,
+    layout: gl.constexpr, FP8: gl.constexpr, STANDARDISE: gl.constexpr, THEN: gl.constexpr,
+    GROUP: gl.constexpr,
 ):  # fmt: skip
     """Finish an eighth of a tile and send it on its way to memory."""
-    lead, bias, scale, cos, sin = vectors
     WIDTH: gl.constexpr = rooms.type.shape[2]
     offset = gl.arange(0, WIDTH, gl.SliceLayout(0, layout))
-    if TURN > 0:  # a quarter of a head: some columns of its first half, and their partners
+    if THEN == _TURN:  # a quarter of a head: some columns of its first half, and their partners
         HALF: gl.constexpr = _HEAD // 2
         PER: gl.constexpr = HALF // WIDTH
         first: gl.constexpr = i // PER * 2 * PER + i % PER
         at = column + first * WIDTH
-        low = _kept(parts[first], layout)
-        high = _kept(parts[first + PER], layout)
-        low = _linear(low, lead, bias, rstd, at + offset, STANDARDISE, RESCALE)
-        high = _linear(high, lead, bias, rstd, at + HALF + offset, STANDARDISE, RESCALE)
+        low, high = _kept(parts[first], layout), _kept(parts[first + PER], layout)
+        low = _linear(low, vectors, rstd, at + offset, FP8, STANDARDISE)
+        high = _linear(high, vectors, rstd, at + HALF + offset, FP8, STANDARDISE)
         angle = position[:, None] * HALF + (i % PER * WIDTH + offset)[None, :]
         turned = column < turn_columns
-        c = gl.load(cos + angle, mask=turned, other=1.0).to(gl.float32)
-        s = gl.load(sin + angle, mask=turned, other=0.0).to(gl.float32)
+        c = gl.load(vectors[4] + angle, mask=turned, other=1.0).to(gl.float32)
+        s = gl.load(vectors[5] + angle, mask=turned, other=0.0).to(gl.float32)
         tma.store_wait(2)  # the piece before last has left its rooms
         room: gl.constexpr = 4 * GROUP + i % 2 * 2
         _send(low * c - high * s, out_desc, rooms.index(room), row, at)
         _send(high * c + low * s, out_desc, rooms.index(room + 1), row, at + HALF)
     else:
         at = column + i * WIDTH
-        value = _linear(
-            _kept(parts[i], layout), lead, bias, rstd, at + offset, STANDARDISE, RESCALE
-        )
-        if GELU > 0:
+        value = _linear(_kept(parts[i], layout), vectors, rstd, at + offset, FP8, STANDARDISE)
+        if THEN == _ADD:
+            value = value + old.to(gl.float32)
+        if THEN == _GELU:
             value = _gelu_of(value)
-        if QUANTISE > 0:
-            value = value * gl.load(scale + at + offset)[None, :]
+            if FP8:
+                value = value * gl.load(vectors[2] + at + offset)[None, :]
         tma.store_wait(1)
         _send(value, out_desc, rooms.index(2 * GROUP + i % 2), row, at)
 
 
 @gluon.jit
+def _old(out, row, column, rows, width, layout: gl.constexpr, ROWS: gl.constexpr, C: gl.constexpr):
+    """What a piece is added to."""
+    line = row + gl.arange(0, ROWS, gl.SliceLayout(1, layout))
+    at = column + gl.arange(0, C, gl.SliceLayout(0, layout))
+    there = (line >= 0) & (line < rows)
+    return gl.load(
+        out + line.to(gl.int64)[:, None] * width + at[None, :], mask=there[:, None], other=0.0
+    )
+
+
+@gluon.jit
 def _multiply(
-    out_desc, lead, bias, scale, rstd, cos, sin, positions, turn_columns, rows,
-    a_ring, w_ring, rooms, ready, empty, down, across, steps,
-    TILES: gl.constexpr, STANDARDISE: gl.constexpr, RESCALE: gl.constexpr, GELU: gl.constexpr,
-    QUANTISE: gl.constexpr, TURN: gl.constexpr, GROUP: gl.constexpr,
+    out, out_desc, vectors, turn_columns, ring, rooms, size,
+    TILES: gl.constexpr, STANDARDISE: gl.constexpr, THEN: gl.constexpr, GROUP: gl.constexpr,
 ):  # fmt: skip
     """Multiply this group's rows of every tile, and finish them."""
+    a_ring, w_ring, empty = ring[0], ring[1], ring[3]
+    rows, down, across, steps = size
     STAGES: gl.constexpr = w_ring.type.shape[0]
     ROWS: gl.constexpr = a_ring.type.shape[1]
     COLUMNS: gl.constexpr = w_ring.type.shape[1]
+    WIDTH: gl.constexpr = rooms.type.shape[2]
     DEPTH: gl.constexpr = 256 // a_ring.dtype.primitive_bitwidth
+    FP8: gl.constexpr = a_ring.dtype.primitive_bitwidth == 8
     whole: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, COLUMNS, DEPTH])
-    piece: gl.constexpr = gl.NVMMADistributedLayout(
-        [3, 0], [4, 1], [16, rooms.type.shape[2], DEPTH]
-    )
+    piece: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, WIDTH, DEPTH])
     line = gl.arange(0, ROWS, gl.SliceLayout(1, piece))
-    vectors = (lead, bias, scale, cos, sin)
     count = 0
-    row, column = -1, 0  # of the tile to finish; none yet
+    row, column = -ROWS, 0  # of the tile to finish; none yet
     pairs = _keep(gl.zeros([ROWS, COLUMNS], gl.float32, whole))
-    rstd_ = gl.zeros([ROWS], gl.float32, gl.SliceLayout(1, piece))
+    rstd = gl.zeros([ROWS], gl.float32, gl.SliceLayout(1, piece))
     position = gl.zeros([ROWS], gl.int32, gl.SliceLayout(1, piece))
+    old = gl.zeros([ROWS, WIDTH], gl.bfloat16, piece)
     for number in range(gl.program_id(0), down * across, gl.num_programs(0)):
         m, n = _tile(number, down, across, TILES)
         sums = gl.zeros([ROWS, COLUMNS], gl.float32, whole)
-        parts = _sixteenths(pairs) if TURN > 0 else _eighths(pairs)
+        parts = _sixteenths(pairs) if THEN == _TURN else _eighths(pairs)
         for i in gl.static_range(_PIECES):
-            sums = _step(sums, count, i > 0, a_ring, w_ring, ready, empty, GROUP)
+            if THEN == _ADD:
+                old = _old(out, row, column + i * WIDTH, rows, across * COLUMNS, piece, ROWS, WIDTH)
+            sums = _step(sums, count, i > 0, ring, GROUP)
             count += 1
             if row >= 0:
                 _finish(
-                    parts, i, row, column, rstd_, position, vectors, turn_columns, out_desc, rooms,
-                    piece, STANDARDISE, RESCALE, GELU, QUANTISE, TURN, GROUP,
+                    parts, i, old, row, column, rstd, position, vectors, turn_columns,
+                    out_desc, rooms, piece, FP8, STANDARDISE, THEN, GROUP,
                 )  # fmt: skip
             for _ in range(1, steps // _PIECES):
-                sums = _step(sums, count, True, a_ring, w_ring, ready, empty, GROUP)
+                sums = _step(sums, count, True, ring, GROUP)
                 count += 1
         for _ in range(steps // _PIECES * _PIECES, steps):
-            sums = _step(sums, count, True, a_ring, w_ring, ready, empty, GROUP)
+            sums = _step(sums, count, True, ring, GROUP)
             count += 1
         row, column = m * (2 * ROWS) + GROUP * ROWS, n * COLUMNS
         if STANDARDISE > 0:
-            rstd_ = gl.load(rstd + row + line, mask=row + line < rows, other=0.0)
-        if TURN > 0:
-            position = gl.load(positions + row + line, mask=row + line < rows, other=0)
+            rstd = gl.load(vectors[3] + row + line, mask=row + line < rows, other=0.0)
+        if THEN == _TURN:
+            position = gl.load(vectors[6] + row + line, mask=row + line < rows, other=0)
         sums = warpgroup_mma_wait(0, deps=(sums,))
         mbarrier.arrive(empty.index((count + STAGES - 1) % STAGES), count=1)
         pairs = _keep(sums)
     if row >= 0:
-        parts = _sixteenths(pairs) if TURN > 0 else _eighths(pairs)
+        parts = _sixteenths(pairs) if THEN == _TURN else _eighths(pairs)
         for i in gl.static_range(_PIECES):
+            if THEN == _ADD:
+                old = _old(out, row, column + i * WIDTH, rows, across * COLUMNS, piece, ROWS, WIDTH)
             _finish(
-                parts, i, row, column, rstd_, position, vectors, turn_columns, out_desc, rooms,
-                piece, STANDARDISE, RESCALE, GELU, QUANTISE, TURN, GROUP,
+                parts, i, old, row, column, rstd, position, vectors, turn_columns,
+                out_desc, rooms, piece, FP8, STANDARDISE, THEN, GROUP,
             )  # fmt: skip
     tma.store_wait(0)
 
 
 @gluon.jit
 def _multiply_upper(
-    out_desc, lead, bias, scale, rstd, cos, sin, positions, turn_columns, rows,
-    a_ring, w_ring, rooms, ready, empty, down, across, steps,
-    TILES: gl.constexpr, STANDARDISE: gl.constexpr, RESCALE: gl.constexpr, GELU: gl.constexpr,
-    QUANTISE: gl.constexpr, TURN: gl.constexpr,
+    out, out_desc, vectors, turn_columns, ring, rooms, size,
+    TILES: gl.constexpr, STANDARDISE: gl.constexpr, THEN: gl.constexpr,
 ):  # fmt: skip
-    _multiply(
-        out_desc, lead, bias, scale, rstd, cos, sin, positions, turn_columns, rows,
-        a_ring, w_ring, rooms, ready, empty, down, across, steps,
-        TILES, STANDARDISE, RESCALE, GELU, QUANTISE, TURN, 0,
-    )  # fmt: skip
+    _multiply(out, out_desc, vectors, turn_columns, ring, rooms, size, TILES, STANDARDISE, THEN, 0)
 
 
 @gluon.jit
 def _multiply_lower(
-    out_desc, lead, bias, scale, rstd, cos, sin, positions, turn_columns, rows,
-    a_ring, w_ring, rooms, ready, empty, down, across, steps,
-    TILES: gl.constexpr, STANDARDISE: gl.constexpr, RESCALE: gl.constexpr, GELU: gl.constexpr,
-    QUANTISE: gl.constexpr, TURN: gl.constexpr,
+    out, out_desc, vectors, turn_columns, ring, rooms, size,
+    TILES: gl.constexpr, STANDARDISE: gl.constexpr, THEN: gl.constexpr,
 ):  # fmt: skip
-    _multiply(
-        out_desc, lead, bias, scale, rstd, cos, sin, positions, turn_columns, rows,
-        a_ring, w_ring, rooms, ready, empty, down, across, steps,
-        TILES, STANDARDISE, RESCALE, GELU, QUANTISE, TURN, 1,
-    )  # fmt: skip
+    _multiply(out, out_desc, vectors, turn_columns, ring, rooms, size, TILES, STANDARDISE, THEN, 1)
 
 
 @gluon.jit
 def _project(
-    a_desc, w_desc, out_desc, lead, bias, scale, rstd, cos, sin, positions, turn_columns, rows,
-    STAGES: gl.constexpr, TILES: gl.constexpr, STANDARDISE: gl.constexpr, RESCALE: gl.constexpr,
-    GELU: gl.constexpr, QUANTISE: gl.constexpr, TURN: gl.constexpr,
+    a_desc, w_desc, out, out_desc, weight_scale, bias, scale, rstd, cos, sin, positions,
+    turn_columns, rows,
+    STAGES: gl.constexpr, TILES: gl.constexpr, STANDARDISE: gl.constexpr, THEN: gl.constexpr,
 ):  # fmt: skip
     ROWS: gl.constexpr = a_desc.block_type.shape[0]
     COLUMNS: gl.constexpr = w_desc.block_type.shape[0]
     BLOCK: gl.constexpr = w_desc.block_type.shape[1]
-    PIECE: gl.constexpr = out_desc.block_type.shape[1]
-    down, across = gl.cdiv(rows, 2 * ROWS), w_desc.shape[0] // COLUMNS
-    steps = w_desc.shape[1] // BLOCK
+    WIDTH: gl.constexpr = out_desc.block_type.shape[1]
+    ROOMS: gl.constexpr = 4 * COLUMNS // _PIECES // WIDTH
     a_ring = gl.allocate_shared_memory(a_desc.dtype, [2 * STAGES, ROWS, BLOCK], a_desc.layout)
     w_ring = gl.allocate_shared_memory(w_desc.dtype, [STAGES, COLUMNS, BLOCK], w_desc.layout)
-    rooms = gl.allocate_shared_memory(out_desc.dtype, [4 + 4 * TURN, ROWS, PIECE], out_desc.layout)
+    rooms = gl.allocate_shared_memory(out_desc.dtype, [ROOMS, ROWS, WIDTH], out_desc.layout)
     ready = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     for stage in gl.static_range(STAGES):
         mbarrier.init(ready.index(stage), count=1)
         mbarrier.init(empty.index(stage), count=2)
+    ring = (a_ring, w_ring, ready, empty)
+    size = (
+        rows, gl.cdiv(rows, 2 * ROWS), w_desc.shape[0] // COLUMNS, w_desc.shape[1] // BLOCK,
+    )  # fmt: skip
+    vectors = (weight_scale, bias, scale, rstd, cos, sin, positions)
     gl.warp_specialize(
         [
             (_multiply_upper, (
-                out_desc, lead, bias, scale, rstd, cos, sin, positions, turn_columns, rows,
-                a_ring, w_ring, rooms, ready, empty, down, across, steps,
-                TILES, STANDARDISE, RESCALE, GELU, QUANTISE, TURN,
+                out, out_desc, vectors, turn_columns, ring, rooms, size, TILES, STANDARDISE, THEN,
             )),
             (_multiply_lower, (
-                out_desc, lead, bias, scale, rstd, cos, sin, positions, turn_columns, rows,
-                a_ring, w_ring, rooms, ready, empty, down, across, steps,
-                TILES, STANDARDISE, RESCALE, GELU, QUANTISE, TURN,
+                out, out_desc, vectors, turn_columns, ring, rooms, size, TILES, STANDARDISE, THEN,
             )),
-            (_load, (
-                a_desc, w_desc, a_ring, w_ring, ready, empty, down, across, steps, TILES,
-            )),
+            (_load, (a_desc, w_desc, ring, size, TILES)),
         ],
         [4, 1],  # warps of the second and third
         [240, 24],  # their registers
     )  # fmt: skip
 
 
-def fits(outputs: int, inputs: int, dtype: torch.dtype, *, head: int | None) -> bool:
-    """Whether ``project`` takes weights of a shape and dtype, and turns heads of that many columns.
-
-    None stands for heads that are not turned.
-    """
-    block = _BLOCK_BYTES // dtype.itemsize
-    return (
-        dtype in _DTYPES
-        and outputs % _COLUMNS == 0
-        and inputs % block == 0
-        and inputs // block >= _PIECES.value
-        and head in (None, _HEAD.value)
-    )
+def fits(dim: int, ffn: int, *, head: int, dtype: torch.dtype) -> bool:
+    """Whether ``project`` takes all products of a layer: widths, columns of a head, and dtype."""
+    if dtype not in _DTYPES or head != _HEAD.value or dim % _COLUMNS or ffn % _COLUMNS:
+        return False
+    blocks = [width * dtype.itemsize / _BLOCK_BYTES for width in (dim, ffn)]
+    return all(count >= _PIECES.value and count.is_integer() for count in blocks)
 
 
 def project(
@@ -359,27 +362,27 @@ def project(
     *,
     bias_O: Tensor,
     weight_scale_O: Tensor | None = None,
-    standard: tuple[Tensor, Tensor] | None = None,
+    rstd_T: Tensor | None = None,
+    then: Then,
     turn: Turn | None = None,
-    gelu: bool = False,
     scale_O: Tensor | None = None,
 ) -> None:
     """See ``plain.project``. Heads that are turned have 64 columns."""
-    rstd_T, lead_O = standard or (None, weight_scale_O)
-    vectors = [lead_O, bias_O, scale_O, rstd_T]
+    vectors = [weight_scale_O, bias_O, scale_O, rstd_T]
     vectors += [None, None, None] if turn is None else [*turn.tables, turn.positions]
     programs = torch.cuda.get_device_properties(a_TI.device).multi_processor_count
+    width = _COLUMNS // _PIECES.value // (2 if then == "turn" else 1)
     _project[(programs,)](
         _descriptor(a_TI, _ROWS, _BLOCK_BYTES // a_TI.element_size()),
         _descriptor(weight_OI, _COLUMNS, _BLOCK_BYTES // weight_OI.element_size()),
-        _descriptor(out_TO, _ROWS, _COLUMNS // _PIECES.value // (1 if turn is None else 2)),
+        out_TO,
+        _descriptor(out_TO, _ROWS, width),
         # What is not there is not read; its place takes any address.
         *(bias_O if vector is None else vector for vector in vectors),
         0 if turn is None else turn.columns,
         len(a_TI),
         STAGES=_STAGES, TILES=_TILES,
-        STANDARDISE=int(standard is not None), RESCALE=int(weight_scale_O is not None),
-        GELU=int(gelu), QUANTISE=int(scale_O is not None), TURN=int(turn is not None),
+        STANDARDISE=int(rstd_T is not None), THEN=_THEN[then].value,
         num_warps=4, maxnreg=_REGISTERS,
     )  # fmt: skip
 
@@ -401,28 +404,33 @@ def check(device: torch.device, *, fp8: bool) -> None:
         rows, width = 2 * _ROWS + 16, 1024
         dtype = torch.float8_e4m3fn if fp8 else torch.bfloat16
         a_TI, weight_OI = random(rows, width, dtype=dtype), random(width, width, dtype=dtype)
-        scale_T, angles = random(rows).abs(), random(rows, _HEAD.value // 2)
+        rstd_T, angles = random(rows).abs() / 32, random(rows, _HEAD.value // 2)
         positions = torch.arange(rows, dtype=torch.int32, device=device)
         turn = Turn((angles.cos().half(), angles.sin().half()), positions, width // 2)
-        bias_O, lead_O, scale_O = random(width), random(width), random(width).abs() + 1
-        for turned in (True, False):
-            ours, theirs = (
-                torch.zeros((rows, width), device=device).to(torch.bfloat16 if turned else dtype)
-                for _ in range(2)
-            )
+        bias_O, weight_scale_O, scale_O = (random(width).abs() + 1 for _ in range(3))
+        for then in _THEN:
+            quantised = fp8 and then == "gelu"
+            old = random(rows, width, dtype=dtype if quantised else torch.bfloat16)
+            ours, theirs = old.clone(), old.clone()
             for compute, out_TO in ((project, ours), (plain.project, theirs)):
                 compute(
                     a_TI, weight_OI, out_TO, bias_O=bias_O,
-                    weight_scale_O=lead_O / 32 if fp8 else None,
-                    standard=None if fp8 else (scale_T / 32, lead_O),
-                    turn=turn if turned else None, gelu=not turned,
-                    scale_O=scale_O if fp8 and not turned else None,
+                    weight_scale_O=weight_scale_O / 32 if fp8 else None,
+                    rstd_T=None if fp8 or then == "add" else rstd_T,
+                    then=then, turn=turn if then == "turn" else None,
+                    scale_O=scale_O if quantised else None,
                 )  # fmt: skip
             off = float((ours.float() - theirs.float()).norm() / theirs.float().norm())
-            if not off < (0.03 if ours.dtype == torch.float8_e4m3fn else 0.004):
-                raise RuntimeError(f"a fused product is off by {off:.2g} of its length")
+            if not off < (0.03 if quantised else 0.004):
+                raise RuntimeError(f"a product with {then} is off by {off:.2g} of its length")
 
 
 def _descriptor(matrix: Tensor, rows: int, columns: int) -> TensorDescriptor:
-    layout = gl.NVMMASharedLayout.get_default_for([rows, columns], _DTYPES[matrix.dtype])
-    return TensorDescriptor.from_tensor(matrix, [rows, columns], layout)
+    return TensorDescriptor.from_tensor(
+        matrix, [rows, columns], _layout(rows, columns, matrix.dtype)
+    )
+
+
+@cache
+def _layout(rows: int, columns: int, dtype: torch.dtype) -> gl.NVMMASharedLayout:
+    return gl.NVMMASharedLayout.get_default_for([rows, columns], _DTYPES[dtype])

@@ -1,15 +1,18 @@
-"""From the residual stream to a projection of its norm, in as few passes as there can be.
+"""Between the residual stream and what is beside it: projections of its norm, and the way back.
 
-A layer has two of them: to queries, keys and values, with a bias and a turn by position, and up to
-the inner width, with a bias and GELU. Written out that is norm, product, and a pass after it.
+A layer has two projections: to queries, keys and values, with a bias and a turn by position, and
+up to the inner width, with a bias and GELU. Written out that is norm, product, and a pass after it.
+Two products lead back; they are added to the stream, with a bias.
 
 - The weight and bias of the norm are in the projection, in float32. Where numbers have bfloat16's
   range, nor is the rest of it written: rows of weights that sum to zero (but for rounding) take the
   mean away, the product reads the raw stream, and what follows multiplies by the row's
   1 / deviation. fp8 needs the standardised stream, and in float16 the raw one could overflow.
-- What follows is done by the product itself where there is a kernel for that (``hopper``).
+- What follows is done by the product itself where there are kernels for that (``hopper``).
+- Elsewhere biases on the way back are left out of the stream, as they are the same for every token,
+  so that cuBLAS can add to it; each norm adds the sum of those so far (``shift``).
 
-Shapes: T rows of a batch, D hidden width, O outputs.
+Shapes: T rows of a batch, D hidden width, I inputs, O outputs.
 """
 
 from __future__ import annotations
@@ -29,21 +32,16 @@ class Means:
     """What a model's projections are made of."""
 
     ops: ModuleType  # ``vnp.engine.kernels`` or ``vnp.engine.plain``
-    fused: ModuleType | None  # ``vnp.engine.hopper``, where it runs
+    fused: ModuleType | None  # ``vnp.engine.hopper``, where it runs and fits all shapes
     dtype: torch.dtype  # of the residual stream
     fp8: bool  # matrix products in fp8
     eps: float  # of the norms
 
     def product(self, weight_OI: Tensor, input_scale: Tensor | float | None) -> Product:
-        """Make a product; with a scale its input comes in fp8, if that is asked for."""
+        """Make a product; in fp8 its input comes multiplied by a scale."""
         if self.fp8 and input_scale is not None:
             return Fp8Product(weight_OI, input_scale=input_scale)
         return ShortProduct(weight_OI, dtype=self.dtype)
-
-    def fuses(self, outputs: int, inputs: int, *, head: int | None = None) -> bool:
-        """Whether a projection of that shape does by itself what follows it."""
-        dtype = torch.float8_e4m3fn if self.fp8 else self.dtype
-        return self.fused is not None and bool(self.fused.fits(outputs, inputs, dtype, head=head))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +81,15 @@ class Projection:
         scale_O
             What the output is multiplied by before it is written in fp8.
         """
-        outputs, inputs = weight_OD.shape
         self._means, self._shift_D, self._bias_O = means, shift_D, bias_O
         self._gelu, self._scale_O = head is None, scale_O
-        self.fused = means.fuses(outputs, inputs, head=head)
-        raw = means.dtype == torch.bfloat16 and not means.fp8 and (self.fused or self._gelu)
+        short = means.dtype == torch.bfloat16 and not means.fp8
         self._lead_O: Tensor | None = None
-        if raw:
+        if short and (means.fused is not None or self._gelu):
             weight_OD = weight_OD - weight_OD.mean(dim=1, keepdim=True)
             self._lead_O = weight_OD @ shift_D
         # A standardised row has length sqrt(D), so no value of it is larger.
-        self._input_scale = FP8_MOST / inputs**0.5 if means.fp8 else 1.0
+        self._input_scale = FP8_MOST / weight_OD.shape[1] ** 0.5 if means.fp8 else 1.0
         self._product = means.product(weight_OD, self._input_scale)
 
     def __call__(
@@ -121,7 +117,13 @@ class Projection:
         turn
             How heads are turned, if they are.
         """
-        ops, eps, standard, a_TD = self._means.ops, self._means.eps, None, stream.a_TD
+        ops, eps, fused, product = (
+            self._means.ops,
+            self._means.eps,
+            self._means.fused,
+            self._product,
+        )
+        standard, a_TD = None, stream.a_TD
         if self._lead_O is not None:
             ops.rstd(stream.x_TD, stream.rstd_T, eps=eps, shift_D=self._shift_D)
             standard, a_TD = (stream.rstd_T, self._lead_O), stream.x_TD
@@ -130,18 +132,45 @@ class Projection:
                 stream.x_TD, a_TD, eps=eps, delta_TD=pending_TD, shift_D=self._shift_D,
                 scale=self._input_scale,
             )  # fmt: skip
-        if self.fused and self._means.fused is not None:
-            self._means.fused.project(
-                a_TD, self._product.weight_OI, out_TO, bias_O=self._bias_O,
-                weight_scale_O=self._product.scale_O, standard=standard, turn=turn,
-                gelu=self._gelu, scale_O=self._scale_O,
+        if fused is not None:
+            fused.project(
+                a_TD, product.weight_OI, out_TO, bias_O=self._bias_O,
+                weight_scale_O=product.scale_O, rstd_T=None if standard is None else standard[0],
+                then="gelu" if self._gelu else "turn", turn=turn, scale_O=self._scale_O,
             )  # fmt: skip
             return
         before_TO = out_TO if before_TO is None else before_TO
-        self._product(a_TD, before_TO)
+        product(a_TD, before_TO)
         if self._gelu:
             ops.gelu(
                 before_TO, out_TO, bias_F=self._bias_O, standard=standard, scale_F=self._scale_O
             )
         elif turn is not None:
             ops.turn(before_TO, turn, bias_E=self._bias_O)
+
+
+class WayBack:
+    """A product that is added to the residual stream."""
+
+    def __init__(
+        self, means: Means, weight_DI: Tensor, bias_D: Tensor, *, input_scale: Tensor | None
+    ) -> None:
+        """Place float32 weights; in fp8 the input comes multiplied by ``input_scale``, (I,)."""
+        self._fused, self._bias_D = means.fused, bias_D
+        self._product = means.product(weight_DI, input_scale)
+        # What the stream lacks: kernels that add biases leave nothing out.
+        self.left_out_D = bias_D if means.fused is None else torch.zeros_like(bias_D)
+
+    def __call__(self, a_TI: Tensor, x_TD: Tensor, delta_TD: Tensor | None) -> Tensor | None:
+        """Add to the stream, or write ``delta_TD`` and hand it back for the next norm to add."""
+        if self._fused is not None:
+            self._fused.project(
+                a_TI, self._product.weight_OI, x_TD, bias_O=self._bias_D,
+                weight_scale_O=self._product.scale_O, then="add",
+            )  # fmt: skip
+            return None
+        if delta_TD is None:
+            self._product.add(a_TI, x_TD)
+        else:
+            self._product(a_TI, delta_TD)
+        return delta_TD

@@ -1,15 +1,21 @@
 """The engine on the CPU, with its operations in plain torch: folding, spans, slots, memory."""
 
+import dataclasses
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from tests.engine_setup import PLAIN_FUSED, cosines, encoder_of, spans_of, tokens_of
 from tests.models_checkpoints import random_state, tiny
+from vnp.engine import build
 from vnp.engine.quality import Quality, QualityError, compare
 from vnp.engine.spans import BLOCK_KEYS, MOST_BLOCKS, TILE_ROWS
+from vnp.models import registry
 from vnp.models.attention import layout_of
-from vnp.models.device import place
+from vnp.models.device import Placement, place
 from vnp.models.encoder import PipelinedEncoder
 from vnp.models.errors import RecordTooLongError
 from vnp.models.packing import fill, padded_rows, plan
@@ -164,6 +170,31 @@ def test_tiles_cover_every_query_once():
             blocks = -(-length // BLOCK_KEYS)
             assert part.blocks == (blocks if blocks <= MOST_BLOCKS else 0)
     assert covered == list(range(sum(lengths)))
+
+
+def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch):
+    placement = Placement(torch.device("cuda", 0), "test device", "bfloat16", 1, 1024, "by a test")
+    spec, said = registry.model("esm2_3b"), []
+
+    def of(capability, spec=spec, precision="bfloat16"):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+        there = dataclasses.replace(placement, precision=precision)
+        fused, word = build.fused_products(spec, there, warn=said.append)
+        assert fused is None
+        return word
+
+    assert "no kernels for compute capability 8.0" in of((8, 0))
+    assert "no kernels for compute capability 10.0" in of((10, 0))
+    assert of((9, 0), precision="float16") == "products by cuBLAS"
+    assert of((9, 0), spec=registry.model("dnabert_s")) == "products by cuBLAS"
+    assert not said  # as on every such device
+    broken = SimpleNamespace(fits=PLAIN_FUSED.fits, check=lambda *_, **__: 1 / 0)
+    monkeypatch.setitem(sys.modules, "vnp.engine.hopper", broken)
+    assert of((9, 0)) == "products by cuBLAS (ZeroDivisionError: division by zero)"
+    assert "the products for Hopper do not work here (ZeroDivisionError" in said[0]
+    broken.fits = lambda *_, **__: False
+    assert "no kernels for these widths" in of((9, 0), spec=registry.model("demo_esm2"))
+    assert len(said) == 1
 
 
 def test_quality_is_refused_below_the_bound():

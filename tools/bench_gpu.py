@@ -10,10 +10,11 @@ Random weights of the published shapes (``random_checkpoint``), made on the devi
   of several batch sizes;
 - ours: ``EngineEncoder.embed`` from token ids on the host to pooled rows on the host.
 
-Everything runs for a second before it is timed, as a chip at its power limit slows down.
+Everything runs for most of a second before it is timed, as a chip at its power limit slows down.
 A rate counts the tokens of records, special tokens included and padding not. The ceiling has no
 attention; a second share counts the operations of attention's own two products as work done. The
-first call of ours compiles its kernels; that time is told apart. Errors: ``bench_accuracy.py``.
+first call of ours compiles its kernels, and placing the weights on Hopper those of its products;
+both times are told apart. Errors: ``bench_accuracy.py``.
 """
 
 from __future__ import annotations
@@ -224,7 +225,12 @@ def bench_esm(
     for precision in precisions:
         limit = add_ceiling(report, spec, precision)
         clear()
+        began = time.perf_counter()
         encoder = ours(spec, tensors, precision)
+        report.note(
+            f"{name} {precision}: weights placed, and products compiled and tried, in "
+            f"{time.perf_counter() - began:.1f} s; {encoder.environment['engine']}"
+        )
         measure_encoder(report, spec, encoder, loads, f"ours {precision}", limit=limit, peers=peers)
         del encoder
 

@@ -24,7 +24,7 @@ from vnp.models.device import place
 from vnp.models.registry import ModelSpec
 from vnp.models.tokens import ResidueTokenizer, Tokens
 
-WARM_UP, TIMED = 1.0, 2.0  # seconds
+WARM_UP, TIMED = 0.8, 1.5  # seconds
 DEVICE = torch.device("cuda")
 
 

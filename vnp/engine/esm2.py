@@ -2,9 +2,11 @@
 
 The layer is rewritten, not approximated:
 
-- What ``projections`` says of norms, biases, turns, GELU and the way back to the stream.
-- What the bias of the values adds to a context is the same for every token, as shares sum to one:
-  it goes into the bias of the product after it.
+- What ``projections`` says of norms, biases, turns and GELU.
+- The bias of ``out`` and ``down`` is the same for every token, and so is what the bias of the
+  values adds to a context, as shares sum to one. They are left out of the residual stream; each
+  norm adds the sum of those so far (``shift``). Then a product itself adds to the stream, with one
+  rounding.
 - Queries come out of their projection times log2(e) / sqrt(K).
 
 Shapes: T rows of a batch, D hidden width, F inner width, E = 3 * D, n records, K = D / heads.
@@ -21,8 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vnp.engine.products import FP8, bound_scale
-from vnp.engine.projections import Means, Projection, Stream, WayBack
+from vnp.engine.products import FP8, Product, bound_scale
+from vnp.engine.projections import Means, Projection, Stream
 from vnp.engine.spans import Spans, Turn
 from vnp.models.esm2 import TOKEN_DROPOUT_SCALE, Esm2Config
 
@@ -33,9 +35,9 @@ PADDING_ID = 1  # <pad>
 class _Layer:
     qkv: Projection
     context_scale: Tensor | None  # fp8: what attention multiplies its output by
-    out: WayBack
+    out: Product
     up: Projection
-    down: WayBack
+    down: Product
 
 
 class Workspace:
@@ -54,7 +56,7 @@ class Workspace:
         self.a_TD = make(config.dim, FP8 if fp8 else dtype)  # input of a product
         self.h_TF = make(config.ffn, FP8 if fp8 else dtype)
         self.u_TF = make(config.ffn) if fp8 and not fused else self.h_TF  # before GELU
-        self.delta_TD = make(config.dim) if fp8 and not fused else None
+        self.delta_TD = make(config.dim) if fp8 else None
         self.rstd_T = torch.zeros(rows, dtype=torch.float32, device=device)
 
 
@@ -136,19 +138,18 @@ class Esm2Engine:
         qkv_bias[2 * dim :] = 0
         context_scale = bound_scale(qkv_ED[2 * dim :], qkv_bias[2 * dim :]) if fp8 else None
         out_DD, out_bias = linear("attention.output.dense")
-        out = WayBack(means, out_DD, out_bias + out_DD @ values_bias, input_scale=context_scale)
-        mlp_shift = shift_D + out.left_out_D
+        mlp_shift = shift_D + out_bias + out_DD @ values_bias
         up_FD, up_bias = _with_norm(*linear("intermediate.dense"), *linear("LayerNorm"))
         inner_scale = bound_scale(up_FD, up_bias) if fp8 else None
-        down = WayBack(means, *linear("output.dense"), input_scale=inner_scale)
+        down_DF, down_bias = linear("output.dense")
         layer = _Layer(
             qkv=Projection(means, qkv_ED, qkv_bias, shift_D=shift_D, head=head),
             context_scale=context_scale,
-            out=out,
+            out=means.product(out_DD, context_scale),
             up=Projection(means, up_FD, up_bias, shift_D=mlp_shift, scale_O=inner_scale),
-            down=down,
+            down=means.product(down_DF, inner_scale),
         )
-        return layer, mlp_shift + down.left_out_D
+        return layer, mlp_shift + down_bias
 
     def workspace(self, rows: int) -> Workspace:
         """Make the buffers for batches of up to ``rows`` rows."""
@@ -172,9 +173,9 @@ class Esm2Engine:
         for layer in self._layers:
             layer.qkv(stream, qkv_TE, pending_TD=pending, turn=turn)
             ops.attend(qkv_TE, a_TD, spans, heads=config.heads, scale_D=layer.context_scale)
-            pending = layer.out(a_TD, x_TD, delta_TD)
+            pending = _to_stream(layer.out, a_TD, x_TD, delta_TD)
             layer.up(stream, h_TF, before_TO=u_TF, pending_TD=pending)
-            pending = layer.down(h_TF, x_TD, delta_TD)
+            pending = _to_stream(layer.down, h_TF, x_TD, delta_TD)
         if pending is not None:
             x_TD.add_(pending)
         ops.pool(x_TD, out_nD, spans, eps=config.eps, shift_D=self._shift_D, affine=self._affine)
@@ -186,6 +187,15 @@ class Esm2Engine:
         # Every program reads them. In float16 they are off by an eighth of what bfloat16 rounds.
         dtype = torch.float16 if self._dtype == torch.bfloat16 else torch.float32
         return angles.cos().to(self._device, dtype), angles.sin().to(self._device, dtype)
+
+
+def _to_stream(product: Product, a: Tensor, x_TD: Tensor, delta_TD: Tensor | None) -> Tensor | None:
+    """Add a product to the residual stream, or hand it back for the next norm to add."""
+    if delta_TD is None:
+        product.add(a, x_TD)
+    else:
+        product(a, delta_TD)
+    return delta_TD
 
 
 def _with_norm(

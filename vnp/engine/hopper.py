@@ -1,8 +1,7 @@
 """Matrix products that finish their own work, for Hopper: no pass over memory after them.
 
-What follows a projection of ESM-2 is bias and GELU, bias and the turn of queries and keys by their
-positions, or bias and the residual stream; before two of them stands a norm, of which one factor a
-row is left. Written in Gluon,
+What follows a projection of ESM-2 is bias and GELU, or bias and the turn of queries and keys by
+their positions; before it stands a norm, of which one factor a row is left. Written in Gluon,
 Triton's lower level. A program is three groups of warps that live as long as the kernel. One loads
 blocks of both inputs into a ring in shared memory. The other two multiply, each for 64 rows of a
 tile of 128 x 256, and finish the last tile in pieces while the tensor cores work on the next: sums
@@ -34,19 +33,17 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from vnp.engine import plain
 from vnp.engine.kernels import gelu_of
-from vnp.engine.spans import Then, Turn
+from vnp.engine.spans import Turn
 
 _ROWS = 64  # of a group that multiplies: two groups share a tile's columns
 _COLUMNS = 256
 _PIECES = gl.constexpr(8)  # that a tile is finished in
 _HEAD = gl.constexpr(64)  # columns of a head where queries and keys are turned
+_HEADS = gl.constexpr(4)  # of a tile
 _BLOCK_BYTES = 128  # of inputs in a block: 64 of bfloat16, 128 of fp8
 _STAGES = 4  # blocks in the ring; with them shared memory is full
 _TILES = 24  # down a column of tiles before the next column, so that blocks are found in the cache
 _REGISTERS = 168  # of a thread on average: 240 where it multiplies, 24 where it loads
-
-_GELU, _TURN, _ADD = gl.constexpr(1), gl.constexpr(2), gl.constexpr(3)
-_THEN: dict[Then, gl.constexpr] = {"gelu": _GELU, "turn": _TURN, "add": _ADD}
 
 _DTYPES = {torch.bfloat16: gl.bfloat16, torch.float8_e4m3fn: gl.float8e4nv}
 _gelu_of = gluon.jit(gelu_of.fn)
@@ -162,81 +159,71 @@ def _sixteenths(x):
 
 
 @gluon.jit
-def _linear(value, vectors, rstd, at, FP8: gl.constexpr, STANDARDISE: gl.constexpr):
+def _linear(value, vectors, rstd, at, FP8: gl.constexpr):
     """Columns of a product, as they would be had its input been standardised, with their bias."""
-    weight_scale, bias = vectors[0], vectors[1]
     if FP8:
-        value = value * gl.load(weight_scale + at)[None, :]
-    if STANDARDISE > 0:
-        value = value * rstd[:, None]
-    return value + gl.load(bias + at)[None, :]
+        value = value * gl.load(vectors[0] + at)[None, :]
+    else:
+        value = (value + gl.load(vectors[0] + at)[None, :]) * rstd[:, None]
+    return value + gl.load(vectors[1] + at)[None, :]
 
 
 @gluon.jit
-def _send(value, out_desc, room, row, column):
-    room.store(value.to(room.dtype))
-    fence_async_shared()
-    _copy_out(out_desc, [row, column], room)
+def _angles(tables, position, quarter, there, layout: gl.constexpr, WIDTH: gl.constexpr):
+    """Cosines and sines for some columns of a head, at the positions of some rows."""
+    half: gl.constexpr = _HEAD // 2
+    column = quarter * WIDTH + gl.arange(0, WIDTH, gl.SliceLayout(0, layout))
+    at = position[:, None] * half + column[None, :]
+    cos = gl.load(tables[0] + at, mask=there, other=1.0)
+    return cos, gl.load(tables[1] + at, mask=there, other=0.0)
 
 
 @gluon.jit
 def _finish(
-    parts, i: gl.constexpr, old, row, column, rstd, position, vectors, turn_columns,
-    out_desc, rooms,
-    layout: gl.constexpr, FP8: gl.constexpr, STANDARDISE: gl.constexpr, THEN: gl.constexpr,
-    GROUP: gl.constexpr,
+    parts, i: gl.constexpr, row, column, rstd, angles, vectors, out_desc, rooms,
+    layout: gl.constexpr, FP8: gl.constexpr, TURN: gl.constexpr, GROUP: gl.constexpr,
 ):  # fmt: skip
     """Finish an eighth of a tile and send it on its way to memory."""
     WIDTH: gl.constexpr = rooms.type.shape[2]
     offset = gl.arange(0, WIDTH, gl.SliceLayout(0, layout))
-    if THEN == _TURN:  # a quarter of a head: some columns of its first half, and their partners
-        HALF: gl.constexpr = _HEAD // 2
-        PER: gl.constexpr = HALF // WIDTH
-        first: gl.constexpr = i // PER * 2 * PER + i % PER
+    if TURN > 0:  # some columns of the first half of a head, and their partners in the second
+        half: gl.constexpr = _HEAD // 2
+        partner: gl.constexpr = half // WIDTH
+        first: gl.constexpr = i % _HEADS * 2 * partner + i // _HEADS
         at = column + first * WIDTH
-        low, high = _kept(parts[first], layout), _kept(parts[first + PER], layout)
-        low = _linear(low, vectors, rstd, at + offset, FP8, STANDARDISE)
-        high = _linear(high, vectors, rstd, at + HALF + offset, FP8, STANDARDISE)
-        angle = position[:, None] * HALF + (i % PER * WIDTH + offset)[None, :]
-        turned = column < turn_columns
-        c = gl.load(vectors[4] + angle, mask=turned, other=1.0).to(gl.float32)
-        s = gl.load(vectors[5] + angle, mask=turned, other=0.0).to(gl.float32)
+        low, high = _kept(parts[first], layout), _kept(parts[first + partner], layout)
+        low = _linear(low, vectors, rstd, at + offset, FP8)
+        high = _linear(high, vectors, rstd, at + half + offset, FP8)
+        cos, sin = angles[0].to(gl.float32), angles[1].to(gl.float32)
         tma.store_wait(2)  # the piece before last has left its rooms
         room: gl.constexpr = 4 * GROUP + i % 2 * 2
-        _send(low * c - high * s, out_desc, rooms.index(room), row, at)
-        _send(high * c + low * s, out_desc, rooms.index(room + 1), row, at + HALF)
+        rooms.index(room).store((low * cos - high * sin).to(rooms.dtype))
+        rooms.index(room + 1).store((high * cos + low * sin).to(rooms.dtype))
+        fence_async_shared()
+        _copy_out(out_desc, [row, at], rooms.index(room))
+        _copy_out(out_desc, [row, at + half], rooms.index(room + 1))
     else:
         at = column + i * WIDTH
-        value = _linear(_kept(parts[i], layout), vectors, rstd, at + offset, FP8, STANDARDISE)
-        if THEN == _ADD:
-            value = value + old.to(gl.float32)
-        if THEN == _GELU:
-            value = _gelu_of(value)
-            if FP8:
-                value = value * gl.load(vectors[2] + at + offset)[None, :]
+        value = _linear(_kept(parts[i], layout), vectors, rstd, at + offset, FP8)
+        value = _gelu_of(value)
+        if FP8:
+            value = value * gl.load(vectors[2] + at + offset)[None, :]
         tma.store_wait(1)
-        _send(value, out_desc, rooms.index(2 * GROUP + i % 2), row, at)
-
-
-@gluon.jit
-def _old(out, row, column, rows, width, layout: gl.constexpr, ROWS: gl.constexpr, C: gl.constexpr):
-    """What a piece is added to."""
-    line = row + gl.arange(0, ROWS, gl.SliceLayout(1, layout))
-    at = column + gl.arange(0, C, gl.SliceLayout(0, layout))
-    there = (line >= 0) & (line < rows)
-    return gl.load(
-        out + line.to(gl.int64)[:, None] * width + at[None, :], mask=there[:, None], other=0.0
-    )
+        room: gl.constexpr = 2 * GROUP + i % 2
+        rooms.index(room).store(value.to(rooms.dtype))
+        fence_async_shared()
+        _copy_out(out_desc, [row, at], rooms.index(room))
 
 
 @gluon.jit
 def _multiply(
-    out, out_desc, vectors, turn_columns, ring, rooms, size,
-    TILES: gl.constexpr, STANDARDISE: gl.constexpr, THEN: gl.constexpr, GROUP: gl.constexpr,
+    out_desc, vectors, turn_columns, ring, rooms, size,
+    TILES: gl.constexpr, TURN: gl.constexpr, GROUP: gl.constexpr,
 ):  # fmt: skip
     """Multiply this group's rows of every tile, and finish them."""
     a_ring, w_ring, empty = ring[0], ring[1], ring[3]
     rows, down, across, steps = size
+    tables = (vectors[4], vectors[5])
     STAGES: gl.constexpr = w_ring.type.shape[0]
     ROWS: gl.constexpr = a_ring.type.shape[1]
     COLUMNS: gl.constexpr = w_ring.type.shape[1]
@@ -247,24 +234,25 @@ def _multiply(
     piece: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, WIDTH, DEPTH])
     line = gl.arange(0, ROWS, gl.SliceLayout(1, piece))
     count = 0
-    row, column = -ROWS, 0  # of the tile to finish; none yet
+    row, column = -1, 0  # of the tile to finish; none yet
     pairs = _keep(gl.zeros([ROWS, COLUMNS], gl.float32, whole))
     rstd = gl.zeros([ROWS], gl.float32, gl.SliceLayout(1, piece))
     position = gl.zeros([ROWS], gl.int32, gl.SliceLayout(1, piece))
-    old = gl.zeros([ROWS, WIDTH], gl.bfloat16, piece)
     for number in range(gl.program_id(0), down * across, gl.num_programs(0)):
         m, n = _tile(number, down, across, TILES)
         sums = gl.zeros([ROWS, COLUMNS], gl.float32, whole)
-        parts = _sixteenths(pairs) if THEN == _TURN else _eighths(pairs)
+        parts = _sixteenths(pairs) if TURN > 0 else _eighths(pairs)
+        angles = tables
         for i in gl.static_range(_PIECES):
-            if THEN == _ADD:
-                old = _old(out, row, column + i * WIDTH, rows, across * COLUMNS, piece, ROWS, WIDTH)
+            if TURN > 0 and i % _HEADS == 0:  # the same for all heads of the tile
+                there = column < turn_columns
+                angles = _angles(tables, position, i // _HEADS, there, piece, WIDTH)
             sums = _step(sums, count, i > 0, ring, GROUP)
             count += 1
             if row >= 0:
                 _finish(
-                    parts, i, old, row, column, rstd, position, vectors, turn_columns,
-                    out_desc, rooms, piece, FP8, STANDARDISE, THEN, GROUP,
+                    parts, i, row, column, rstd, angles, vectors, out_desc, rooms,
+                    piece, FP8, TURN, GROUP,
                 )  # fmt: skip
             for _ in range(1, steps // _PIECES):
                 sums = _step(sums, count, True, ring, GROUP)
@@ -273,46 +261,45 @@ def _multiply(
             sums = _step(sums, count, True, ring, GROUP)
             count += 1
         row, column = m * (2 * ROWS) + GROUP * ROWS, n * COLUMNS
-        if STANDARDISE > 0:
+        if not FP8:
             rstd = gl.load(vectors[3] + row + line, mask=row + line < rows, other=0.0)
-        if THEN == _TURN:
+        if TURN > 0:
             position = gl.load(vectors[6] + row + line, mask=row + line < rows, other=0)
         sums = warpgroup_mma_wait(0, deps=(sums,))
         mbarrier.arrive(empty.index((count + STAGES - 1) % STAGES), count=1)
         pairs = _keep(sums)
     if row >= 0:
-        parts = _sixteenths(pairs) if THEN == _TURN else _eighths(pairs)
+        parts = _sixteenths(pairs) if TURN > 0 else _eighths(pairs)
+        angles = tables
         for i in gl.static_range(_PIECES):
-            if THEN == _ADD:
-                old = _old(out, row, column + i * WIDTH, rows, across * COLUMNS, piece, ROWS, WIDTH)
+            if TURN > 0 and i % _HEADS == 0:
+                there = column < turn_columns
+                angles = _angles(tables, position, i // _HEADS, there, piece, WIDTH)
             _finish(
-                parts, i, old, row, column, rstd, position, vectors, turn_columns,
-                out_desc, rooms, piece, FP8, STANDARDISE, THEN, GROUP,
+                parts, i, row, column, rstd, angles, vectors, out_desc, rooms,
+                piece, FP8, TURN, GROUP,
             )  # fmt: skip
     tma.store_wait(0)
 
 
 @gluon.jit
 def _multiply_upper(
-    out, out_desc, vectors, turn_columns, ring, rooms, size,
-    TILES: gl.constexpr, STANDARDISE: gl.constexpr, THEN: gl.constexpr,
+    out_desc, vectors, turn_columns, ring, rooms, size, TILES: gl.constexpr, TURN: gl.constexpr,
 ):  # fmt: skip
-    _multiply(out, out_desc, vectors, turn_columns, ring, rooms, size, TILES, STANDARDISE, THEN, 0)
+    _multiply(out_desc, vectors, turn_columns, ring, rooms, size, TILES, TURN, 0)
 
 
 @gluon.jit
 def _multiply_lower(
-    out, out_desc, vectors, turn_columns, ring, rooms, size,
-    TILES: gl.constexpr, STANDARDISE: gl.constexpr, THEN: gl.constexpr,
+    out_desc, vectors, turn_columns, ring, rooms, size, TILES: gl.constexpr, TURN: gl.constexpr,
 ):  # fmt: skip
-    _multiply(out, out_desc, vectors, turn_columns, ring, rooms, size, TILES, STANDARDISE, THEN, 1)
+    _multiply(out_desc, vectors, turn_columns, ring, rooms, size, TILES, TURN, 1)
 
 
 @gluon.jit
 def _project(
-    a_desc, w_desc, out, out_desc, weight_scale, bias, scale, rstd, cos, sin, positions,
-    turn_columns, rows,
-    STAGES: gl.constexpr, TILES: gl.constexpr, STANDARDISE: gl.constexpr, THEN: gl.constexpr,
+    a_desc, w_desc, out_desc, lead, bias, scale, rstd, cos, sin, positions, turn_columns, rows,
+    STAGES: gl.constexpr, TILES: gl.constexpr, TURN: gl.constexpr,
 ):  # fmt: skip
     ROWS: gl.constexpr = a_desc.block_type.shape[0]
     COLUMNS: gl.constexpr = w_desc.block_type.shape[0]
@@ -331,14 +318,14 @@ def _project(
     size = (
         rows, gl.cdiv(rows, 2 * ROWS), w_desc.shape[0] // COLUMNS, w_desc.shape[1] // BLOCK,
     )  # fmt: skip
-    vectors = (weight_scale, bias, scale, rstd, cos, sin, positions)
+    vectors = (lead, bias, scale, rstd, cos, sin, positions)
     gl.warp_specialize(
         [
             (_multiply_upper, (
-                out, out_desc, vectors, turn_columns, ring, rooms, size, TILES, STANDARDISE, THEN,
+                out_desc, vectors, turn_columns, ring, rooms, size, TILES, TURN,
             )),
             (_multiply_lower, (
-                out, out_desc, vectors, turn_columns, ring, rooms, size, TILES, STANDARDISE, THEN,
+                out_desc, vectors, turn_columns, ring, rooms, size, TILES, TURN,
             )),
             (_load, (a_desc, w_desc, ring, size, TILES)),
         ],
@@ -348,11 +335,14 @@ def _project(
 
 
 def fits(dim: int, ffn: int, *, head: int, dtype: torch.dtype) -> bool:
-    """Whether ``project`` takes all products of a layer: widths, columns of a head, and dtype."""
-    if dtype not in _DTYPES or head != _HEAD.value or dim % _COLUMNS or ffn % _COLUMNS:
-        return False
-    blocks = [width * dtype.itemsize / _BLOCK_BYTES for width in (dim, ffn)]
-    return all(count >= _PIECES.value and count.is_integer() for count in blocks)
+    """Whether ``project`` takes a model's projections: widths, columns of a head, and dtype."""
+    blocks, rest = divmod(dim * dtype.itemsize, _BLOCK_BYTES)
+    return (
+        dtype in _DTYPES
+        and head == _HEAD.value
+        and not (dim % _COLUMNS or ffn % _COLUMNS or rest)
+        and blocks >= _PIECES.value
+    )
 
 
 def project(
@@ -362,27 +352,26 @@ def project(
     *,
     bias_O: Tensor,
     weight_scale_O: Tensor | None = None,
-    rstd_T: Tensor | None = None,
-    then: Then,
+    standard: tuple[Tensor, Tensor] | None = None,
     turn: Turn | None = None,
     scale_O: Tensor | None = None,
 ) -> None:
-    """See ``plain.project``. Heads that are turned have 64 columns."""
-    vectors = [weight_scale_O, bias_O, scale_O, rstd_T]
+    """See ``plain.project``: in fp8 with ``weight_scale_O``, in bfloat16 with ``standard``."""
+    rstd_T, lead_O = standard or (None, weight_scale_O)
+    vectors = [lead_O, bias_O, scale_O, rstd_T]
     vectors += [None, None, None] if turn is None else [*turn.tables, turn.positions]
     programs = torch.cuda.get_device_properties(a_TI.device).multi_processor_count
-    width = _COLUMNS // _PIECES.value // (2 if then == "turn" else 1)
+    width = _COLUMNS // _PIECES.value // (1 if turn is None else 2)
     _project[(programs,)](
         _descriptor(a_TI, _ROWS, _BLOCK_BYTES // a_TI.element_size()),
         _descriptor(weight_OI, _COLUMNS, _BLOCK_BYTES // weight_OI.element_size()),
-        out_TO,
         _descriptor(out_TO, _ROWS, width),
         # What is not there is not read; its place takes any address.
         *(bias_O if vector is None else vector for vector in vectors),
         0 if turn is None else turn.columns,
         len(a_TI),
         STAGES=_STAGES, TILES=_TILES,
-        STANDARDISE=int(rstd_T is not None), THEN=_THEN[then].value,
+        TURN=int(turn is not None),
         num_warps=4, maxnreg=_REGISTERS,
     )  # fmt: skip
 
@@ -407,22 +396,24 @@ def check(device: torch.device, *, fp8: bool) -> None:
         rstd_T, angles = random(rows).abs() / 32, random(rows, _HEAD.value // 2)
         positions = torch.arange(rows, dtype=torch.int32, device=device)
         turn = Turn((angles.cos().half(), angles.sin().half()), positions, width // 2)
-        bias_O, weight_scale_O, scale_O = (random(width).abs() + 1 for _ in range(3))
-        for then in _THEN:
-            quantised = fp8 and then == "gelu"
-            old = random(rows, width, dtype=dtype if quantised else torch.bfloat16)
-            ours, theirs = old.clone(), old.clone()
+        bias_O, lead_O, scale_O = (random(width).abs() + 1 for _ in range(3))
+        for turned in (True, False):
+            quantised = fp8 and not turned
+            ours, theirs = (
+                torch.zeros((rows, width), device=device).to(dtype if quantised else torch.bfloat16)
+                for _ in range(2)
+            )
             for compute, out_TO in ((project, ours), (plain.project, theirs)):
                 compute(
                     a_TI, weight_OI, out_TO, bias_O=bias_O,
-                    weight_scale_O=weight_scale_O / 32 if fp8 else None,
-                    rstd_T=None if fp8 or then == "add" else rstd_T,
-                    then=then, turn=turn if then == "turn" else None,
+                    weight_scale_O=lead_O / 32 if fp8 else None,
+                    standard=None if fp8 else (rstd_T, lead_O),
+                    turn=turn if turned else None,
                     scale_O=scale_O if quantised else None,
                 )  # fmt: skip
             off = float((ours.float() - theirs.float()).norm() / theirs.float().norm())
             if not off < (0.03 if quantised else 0.004):
-                raise RuntimeError(f"a product with {then} is off by {off:.2g} of its length")
+                raise RuntimeError(f"a fused product is off by {off:.2g} of its length")
 
 
 def _descriptor(matrix: Tensor, rows: int, columns: int) -> TensorDescriptor:

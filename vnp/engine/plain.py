@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vnp.engine.spans import Spans, Then, Turn
+from vnp.engine.spans import Spans, Turn
 
 name, version = "plain torch", torch.__version__
 
@@ -92,44 +92,38 @@ def project(
     *,
     bias_O: Tensor,
     weight_scale_O: Tensor | None = None,
-    rstd_T: Tensor | None = None,
-    then: Then,
+    standard: tuple[Tensor, Tensor] | None = None,
     turn: Turn | None = None,
     scale_O: Tensor | None = None,
 ) -> None:
-    """Write a product and what follows it: ``then((a @ W^T) * weight_scale * rstd + bias)``.
+    """Write a product and what follows it: scales, bias, and a turn or else GELU.
 
     Parameters
     ----------
     a_TI, weight_OI
         bfloat16 or fp8. Their product is rounded to bfloat16 first, as it would be if it were
         written.
-    out_TO
-        Output; with ``add`` what is there is added to.
     bias_O
         float32.
     weight_scale_O
         float32; of weights in fp8.
-    rstd_T
-        float32; makes the product of a raw stream that of a standardised one.
-    then
-        GELU, a turn, or addition.
+    standard
+        See ``gelu``.
     turn
-        See ``turn``.
+        See ``turn``; without it GELU is taken.
     scale_O
         float32; what comes out of GELU is multiplied by it before it is written in fp8.
     """
     value = (a_TI.float() @ weight_OI.float().t()).to(torch.bfloat16).float()
     if weight_scale_O is not None:
         value = value * weight_scale_O
-    if rstd_T is not None:
-        value = value * rstd_T[:, None]
+    if standard is not None:
+        rstd_T, lead_O = standard
+        value = (value + lead_O) * rstd_T[:, None]
     value = value + bias_O
-    if then == "gelu":
+    if turn is None:
         value = functional.gelu(value)
-    elif then == "add":
-        value = value + out_TO.float()
-    elif turn is not None:
+    else:
         turned = _turned(value[:, : turn.columns], turn)
         value = torch.cat((turned, value[:, turn.columns :]), dim=1)
     out_TO.copy_(value if scale_O is None else value * scale_O)

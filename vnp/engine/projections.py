@@ -1,18 +1,15 @@
-"""Between the residual stream and what is beside it: projections of its norm, and the way back.
+"""From the residual stream to a projection of its norm, in as few passes as there can be.
 
-A layer has two projections: to queries, keys and values, with a bias and a turn by position, and
-up to the inner width, with a bias and GELU. Written out that is norm, product, and a pass after it.
-Two products lead back; they are added to the stream, with a bias.
+A layer has two of them: to queries, keys and values, with a bias and a turn by position, and up to
+the inner width, with a bias and GELU. Written out that is norm, product, and a pass after it.
 
 - The weight and bias of the norm are in the projection, in float32. Where numbers have bfloat16's
   range, nor is the rest of it written: rows of weights that sum to zero (but for rounding) take the
   mean away, the product reads the raw stream, and what follows multiplies by the row's
   1 / deviation. fp8 needs the standardised stream, and in float16 the raw one could overflow.
 - What follows is done by the product itself where there are kernels for that (``hopper``).
-- Elsewhere biases on the way back are left out of the stream, as they are the same for every token,
-  so that cuBLAS can add to it; each norm adds the sum of those so far (``shift``).
 
-Shapes: T rows of a batch, D hidden width, I inputs, O outputs.
+Shapes: T rows of a batch, D hidden width, O outputs.
 """
 
 from __future__ import annotations
@@ -32,7 +29,7 @@ class Means:
     """What a model's projections are made of."""
 
     ops: ModuleType  # ``vnp.engine.kernels`` or ``vnp.engine.plain``
-    fused: ModuleType | None  # ``vnp.engine.hopper``, where it runs and fits all shapes
+    fused: ModuleType | None  # ``vnp.engine.hopper``, where it runs and fits
     dtype: torch.dtype  # of the residual stream
     fp8: bool  # matrix products in fp8
     eps: float  # of the norms
@@ -135,8 +132,8 @@ class Projection:
         if fused is not None:
             fused.project(
                 a_TD, product.weight_OI, out_TO, bias_O=self._bias_O,
-                weight_scale_O=product.scale_O, rstd_T=None if standard is None else standard[0],
-                then="gelu" if self._gelu else "turn", turn=turn, scale_O=self._scale_O,
+                weight_scale_O=product.scale_O, standard=standard, turn=turn,
+                scale_O=self._scale_O,
             )  # fmt: skip
             return
         before_TO = out_TO if before_TO is None else before_TO
@@ -147,30 +144,3 @@ class Projection:
             )
         elif turn is not None:
             ops.turn(before_TO, turn, bias_E=self._bias_O)
-
-
-class WayBack:
-    """A product that is added to the residual stream."""
-
-    def __init__(
-        self, means: Means, weight_DI: Tensor, bias_D: Tensor, *, input_scale: Tensor | None
-    ) -> None:
-        """Place float32 weights; in fp8 the input comes multiplied by ``input_scale``, (I,)."""
-        self._fused, self._bias_D = means.fused, bias_D
-        self._product = means.product(weight_DI, input_scale)
-        # What the stream lacks: kernels that add biases leave nothing out.
-        self.left_out_D = bias_D if means.fused is None else torch.zeros_like(bias_D)
-
-    def __call__(self, a_TI: Tensor, x_TD: Tensor, delta_TD: Tensor | None) -> Tensor | None:
-        """Add to the stream, or write ``delta_TD`` and hand it back for the next norm to add."""
-        if self._fused is not None:
-            self._fused.project(
-                a_TI, self._product.weight_OI, x_TD, bias_O=self._bias_D,
-                weight_scale_O=self._product.scale_O, then="add",
-            )  # fmt: skip
-            return None
-        if delta_TD is None:
-            self._product.add(a_TI, x_TD)
-        else:
-            self._product(a_TI, delta_TD)
-        return delta_TD

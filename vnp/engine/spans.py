@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +33,6 @@ BLOCK_KEYS = 64
 # Up to this many blocks of keys and values, keeping a whole record on the chip pays: above, too few
 # programs fit beside each other.
 MOST_BLOCKS = 4
-
-
-# What a fused product does with its bias added: GELU, rotary positions, or the residual stream.
-Then = Literal["gelu", "turn", "add"]
 
 
 @dataclass(frozen=True, slots=True)

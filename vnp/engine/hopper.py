@@ -209,10 +209,10 @@ def _finish(
         if FP8:
             value = value * gl.load(vectors[2] + at + offset)[None, :]
         tma.store_wait(1)
-        room: gl.constexpr = 2 * GROUP + i % 2
-        rooms.index(room).store(value.to(rooms.dtype))
+        only: gl.constexpr = 2 * GROUP + i % 2
+        rooms.index(only).store(value.to(rooms.dtype))
         fence_async_shared()
-        _copy_out(out_desc, [row, at], rooms.index(room))
+        _copy_out(out_desc, [row, at], rooms.index(only))
 
 
 @gluon.jit

@@ -46,7 +46,7 @@ from vnp.models import registry  # noqa: E402
 from vnp.models.registry import ModelSpec  # noqa: E402
 from vnp.models.tokens import Tokens  # noqa: E402
 
-_ROWS = (16_384, 32_768, 33_792, 65_536, 67_584)  # tried for the ceiling
+_ROWS = (32_768, 33_792, 67_584)  # tried for the ceiling
 
 
 @dataclass(frozen=True, slots=True)

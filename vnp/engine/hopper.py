@@ -42,7 +42,7 @@ _HEAD = gl.constexpr(64)  # columns of a head where queries and keys are turned
 _HEADS = gl.constexpr(4)  # of a tile
 _BLOCK_BYTES = 128  # of inputs in a block: 64 of bfloat16, 128 of fp8
 _STAGES = 4  # blocks in the ring; with them shared memory is full
-_TILES = 24  # down a column of tiles before the next column, so that blocks are found in the cache
+_TILES = 12  # down a column of tiles before the next column, so that blocks are found in the cache
 _REGISTERS = 168  # of a thread on average: 240 where it multiplies, 24 where it loads
 
 _DTYPES = {torch.bfloat16: gl.bfloat16, torch.float8_e4m3fn: gl.float8e4nv}

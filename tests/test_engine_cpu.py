@@ -1,5 +1,6 @@
 """The engine on the CPU, with its operations in plain torch: folding, spans, slots, memory."""
 
+import contextlib
 import dataclasses
 import sys
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import torch
 from tests.engine_setup import PLAIN_FUSED, cosines, encoder_of, spans_of, tokens_of
 from tests.models_checkpoints import random_state, tiny
 from vnp.engine import build
+from vnp.engine.products import FP8, FP8_MOST, Fp8Product, balanced, bound_scale
 from vnp.engine.quality import Quality, QualityError, compare
 from vnp.engine.spans import BLOCK_KEYS, MOST_BLOCKS, TILE_ROWS
 from vnp.models import registry
@@ -32,14 +34,14 @@ LENGTHS = [3, 9, 9, 52, 168, 100, 64, 65, 128, 420, 3]
 
 
 @torch.inference_mode()
-def reference(spec, tokens):
-    placement = place("cpu", precision="float32", threads=1, warn=print)
-    module = module_of(spec, random_state(spec), placement=placement)
+def reference(spec, tokens, *, state=None, precision="float32"):
+    placement = place("cpu", precision=precision, threads=1, warn=print)
+    module = module_of(spec, state or random_state(spec), placement=placement)
     rows = np.empty((len(tokens), spec.dim), np.float32)
     for batch in plan(tokens.lengths, token_budget=1000):
         layout = layout_of(batch, device=placement.device)
         ids = torch.from_numpy(tokens.gather(batch.records))
-        rows[batch.records] = pool(module(ids, layout), layout, spec.pooling).numpy()
+        rows[batch.records] = pool(module(ids, layout), layout, spec.pooling).float().numpy()
     return rows
 
 
@@ -173,28 +175,98 @@ def test_tiles_cover_every_query_once():
 
 
 def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch):
-    placement = Placement(torch.device("cuda", 0), "test device", "bfloat16", 1, 1024, "by a test")
-    spec, said = registry.model("esm2_3b"), []
+    placement = Placement(torch.device("cuda", 1), "test device", "bfloat16", 1, 1024, "by a test")
+    spec, warned, said, devices = registry.model("esm2_3b"), [], [], []
+
+    @contextlib.contextmanager
+    def current(device):
+        devices.append(device)
+        yield
+        devices.append(None)
+
+    monkeypatch.setattr(torch.cuda, "device", current)
 
     def of(capability, spec=spec, precision="bfloat16"):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
         there = dataclasses.replace(placement, precision=precision)
-        fused, word = build.fused_products(spec, there, warn=said.append)
-        assert fused is None
+        fused, word = build.fused_products(spec, there, warn=warned.append, say=said.append)
+        assert (fused is None) == (word != "products fused")
         return word
 
     assert "no kernels for compute capability 8.0" in of((8, 0))
     assert "no kernels for compute capability 10.0" in of((10, 0))
     assert of((9, 0), precision="float16") == "products by cuBLAS"
     assert of((9, 0), spec=registry.model("dnabert_s")) == "products by cuBLAS"
-    assert not said  # as on every such device
-    broken = SimpleNamespace(fits=PLAIN_FUSED.fits, check=lambda *_, **__: 1 / 0)
-    monkeypatch.setitem(sys.modules, "vnp.engine.hopper", broken)
+    assert not warned  # as on every such device
+    assert not said
+    tried = []
+    hopper = SimpleNamespace(
+        fits=PLAIN_FUSED.fits, check=lambda device, *, fp8: tried.append((device, fp8, devices[-1]))
+    )
+    monkeypatch.setitem(sys.modules, "vnp.engine.hopper", hopper)
+    assert of((9, 0)) == of((9, 0), precision="fp8") == "products fused"
+    # Triton launches on the current device: it has to be the worker's own.
+    assert tried == [(placement.device, fp8, placement.device) for fp8 in (False, True)]
+    assert "half a minute" in said[0]
+    assert not warned
+    hopper.check = lambda *_, **__: 1 / 0
     assert of((9, 0)) == "products by cuBLAS (ZeroDivisionError: division by zero)"
-    assert "the products for Hopper do not work here (ZeroDivisionError" in said[0]
-    broken.fits = lambda *_, **__: False
+    assert "the products for Hopper do not work here (ZeroDivisionError" in warned[0]
+    hopper.fits = lambda *_, **__: False
     assert "no kernels for these widths" in of((9, 0), spec=registry.model("demo_esm2"))
-    assert len(said) == 1
+    assert len(warned) == 1
+
+
+def test_rows_of_weights_still_sum_to_zero_when_they_are_rounded():
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn((64, 2560), generator=generator) / 2560**0.5
+    weight[:, 7] *= 40  # one large weight may not upset the rest
+    weight -= weight.mean(dim=1, keepdim=True)
+    weight[3, 5] = 0.0
+    one_by_one, found = weight.to(torch.bfloat16).float(), balanced(weight)
+    assert torch.equal(found, found.to(torch.bfloat16).float())
+    before, after = (x.double().sum(dim=1).abs() for x in (one_by_one, found))
+    assert float(after.max()) < float(before.median()) / 10
+    assert float((found - weight).norm() / (one_by_one - weight).norm()) < 1.02
+    assert torch.equal(balanced(torch.zeros(2, 16)), torch.zeros(2, 16))
+
+
+@pytest.mark.parametrize("fused", [None, PLAIN_FUSED], ids=["apart", "fused"])
+def test_a_mean_of_the_stream_is_taken_away_exactly_enough(fused):
+    spec, tokens = tiny("esm2", dim=512, layers=4, heads=8), tokens_of(LENGTHS)
+    state = random_state(spec)
+    name = next(name for name in state if name.endswith("word_embeddings.weight"))
+    state[name] = state[name] + 5.0
+    expected = reference(spec, tokens, state=state)
+    theirs = reference(spec, tokens, state=state, precision="bfloat16")
+    ours = encoder_of(spec, precision="bfloat16", fused=fused, state=state).embed(tokens)
+    our_error, their_error = (
+        np.linalg.norm(rows - expected, axis=1) / np.linalg.norm(expected, axis=1)
+        for rows in (ours, theirs)
+    )
+    assert np.median(our_error / their_error) < 1.1  # without `balanced` 2.1 where products fuse
+
+
+def test_no_standardised_row_passes_the_bound_of_fp8():
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn((32, 256), generator=generator)
+    scale = bound_scale(weight)
+    # The row that projects furthest on each output, of the length that standardised rows have.
+    worst = weight / weight.norm(dim=1, keepdim=True) * 256**0.5
+    product = Fp8Product(weight, input_scale=FP8_MOST / 256**0.5)
+    found = torch.empty(32, 32)
+    product((worst * (FP8_MOST / 256**0.5)).to(FP8), found)
+    most = float((found.diagonal() * scale).max())
+    assert 0.8 * FP8_MOST < most <= FP8_MOST
+
+
+def test_records_longer_than_the_first_tables_of_angles():
+    spec, tokens = SPECS["esm2"], tokens_of([1100, 40, 2100])
+    for fused in (None, PLAIN_FUSED):
+        rows = encoder_of(spec, precision="bfloat16", fused=fused, token_budget=4096).embed(tokens)
+        assert cosines(rows, reference(spec, tokens)).min() > 0.999
+    rows = encoder_of(spec, token_budget=4096).embed(tokens)
+    assert np.abs(rows - reference(spec, tokens)).max() < 2e-5
 
 
 def test_quality_is_refused_below_the_bound():

@@ -42,14 +42,14 @@ def state_of(spec):
 def engine(architecture, precision, *, budget=BUDGET, warn=None):
     architecture, _, apart = architecture.partition(" ")
     spec, fused = spec_of(architecture), None
-    if CAPABILITY[0] == 9 and not apart:
+    if CAPABILITY[0] == 9 and not apart and precision != "float16" and architecture == "esm2":
         fused = pytest.importorskip("vnp.engine.hopper")
     encoder = encoder_of(
         spec, device="cuda", precision=precision, ops=kernels, fused=fused, state=state_of(spec),
         token_budget=budget, warn=warn,
     )  # fmt: skip
     if architecture == "esm2":
-        assert encoder._engine.fused == (fused is not None and precision != "float16")
+        assert encoder._engine.fused == (fused is not None)
     return encoder
 
 
@@ -74,7 +74,7 @@ LEAST = {"bfloat16": 0.9995, "float16": 0.99999, "fp8": 0.99}
 @pytest.mark.parametrize(("architecture", "precision"), CASES)
 def test_near_the_plain_module_in_float32(architecture, precision):
     encoder = engine(architecture, precision)
-    tokens = tokens_of([3, 5, 52, 52, 168, 100, 64, 65, 300, 420])
+    tokens = tokens_of([3, 5, 52, 52, 168, 100, 64, 65, 300, 420, 1100])
     found = cosines(encoder.embed(tokens), reference(encoder.spec, tokens))
     print(f"\n{architecture} {precision}: lowest cosine with float32 {found.min():.6f}")
     assert found.min() > LEAST[precision]

@@ -169,6 +169,29 @@ def test_products_that_do_what_follows(rows, dim, heads, fp8):
 
 
 @pytest.mark.skipif(torch.cuda.get_device_capability()[0] != 9, reason="the products are Hopper's")
+def test_a_row_of_a_fused_product_depends_on_itself_alone():
+    hopper = pytest.importorskip("vnp.engine.hopper")
+    rows, dim = 2500, 1280  # more tiles down than are taken before the next column
+    a, weight = random(rows, dim, dtype=torch.bfloat16), random(4 * dim, dim, dtype=torch.bfloat16)
+    bias, lead = random(4 * dim), random(4 * dim)
+    rstd = torch.rand(rows, device="cuda") / dim**0.5
+
+    def of(order):
+        out = torch.empty((len(order), 4 * dim), dtype=torch.bfloat16, device="cuda")
+        standard = (rstd[order].contiguous(), lead)
+        hopper.project(a[order].contiguous(), weight, out, bias_O=bias, standard=standard)
+        return out
+
+    numbers = torch.arange(rows, device="cuda")
+    whole = of(numbers)
+    for shift in (1, 64, 128, 1000):
+        order = numbers.roll(shift)
+        assert torch.equal(of(order), whole[order])
+    for count in (1, 200, 1234):
+        assert torch.equal(of(numbers[:count]), whole[:count])
+
+
+@pytest.mark.skipif(torch.cuda.get_device_capability()[0] != 9, reason="the products are Hopper's")
 def test_fused_products_are_tried_and_shapes_refused():
     hopper = pytest.importorskip("vnp.engine.hopper")
     for fp8 in (False, True):

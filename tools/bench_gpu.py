@@ -299,8 +299,8 @@ def main() -> None:
         f"{transformers.__version__}, CUDA {torch.version.cuda}, Python "
         f"{platform.python_version()}, {datetime.now(UTC):%Y-%m-%d}"
     )
-    hopper = (properties.major, properties.minor) >= (8, 9)
-    precisions = ("bfloat16", "fp8") if hopper else ("bfloat16",)
+    has_fp8 = (properties.major, properties.minor) >= (8, 9)
+    precisions = ("bfloat16", "fp8") if has_fp8 else ("bfloat16",)
     if not options.ours:
         bench_dnabert(report, tokens=2_000_000)
         bench_esm(

@@ -146,6 +146,7 @@ def ours(spec: ModelSpec, tensors: dict[str, Tensor], precision: str) -> EngineE
         identity={},
         environment={},
         warn=print,
+        say=print,
     )
 
 

@@ -98,6 +98,7 @@ class Encoders:
             token_budget=self._config.token_budget,
             threads=self._config.threads,
             warn=self._warn,
+            say=self._say,
         )
         dim = self._store.schema.model(model).dim
         if encoder.dim != dim:

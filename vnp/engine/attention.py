@@ -5,15 +5,14 @@ times log2(e) / sqrt(K), so that scores are powers of two.
 
 A record of up to ``MOST_BLOCKS`` blocks of keys is one program a head, which keeps its keys and
 values on the chip. The queries of a longer one are cut into tiles, and each tile passes over all
-keys; blocks are copied in whole, ahead of the block before them.
+keys; from Hopper on blocks are copied in whole, ahead of the block before them.
 
 Shapes: T rows (tokens), D hidden width, E = 3 * D, K = D / heads.
 """
 
-# mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call,no-any-return"
-
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -184,7 +183,8 @@ def attend(
         "ALIBI": slopes is not None, "QUANTISE": scale_D is not None,
         "num_warps": 4, "num_stages": 1,
     }  # fmt: skip
-    copy = head == block_head  # a copied block has no columns to leave out
+    # A copied block has no columns to leave out, and older devices do not copy.
+    copy = head == block_head and torch.cuda.get_device_capability(qkv_TE.device)[0] >= 9
     copies = TensorDescriptor.from_tensor(qkv_TE, [BLOCK_KEYS, head]) if copy else None
     for part in spans.parts:
         tiles, grid = spans.tiles[part.start :], (heads, part.stop - part.start)

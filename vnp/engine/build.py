@@ -52,7 +52,7 @@ def kernels() -> ModuleType:
 
 
 def fused_products(
-    spec: ModelSpec, placement: Placement, *, warn: Warn
+    spec: ModelSpec, placement: Placement, *, warn: Warn, say: Warn
 ) -> tuple[ModuleType | None, str]:
     """Products that do what follows them, or None; and either way a word on it.
 
@@ -70,7 +70,9 @@ def fused_products(
         dtype = torch.float8_e4m3fn if fp8 else torch.bfloat16
         if not hopper.fits(spec.dim, spec.ffn, head=spec.dim // spec.heads, dtype=dtype):
             return None, "products by cuBLAS (no kernels for these widths)"
-        hopper.check(placement.device, fp8=fp8)
+        say(f"{spec.name}: trying the products for Hopper; compiled anew they take half a minute")
+        with torch.cuda.device(placement.device):  # Triton launches on the current one
+            hopper.check(placement.device, fp8=fp8)
     except Exception as error:  # noqa: BLE001  whatever a compiler may raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         warn(f"the products for Hopper do not work here ({reason}): slower ones take their place")
@@ -111,12 +113,13 @@ def encoder_of(
     identity: dict[str, str],
     environment: dict[str, str],
     warn: Warn,
+    say: Warn,
 ) -> EngineEncoder:
     """Build the encoder around the engine of a model; in fp8 it can check itself."""
     ops = kernels()
 
     def at(placement: Placement) -> EngineEncoder:
-        fused, word = fused_products(spec, placement, warn=warn)
+        fused, word = fused_products(spec, placement, warn=warn, say=say)
         return EngineEncoder(
             spec,
             engine_of(spec, tensors, placement=placement, ops=ops, fused=fused),

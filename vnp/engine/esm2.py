@@ -92,13 +92,19 @@ class Esm2Engine:
             ``vnp.engine.kernels`` or ``vnp.engine.plain``.
         fused
             ``vnp.engine.hopper`` where it runs: products that do what follows them.
+
+        Raises
+        ------
+        ValueError
+            If those products are not for such shapes.
         """
         self.config = config
         self._device, self._dtype, self._ops = device, dtype, ops
+        head = config.dim // config.heads
         if fused is not None and not fused.fits(
-            config.dim, config.ffn, head=config.dim // config.heads, dtype=FP8 if fp8 else dtype
+            config.dim, config.ffn, head=head, dtype=FP8 if fp8 else dtype
         ):
-            fused = None
+            raise ValueError("there are no fused products for these shapes")
         self.fused = fused is not None
         self._means = Means(ops=ops, fused=fused, dtype=dtype, fp8=fp8, eps=config.eps)
 
@@ -114,8 +120,8 @@ class Esm2Engine:
         self._shift_D = shift_D
         at = "encoder.emb_layer_norm_after"
         self._affine = (get(f"{at}.weight"), get(f"{at}.bias"))
-        exponents = torch.arange(0, config.dim // config.heads, 2, dtype=torch.float32)
-        self._frequencies = 1.0 / (10000.0 ** (exponents / (config.dim // config.heads)))
+        exponents = torch.arange(0, head, 2, dtype=torch.float32)
+        self._frequencies = 1.0 / (10000.0 ** (exponents / head))
         self._rotary = self._angles(1)
 
     def _fold(self, at: str, get: Any, shift_D: Tensor) -> tuple[_Layer, Tensor]:
@@ -136,17 +142,17 @@ class Esm2Engine:
         qkv_bias[:dim] *= math.log2(math.e) / math.sqrt(head)
         values_bias = qkv_bias[2 * dim :].clone()
         qkv_bias[2 * dim :] = 0
-        context_scale = bound_scale(qkv_ED[2 * dim :], qkv_bias[2 * dim :]) if fp8 else None
+        context_scale = bound_scale(qkv_ED[2 * dim :]) if fp8 else None
         out_DD, out_bias = linear("attention.output.dense")
         mlp_shift = shift_D + out_bias + out_DD @ values_bias
         up_FD, up_bias = _with_norm(*linear("intermediate.dense"), *linear("LayerNorm"))
         inner_scale = bound_scale(up_FD, up_bias) if fp8 else None
         down_DF, down_bias = linear("output.dense")
         layer = _Layer(
-            qkv=Projection(means, qkv_ED, qkv_bias, shift_D=shift_D, head=head),
+            qkv=Projection(means, qkv_ED, qkv_bias, shift_D=shift_D, gelu=False),
             context_scale=context_scale,
             out=means.product(out_DD, context_scale),
-            up=Projection(means, up_FD, up_bias, shift_D=mlp_shift, scale_O=inner_scale),
+            up=Projection(means, up_FD, up_bias, shift_D=mlp_shift, gelu=True, scale_O=inner_scale),
             down=means.product(down_DF, inner_scale),
         )
         return layer, mlp_shift + down_bias

@@ -12,8 +12,6 @@ depends on its own row and on weights alone.
 Shapes: T rows (tokens), I inputs, O outputs.
 """
 
-# mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call,no-any-return"
-
 from __future__ import annotations
 
 from functools import cache
@@ -356,7 +354,11 @@ def project(
     turn: Turn | None = None,
     scale_O: Tensor | None = None,
 ) -> None:
-    """See ``plain.project``: in fp8 with ``weight_scale_O``, in bfloat16 with ``standard``."""
+    """See ``plain.project``: in fp8 with ``weight_scale_O``, in bfloat16 with ``standard``.
+
+    Columns that are turned, from the left, make up whole tiles of 256.
+    """
+    assert turn is None or turn.columns % _COLUMNS == 0
     rstd_T, lead_O = standard or (None, weight_scale_O)
     vectors = [lead_O, bias_O, scale_O, rstd_T]
     vectors += [None, None, None] if turn is None else [*turn.tables, turn.positions]
@@ -379,6 +381,8 @@ def project(
 def check(device: torch.device, *, fp8: bool) -> None:
     """Compile what ``project`` needs for a precision, and compare it with ``plain.project``.
 
+    With enough rows that each program has several tiles, and a depth that eight does not divide.
+
     Raises
     ------
     RuntimeError
@@ -390,9 +394,11 @@ def check(device: torch.device, *, fp8: bool) -> None:
         def random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.randn(shape, generator=generator, device=device).to(dtype)
 
-        rows, width = 2 * _ROWS + 16, 1024
+        depth, width = 1280, 1024
+        programs = torch.cuda.get_device_properties(device).multi_processor_count
+        rows = 2 * _ROWS * (2 * programs * _COLUMNS // width + 1) + 16
         dtype = torch.float8_e4m3fn if fp8 else torch.bfloat16
-        a_TI, weight_OI = random(rows, width, dtype=dtype), random(width, width, dtype=dtype)
+        a_TI, weight_OI = random(rows, depth, dtype=dtype), random(width, depth, dtype=dtype)
         rstd_T, angles = random(rows).abs() / 32, random(rows, _HEAD.value // 2)
         positions = torch.arange(rows, dtype=torch.int32, device=device)
         turn = Turn((angles.cos().half(), angles.sin().half()), positions, width // 2)

@@ -1,16 +1,14 @@
 """The fused operations of the engine as Triton kernels.
 
-Matrix products stay with cuBLAS; what lies between them is one memory pass each. ``plain`` has the
-same operations, with the same arguments, in a few lines of torch: it says what a kernel computes,
-runs where there is no Triton, and is what the kernels are tested against. All arithmetic is in
-float32; tensors are read and written in their own dtype. No kernel looks across records, and block
-shapes depend on a model's widths alone, so a record's numbers do not depend on its neighbours, nor
-on a tuning run that might end differently on the next machine.
+Matrix products are others' (``products``, ``hopper``); what lies between them is one memory pass
+each. ``plain`` has the same operations, with the same arguments, in a few lines of torch: it says
+what a kernel computes, runs where there is no Triton, and is what the kernels are tested against.
+All arithmetic is in float32; tensors are read and written in their own dtype. No kernel looks
+across records, and block shapes depend on a model's widths alone, so a record's numbers do not
+depend on its neighbours, nor on a tuning run that might end differently on the next machine.
 
 Shapes: T rows (tokens), D hidden width, F inner width, E = 3 * D, n records, K = D / heads.
 """
-
-# mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call,no-any-return"
 
 from __future__ import annotations
 

@@ -254,7 +254,7 @@ class EngineEncoder:
         return slot
 
     def _new_slot(self, integers: int) -> _Slot:
-        # Tiles of short records: at most one and a bit per record and one per 64 tokens.
+        # Two integers a row, three a tile (one a short record or 64 tokens), two a record.
         usual = 3 * self.token_budget + 8 * self._most_records
         return _Slot(
             self._lanes,

@@ -1,4 +1,4 @@
-"""Matrix products of a layer, by cuBLAS: in a short dtype, or in fp8 with a scale per row.
+"""Weights of a layer and their products by cuBLAS: in a short dtype, or in fp8 with scales.
 
 fp8 is e4m3: 3 bits of mantissa between 2^-6 and 448. Weights are quantised once, with one scale for
 each output. Activations are quantised by the kernel that makes them, with scales that follow from
@@ -11,6 +11,7 @@ depends on another's, and the scales vanish into the next weights.
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
@@ -20,6 +21,7 @@ FP8 = torch.float8_e4m3fn
 FP8_MOST = 448.0
 # Quantised inputs and weights are each off by up to 2^-4, so a product may pass its bound a little.
 FP8_MARGIN = 1.15
+_MOST_MOVED = 128  # weights of a row; rounding 2,560 of them adds up to some 15 steps
 
 
 class Product(Protocol):
@@ -99,11 +101,43 @@ class Fp8Product:
         raise NotImplementedError
 
 
-def bound_scale(weight_OI: Tensor, bias_O: Tensor) -> Tensor:
+def balanced(weight_OI: Tensor) -> Tensor:
+    """Round weights whose rows sum to zero to bfloat16, so that they still do.
+
+    Rounded one by one, what a row sums to grows with sqrt(I), and a product with a row of inputs
+    whose mean is not zero is off by that much times the mean. So those weights of a row that lie
+    nearest to the middle between two numbers go to the other one, as many as it takes: what is left
+    is about one step of a weight.
+
+    Returns
+    -------
+    float32 (O, I), of numbers that bfloat16 has.
+    """
+    rounded = weight_OI.to(torch.bfloat16)
+    value = rounded.float()
+    excess_O1 = value.double().sum(dim=1, keepdim=True)
+    down = excess_O1.sign().to(torch.int16)  # numbers are to move against the excess
+    bits = rounded.view(torch.int16)
+    moved = torch.where(rounded > 0, bits - down, bits + down).view(torch.bfloat16).float()
+    # How far from the middle, in steps: 0 there, 1 for numbers that needed no rounding.
+    step = moved - value
+    far = ((moved - weight_OI) ** 2 - (value - weight_OI) ** 2) / step**2
+    too_far = step.abs() > excess_O1.abs()  # the row would sum to more, the other way
+    far.masked_fill_((value == 0) | too_far, math.inf)
+    cost, chosen = far.topk(min(_MOST_MOVED, far.shape[1]), dim=1, largest=False)
+    old, new = value.gather(1, chosen), moved.gather(1, chosen)
+    steps = (new - old).double().abs()
+    enough = steps.cumsum(dim=1) - steps / 2 <= excess_O1.abs()
+    return value.scatter(1, chosen, torch.where(enough & cost.isfinite(), new, old))
+
+
+def bound_scale(weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
     """Factor per output that keeps a projection of a norm's output within fp8.
 
     ``weight_OI`` has the norm's weights folded in: its input has length sqrt(I) at most.
     """
-    most = weight_OI.shape[1] ** 0.5 * weight_OI.norm(dim=1) * FP8_MARGIN + bias_O.abs()
+    most = weight_OI.shape[1] ** 0.5 * weight_OI.norm(dim=1) * FP8_MARGIN
+    if bias_O is not None:
+        most = most + bias_O.abs()
     scale: Tensor = FP8_MOST / most.clamp(min=1e-20)
     return scale

@@ -4,9 +4,10 @@ A layer has two of them: to queries, keys and values, with a bias and a turn by 
 the inner width, with a bias and GELU. Written out that is norm, product, and a pass after it.
 
 - The weight and bias of the norm are in the projection, in float32. Where numbers have bfloat16's
-  range, nor is the rest of it written: rows of weights that sum to zero (but for rounding) take the
-  mean away, the product reads the raw stream, and what follows multiplies by the row's
-  1 / deviation. fp8 needs the standardised stream, and in float16 the raw one could overflow.
+  range and what follows can multiply by the row's 1 / deviation (GELU, and the products of
+  ``hopper``), nor is the rest of it written: rows of weights that sum to zero take the mean away,
+  and the product reads the raw stream. fp8 needs the standardised stream, and in float16 the raw
+  one could overflow.
 - What follows is done by the product itself where there are kernels for that (``hopper``).
 
 Shapes: T rows of a batch, D hidden width, O outputs.
@@ -20,7 +21,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from vnp.engine.products import FP8_MOST, Fp8Product, Product, ShortProduct
+from vnp.engine.products import FP8_MOST, Fp8Product, Product, ShortProduct, balanced
 from vnp.engine.spans import Turn
 
 
@@ -60,7 +61,7 @@ class Projection:
         bias_O: Tensor,
         *,
         shift_D: Tensor,
-        head: int | None = None,
+        gelu: bool,
         scale_O: Tensor | None = None,
     ) -> None:
         """Place the weights.
@@ -70,21 +71,23 @@ class Projection:
         means
             What it is made of.
         weight_OD, bias_O
-            float32, with the norm's weight and bias in them.
+            float32, with the norm's weight and bias in them. Where columns are turned, the bias of
+            others must be zero.
         shift_D
             Added to the stream before its norm.
-        head
-            Columns of a head, if heads are turned by position; else GELU is taken.
+        gelu
+            Whether GELU follows; else a turn by position.
         scale_O
             What the output is multiplied by before it is written in fp8.
         """
         self._means, self._shift_D, self._bias_O = means, shift_D, bias_O
-        self._gelu, self._scale_O = head is None, scale_O
+        self._gelu, self._scale_O = gelu, scale_O
         short = means.dtype == torch.bfloat16 and not means.fp8
         self._lead_O: Tensor | None = None
-        if short and (means.fused is not None or self._gelu):
+        if short and (means.fused is not None or gelu):
             weight_OD = weight_OD - weight_OD.mean(dim=1, keepdim=True)
             self._lead_O = weight_OD @ shift_D
+            weight_OD = balanced(weight_OD)
         # A standardised row has length sqrt(D), so no value of it is larger.
         self._input_scale = FP8_MOST / weight_OD.shape[1] ** 0.5 if means.fp8 else 1.0
         self._product = means.product(weight_OD, self._input_scale)
@@ -112,8 +115,10 @@ class Projection:
         pending_TD
             What is to be added to the stream first.
         turn
-            How heads are turned, if they are.
+            How columns are turned, if they are.
         """
+        assert (turn is None) == self._gelu, "either GELU or a turn"
+        assert pending_TD is None or self._lead_O is None, "the raw stream is whole"
         ops, eps, fused, product = (
             self._means.ops,
             self._means.eps,

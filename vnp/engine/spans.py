@@ -10,7 +10,7 @@ Everything that goes to the device for a batch is one copy::
 A tile is a record that is short enough for its keys to stay on the chip, or ``TILE_ROWS`` queries
 of a longer one. Tiles that the same kernel takes are neighbours, as records come in order of
 length; which one takes a record depends on its length alone. Padding belongs to no tile and to no
-record: no kernel ever reads it for one.
+record: no result depends on it.
 """
 
 from __future__ import annotations

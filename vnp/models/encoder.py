@@ -158,6 +158,7 @@ def load_encoder(
     token_budget: int | None = None,
     threads: int | None = None,
     warn: Warn | None = None,
+    say: Warn | None = None,
 ) -> Encoder:
     """Load a model onto a device.
 
@@ -180,6 +181,8 @@ def load_encoder(
     warn : callable, optional
         Told, in one sentence, whatever a user should know: fall-backs, memory running out. By
         default it is written to standard error.
+    say : callable, optional
+        Told what takes a while and is as it should be; by default nobody is.
 
     Raises
     ------
@@ -199,7 +202,12 @@ def load_encoder(
         token_budget=token_budget,
         threads=threads,
         warn=warn or _to_stderr,
+        say=say or _to_nobody,
     )
+
+
+def _to_nobody(_message: str) -> None:
+    """Say nothing."""
 
 
 def _to_stderr(message: str) -> None:

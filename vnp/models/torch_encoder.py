@@ -141,6 +141,7 @@ def load(
     token_budget: int | None,
     threads: int | None,
     warn: Warn,
+    say: Warn,
 ) -> Encoder:
     """Load a model; see ``vnp.models.encoder.load_encoder``."""
     if token_budget is not None and token_budget < 1:
@@ -194,6 +195,7 @@ def load(
             identity=identity,
             environment=environment,
             warn=warn,
+            say=say,
         )
     if placement.precision == "fp8":
         raise DeviceError(f"fp8 runs in the fused engine alone, and {obstacle}")

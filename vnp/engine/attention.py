@@ -20,9 +20,9 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from vnp.engine.spans import BLOCK_KEYS, TILE_ROWS, Spans
 
-# Registers of a thread on Hopper, by blocks of keys; 0 is for longer records. Fewer than the compiler
-# would like, so that programs share a multiprocessor: while one waits for memory, another
-# multiplies. Older matrix instructions take more, and would have to put them in memory.
+# Registers of a thread on Hopper, by blocks of keys; 0 is for longer records. Fewer than the
+# compiler would like, so that programs share a multiprocessor: while one waits for memory, another
+# multiplies. The matrix instructions of older devices take more, and would spill.
 _REGISTERS = {0: 96, 1: 80, 2: 96, 3: 96, 4: 168}
 
 
@@ -184,12 +184,12 @@ def attend(
         "ALIBI": slopes is not None, "QUANTISE": scale_D is not None,
         "num_warps": 4, "num_stages": 1,
     }  # fmt: skip
-    hopper = torch.cuda.get_device_capability(qkv_TE.device)[0] >= 9
-    copy = hopper and head == block_head  # a copied block has no columns to leave out
+    major, _ = torch.cuda.get_device_capability(qkv_TE.device)
+    copy = major >= 9 and head == block_head  # a copied block has no columns to leave out
     copies = TensorDescriptor.from_tensor(qkv_TE, [BLOCK_KEYS, head]) if copy else None
     for part in spans.parts:
         tiles, grid = spans.tiles[part.start :], (heads, part.stop - part.start)
-        options = common | ({"maxnreg": _REGISTERS[part.blocks]} if hopper else {})
+        options = common | ({"maxnreg": _REGISTERS[part.blocks]} if major == 9 else {})
         if part.blocks:
             _attend_short[grid](
                 qkv_TE, out_TD, tiles, slopes, scale_D, BLOCKS=part.blocks, **options

@@ -200,13 +200,18 @@ def read_beat(directory: Path, worker: str) -> Beat | None:
     return _parse(worker, content) if content is not None else None
 
 
-def read_beats(directory: Path) -> list[Beat]:
-    """Read the heartbeat file of every worker there ever was, in the order of their ids."""
+def workers(directory: Path) -> list[str]:
+    """Ids of all workers there ever were, in order."""
     try:
-        names = sorted(os.listdir(directory / "workers"))
+        names = os.listdir(directory / "workers")
     except FileNotFoundError:
         return []
-    beats = (read_beat(directory, name) for name in names if is_worker(name))
+    return sorted(name for name in names if is_worker(name))
+
+
+def read_beats(directory: Path) -> list[Beat]:
+    """Read the heartbeat file of every worker there ever was, in the order of their ids."""
+    beats = (read_beat(directory, name) for name in workers(directory))
     return [beat for beat in beats if beat is not None]
 
 

@@ -89,6 +89,11 @@ class WorkList:
             if fresh and not len(plan):
                 return None
 
+    def look(self) -> int:
+        """Plan anew, and tell how many blocks could be taken at this moment."""
+        self._plan = self._make_plan()
+        return len(self._plan)
+
     def _make_plan(self) -> ClaimPlan:
         scan = self._claims.scan(self._model)  # before open_blocks: see Claims.scan
         blocks = as_blocks(self._open_blocks())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +13,13 @@ from store.claims import Claim, Claims
 from store.columns import take
 from store.copying import CertifiedRows
 from store.errors import DataError
+from store.heartbeat import Beat
 from store.interface import Store
 from store.worklist import WorkList
 from vnp.dedup import CopyPlan, everything, originals, plan_copies
 from vnp.models.encoder import Encoder
 from vnp.models.tokens import Tokens
+from vnp.tail import others_finish, pace_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,9 @@ class BlockSource:
         Told about blocks that are given up.
     dedup
         Copy the embeddings of records that stand in the store already.
+    others
+        The other live workers, to whom the last blocks are left if they are much faster; without
+        it none are.
     """
 
     def __init__(
@@ -74,8 +79,11 @@ class BlockSource:
         encoder_of: Callable[[str], Encoder],
         say: Callable[[str], None],
         dedup: bool = True,
+        others: Callable[[], Sequence[Beat]] = tuple,
     ) -> None:
         self._store = store
+        self._others = others
+        self._paces: dict[str, float] = {}
         self._say = say
         self._dedup = dedup
         self._certified = CertifiedRows()
@@ -102,11 +110,31 @@ class BlockSource:
     def next(self) -> Job | None:
         """Claim, read and tokenise the next block; None when there is none to take now."""
         for model, work in self._lists.items():
+            if self._leaves(model, work):
+                continue
             while (claim := work.next()) is not None:
                 job = self._prepare(model, claim)
                 if job is not None:
                     return job
         return None
+
+    def told(self, model: str, *, records: int, seconds: float) -> None:
+        """Take note of how long a model's last block took, in records embedded."""
+        if records and seconds > 0:
+            self._paces[model] = seconds / records
+
+    def pace(self, model: str) -> float | None:
+        """Seconds that a record of a model took in the last block; None before there was one."""
+        return self._paces.get(model)
+
+    def _leaves(self, model: str, work: WorkList) -> bool:
+        """Whether what is left of a model is better left to others; see ``vnp.tail``."""
+        mine = self._paces.get(model)
+        if mine is None:
+            return False
+        paces = [pace for beat in self._others() if (pace := pace_of(beat, model)) is not None]
+        finish = others_finish(mine, paces)
+        return finish > 0 and 0 < work.look() <= finish
 
     @property
     def exhausted(self) -> bool:

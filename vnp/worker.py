@@ -153,6 +153,8 @@ class Worker:
                 encoder_of=self._encoders.get,
                 say=self._say,
                 dedup=self._config.dedup,
+                # A worker that does not stay leaves nothing to others either.
+                others=self._presence.others if self._config.linger else tuple,
             )
             feeder, publisher = (
                 threading.Thread(target=self._guarded, args=(part,), name=name, daemon=True)
@@ -256,6 +258,7 @@ class Worker:
         seconds = ended - max(underway.began, last_ended)  # blocks overlap; each moment counts once
         self._embed_seconds += seconds
         self._computation = seconds
+        self._source.told(job.claim.model, records=len(job.tokens), seconds=seconds)
         self._put(self._results, _Result(job, values, seconds))
         return ended
 
@@ -328,6 +331,7 @@ class Worker:
                     "block": job.claim.block,
                     "in_block": done,
                     "records": self._records + done,
+                    "record_seconds": self._source.pace(job.claim.model),
                 }
             )
 

@@ -1,0 +1,121 @@
+"""The last blocks are left to workers that are done with them sooner."""
+
+from __future__ import annotations
+
+import pytest
+
+from store.heartbeat import Beat, Heartbeat
+from store.identity import Identity
+from store.presence import Presence
+from store.schema import Model
+from store.zarr_store import ZarrStore
+from tests.rows import append
+from tests.stub_worker import StubEncoder
+from vnp.blocks import BlockSource
+from vnp.tail import others_finish, pace_of
+
+
+def beat(**progress):
+    return Beat("f" * 32, None, 1, ended=False, interval=5.0, progress=progress)
+
+
+def test_pace_is_of_the_same_model_and_a_number():
+    assert pace_of(beat(model="small", record_seconds=0.5), "small") == 0.5
+    assert pace_of(beat(model="wide", record_seconds=0.5), "small") is None
+    for odd in (None, "1", float("nan"), float("inf"), 0, -1.0, [1], {}):
+        assert pace_of(beat(model="small", record_seconds=odd), "small") is None
+    assert pace_of(beat(), "small") is None
+
+
+@pytest.mark.parametrize(
+    ("paces", "blocks"),
+    [
+        ([], 0),
+        ([10.0, 6.0, 30.0], 0),  # one of 6 s has a block in hand: it would not end sooner
+        ([5.0], 1),
+        ([5.1], 1),  # about half
+        ([1.0], 9),
+        ([1.0, 5.0, 20.0], 10),
+    ],
+)
+def test_blocks_that_others_finish_meanwhile(paces, blocks):
+    assert others_finish(10.0, paces) == blocks
+
+
+def source_of(tmp_path, others):
+    store = ZarrStore.create(
+        tmp_path / "run.zarr", models=[Model("small", 8)], segment_length=500, block_rows=16
+    )
+    append(store, "a", 70)  # five blocks
+    store.sidecar.make()
+    presence = Presence(store.sidecar.path)
+    return BlockSource(
+        store,
+        claims=presence.claims,
+        models=("small",),
+        encoder_of=StubEncoder,
+        say=print,
+        others=lambda: others,
+    )
+
+
+def test_a_slow_worker_leaves_the_last_blocks_and_takes_them_if_the_others_die(tmp_path):
+    others = []
+    source = source_of(tmp_path, others)
+    assert source.next() is not None  # it knows no pace yet, of nobody
+    source.told("small", records=16, seconds=16.0)
+    assert source.pace("small") == 1.0
+    assert source.next() is not None  # there is nobody else
+    others.append(beat(model="small", record_seconds=0.4))
+    assert source.next() is not None  # the other would do one of the three that are left
+    others.append(beat(model="small", record_seconds=0.5))
+    assert source.next() is None  # two that are left, two are done sooner by others
+    assert not source.exhausted
+    assert source.next() is None
+    others.clear()
+    assert [source.next() is not None for _ in range(3)] == [True, True, False]
+
+
+def test_a_fast_worker_leaves_nothing(tmp_path):
+    others = [beat(model="small", record_seconds=seconds) for seconds in (0.9, 1.0, 1.1, 50.0)]
+    source = source_of(tmp_path, others)
+    for _ in range(5):
+        assert source.next() is not None
+        source.told("small", records=16, seconds=16.0)
+    assert source.next() is None
+
+
+def test_a_block_without_records_to_embed_tells_no_pace(tmp_path):
+    source = source_of(tmp_path, [])
+    source.told("small", records=0, seconds=1.0)
+    source.told("small", records=5, seconds=0.0)
+    assert source.pace("small") is None
+
+
+def test_others_are_those_seen_to_move(tmp_path):
+    presence = Presence(tmp_path, interval=5.0)
+    now = [0.0]
+    presence.liveness._clock = lambda: now[0]
+
+    def others():
+        presence._read_again = 0.0
+        now[0] += 10.0
+        return [beat.worker for beat in presence.others()]
+
+    assert others() == []  # no file of anybody yet
+    identities = [
+        Identity(host=name, boot="b", pid_ns="n", pid=7, started=1, job=None) for name in "ab"
+    ]
+    moving, still = (Heartbeat(tmp_path, identity=identity) for identity in identities)
+    moving.beat()
+    still.beat()
+    presence.heartbeat.beat()
+    assert others() == []  # not seen to move yet
+    moving.report({"model": "small", "record_seconds": 0.25})
+    moving.beat()
+    presence.heartbeat.beat()
+    assert others() == [moving.worker]
+    assert pace_of(presence.others()[0], "small") == 0.25
+    moving.stop()
+    assert others() == []
+    assert moving.worker in presence._left

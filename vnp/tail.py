@@ -1,0 +1,35 @@
+"""The last blocks of a run: a slow worker leaves them to others that will be done sooner.
+
+A worker that needs an hour for a block must not take the last one a moment before a worker that
+needs a minute is free. So where others are at least twice as fast, and could finish every block
+that is left after the one in hand, before this worker had finished one, it waits. It asks again
+while it waits, and if the others are gone it takes the block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from store.heartbeat import Beat
+
+_ABOUT = 1.05  # times are alike if they differ by so much
+
+
+def pace_of(beat: Beat, model: str) -> float | None:
+    """Seconds that another worker takes for a record of a model, if it is at it and tells."""
+    seconds = beat.progress.get("record_seconds")
+    if beat.progress.get("model") != model or not isinstance(seconds, float | int):
+        return None
+    return float(seconds) if math.isfinite(seconds) and seconds > 0 else None
+
+
+def others_finish(mine: float, paces: Iterable[float]) -> int:
+    """Blocks that others begin and finish, after those in hand, while this worker does one.
+
+    Parameters
+    ----------
+    mine, paces
+        Seconds for a record, of this worker and of the others.
+    """
+    return sum(max(0, int(_ABOUT * mine / pace) - 1) for pace in paces)

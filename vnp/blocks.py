@@ -129,10 +129,11 @@ class BlockSource:
 
     def _leaves(self, model: str, work: WorkList) -> bool:
         """Whether what is left of a model is better left to others; see ``vnp.tail``."""
+        beats = self._others()  # whoever is to count must have been seen before
         mine = self._paces.get(model)
         if mine is None:
             return False
-        paces = [pace for beat in self._others() if (pace := pace_of(beat, model)) is not None]
+        paces = [pace for beat in beats if (pace := pace_of(beat, model)) is not None]
         finish = others_finish(mine, paces)
         return finish > 0 and 0 < work.look() <= finish
 

@@ -81,6 +81,7 @@ class _Underway:
     job: Job
     began: float  # when it was submitted
     result: Callable[[], NDArray[np.float32]]  # waits for its rows
+    seconds: float | None = None  # that it took, if it is done already
 
 
 _NOTHING_YET = object()
@@ -247,7 +248,9 @@ class Worker:
         if isinstance(job.encoder, PipelinedEncoder):
             return _Underway(job, began, job.encoder.submit(job.tokens, between=between).result)
         rows = job.encoder.embed(job.tokens, between=between)
-        return _Underway(job, began, lambda: rows)
+        seconds = time.monotonic() - began
+        self._source.told(job.claim.model, records=len(job.tokens), seconds=seconds)
+        return _Underway(job, began, lambda: rows, seconds)
 
     def _finish(self, underway: _Underway, last_ended: float) -> float:
         job = underway.job
@@ -255,10 +258,12 @@ class Worker:
         ended = self._last_result = time.monotonic()
         if values is None:
             return ended
-        seconds = ended - max(underway.began, last_ended)  # blocks overlap; each moment counts once
+        seconds = underway.seconds
+        if seconds is None:  # blocks overlap; each moment counts once
+            seconds = ended - max(underway.began, last_ended)
+            self._source.told(job.claim.model, records=len(job.tokens), seconds=seconds)
         self._embed_seconds += seconds
         self._computation = seconds
-        self._source.told(job.claim.model, records=len(job.tokens), seconds=seconds)
         self._put(self._results, _Result(job, values, seconds))
         return ended
 
@@ -319,7 +324,8 @@ class Worker:
         that held two blocks would be the last to finish by that one.
         """
         began, total = time.monotonic(), len(job.tokens)
-        self._want_next_if(left=self._computation)  # a short block wants it at once
+        if self._computation:
+            self._want_next_if(left=self._computation)  # a short block wants it at once
 
         def between(done: int) -> None:
             if self._ending():

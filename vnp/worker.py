@@ -203,10 +203,11 @@ class Worker:
             while not self._ending():
                 if not self._wanted.wait(timeout=0.05):
                     continue
-                began = time.monotonic()
+                began, loads = time.monotonic(), len(self._encoders.loads)
                 job = self._source.next()
                 if job is not None:
-                    self._preparation = time.monotonic() - began
+                    if len(self._encoders.loads) == loads:  # else it says nothing of the next
+                        self._preparation = time.monotonic() - began
                     self._wanted.clear()
                     if not self._put(self._jobs, job):
                         job.claim.release()

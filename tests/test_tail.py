@@ -42,7 +42,7 @@ def test_blocks_that_others_finish_meanwhile(paces, blocks):
     assert others_finish(10.0, paces) == blocks
 
 
-def source_of(tmp_path, others):
+def source_of(tmp_path, others, *, clock=lambda: 0.0):
     store = ZarrStore.create(
         tmp_path / "run.zarr", models=[Model("small", 8)], segment_length=500, block_rows=16
     )
@@ -56,6 +56,7 @@ def source_of(tmp_path, others):
         encoder_of=StubEncoder,
         say=print,
         others=lambda: others,
+        clock=clock,
     )
 
 
@@ -74,6 +75,21 @@ def test_a_slow_worker_leaves_the_last_blocks_and_takes_them_if_the_others_die(t
     assert source.next() is None
     others.clear()
     assert [source.next() is not None for _ in range(3)] == [True, True, False]
+
+
+def test_it_does_not_wait_longer_than_it_would_have_taken(tmp_path):
+    now = [100.0]
+    others = [beat(model="small", record_seconds=0.01)]  # alive, but stuck
+    source = source_of(tmp_path, others, clock=lambda: now[0])
+    assert source.next() is not None
+    source.told("small", records=16, seconds=16.0)
+    assert source.next() is None
+    now[0] += 15.9
+    assert source.next() is None
+    now[0] += 0.2
+    for _ in range(4):
+        assert source.next() is not None
+    assert source.next() is None
 
 
 def test_a_fast_worker_leaves_nothing(tmp_path):

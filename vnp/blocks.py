@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -68,6 +69,8 @@ class BlockSource:
     others
         The other live workers, to whom the last blocks are left if they are much faster; without
         it none are.
+    clock
+        Monotonic clock in seconds.
     """
 
     def __init__(
@@ -80,10 +83,13 @@ class BlockSource:
         say: Callable[[str], None],
         dedup: bool = True,
         others: Callable[[], Sequence[Beat]] = tuple,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._others = others
+        self._clock = clock
         self._paces: dict[str, float] = {}
+        self._waiting: dict[str, float] = {}  # since when blocks of a model are left to others
         self._say = say
         self._dedup = dedup
         self._certified = CertifiedRows()
@@ -135,7 +141,12 @@ class BlockSource:
             return False
         paces = [pace for beat in beats if (pace := pace_of(beat, model)) is not None]
         finish = others_finish(mine, paces)
-        return finish > 0 and 0 < work.look() <= finish
+        if not finish or not 0 < work.look() <= finish:
+            self._waiting.pop(model, None)
+            return False
+        since = self._waiting.setdefault(model, self._clock())
+        # By then they would have been done; who is alive but stuck does not hold anybody up.
+        return self._clock() - since <= mine * self._store.schema.block_rows
 
     @property
     def exhausted(self) -> bool:

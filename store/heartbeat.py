@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import stat
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -290,7 +291,7 @@ class Liveness:
             Its id. Anything else names a claim whose owner cannot be read; it has no heartbeat
             file and so is silent after a lease.
         identity
-            Its process as its claim tells it, if it does.
+            Its process as its claim tells it; as its heartbeat tells it when not given.
         """
         with self._lock:
             watch = self._look(worker, identity)
@@ -299,6 +300,13 @@ class Liveness:
             if watch.still >= self.lease:
                 return Verdict.SILENT
             return Verdict.LIVE if watch.moved else Verdict.UNKNOWN
+
+    def last_beat(self, worker: str) -> Beat | None:
+        """What the heartbeat of a worker that was looked at and has not left said last."""
+        with self._lock:
+            watch = self._watched.get(worker)
+            content = watch.content if watch else None
+        return _parse(worker, content) if content is not None else None
 
     def still_for(self, worker: str) -> float:
         """Seconds for which this process has seen the worker's heartbeat stand still."""
@@ -328,10 +336,14 @@ class Liveness:
             watch.still += min(before - watch.looked, self.lease / 3)
         watch.looked = after
         beat = _parse(worker, content) if content is not None else None
+        if identity is None and beat is not None:
+            identity = beat.identity
         if beat is not None and beat.ended:
             watch.final = Verdict.ENDED
         elif identity is not None and is_gone(identity, me=self._me):
             watch.final = Verdict.GONE
+        if watch.final is not None:
+            watch.content = None  # there may be thousands
         return watch
 
 
@@ -341,8 +353,12 @@ def _path(directory: Path, worker: str) -> Path:
 
 def _read(directory: Path, worker: str) -> bytes | None:
     try:
-        with _path(directory, worker).open("rb") as file:
-            return file.read(_SIZE)
+        # What is no file (a pipe would wait for a writer) is as good as none.
+        fd = os.open(_path(directory, worker), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            return os.read(fd, _SIZE) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+        finally:
+            os.close(fd)
     except OSError:
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,6 @@ from store.heartbeat import (
     Liveness,
     Verdict,
     new_worker,
-    read_beat,
     workers,
 )
 from store.identity import identify
@@ -45,26 +45,32 @@ class Presence:
         self.claims = Claims(sidecar, worker=self.worker, identity=identity, liveness=self.liveness)
         self._sidecar = sidecar
         self._others: list[Beat] = []
-        self._left: set[str] = set()  # workers that will never move again
-        self._read_again = 0.0  # when, on the monotonic clock
+        self._skipped: dict[str, float] = {}  # workers that are not looked at, and until when
+        self._look_again = 0.0  # when, on the monotonic clock
 
     def others(self) -> list[Beat]:
         """Last signs of life of the other workers that this process has seen to be alive.
 
-        Files are read again only when they may have changed, and never once a worker has left.
+        Files are read again when they may have changed, those of workers that were silent for a
+        lease once a lease, those of workers that have left never; and looking takes a tenth of the
+        time at most.
         """
-        now = time.monotonic()
-        if now < self._read_again:
+        began = time.monotonic()
+        if began < self._look_again:
             return self._others
-        names = set(workers(self._sidecar)) - self._left - {self.worker}
         self._others = []
-        for beat in filter(None, (read_beat(self._sidecar, name) for name in sorted(names))):
-            verdict = self.liveness.verdict(beat.worker, identity=beat.identity)
-            if verdict in (Verdict.ENDED, Verdict.GONE):
-                self._left.add(beat.worker)
-            elif verdict is Verdict.LIVE:
+        for name in workers(self._sidecar):
+            if name == self.worker or self._skipped.get(name, 0.0) > began:
+                continue
+            verdict = self.liveness.verdict(name, identity=None)
+            if verdict is Verdict.LIVE and (beat := self.liveness.last_beat(name)) is not None:
                 self._others.append(beat)
-        self._read_again = now + self.heartbeat.interval
+            elif verdict is Verdict.SILENT:
+                self._skipped[name] = began + self.liveness.lease
+            elif verdict.stale:
+                self._skipped[name] = math.inf
+        ended = time.monotonic()
+        self._look_again = ended + max(self.heartbeat.interval, 9 * (ended - began))
         return self._others
 
     def __enter__(self) -> Self:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from store.heartbeat import Beat, Heartbeat
+from store.heartbeat import Beat, Heartbeat, Verdict
 from store.identity import Identity
 from store.presence import Presence
 from store.schema import Model
@@ -22,7 +24,9 @@ def beat(**progress):
 def test_pace_is_of_the_same_model_and_a_number():
     assert pace_of(beat(model="small", record_seconds=0.5), "small") == 0.5
     assert pace_of(beat(model="wide", record_seconds=0.5), "small") is None
-    for odd in (None, "1", float("nan"), float("inf"), 0, -1.0, [1], {}):
+    assert pace_of(beat(model="small", record_seconds=2), "small") == 2.0
+    odd_ones = (None, "1", float("nan"), float("inf"), 0, -1.0, [1], {}, True, 10**400, 5e-324)
+    for odd in odd_ones:
         assert pace_of(beat(model="small", record_seconds=odd), "small") is None
     assert pace_of(beat(), "small") is None
 
@@ -101,37 +105,69 @@ def test_a_fast_worker_leaves_nothing(tmp_path):
     assert source.next() is None
 
 
-def test_a_block_without_records_to_embed_tells_no_pace(tmp_path):
+def test_a_block_with_few_records_to_embed_tells_no_pace(tmp_path):
     source = source_of(tmp_path, [])
     source.told("small", records=0, seconds=1.0)
-    source.told("small", records=5, seconds=0.0)
+    source.told("small", records=16, seconds=0.0)
+    source.told("small", records=3, seconds=12.0)  # of 16; mostly what any block takes
     assert source.pace("small") is None
+    source.told("small", records=4, seconds=12.0)
+    assert source.pace("small") == 3.0
 
 
-def test_others_are_those_seen_to_move(tmp_path):
-    presence = Presence(tmp_path, interval=5.0)
-    now = [0.0]
+def identity(name):
+    return Identity(host=name, boot="b", pid_ns="n", pid=7, started=1, job=None)
+
+
+@pytest.fixture
+def presence(tmp_path):
+    """A presence with a clock of its own, which each look moves on by ten seconds."""
+    presence, now = Presence(tmp_path, interval=5.0), [0.0]
     presence.liveness._clock = lambda: now[0]
 
     def others():
-        presence._read_again = 0.0
+        presence._look_again = 0.0
         now[0] += 10.0
         return [beat.worker for beat in presence.others()]
 
-    assert others() == []  # no file of anybody yet
-    identities = [
-        Identity(host=name, boot="b", pid_ns="n", pid=7, started=1, job=None) for name in "ab"
-    ]
-    moving, still = (Heartbeat(tmp_path, identity=identity) for identity in identities)
+    presence.now, presence.look = now, others
+    return presence
+
+
+def test_others_are_those_seen_to_move(presence, tmp_path):
+    assert presence.look() == []  # no file of anybody yet
+    moving, still = (Heartbeat(tmp_path, identity=identity(name)) for name in "ab")
     moving.beat()
     still.beat()
     presence.heartbeat.beat()
-    assert others() == []  # not seen to move yet
+    assert presence.look() == []  # not seen to move yet
     moving.report({"model": "small", "record_seconds": 0.25})
     moving.beat()
     presence.heartbeat.beat()
-    assert others() == [moving.worker]
+    assert presence.look() == [moving.worker]
     assert pace_of(presence.others()[0], "small") == 0.25
+    assert presence._look_again > 0  # the same list for now
     moving.stop()
-    assert others() == []
-    assert moving.worker in presence._left
+    assert presence.look() == []
+
+
+def test_workers_that_left_are_not_read_again(presence, tmp_path, monkeypatch):
+    ended, silent = (Heartbeat(tmp_path, identity=identity(name)) for name in "ab")
+    ended.beat()
+    ended.stop()
+    silent.beat()
+    for _ in range(8):
+        assert presence.look() == []
+    read = []
+    monkeypatch.setattr(
+        presence.liveness, "verdict", lambda worker, **_: read.append(worker) or Verdict.UNKNOWN
+    )
+    presence.look()
+    assert read == []  # one for good, the other for a lease
+
+
+def test_a_pipe_among_the_heartbeats_holds_nobody_up(presence, tmp_path):
+    (tmp_path / "workers").mkdir()
+    os.mkfifo(tmp_path / "workers" / ("d" * 32))
+    (tmp_path / "workers" / ("e" * 32)).mkdir()
+    assert presence.look() == presence.look() == []

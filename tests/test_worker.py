@@ -223,6 +223,43 @@ def test_a_block_filled_between_plan_and_claim_is_not_done_again(store: ZarrStor
     assert_whole(store)
 
 
+def test_a_block_in_hand_asks_for_one_more_and_is_published_when_it_is_done(
+    store: ZarrStore,
+) -> None:
+    sidecar, me = store.sidecar.path, identify()
+    claims = Claims(
+        sidecar, worker=new_worker(), identity=me, liveness=Liveness(sidecar, identity=me)
+    )
+    begun: list[int] = []
+    most: list[int] = []
+
+    def held() -> int:
+        return sum(len(claims.states(model.name)) for model in MODELS)
+
+    class Chatty(StubEncoder):
+        def embed(self, tokens, *, between=None):
+            # Whatever was embedded before is published while the next is embedded at the latest.
+            for _ in range(500):
+                filled = sum(
+                    store.snapshot().rows_filled(m.name).astype(bool).sum() for m in MODELS
+                )
+                if filled == len(begun):
+                    break
+                threading.Event().wait(0.01)
+            else:
+                pytest.fail("a block that was embedded is not published")
+            begun.append(len(tokens))
+            for _ in range(3):
+                between(len(tokens))
+                threading.Event().wait(0.02)  # time for the feeder to claim too much
+                most.append(held())
+            return super().embed(tokens, between=between)
+
+    assert work(store, encoder=Chatty).blocks == 10
+    assert max(most) <= 2
+    assert_whole(store)
+
+
 def test_time_shared_by_two_lists_of_intervals() -> None:
     waits = [(0.0, 1.0), (2.0, 5.0), (7.0, 8.0)]
     loads = [(0.5, 2.5), (4.0, 7.0)]

@@ -125,8 +125,11 @@ class BlockSource:
         return None
 
     def told(self, model: str, *, records: int, seconds: float) -> None:
-        """Take note of how long a model's last block took, in records embedded."""
-        if records and seconds > 0:
+        """Take note of how long a model's last block took, in records embedded.
+
+        A block with few of them says little: what a block takes whatever is in it would count.
+        """
+        if seconds > 0 and 4 * records >= self._store.schema.block_rows:
             self._paces[model] = seconds / records
 
     def pace(self, model: str) -> float | None:

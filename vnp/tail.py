@@ -8,20 +8,23 @@ while it waits, and if the others are gone it takes the block.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from store.heartbeat import Beat
 
 _ABOUT = 1.05  # times are alike if they differ by so much
+_LEAST, _MOST = 1e-9, 1e6  # seconds for a record
 
 
 def pace_of(beat: Beat, model: str) -> float | None:
     """Seconds that another worker takes for a record of a model, if it is at it and tells."""
     seconds = beat.progress.get("record_seconds")
-    if beat.progress.get("model") != model or not isinstance(seconds, float | int):
+    if beat.progress.get("model") != model or isinstance(seconds, bool):
         return None
-    return float(seconds) if math.isfinite(seconds) and seconds > 0 else None
+    if not isinstance(seconds, int | float):
+        return None
+    # A file may hold anything; whatever is no time for a record is none.
+    return float(seconds) if _LEAST < seconds < _MOST else None
 
 
 def others_finish(mine: float, paces: Iterable[float]) -> int:

@@ -76,10 +76,23 @@ class _Result:
     seconds: float
 
 
+class _Once:
+    """Sets an event, at the first call only: one block in hand asks for one more."""
+
+    def __init__(self, event: threading.Event) -> None:
+        self._event: threading.Event | None = event
+
+    def __call__(self) -> None:
+        if self._event is not None:
+            self._event.set()
+        self._event = None
+
+
 @dataclass(frozen=True, slots=True)
 class _Underway:
     job: Job
     began: float  # when it was submitted
+    want_next: _Once
     result: Callable[[], NDArray[np.float32]]  # waits for its rows
     seconds: float | None = None  # that it took, if it is done already
 
@@ -231,27 +244,33 @@ class Worker:
                 break
             if isinstance(job, Job):
                 submitted = self._embedding(job, partial(self._submit, job))
-                self._wanted.set()
                 if submitted is not None:
+                    submitted.want_next()
                     underway.append(submitted)
+                else:
+                    self._wanted.set()
             # One block stays underway while the next is to be had, and none while nothing is.
-            while len(underway) > 1 or (underway and not isinstance(job, Job)):
+            while underway and (
+                len(underway) > 1 or underway[0].seconds is not None or not isinstance(job, Job)
+            ):
                 ended = self._finish(underway.popleft(), ended)
         while underway:
             ended = self._finish(underway.popleft(), ended)
 
     def _submit(self, job: Job) -> _Underway:
-        began, between = time.monotonic(), self._between(job)
+        began, want_next = time.monotonic(), _Once(self._wanted)
+        between = self._between(job, want_next)
         self._first_submit = self._first_submit or began
         if not len(job.tokens):
             nothing = np.empty((0, job.encoder.dim), dtype=np.float32)
-            return _Underway(job, began, lambda: nothing)
+            return _Underway(job, began, want_next, lambda: nothing, 0.0)
         if isinstance(job.encoder, PipelinedEncoder):
-            return _Underway(job, began, job.encoder.submit(job.tokens, between=between).result)
+            run = job.encoder.submit(job.tokens, between=between)
+            return _Underway(job, began, want_next, run.result)
         rows = job.encoder.embed(job.tokens, between=between)
         seconds = time.monotonic() - began
         self._source.told(job.claim.model, records=len(job.tokens), seconds=seconds)
-        return _Underway(job, began, lambda: rows, seconds)
+        return _Underway(job, began, want_next, lambda: rows, seconds)
 
     def _finish(self, underway: _Underway, last_ended: float) -> float:
         job = underway.job
@@ -318,20 +337,21 @@ class Worker:
 
     # -- inner ----------------------------------------------------------------------------------
 
-    def _between(self, job: Job) -> Callable[[int], None]:
+    def _between(self, job: Job, want_next: _Once) -> Callable[[int], None]:
         """Between two batches: stop if told to, tell how far the block is, want the next in time.
 
         The next block is claimed when this one has little left, not when it begins: a slow worker
         that held two blocks would be the last to finish by that one.
         """
         began, total = time.monotonic(), len(job.tokens)
-        if self._computation:
-            self._want_next_if(left=self._computation)  # a short block wants it at once
+        if self._computation and self._is_due(self._computation):
+            want_next()  # a short block wants it at once
 
         def between(done: int) -> None:
             if self._ending():
                 raise Stopped
-            self._want_next_if(left=(time.monotonic() - began) * (total - done) / max(done, 1))
+            if self._is_due((time.monotonic() - began) * (total - done) / max(done, 1)):
+                want_next()
             self._presence.heartbeat.report(
                 {
                     "model": job.claim.model,
@@ -344,9 +364,9 @@ class Worker:
 
         return between
 
-    def _want_next_if(self, *, left: float) -> None:
-        if left <= max(_LEAD, 4 * self._preparation):
-            self._wanted.set()
+    def _is_due(self, left: float) -> bool:
+        """Whether the next block should be claimed with so many seconds of this one left."""
+        return left <= max(_LEAD, 4 * self._preparation)
 
     def _give_up(self, job: Job, reason: str) -> None:
         self._source.give_up(job.claim, reason)

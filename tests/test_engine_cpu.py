@@ -11,10 +11,11 @@ import torch
 
 from tests.engine_setup import PLAIN_FUSED, cosines, encoder_of, spans_of, tokens_of
 from tests.models_checkpoints import random_state, tiny
-from vnp.engine import build
+from vnp.engine import build, plain
 from vnp.engine.products import FP8, FP8_MOST, Fp8Product, balanced, bound_scale
 from vnp.engine.quality import Quality, QualityError, compare
 from vnp.engine.spans import BLOCK_KEYS, MOST_BLOCKS, TILE_ROWS
+from vnp.engine.trial import try_products
 from vnp.models import registry
 from vnp.models.attention import layout_of
 from vnp.models.device import Placement, place
@@ -200,21 +201,35 @@ def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch):
     assert not warned  # as on every such device
     assert not said
     tried = []
-    hopper = SimpleNamespace(
-        fits=PLAIN_FUSED.fits, check=lambda device, *, fp8: tried.append((device, fp8, devices[-1]))
-    )
+    hopper = SimpleNamespace(fits=PLAIN_FUSED.fits)
     monkeypatch.setitem(sys.modules, "vnp.engine.hopper", hopper)
+    monkeypatch.setattr(
+        build, "try_products", lambda _, device, *, fp8: tried.append((device, fp8, devices[-1]))
+    )
     assert of((9, 0)) == of((9, 0), precision="fp8") == "products fused"
     # Triton launches on the current device: it has to be the worker's own.
     assert tried == [(placement.device, fp8, placement.device) for fp8 in (False, True)]
     assert "half a minute" in said[0]
     assert not warned
-    hopper.check = lambda *_, **__: 1 / 0
+    monkeypatch.setattr(build, "try_products", lambda *_, **__: 1 / 0)
     assert of((9, 0)) == "products by cuBLAS (ZeroDivisionError: division by zero)"
     assert "the products for Hopper do not work here (ZeroDivisionError" in warned[0]
     hopper.fits = lambda *_, **__: False
     assert "no kernels for these widths" in of((9, 0), spec=registry.model("demo_esm2"))
     assert len(warned) == 1
+
+
+@pytest.mark.parametrize("fp8", [False, True], ids=["bfloat16", "fp8"])
+def test_the_trial_passes_right_products_and_refuses_wrong_ones(fp8):
+    cpu = torch.device("cpu")
+    try_products(PLAIN_FUSED, cpu, fp8=fp8)
+
+    def wrong(a, weight, out, **options):
+        plain.project(a, weight, out, **options)
+        out[-40:, -300:] = out[-41, -300:]  # a few rows of the last tile are another's
+
+    with pytest.raises(RuntimeError, match="a fused product is off by"):
+        try_products(SimpleNamespace(project=wrong), cpu, fp8=fp8)
 
 
 def test_rows_of_weights_still_sum_to_zero_when_they_are_rounded():

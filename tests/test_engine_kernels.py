@@ -7,6 +7,7 @@ from tests.engine_setup import spans_of
 from vnp.engine import plain
 from vnp.engine.products import FP8
 from vnp.engine.spans import Turn
+from vnp.engine.trial import try_products
 
 if not torch.cuda.is_available():
     pytest.skip("no CUDA device: Triton kernels are not tested", allow_module_level=True)
@@ -195,7 +196,7 @@ def test_a_row_of_a_fused_product_depends_on_itself_alone():
 def test_fused_products_are_tried_and_shapes_refused():
     hopper = pytest.importorskip("vnp.engine.hopper")
     for fp8 in (False, True):
-        hopper.check(torch.device("cuda", 0), fp8=fp8)
+        try_products(hopper, torch.device("cuda", 0), fp8=fp8)
     assert hopper.fits(2560, 10240, head=64, dtype=FP8)
     assert hopper.fits(1280, 5120, head=64, dtype=torch.bfloat16)
     assert not hopper.fits(320, 1280, head=16, dtype=torch.bfloat16)

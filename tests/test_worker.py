@@ -19,7 +19,8 @@ from tests.stub_worker import StubEncoder, stub_rows
 from vnp.config import WorkerConfig
 from vnp.encoders import ModelMismatchError
 from vnp.models.encoder import Provenance
-from vnp.worker import BlockError, Worker, WorkerReport, shared_seconds
+from vnp.worker import BlockError, Worker
+from vnp.worker_report import WorkerReport, shared_seconds
 
 FAST = WorkerConfig(poll=0.01, heartbeat=0.05)
 

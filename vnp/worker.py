@@ -16,8 +16,8 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,10 +28,11 @@ from numpy.typing import NDArray
 from store.backends import open_store
 from store.errors import ClaimLostError, DataError, StoreError
 from store.presence import Presence
-from vnp.blocks import BlockSource, Failure, Job
+from vnp.blocks import BlockSource, Job
 from vnp.config import WorkerConfig
 from vnp.encoders import Encoders
 from vnp.models.encoder import Encoder, PipelinedEncoder
+from vnp.worker_report import WorkerReport, shared_seconds
 
 Say = Callable[[str], None]
 T = TypeVar("T")
@@ -44,29 +45,6 @@ class BlockError(StoreError):
 
 class Stopped(Exception):  # noqa: N818 - an order, not an error
     """The worker was told to stop; the block in hand is dropped."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerReport:
-    """What a worker did."""
-
-    worker: str  # its uuid
-    blocks: int  # published
-    records: int  # in these blocks
-    copied: int  # of these, copied from identical records instead of embedded
-    tokens: int  # of the records that were embedded
-    seconds: float  # from the first claim to the last publication
-    embed_seconds: float  # of these, in the encoder
-    busy_seconds: float  # of these, the device computed, by its own clock; 0 if it has none
-    span_seconds: float  # from the first block submitted to the last result, less loading_seconds
-    loading_seconds: float  # between those two, nothing was computed as a model was being loaded
-    failures: tuple[Failure, ...]  # blocks it could not fill
-    stopped: bool  # told to stop before all was done
-    fallbacks: tuple[str, ...]  # what was not as asked, or not the fast way
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as a JSON object."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,14 +381,3 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - handed to the main thread
             self._error = self._error or error
             self._over.set()
-
-
-def shared_seconds(
-    some: Sequence[tuple[float, float]], others: Sequence[tuple[float, float]]
-) -> float:
-    """Seconds that lie in an interval of both lists; those of one list do not overlap."""
-    return sum(
-        max(0.0, min(end, other_end) - max(begin, other_begin))
-        for begin, end in some
-        for other_begin, other_end in others
-    )

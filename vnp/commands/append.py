@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
         [
             f"appended {sample.name}: {sample.contigs:,} contigs, {sample.bases:,} bases, "
             f"{sample.segments:,} segments, {sample.stop - sample.start:,} records "
-            f"(rows {sample.start:,} to {sample.stop:,})"
+            f"(rows {sample.start:,} to {sample.stop - 1:,})"
         ]
     )
     return 0

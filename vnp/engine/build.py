@@ -14,6 +14,7 @@ from torch import Tensor
 from vnp.engine.esm2 import Esm2Engine
 from vnp.engine.mosaicbert import MosaicBertEngine
 from vnp.engine.pipeline import Engine, EngineEncoder
+from vnp.engine.trial import try_products
 from vnp.models.device import Placement
 from vnp.models.encoder import Warn
 from vnp.models.esm2 import Esm2Config
@@ -72,7 +73,7 @@ def fused_products(
             return None, "products by cuBLAS (no kernels for these widths)"
         say(f"{spec.name}: trying the products for Hopper; compiled anew they take half a minute")
         with torch.cuda.device(placement.device):  # Triton launches on the current one
-            hopper.check(placement.device, fp8=fp8)
+            try_products(hopper, placement.device, fp8=fp8)
     except Exception as error:  # noqa: BLE001  whatever a compiler may raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         warn(f"the products for Hopper do not work here ({reason}): slower ones take their place")

@@ -29,7 +29,6 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from vnp.engine import plain
 from vnp.engine.kernels import gelu_of
 from vnp.engine.spans import Turn
 
@@ -376,50 +375,6 @@ def project(
         TURN=int(turn is not None),
         num_warps=4, maxnreg=_REGISTERS,
     )  # fmt: skip
-
-
-def check(device: torch.device, *, fp8: bool) -> None:
-    """Compile what ``project`` needs for a precision, and compare it with ``plain.project``.
-
-    With enough rows that each program has several tiles, and a depth that eight does not divide.
-
-    Raises
-    ------
-    RuntimeError
-        If numbers differ; and whatever a compiler may raise.
-    """
-    with torch.inference_mode():
-        generator = torch.Generator(device).manual_seed(0)
-
-        def random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-            return torch.randn(shape, generator=generator, device=device).to(dtype)
-
-        depth, width = 1280, 1024
-        programs = torch.cuda.get_device_properties(device).multi_processor_count
-        rows = 2 * _ROWS * (2 * programs * _COLUMNS // width + 1) + 16
-        dtype = torch.float8_e4m3fn if fp8 else torch.bfloat16
-        a_TI, weight_OI = random(rows, depth, dtype=dtype), random(width, depth, dtype=dtype)
-        rstd_T, angles = random(rows).abs() / 32, random(rows, _HEAD.value // 2)
-        positions = torch.arange(rows, dtype=torch.int32, device=device)
-        turn = Turn((angles.cos().half(), angles.sin().half()), positions, width // 2)
-        bias_O, lead_O, scale_O = (random(width).abs() + 1 for _ in range(3))
-        for turned in (True, False):
-            quantised = fp8 and not turned
-            ours, theirs = (
-                torch.zeros((rows, width), device=device).to(dtype if quantised else torch.bfloat16)
-                for _ in range(2)
-            )
-            for compute, out_TO in ((project, ours), (plain.project, theirs)):
-                compute(
-                    a_TI, weight_OI, out_TO, bias_O=bias_O,
-                    weight_scale_O=lead_O / 32 if fp8 else None,
-                    standard=None if fp8 else (rstd_T, lead_O),
-                    turn=turn if turned else None,
-                    scale_O=scale_O if quantised else None,
-                )  # fmt: skip
-            off = float((ours.float() - theirs.float()).norm() / theirs.float().norm())
-            if not off < (0.03 if quantised else 0.004):
-                raise RuntimeError(f"a fused product is off by {off:.2g} of its length")
 
 
 def _descriptor(matrix: Tensor, rows: int, columns: int) -> TensorDescriptor:

@@ -1,6 +1,6 @@
 """Measure the engine on one GPU, beside the chip's limit and beside transformers.
 
-``python tools/bench_gpu.py [--quick | --ours] [--json FILE]`` (about five minutes; the others less)
+``python tools/bench_gpu.py [--quick | --ours] [--json FILE]`` (about four minutes; the others less)
 
 Random weights of the published shapes (``random_checkpoint``), made on the device. In one run:
 

@@ -158,11 +158,12 @@ def _sixteenths(x):
 @gluon.jit
 def _linear(value, vectors, rstd, at, FP8: gl.constexpr):
     """Columns of a product, as they would be had its input been standardised, with their bias."""
+    lead, bias = vectors[0], vectors[1]  # fp8: lead is the scale of the weights
     if FP8:
-        value = value * gl.load(vectors[0] + at)[None, :]
+        value = value * gl.load(lead + at)[None, :]
     else:
-        value = (value + gl.load(vectors[0] + at)[None, :]) * rstd[:, None]
-    return value + gl.load(vectors[1] + at)[None, :]
+        value = (value + gl.load(lead + at)[None, :]) * rstd[:, None]
+    return value + gl.load(bias + at)[None, :]
 
 
 @gluon.jit
@@ -193,23 +194,24 @@ def _finish(
         high = _linear(high, vectors, rstd, at + half + offset, FP8)
         cos, sin = angles[0].to(gl.float32), angles[1].to(gl.float32)
         tma.store_wait(2)  # the piece before last has left its rooms
-        room: gl.constexpr = 4 * GROUP + i % 2 * 2
-        rooms.index(room).store((low * cos - high * sin).to(rooms.dtype))
-        rooms.index(room + 1).store((high * cos + low * sin).to(rooms.dtype))
+        pair: gl.constexpr = 4 * GROUP + i % 2 * 2  # of rooms
+        rooms.index(pair).store((low * cos - high * sin).to(rooms.dtype))
+        rooms.index(pair + 1).store((high * cos + low * sin).to(rooms.dtype))
         fence_async_shared()
-        _copy_out(out_desc, [row, at], rooms.index(room))
-        _copy_out(out_desc, [row, at + half], rooms.index(room + 1))
+        _copy_out(out_desc, [row, at], rooms.index(pair))
+        _copy_out(out_desc, [row, at + half], rooms.index(pair + 1))
     else:
         at = column + i * WIDTH
         value = _linear(_kept(parts[i], layout), vectors, rstd, at + offset, FP8)
         value = _gelu_of(value)
         if FP8:
-            value = value * gl.load(vectors[2] + at + offset)[None, :]
+            scale = vectors[2]
+            value = value * gl.load(scale + at + offset)[None, :]
         tma.store_wait(1)
-        only: gl.constexpr = 2 * GROUP + i % 2
-        rooms.index(only).store(value.to(rooms.dtype))
+        room: gl.constexpr = 2 * GROUP + i % 2
+        rooms.index(room).store(value.to(rooms.dtype))
         fence_async_shared()
-        _copy_out(out_desc, [row, at], rooms.index(only))
+        _copy_out(out_desc, [row, at], rooms.index(room))
 
 
 @gluon.jit
@@ -220,7 +222,7 @@ def _multiply(
     """Multiply this group's rows of every tile, and finish them."""
     a_ring, w_ring, empty = ring[0], ring[1], ring[3]
     rows, down, across, steps = size
-    tables = (vectors[4], vectors[5])
+    rstds, tables, positions = vectors[3], (vectors[4], vectors[5]), vectors[6]
     STAGES: gl.constexpr = w_ring.type.shape[0]
     ROWS: gl.constexpr = a_ring.type.shape[1]
     COLUMNS: gl.constexpr = w_ring.type.shape[1]
@@ -259,9 +261,9 @@ def _multiply(
             count += 1
         row, column = m * (2 * ROWS) + GROUP * ROWS, n * COLUMNS
         if not FP8:
-            rstd = gl.load(vectors[3] + row + line, mask=row + line < rows, other=0.0)
+            rstd = gl.load(rstds + row + line, mask=row + line < rows, other=0.0)
         if TURN > 0:
-            position = gl.load(vectors[6] + row + line, mask=row + line < rows, other=0)
+            position = gl.load(positions + row + line, mask=row + line < rows, other=0)
         sums = warpgroup_mma_wait(0, deps=(sums,))
         mbarrier.arrive(empty.index((count + STAGES - 1) % STAGES), count=1)
         pairs = _keep(sums)

@@ -119,13 +119,8 @@ class Projection:
         """
         assert (turn is None) == self._gelu, "either GELU or a turn"
         assert pending_TD is None or self._lead_O is None, "the raw stream is whole"
-        ops, eps, fused, product = (
-            self._means.ops,
-            self._means.eps,
-            self._means.fused,
-            self._product,
-        )
-        standard, a_TD = None, stream.a_TD
+        ops, fused, eps = self._means.ops, self._means.fused, self._means.eps
+        product, standard, a_TD = self._product, None, stream.a_TD
         if self._lead_O is not None:
             ops.rstd(stream.x_TD, stream.rstd_T, eps=eps, shift_D=self._shift_D)
             standard, a_TD = (stream.rstd_T, self._lead_O), stream.x_TD

@@ -4,13 +4,15 @@
 
 Writes checkpoints and a FASTA of 150-bp coding reads to FOLDER. Each run makes a store with its
 models, measures each engine's own rate on tokens of that store held in memory, which compiles its
-kernels, and has one `vnp embed` process fill the store, all models in one worker. Printed:
+kernels, has one `vnp embed` process fill the store, all models in one worker, and measures the
+engines again, as a chip gets warmer and slower. Printed:
 
 - records and tokens per second from the first block submitted to the last result; the time when
   nothing was computed because the second model was being loaded is left out, and told;
 - the share of that time in which the GPU computed, by its own clock;
 - the share of the engine's own rate: the time that the tokens of every model would take at its
-  engine's own rate, over the time that they took.
+  engine's own rate, over the time that they took; at its rate before and at its rate after;
+- how fast and hot the GPU ran.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
+from gpu_heat import Heat  # noqa: E402
 from random_checkpoint import write  # noqa: E402
 
 from store.backends import open_store  # noqa: E402
@@ -74,8 +77,8 @@ def store_of(folder: Path, name: str, *, records: int, models: list[str]) -> Pat
     return store
 
 
-def own_rate(path: Path, model: str, *, weights: Path, device: str) -> tuple[float, int]:
-    """Tokens a second of the engine alone, and the tokens that the whole store has for it."""
+def own_rate(path: Path, model: str, *, weights: Path, device: str) -> tuple[float, int, str]:
+    """Tokens a second of the engine alone, those of the whole store, and how hot it ran."""
     store = open_store(path)
     encoder = load_encoder(model, device=device, weights_dir=weights)
     blocks = [encoder.tokenise(*store.sequences(block)) for block in range(store.n_blocks)]
@@ -86,40 +89,49 @@ def own_rate(path: Path, model: str, *, weights: Path, device: str) -> tuple[flo
     began = time.perf_counter()
     while time.perf_counter() - began < _OWN_SECONDS:  # compiles, and warms the chip
         encoder.embed(some)
-    began = time.perf_counter()
     runs = 0
-    while time.perf_counter() - began < _OWN_SECONDS:
-        encoder.embed(some)
-        runs += 1
-    rate = runs * len(some.ids) / (time.perf_counter() - began)
+    with Heat() as heat:
+        began = time.perf_counter()
+        while time.perf_counter() - began < _OWN_SECONDS:
+            encoder.embed(some)
+            runs += 1
+        rate = runs * len(some.ids) / (time.perf_counter() - began)
     del encoder
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return rate, sum(len(tokens.ids) for tokens in blocks)
+    return rate, sum(len(tokens.ids) for tokens in blocks), str(heat)
+
+
+def alone(store: Path, models: list[str], *, weights: Path, device: str) -> float:
+    """Print each engine's own rate; return the seconds in which they would fill the store."""
+    seconds = 0.0
+    for model in models:
+        rate, tokens, heat = own_rate(store, model, weights=weights, device=device)
+        seconds += tokens / rate
+        print(f"{model} alone: {rate:,.0f} tok/s for {tokens:,} tokens; {heat}", flush=True)
+    return seconds
 
 
 def measure(folder: Path, models: list[str], *, records: int, device: str) -> None:
     """Fill one store with some models and print how it went."""
     weights = folder / "weights"
     store = store_of(folder, "-".join(models), records=records, models=models)
-    alone = 0.0
-    for model in models:
-        rate, tokens = own_rate(store, model, weights=weights, device=device)
-        alone += tokens / rate
-        print(f"{model} alone: {rate:,.0f} tok/s; the store has {tokens:,} tokens", flush=True)
+    before = alone(store, models, weights=weights, device=device)
     began = time.perf_counter()
-    report = vnp("embed", str(store), "--weights", str(weights), "--device", device)
+    with Heat() as heat:
+        report = vnp("embed", str(store), "--weights", str(weights), "--device", device)
     seconds = time.perf_counter() - began
+    after = alone(store, models[::-1], weights=weights, device=device)
     (worker,) = report["workers"]
     span, busy = worker["span_seconds"], worker["busy_seconds"]
     print(
         f"{' + '.join(models)}: {worker['records']:,} rows, {worker['copied']:,} copied, "
         f"{worker['tokens']:,} tokens in {span:.1f} s; {worker['records'] / span:,.0f} rows/s, "
-        f"{worker['tokens'] / span:,.0f} tok/s; GPU busy {busy / span:.1%}; "
-        f"{alone / span:.1%} of the engine's own rate; loading left out "
+        f"{worker['tokens'] / span:,.0f} tok/s; GPU busy {busy / span:.1%}; {before / span:.1%} "
+        f"of the engine's own rate before, {after / span:.1%} of it after; loading left out "
         f"{worker['loading_seconds']:.1f} s, whole command {seconds:.1f} s; "
-        f"complete {report['complete']}; fall-backs {worker['fallbacks']}",
+        f"complete {report['complete']}; fall-backs {worker['fallbacks']}; {heat}",
         flush=True,
     )
 

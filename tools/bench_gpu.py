@@ -37,6 +37,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
+from gpu_heat import Heat  # noqa: E402
 from gpu_peers import DEVICE, Peer, Workload, clear, ours, peak, timed, tokens_of, workloads  # noqa: E402
 from random_checkpoint import random_tensors  # noqa: E402
 
@@ -301,19 +302,25 @@ def main() -> None:
     )
     has_fp8 = (properties.major, properties.minor) >= (8, 9)
     precisions = ("bfloat16", "fp8") if has_fp8 else ("bfloat16",)
-    if not options.ours:
-        bench_dnabert(report, tokens=2_000_000)
-        bench_esm(
-            report, "esm2_650m", precisions=("bfloat16",), tokens=688_128, with_peer=options.quick
-        )
-    if not options.quick:
-        bench_esm(
-            report,
-            "esm2_3b",
-            precisions=precisions,
-            tokens=270_000,
-            with_peer=not options.ours,
-        )
+    with Heat() as heat:
+        if not options.ours:
+            bench_dnabert(report, tokens=2_000_000)
+            bench_esm(
+                report,
+                "esm2_650m",
+                precisions=("bfloat16",),
+                tokens=688_128,
+                with_peer=options.quick,
+            )
+        if not options.quick:
+            bench_esm(
+                report,
+                "esm2_3b",
+                precisions=precisions,
+                tokens=270_000,
+                with_peer=not options.ours,
+            )
+    report.note(str(heat))
     print("\n".join(["", *report.table(), "", *report.notes]))
     if options.json is not None:
         content = {"notes": report.notes, "rates": [asdict(rate) for rate in report.rates]}

@@ -12,6 +12,7 @@ import torch
 from tests.engine_setup import PLAIN_FUSED, cosines, encoder_of, spans_of, tokens_of
 from tests.models_checkpoints import random_state, tiny
 from vnp.engine import build, plain
+from vnp.engine.lanes import _HostEvent
 from vnp.engine.products import FP8, FP8_MOST, Fp8Product, balanced, bound_scale
 from vnp.engine.quality import Quality, QualityError, compare
 from vnp.engine.spans import BLOCK_KEYS, MOST_BLOCKS, TILE_ROWS
@@ -93,6 +94,25 @@ def test_rows_in_order_whatever_the_budget_and_two_at_once():
         assert np.abs(runs[0].result() - expected).max() < 2e-5
         assert np.abs(runs[1].result() - reference(spec, other)).max() < 2e-5
     assert encoder.embed(tokens_of([])).shape == (0, spec.dim)
+
+
+def test_ready_takes_in_what_has_come_home_and_waits_for_nothing(monkeypatch):
+    encoder = encoder_of(SPECS["esm2"], token_budget=200)
+    tokens, done, home = tokens_of([50] * 12), [], []  # three batches, as many as slots
+    monkeypatch.setattr(_HostEvent, "query", lambda event: event in home)
+    run = encoder.submit(tokens, between=done.append)
+    slots = list(encoder._in_flight)
+    home += [slots[1].returned, slots[2].returned]
+    assert not run.ready()  # the first is not home, and those behind it wait for it
+    assert done == []
+    home[:] = [slots[0].returned, slots[1].returned]
+    assert not run.ready()
+    assert done == [4, 8]
+    home.append(slots[2].returned)
+    assert run.ready()
+    assert done == [4, 8, 12]
+    assert np.abs(run.result() - reference(SPECS["esm2"], tokens)).max() < 2e-5
+    assert encoder.submit(tokens_of([])).ready()
 
 
 def test_between_is_told_and_may_end_the_call():

@@ -71,12 +71,14 @@ class _Underway:
     job: Job
     began: float  # when it was submitted
     want_next: _Once
-    result: Callable[[], NDArray[np.float32]]  # waits for its rows
+    ready: Callable[[], bool]  # whether its rows are there
+    result: Callable[[], NDArray[np.float32]]  # waits for them
     seconds: float | None = None  # that it took, if it is done already
 
 
 _NOTHING_YET = object()
 _LEAD = 1.0  # seconds before a block's end at which the next one is claimed, or more if need be
+_GLANCE = 0.001  # seconds between two looks at a device while the next block is not there yet
 
 
 class Worker:
@@ -215,7 +217,7 @@ class Worker:
         ended = 0.0
         while True:
             waited = time.monotonic()
-            job = self._take(self._jobs, wait=not underway)
+            job = self._next_job(underway)
             if not underway and self._first_submit:
                 self._waits.append((waited, time.monotonic()))
             if job is None:
@@ -235,20 +237,30 @@ class Worker:
         while underway:
             ended = self._finish(underway.popleft(), ended)
 
+    def _next_job(self, underway: deque[_Underway]) -> Any:
+        """The next job, None at the end; `_NOTHING_YET` if what is underway was done before."""
+        if not underway:
+            return self._take(self._jobs)
+        oldest = underway[0]
+        while (job := self._take(self._jobs, patience=_GLANCE)) is _NOTHING_YET:
+            if self._embedding(oldest.job, oldest.ready) is not False:
+                break
+        return job
+
     def _submit(self, job: Job) -> _Underway:
         began, want_next = time.monotonic(), _Once(self._wanted)
         between = self._between(job, want_next)
         self._first_submit = self._first_submit or began
         if not len(job.tokens):
             nothing = np.empty((0, job.encoder.dim), dtype=np.float32)
-            return _Underway(job, began, want_next, lambda: nothing, 0.0)
+            return _Underway(job, began, want_next, lambda: True, lambda: nothing, 0.0)
         if isinstance(job.encoder, PipelinedEncoder):
             run = job.encoder.submit(job.tokens, between=between)
-            return _Underway(job, began, want_next, run.result)
+            return _Underway(job, began, want_next, run.ready, run.result)
         rows = job.encoder.embed(job.tokens, between=between)
         seconds = time.monotonic() - began
         self._source.told(job.claim.model, records=len(job.tokens), seconds=seconds)
-        return _Underway(job, began, want_next, lambda: rows, seconds)
+        return _Underway(job, began, want_next, lambda: True, lambda: rows, seconds)
 
     def _finish(self, underway: _Underway, last_ended: float) -> float:
         job = underway.job
@@ -364,15 +376,15 @@ class Worker:
             else:
                 return True
 
-    def _take(self, where: queue.Queue[Any], *, wait: bool = True) -> Any:
-        """Take the next item; None at the end, `_NOTHING_YET` if there is none and no waiting."""
+    def _take(self, where: queue.Queue[Any], *, patience: float | None = None) -> Any:
+        """Take the next item; None at the end, `_NOTHING_YET` if patience (seconds) ends before."""
         while True:
             try:
-                return where.get(timeout=0.1) if wait else where.get_nowait()
+                return where.get(timeout=0.1 if patience is None else patience)
             except queue.Empty:
                 if self._over.is_set():
                     return None
-                if not wait:
+                if patience is not None:
                     return _NOTHING_YET
 
     def _guarded(self, part: Callable[[], None]) -> None:

@@ -30,6 +30,10 @@ class Event(Protocol):
         """Let the host wait for the mark."""
         ...
 
+    def query(self) -> bool:
+        """Whether the mark has passed."""
+        ...
+
     def elapsed_time(self, end_event: Event) -> float:
         """Milliseconds from this mark to a later one, both timed and passed."""
         ...
@@ -49,6 +53,9 @@ class _HostEvent:
 
     def synchronize(self) -> None:
         """Nothing to wait for."""
+
+    def query(self) -> bool:
+        return True
 
     def elapsed_time(self, end_event: Event) -> float:
         assert isinstance(end_event, _HostEvent)

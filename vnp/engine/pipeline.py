@@ -83,6 +83,11 @@ class EngineRun:
         self.between = between
         self._encoder = encoder
 
+    def ready(self) -> bool:
+        """Take in what has come home; whether that is all of the rows."""
+        self._encoder.retire_returned()
+        return self.done == len(self.rows)
+
     def result(self) -> NDArray[np.float32]:
         """Wait for the rows."""
         while self.done < len(self.rows):
@@ -198,6 +203,11 @@ class EngineEncoder:
         run.done += len(batch.records)
         if run.between is not None:
             run.between(run.done)
+
+    def retire_returned(self) -> None:
+        """Put in place the rows of all batches that have come home; wait for none."""
+        while self._in_flight and self._in_flight[0].returned.query():
+            self.retire()
 
     # -- inner ----------------------------------------------------------------------------------
 

@@ -116,6 +116,10 @@ class Encoder(Protocol):
 class Run(Protocol):
     """Records on their way through a device."""
 
+    def ready(self) -> bool:
+        """Whether ``result`` has nothing to wait for; what ``between`` raises passes here too."""
+        ...
+
     def result(self) -> NDArray[np.float32]:
         """Wait for the rows; what ``between`` raises passes here too."""
         ...

@@ -367,6 +367,9 @@ def test_bench_measures_this_machine_and_publishes_nothing(
         assert speed["tokens"] > speed["records"]
         assert speed["rows_left"] == 45
         assert speed["seconds_left"] == pytest.approx(45 / speed["records_per_second"])
+        rounds = speed["rounds"]
+        assert min(rounds) <= speed["records_per_second"] * (1 + 1e-9)
+        assert max(rounds) >= speed["records_per_second"] * (1 - 1e-9)
     assert ZarrStore.open(store).provenance("demo_esm2") is None
     code, output, _ = said(capsys, "bench", store, "--seconds", "0.2", "--model", "demo_esm2")
     assert (code, "45 rows are left" in output) == (0, True)

@@ -9,11 +9,14 @@ from typing import Any, cast
 
 from store.interface import Store
 from store.progress import rows_wanted
-from store.ragged import Ragged, concatenate
+from store.ragged import Ragged
 from vnp.config import WorkerConfig
 from vnp.models.encoder import Encoder, PipelinedEncoder, Precision, load_encoder
+from vnp.sampling import spread
 
 _FIRST = 32  # records of the first, smallest measurement
+_BLOCKS = 8  # of which the sample is taken at least
+_ROUNDS = 5  # about, over the same records
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +27,10 @@ class Speed:
     device: str
     precision: str
     load_seconds: float  # loading and the first small batch, kernels compiled
-    records: int  # measured
+    records: int  # tokenised and embedded, in all rounds together
     tokens: int  # of these
-    seconds: float  # in which they were tokenised and embedded
+    seconds: float  # that it took
+    rounds: tuple[float, ...]  # records per second of each
     busy_share: float | None  # of these, the device computed; None where it has no clock
     rows_left: int  # of the store, not filled yet
     seconds_left: float  # for these, with one worker like this
@@ -43,11 +47,19 @@ class Speed:
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as a JSON object."""
-        rates = {
+        rates: dict[str, float] = {
             "records_per_second": self.records_per_second,
             "tokens_per_second": self.tokens_per_second,
         }
         return {**asdict(self), **rates}
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    records: int
+    tokens: int
+    seconds: float
+    busy: float | None  # seconds of these that the device computed
 
 
 def measure(
@@ -88,19 +100,10 @@ def measure(
     )
     _embed(encoder, _records(store, _FIRST))
     loaded = time.monotonic() - began
-    # Ever larger samples, until one lasts long enough to be believed or the store has no more.
-    count = _FIRST
-    while True:
-        sample = _records(store, count)
-        busy = _busy(encoder)
-        began = time.monotonic()
-        tokens = _embed(encoder, sample)
-        took = max(time.monotonic() - began, 1e-6)
-        if took >= seconds / 2 or len(sample[0]) < count:
-            break
-        count = int(min(count * seconds / took, count * 16)) + 1
-    busy_now = _busy(encoder)
-    records = len(sample[0])
+    rounds = _rounds(encoder, store, seconds=seconds)
+    records = sum(each.records for each in rounds)
+    took = sum(each.seconds for each in rounds)
+    busy = [each.busy for each in rounds if each.busy is not None]
     left = int((rows_wanted(store.schema) - store.rows_filled(model)).sum())
     provenance = encoder.provenance()
     return Speed(
@@ -109,12 +112,42 @@ def measure(
         precision=provenance.identity.get("precision", "unknown"),
         load_seconds=loaded,
         records=records,
-        tokens=tokens,
+        tokens=sum(each.tokens for each in rounds),
         seconds=took,
-        busy_share=None if busy is None or busy_now is None else min(1.0, (busy_now - busy) / took),
+        rounds=tuple(each.records / each.seconds for each in rounds),
+        busy_share=min(1.0, sum(busy) / took) if busy else None,
         rows_left=left,
         seconds_left=left * took / records,
     )
+
+
+def _rounds(encoder: Encoder, store: Store, *, seconds: float) -> list[_Round]:
+    """Embed for so many seconds in all, or for as long as one small sample takes."""
+    count, length = _FIRST, seconds / _ROUNDS
+    while True:  # ever larger samples, until one lasts most of a round or is the whole store
+        sample = _records(store, count)
+        first = _round(encoder, sample, seconds=0.0)
+        if first.seconds >= length / 2 or count >= store.n_rows:
+            break
+        count = int(min(count * length / first.seconds, count * 16)) + 1
+    rounds = [first] if first.seconds >= length / 2 else []
+    while sum(each.seconds for each in rounds) < seconds - length / 2:
+        rounds.append(_round(encoder, sample, seconds=length / 2))
+    return rounds
+
+
+def _round(encoder: Encoder, sample: tuple[Ragged, Ragged], *, seconds: float) -> _Round:
+    """Embed a sample once, and again until so many seconds are over."""
+    busy, began = _busy(encoder), time.monotonic()
+    times = tokens = 0
+    took = 0.0
+    while not times or took < seconds:
+        tokens += _embed(encoder, sample)
+        times += 1
+        took = max(time.monotonic() - began, 1e-6)
+    busy_now = _busy(encoder)
+    spent = None if busy is None or busy_now is None else busy_now - busy
+    return _Round(times * len(sample[0]), tokens, took, spent)
 
 
 def _precision(store: Store, model: str, asked: Precision) -> Precision:
@@ -126,18 +159,9 @@ def _precision(store: Store, model: str, asked: Precision) -> Precision:
 
 
 def _records(store: Store, count: int) -> tuple[Ragged, Ragged]:
-    """Sequences of the first records of as many blocks as it takes."""
-    nucleotide, protein = [], []
-    rows = 0
-    for block in range(store.n_blocks):
-        dna, aa = store.sequences(block)
-        take = min(count - rows, len(dna))
-        nucleotide.append(dna.slice(0, take))
-        protein.append(aa.slice(0, take))
-        rows += take
-        if rows == count:
-            break
-    return concatenate(nucleotide), concatenate(protein)
+    """Sequences of so many records from all over the store, or a few more."""
+    blocks = max(_BLOCKS, -(-count // store.schema.block_rows))
+    return spread(store, count=count, blocks=blocks)
 
 
 def _embed(encoder: Encoder, sample: tuple[Ragged, Ragged]) -> int:

@@ -38,11 +38,15 @@ def run(options: argparse.Namespace) -> int:
 def _lines(speeds: list[Speed]) -> Iterator[str]:
     for speed in speeds:
         busy = "" if speed.busy_share is None else f", GPU busy {speed.busy_share:.0%}"
+        rounds = len(speed.rounds)
+        spread = (
+            f", {min(speed.rounds):,.0f} to {max(speed.rounds):,.0f} records/s in {rounds} rounds"
+        )
         yield (
             f"{speed.model} on {speed.device}, {speed.precision}: "
             f"{speed.records_per_second:,.0f} records/s, {speed.tokens_per_second:,.0f} tokens/s"
-            f"{busy} ({speed.records:,} records in {speed.seconds:.1f} s; "
-            f"loading took {speed.load_seconds:.1f} s)"
+            f"{busy} ({speed.records:,} records embedded in {speed.seconds:.1f} s"
+            f"{spread if rounds > 1 else ''}; loading took {speed.load_seconds:.1f} s)"
         )
     left = sum(speed.seconds_left for speed in speeds)
     rows = max(speed.rows_left for speed in speeds)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from store.errors import DataError
 from store.interface import Store
-from store.ragged import Ragged, concatenate
+from store.ragged import Ragged
+from vnp.sampling import spread
 
 SAMPLE_RECORDS = 384
 _SAMPLE_BLOCKS = 6
@@ -70,12 +71,6 @@ def compare(fp8: NDArray[np.float32], bfloat16: NDArray[np.float32]) -> Quality:
     return Quality(len(a), float(cosines.min()), float(np.median(cosines)))
 
 
-def sample(store: Store, *, count: int = SAMPLE_RECORDS) -> tuple[Ragged, Ragged]:
-    """Take records from blocks spread evenly over a store: (nucleotide, protein)."""
-    blocks = -(-store.n_rows // store.schema.block_rows)
-    chosen = np.unique(np.linspace(0, max(blocks - 1, 0), _SAMPLE_BLOCKS).astype(int))[:blocks]
-    parts: tuple[list[Ragged], list[Ragged]] = ([], [])
-    for block in chosen.tolist():
-        for part, column in zip(parts, store.sequences(block), strict=True):
-            part.append(column.slice(0, -(-count // len(chosen))))
-    return concatenate(parts[0]), concatenate(parts[1])
+def sample(store: Store) -> tuple[Ragged, Ragged]:
+    """Take the records to compare with: (nucleotide, protein)."""
+    return spread(store, count=SAMPLE_RECORDS, blocks=_SAMPLE_BLOCKS)

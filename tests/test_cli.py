@@ -383,3 +383,9 @@ def test_doctor_looks_at_the_machine(store: Path, capsys: pytest.CaptureFixture[
     checks = {check["what"]: check["state"] for check in json.loads(output)}
     assert code == 0
     assert checks["file system"] == checks["disk"] == checks["store"] == "ok"
+    assert not any("weights" in what for what in checks)  # those of this store come with vnp
+    code, output, _ = said(capsys, "doctor", "--weights", store.parent, "--json")
+    assert code == 0
+    assert {"weights of dnabert_s", "weights of esm2_3b"} <= {
+        check["what"] for check in json.loads(output) if check["state"] == "note"
+    }

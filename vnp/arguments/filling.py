@@ -138,7 +138,11 @@ def add(commands: Commands) -> None:
 
     doctor = command(commands, "doctor", "check this machine: devices, weights, file system")
     doctor.add_argument(
-        "store", metavar="STORE", nargs="?", type=Path, help="also check where this store lies"
+        "store",
+        metavar="STORE",
+        nargs="?",
+        type=Path,
+        help="check where this store lies, and the weights of its models instead of VirNucPro's",
     )
     doctor.add_argument(
         "--golden",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -15,9 +15,11 @@ from uuid import uuid4
 from store.backends import open_store
 from store.errors import StoreError, UsageError
 from store.files import publish_new
+from store.interface import Store
 from vnp import __version__
 from vnp.cli import DATA_ERROR, DONE
 from vnp.commands.output import print_json, print_lines, say
+from vnp.models import registry
 
 _PACKAGES = ("torch", "numpy", "numcodecs", "dnaio", "tokenizers", "safetensors", "zarr", "anndata")
 
@@ -38,9 +40,13 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(
             "to compare with reference values give both --golden FILE and --fasta FASTA"
         )
-    checks = [*_software(), *_devices(), *_weights(options.weights)]
-    if options.store is not None:
-        checks += _store(options.store)
+    checks = [*_software(), *_devices()]
+    if options.store is None:
+        checks += _weights(registry.RECIPES["virnucpro"], options.weights)
+    else:
+        store = open_store(options.store)
+        checks += _weights([model.name for model in store.schema.models], options.weights)
+        checks += _store(store)
     if options.golden is not None:
         checks += _golden(options)
     if options.json:
@@ -79,20 +85,22 @@ def _devices() -> Iterator[Check]:
         )
 
 
-def _weights(folder: Path | None) -> Iterator[Check]:
-    from vnp.models import files, registry
+def _weights(names: Iterable[str], folder: Path | None) -> Iterator[Check]:
+    from vnp.models import files
 
-    for name in registry.RECIPES["virnucpro"]:
+    for name in names:
+        model = registry.MODELS.get(name)
+        if model is None or model.demo:
+            continue  # a column that was imported, or weights that come with the package
         try:
-            found = files.locate(registry.model(name), weights_dir=folder, download=False)
+            found = files.locate(model, weights_dir=folder, download=False)
         except StoreError as error:
             yield Check(f"weights of {name}", "note", str(error))
         else:
             yield Check(f"weights of {name}", "ok", f"{found.folder} ({found.revision})")
 
 
-def _store(path: Path) -> Iterator[Check]:
-    store = open_store(path)
+def _store(store: Store) -> Iterator[Check]:
     yield Check("store", "ok", repr(store))
     tmp = store.sidecar.make().tmp
     probe = tmp / f"doctor-{uuid4().hex}"
@@ -122,7 +130,6 @@ def _store(path: Path) -> Iterator[Check]:
 
 def _golden(options: argparse.Namespace) -> Iterator[Check]:
     from vnp.golden import compare, read_reference
-    from vnp.models import registry
     from vnp.models.encoder import Encoder, load_encoder
 
     def load(model: str) -> Encoder:

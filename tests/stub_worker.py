@@ -66,6 +66,7 @@ class StubEncoder:
         self._step("embedding")
         nucleotide, protein = self._columns.pop(id(tokens))
         if between is not None:
+            between(len(tokens) // 2)
             between(len(tokens))
         rows = stub_rows(nucleotide, protein, self.dim)
         self._step("embedded")

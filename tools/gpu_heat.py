@@ -9,11 +9,14 @@ from __future__ import annotations
 import shutil
 import statistics
 import subprocess
+import tempfile
 from types import TracebackType
+from typing import IO
 
 import torch
 
 _QUERY = "clocks.sm,temperature.gpu,power.draw,clocks_event_reasons.active"
+_REASONS = len("0x0000000000000000")
 _HEAT = 0x20 | 0x40  # the driver's and the board's thermal slowdown among the reasons
 _INTERVAL_MS = 500
 
@@ -22,7 +25,8 @@ class Heat:
     """Watches the first CUDA device while its ``with`` block runs; ``str`` of it is then a line."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._file: IO[bytes] = tempfile.TemporaryFile()
         self._lines: list[str] = []
 
     def __enter__(self) -> Heat:
@@ -35,7 +39,7 @@ class Heat:
                     f"--query-gpu={_QUERY}",
                     "--format=csv,noheader,nounits", "-lms", str(_INTERVAL_MS),
                 ],
-                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                stdout=self._file, stderr=subprocess.STDOUT,
             )  # fmt: skip
         return self
 
@@ -48,7 +52,10 @@ class Heat:
         """Stop."""
         if self._process is not None:
             self._process.terminate()
-            self._lines = self._process.communicate()[0].splitlines()
+            self._process.wait()
+        self._file.seek(0)
+        self._lines = self._file.read().decode(errors="replace").splitlines()
+        self._file.close()
 
     def __str__(self) -> str:
         """Clock, power and temperature, and the share of the time that heat slowed it down."""
@@ -56,15 +63,22 @@ class Heat:
 
 
 def describe(lines: list[str]) -> str:
-    """Put lines of nvidia-smi in words; a line cut short is left out."""
-    samples = [fields for line in lines if len(fields := line.split(", ")) == 4]
-    try:
-        clocks, degrees, watts = ([float(fields[i]) for fields in samples] for i in range(3))
-        slowed = [bool(int(fields[3], 16) & _HEAT) for fields in samples]
-    except ValueError as error:
-        return f"clock and temperature not known ({error})"
-    if not samples:
-        return "clock and temperature not known (no word from nvidia-smi)"
+    """Put lines of nvidia-smi in words; a last one that was cut short is left out."""
+    clocks, degrees, watts, slowed = [], [], [], []
+    for line in lines:
+        fields = line.split(", ")
+        if len(fields) != 4 or len(fields[3]) != _REASONS:
+            continue
+        try:
+            numbers = [float(field) for field in fields[:3]]
+            reasons = int(fields[3], 16)
+        except ValueError:
+            continue
+        for values, number in zip((clocks, degrees, watts), numbers, strict=True):
+            values.append(number)
+        slowed.append(bool(reasons & _HEAT))
+    if not slowed:
+        return f"clock and temperature not known (nvidia-smi: {'; '.join(lines[:2]) or 'nothing'})"
     return (
         f"SM clock {statistics.median(clocks):,.0f} MHz (lowest {min(clocks):,.0f}), "
         f"{statistics.median(watts):.0f} W, {max(degrees):.0f} degrees C at most, slowed by heat "

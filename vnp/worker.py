@@ -31,7 +31,7 @@ from store.presence import Presence
 from vnp.blocks import BlockSource, Job
 from vnp.config import WorkerConfig
 from vnp.encoders import Encoders
-from vnp.models.encoder import Encoder, PipelinedEncoder
+from vnp.models.encoder import Encoder, PipelinedEncoder, Run
 from vnp.worker_report import WorkerReport, shared_seconds
 
 Say = Callable[[str], None]
@@ -44,7 +44,7 @@ class BlockError(StoreError):
 
 
 class Stopped(Exception):  # noqa: N818 - an order, not an error
-    """The worker was told to stop; the block in hand is dropped."""
+    """The worker was told to stop; blocks that are not done are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +66,13 @@ class _Once:
         self._event = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Underway:
+@dataclass(slots=True)
+class _Block:
     job: Job
     began: float  # when it was submitted
     want_next: _Once
-    ready: Callable[[], bool]  # whether its rows are there
-    result: Callable[[], NDArray[np.float32]]  # waits for them
-    seconds: float | None = None  # that it took, if it is done already
+    run: Run | None = None  # on a device that takes more than one block
+    ended: float | None = None  # when its last row was there
 
 
 _NOTHING_YET = object()
@@ -91,7 +90,7 @@ class Worker:
     config
         Settings.
     stop
-        When set, the worker drops the block in hand, releases its claims and returns.
+        When set, the worker drops what is not done, releases its claims and returns.
     say
         Told what a user should know, one line each.
     load
@@ -124,6 +123,7 @@ class Worker:
         self._blocks = self._records = self._copied = self._tokens = 0
         self._embed_seconds = self._first_submit = self._last_result = 0.0
         self._waits: list[tuple[float, float]] = []  # when there was nothing to compute
+        self._underway: deque[_Block] = deque()  # on the device, oldest first
 
     def run(self) -> WorkerReport:
         """Work until everything is filled, until nothing can be taken, or until told to stop.
@@ -212,70 +212,68 @@ class Worker:
             self._put(self._jobs, None)
 
     def _embed_all(self) -> None:
-        """Submit each block before the result of the last is asked for: the device never waits."""
-        underway: deque[_Underway] = deque()
-        ended = 0.0
-        while True:
-            waited = time.monotonic()
-            job = self._next_job(underway)
-            if not underway and self._first_submit:
-                self._waits.append((waited, time.monotonic()))
-            if job is None:
-                break
-            if isinstance(job, Job):
-                submitted = self._embedding(job, partial(self._submit, job))
-                if submitted is not None:
-                    submitted.want_next()
-                    underway.append(submitted)
-                else:
-                    self._wanted.set()
-            # One block stays underway while the next is to be had, and none while nothing is.
-            while underway and (
-                len(underway) > 1 or underway[0].seconds is not None or not isinstance(job, Job)
-            ):
-                ended = self._finish(underway.popleft(), ended)
-        while underway:
-            ended = self._finish(underway.popleft(), ended)
+        """Submit each block before the last one is waited for: the device never waits."""
+        while (job := self._next_job()) is not None:
+            block = _Block(job, time.monotonic(), _Once(self._wanted))
+            self._first_submit = self._first_submit or block.began
+            self._embedding(job, partial(self._submit, block))
+            block.want_next()
+            while len(self._underway) > 1:
+                self._finish(self._underway.popleft())
+        while self._underway:
+            self._finish(self._underway.popleft())
 
-    def _next_job(self, underway: deque[_Underway]) -> Any:
-        """The next job, None at the end; `_NOTHING_YET` if what is underway was done before."""
-        if not underway:
-            return self._take(self._jobs)
-        oldest = underway[0]
-        while (job := self._take(self._jobs, patience=_GLANCE)) is _NOTHING_YET:
-            if self._embedding(oldest.job, oldest.ready) is not False:
-                break
-        return job
+    def _next_job(self) -> Job | None:
+        """The next job, None at the end; what is underway is finished when it is done."""
+        while self._underway:
+            job = self._take(self._jobs, patience=_GLANCE)
+            if job is not _NOTHING_YET:
+                return job  # type: ignore[no-any-return]
+            self._glance(self._underway[0])
+        waited = time.monotonic()
+        job = self._take(self._jobs)
+        if self._first_submit:
+            self._waits.append((waited, time.monotonic()))
+        return job  # type: ignore[no-any-return]
 
-    def _submit(self, job: Job) -> _Underway:
-        began, want_next = time.monotonic(), _Once(self._wanted)
-        between = self._between(job, want_next)
-        self._first_submit = self._first_submit or began
+    def _glance(self, block: _Block) -> None:
+        assert block.run is not None
+        ready = self._embedding(block.job, block.run.ready)  # may finish it, see ``_between``
+        if ready is not False and self._underway and self._underway[0] is block:
+            self._underway.popleft()
+            if ready:
+                self._finish(block)
+
+    def _submit(self, block: _Block) -> None:
+        job = block.job
+        if self._ending():
+            raise Stopped
         if not len(job.tokens):
-            nothing = np.empty((0, job.encoder.dim), dtype=np.float32)
-            return _Underway(job, began, want_next, lambda: True, lambda: nothing, 0.0)
-        if isinstance(job.encoder, PipelinedEncoder):
-            run = job.encoder.submit(job.tokens, between=between)
-            return _Underway(job, began, want_next, run.ready, run.result)
-        rows = job.encoder.embed(job.tokens, between=between)
-        seconds = time.monotonic() - began
-        self._source.told(job.claim.model, records=len(job.tokens), seconds=seconds)
-        return _Underway(job, began, want_next, lambda: True, lambda: rows, seconds)
+            self._hand_over(block, np.empty((0, job.encoder.dim), dtype=np.float32))
+        elif isinstance(job.encoder, PipelinedEncoder):
+            block.run = job.encoder.submit(job.tokens, between=self._between(block))
+            self._underway.append(block)
+        else:
+            rows = job.encoder.embed(job.tokens, between=self._between(block))
+            block.ended = time.monotonic()
+            self._hand_over(block, rows)
 
-    def _finish(self, underway: _Underway, last_ended: float) -> float:
-        job = underway.job
-        values = self._embedding(job, underway.result)
-        ended = self._last_result = time.monotonic()
-        if values is None:
-            return ended
-        seconds = underway.seconds
-        if seconds is None:  # blocks overlap; each moment counts once
-            seconds = ended - max(underway.began, last_ended)
-            self._source.told(job.claim.model, records=len(job.tokens), seconds=seconds)
-        self._embed_seconds += seconds
-        self._computation = seconds
-        self._put(self._results, _Result(job, values, seconds))
-        return ended
+    def _finish(self, block: _Block) -> None:
+        assert block.run is not None
+        rows = self._embedding(block.job, block.run.result)
+        if rows is not None:
+            self._hand_over(block, rows)
+
+    def _hand_over(self, block: _Block, rows: NDArray[np.float32]) -> None:
+        seconds = 0.0
+        if len(rows):
+            ended = time.monotonic() if block.ended is None else block.ended
+            seconds = ended - max(block.began, self._last_result)  # each moment counts once
+            self._last_result = ended
+            self._source.told(block.job.claim.model, records=len(rows), seconds=seconds)
+            self._embed_seconds += seconds
+            self._computation = seconds
+        self._put(self._results, _Result(block.job, rows, seconds))
 
     def _embedding(self, job: Job, step: Callable[[], T]) -> T | None:
         """Take a step of a block; None if the block is given up."""
@@ -327,21 +325,26 @@ class Worker:
 
     # -- inner ----------------------------------------------------------------------------------
 
-    def _between(self, job: Job, want_next: _Once) -> Callable[[int], None]:
+    def _between(self, block: _Block) -> Callable[[int], None]:
         """Between two batches: stop if told to, tell how far the block is, want the next in time.
 
         The next block is claimed when this one has little left, not when it begins: a slow worker
-        that held two blocks would be the last to finish by that one.
+        that held two blocks would be the last to finish by that one. A block whose last batch is
+        home is finished here, also if that is while the next one is being submitted.
         """
-        began, total = time.monotonic(), len(job.tokens)
+        job, began, total = block.job, block.began, len(block.job.tokens)
         if self._computation and self._is_due(self._computation):
-            want_next()  # a short block wants it at once
+            block.want_next()  # a short block wants it at once
 
         def between(done: int) -> None:
-            if self._ending():
+            if done == total:
+                block.ended = time.monotonic()
+                if self._underway and self._underway[0] is block:
+                    self._finish(self._underway.popleft())
+            elif self._ending():
                 raise Stopped
             if self._is_due((time.monotonic() - began) * (total - done) / max(done, 1)):
-                want_next()
+                block.want_next()
             self._presence.heartbeat.report(
                 {
                     "model": job.claim.model,

@@ -1,9 +1,9 @@
 """Does one worker keep its device busy? Measured on a simulated one, with real tokenising.
 
-``python tools/bench_overlap.py [--records 60000] [--seconds 0.06 0.08 ...]``
+``python tools/bench_overlap.py [--records 60000] [--seconds 0.1 0.15 ...] [--batches 3]``
 
 A store of 150-bp reads is filled by one worker in this process whose device takes a fixed time for
-a block, in three batches of which it holds three, as the engine does. Claiming, reading, tokenising
+a block, in batches of which it holds three, as the engine does. Claiming, reading, tokenising
 (DNABERT's, with the demo vocabulary) and publishing are the real ones. Printed, for each time of a
 block: the share of the time from the first block submitted to the last result in which the device
 had work, and how often it had run dry when the next block came. Neither can be good where
@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,29 +38,43 @@ from store.interface import Store  # noqa: E402
 from store.ragged import Ragged  # noqa: E402
 from vnp.config import WorkerConfig  # noqa: E402
 from vnp.models import demo  # noqa: E402
-from vnp.models.encoder import Provenance  # noqa: E402
+from vnp.models.encoder import Between, Provenance  # noqa: E402
 from vnp.models.tokens import BpeTokenizer, Tokens  # noqa: E402
 from vnp.worker import Worker  # noqa: E402
 
 _MODEL = "dnabert_s"
-_BATCHES = 3  # of a block, and as many in flight
+_SLOTS = 3  # batches in flight
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One batch in flight."""
+
+    run: Run
+    ends: float
+    done: int  # records of its block with it
 
 
 class Run:
     """A block on the simulated device."""
 
-    def __init__(self, ends: float, rows: NDArray[np.float32]) -> None:
-        self._ends = ends
-        self._rows = rows
+    def __init__(self, device: Device, count: int, between: Between | None) -> None:
+        self.rows = np.ones((count, device.dim), dtype=np.float32)
+        self.between = between
+        self.done = 0
+        self._device = device
 
     def ready(self) -> bool:
         """Whether the device would be done."""
-        return time.perf_counter() >= self._ends
+        while self._device.in_flight and self._device.in_flight[0].ends <= time.perf_counter():
+            self._device.retire()
+        return self.done == len(self.rows)
 
     def result(self) -> NDArray[np.float32]:
         """Wait until it would be."""
-        time.sleep(max(self._ends - time.perf_counter(), 0))
-        return self._rows
+        while self.done < len(self.rows):
+            self._device.retire()
+        return self.rows
 
 
 class Device:
@@ -70,13 +84,15 @@ class Device:
     dim = 768
     busy_seconds = 0.0
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, batches: int) -> None:
         self.spec: Any = SimpleNamespace(name=_MODEL)
         self.tokenising: list[float] = []  # seconds of each block
         self.leads: list[float] = []  # seconds of work left when a block came, none for the first
-        self._seconds = seconds / _BATCHES
+        self.in_flight: deque[Batch] = deque()
+        self._seconds = seconds / batches
+        self._batches = batches
+        self._free = 0.0  # when the last batch will be done
         self._tokenizer = BpeTokenizer(demo.tokenizer_file(), vocab=4096)
-        self._ends = deque([0.0] * _BATCHES, _BATCHES)  # of the last batches
 
     def provenance(self) -> Provenance:
         """Name the simulation."""
@@ -92,28 +108,35 @@ class Device:
         self.tokenising.append(time.perf_counter() - began)
         return tokens
 
-    def submit(self, tokens: Tokens, *, between: Callable[[int], None] | None = None) -> Run:
-        """Put a block's batches behind those there are."""
-        if self._ends[-1]:
-            self.leads.append(self._ends[-1] - time.perf_counter())
-        for batch in range(_BATCHES):
-            time.sleep(max(self._ends[0] - time.perf_counter(), 0))
-            self._ends.append(max(self._ends[-1], time.perf_counter()) + self._seconds)
-            if between is not None:
-                between(len(tokens) * batch // _BATCHES)
-        return Run(self._ends[-1], np.ones((len(tokens), self.dim), dtype=np.float32))
+    def submit(self, tokens: Tokens, *, between: Between | None = None) -> Run:
+        """Put a block's batches behind those there are, waiting for a slot if all are taken."""
+        if self._free:
+            self.leads.append(self._free - time.perf_counter())
+        run = Run(self, len(tokens), between)
+        for batch in range(1, self._batches + 1):
+            if len(self.in_flight) == _SLOTS:
+                self.retire()
+            self._free = max(self._free, time.perf_counter()) + self._seconds
+            self.in_flight.append(Batch(run, self._free, len(tokens) * batch // self._batches))
+        return run
 
-    def embed(
-        self, tokens: Tokens, *, between: Callable[[int], None] | None = None
-    ) -> NDArray[np.float32]:
+    def retire(self) -> None:
+        """Wait for the oldest batch."""
+        batch = self.in_flight.popleft()
+        time.sleep(max(batch.ends - time.perf_counter(), 0))
+        batch.run.done = batch.done
+        if batch.run.between is not None:
+            batch.run.between(batch.done)
+
+    def embed(self, tokens: Tokens, *, between: Between | None = None) -> NDArray[np.float32]:
         """Submit and wait."""
         return self.submit(tokens, between=between).result()
 
 
-def measure(folder: Path, *, records: int, seconds: float) -> None:
+def measure(folder: Path, *, records: int, seconds: float, batches: int) -> None:
     """Fill one store and print how much of the time the device had work."""
     store = store_of(folder, f"{seconds}", records=records, models=[_MODEL])
-    device = Device(seconds)
+    device = Device(seconds, batches=batches)
     report = Worker(
         store,
         config=WorkerConfig(),
@@ -136,11 +159,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=int, default=60_000)
     parser.add_argument("--seconds", type=float, nargs="+", default=[0.1, 0.15, 0.2, 0.3])
+    parser.add_argument("--batches", type=int, default=3, help="batches of a block")
     options = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as folder:
         for seconds in options.seconds:
-            measure(Path(folder), records=options.records, seconds=seconds)
+            measure(Path(folder), records=options.records, seconds=seconds, batches=options.batches)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ class Heat:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._file: IO[bytes] = tempfile.TemporaryFile()
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the exit
         self._lines: list[str] = []
 
     def __enter__(self) -> Heat:

@@ -26,13 +26,14 @@ help:  ## show this help
 
 embed: $(VENV)/embed.stamp  ## the main job: make STORE, append FASTA, embed and certify (resumes)
 	@test -n "$$STORE" || { echo "make embed: say which store, e.g. make embed STORE=run.zarr" >&2; exit 2; }
+	@test "$$INPUT" = - || test -r "$$INPUT" || { echo "make embed: FASTA=$$INPUT cannot be read; nothing was made" >&2; exit 1; }
 	$(vnp) init "$$STORE" --recipe "$$RECIPE" --segment-length "$$SEGMENT_LENGTH" --if-missing
 	$(vnp) append "$$STORE" "$$INPUT" --existing skip $${SAMPLE:+--sample "$$SAMPLE"}
 	$(vnp) embed "$$STORE"
 
 predict: $(VENV)/embed.stamp  ## from FASTA to virus calls with CLASSIFIER: append, embed, predict (resumes)
 	@test -n "$$STORE" && test -n "$$FASTA" && test -n "$$CLASSIFIER" || { echo "make predict: say STORE, FASTA and CLASSIFIER, e.g. make predict STORE=run.zarr FASTA=sample.fa CLASSIFIER=500_model.pth" >&2; exit 2; }
-	$(vnp) run "$$STORE" "$$FASTA" --classifier "$$CLASSIFIER" --recipe "$(RECIPE)" --segment-length "$(SEGMENT_LENGTH)" $${SAMPLE:+--sample "$$SAMPLE"}
+	$(vnp) run "$$STORE" "$$FASTA" --classifier "$$CLASSIFIER" --recipe "$$RECIPE" --segment-length "$$SEGMENT_LENGTH" $${SAMPLE:+--sample "$$SAMPLE"}
 
 test: $(VENV)/test.stamp lint  ## the whole suite, ruff and mypy
 	$(VENV)/bin/python -m pytest

@@ -78,7 +78,7 @@ class Hdf5Store(Store):
         """Make an empty store; it appears whole or not at all."""
         path = path.resolve()
         if path.exists():
-            raise UsageError(f"{path} exists already; choose another path or open it")
+            raise UsageError(f"{path} exists already; choose another path, or append to it")
         schema = Schema(block_rows=block_rows, segment_length=segment_length, models=tuple(models))
         check_models(schema)
         return cls(path, create_file(path, schema=schema, sidecar=sidecar_of(path).make()))

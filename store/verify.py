@@ -139,9 +139,8 @@ def _verify_block(
     try:
         finite = _finite_rows(files, filled)
     except FileNotFoundError:
-        yield Finding(
-            Kind.MISSING, names[2], f"{filled} rows are filled", Remedy.REOPEN, model, block
-        )
+        detail = f"the file is missing, and {filled} rows were filled in it"
+        yield Finding(Kind.MISSING, names[2], detail, Remedy.REOPEN, model, block)
         return
     except DamageError as error:
         yield Finding(Kind.DAMAGED, names[2], str(error), Remedy.REOPEN, model, block)

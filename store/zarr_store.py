@@ -64,7 +64,7 @@ class ZarrStore(Store):
         """
         path = path.resolve()
         if path.exists():
-            raise UsageError(f"{path} exists already; choose another path or open it")
+            raise UsageError(f"{path} exists already; choose another path, or append to it")
         schema = Schema(block_rows=block_rows, segment_length=segment_length, models=tuple(models))
         sidecar = sidecar_of(path).make()
         made = sidecar.tmp / f"create-{uuid4().hex}"
@@ -322,9 +322,9 @@ def _read_schema(path: Path) -> Schema:
     try:
         node = parse_json(root.read_bytes())
     except FileNotFoundError:
+        found = f"there is no {root.name} in it" if path.is_dir() else "there is no such directory"
         raise NotAStoreError(
-            f"{path} is no vnp store (there is no {root.name} in it); make one with "
-            f"'vnp init {path}'"
+            f"{path} is no vnp store ({found}); make one with 'vnp init {path}'"
         ) from None
     except NotADirectoryError:
         raise NotAStoreError(f"{path} is a file, not a Zarr store's directory") from None

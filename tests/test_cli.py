@@ -122,6 +122,21 @@ def test_embed_opens_again_what_no_longer_stands_as_certified(store: Path) -> No
     assert chunk.read_bytes() == sound
 
 
+def test_a_device_that_is_not_there_is_wrong_usage_unless_nothing_is_to_do(store: Path) -> None:
+    result = run("embed", store, "--device", "cuda:99")
+    assert result.returncode == 2
+    assert "cuda:99" in result.stderr
+    assert run("embed", store).returncode == 0
+    assert run("embed", store, "--device", "cuda:99").returncode == 0
+
+
+def test_a_store_without_rows_is_complete_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "empty.zarr"
+    assert run("init", path, "--recipe", "demo").returncode == 0
+    result = run("embed", path)
+    assert (result.returncode, "no rows yet" in result.stdout) == (0, True)
+
+
 def test_missing_weights_are_one_clear_sentence(tmp_path: Path) -> None:
     path = tmp_path / "run.zarr"
     assert run("init", path, "--model", "esm2_8m").returncode == 0
@@ -135,7 +150,7 @@ def test_missing_weights_are_one_clear_sentence(tmp_path: Path) -> None:
         cwd=ROOT,
         env=environment,
     )
-    assert result.returncode == 3
+    assert result.returncode == 1
     assert "hf download facebook/esm2_t6_8M_UR50D" in result.stderr
     assert "--weights" in result.stderr
     assert "Traceback" not in result.stderr

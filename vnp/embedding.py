@@ -41,6 +41,7 @@ class EmbedReport:
     certified: dict[str, int]  # of these, per model
     problems: tuple[str, ...]  # blocks that were not filled, workers that died
     workers: tuple[dict[str, Any], ...]  # reports of the workers that ended in order
+    refused: int | None  # exit code of all workers, if it was one and nothing was filled
     seconds: float
 
     @property
@@ -58,6 +59,7 @@ class EmbedReport:
             "problems": list(self.problems),
             "copied": self.copied,
             "workers": list(self.workers),
+            "refused": self.refused,
             "seconds": round(self.seconds, 3),
         }
 
@@ -97,6 +99,7 @@ def embed_store(
     began = time.monotonic()
     reports: list[dict[str, Any]] = []
     problems: list[str] = []
+    refused: int | None = None
     with _forwarding() as team:
         for _ in range(_ROUNDS):
             _reopen_failed(store, models, say)
@@ -106,6 +109,8 @@ def embed_store(
             problems = team.work(store, models, devices, worker_options, reports)
             store.refresh()
             if read_status(store, models=models).rows_done == before:
+                codes = set(team.codes)
+                refused = codes.pop() if len(codes) == 1 else None
                 break  # starting them again would only repeat it
     certifications = [store.certify(model) for model in models]
     for certification in certifications:
@@ -120,6 +125,7 @@ def embed_store(
         certified={found.model: found.certified for found in certifications},
         problems=tuple(dict.fromkeys(problems)),
         workers=tuple(reports),
+        refused=refused or None,
         seconds=time.monotonic() - began,
     )
 
@@ -149,6 +155,7 @@ class _Team:
 
     def __init__(self) -> None:
         self.stopping = False
+        self.codes: list[int] = []  # with which the last workers ended
         self._processes: list[subprocess.Popen[str]] = []
 
     def stop(self, number: int, _frame: object) -> None:
@@ -195,6 +202,7 @@ class _Team:
             for process in self._processes:
                 assert process.stdin is not None
                 process.stdin.close()
+        self.codes = [process.returncode for process in self._processes]
         problems = []
         for process, name, output in zip(self._processes, _names(devices), outputs, strict=True):
             report = _last_json(output)
@@ -313,13 +321,16 @@ def summary(report: EmbedReport) -> list[str]:
         lines.append(f"{model}: {certified:,} of {report.rows:,} rows certified")
     if report.copied:
         lines.append(f"{report.copied:,} of these were copied from identical records")
-    if report.complete:
+    if report.complete and not report.rows:
+        lines.append("the store has no rows yet: append a sample")
+    elif report.complete:
         lines.append(f"complete: every row is certified ({duration(report.seconds)})")
     elif report.interrupted:
         lines.append("interrupted: run the same command again to carry on")
     else:
         lines.append(
-            "incomplete: once what is said above is mended, the same command fills the rest"
+            "incomplete: once what is said above is mended, the same command fills the rest; "
+            "`vnp verify` names what is damaged"
             if report.problems
             else "incomplete: run the same command again to fill the rest"
         )

@@ -56,7 +56,9 @@ def sample_name_of(path: str | Path) -> str:
     stem = next(name[:at] for at in range(len(name) + 1) if _SUFFIX.fullmatch(name[at:]))
     stem = _ILLEGAL.sub("_", stem).lstrip(".-")[:_LONGEST_NAME]
     if not stem.strip("_"):
-        raise UsageError(f"no sample name can be made of the file name {name!r}: give one")
+        raise UsageError(
+            f"no sample name can be made of the file name {name!r}: give one with --sample"
+        )
     check_sample_name(stem)
     return stem
 
@@ -217,7 +219,7 @@ class UniqueIds:
                 raise InputError(
                     self._source,
                     f"the id {contig_id.decode()!r} occurred before in this sample; rename one "
-                    "of them, or have duplicates numbered",
+                    "of them, or have them numbered with --duplicates number",
                     record=first + index,
                 )
             number = self._next_number.get(digest, 2)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
+T = TypeVar("T")
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -72,9 +74,16 @@ def device(text: str) -> str:
     return text
 
 
+def _number(kind: Callable[[str], T], text: str) -> T:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+
+
 def positive(text: str) -> int:
     """Parse a positive whole number."""
-    value = int(text)
+    value = _number(int, text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return value
@@ -82,12 +91,17 @@ def positive(text: str) -> int:
 
 def segment_length(text: str) -> int:
     """Parse a segment length: bases, or ``whole``, which is 0 (`vnp.segments.WHOLE`)."""
-    return 0 if text == "whole" else positive(text)
+    if text == "whole":
+        return 0
+    try:
+        return positive(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}: give bases, or 'whole'") from None
 
 
 def seconds(text: str) -> float:
     """Parse a positive time span in seconds."""
-    value = float(text)
+    value = _number(float, text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
     return value

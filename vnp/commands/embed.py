@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from vnp.cli import DONE, INCOMPLETE, INTERRUPTED
+from vnp.cli import DATA_ERROR, DONE, INCOMPLETE, INTERRUPTED, USAGE_ERROR
 from vnp.commands.output import print_json, print_lines, say
 from vnp.embedding import available_devices, embed_store, summary
 
@@ -31,4 +31,6 @@ def run(options: argparse.Namespace) -> int:
         print_lines(summary(report))
     if report.complete:
         return DONE
-    return INTERRUPTED if report.interrupted else INCOMPLETE
+    if report.interrupted:
+        return INTERRUPTED
+    return report.refused if report.refused in (DATA_ERROR, USAGE_ERROR) else INCOMPLETE

@@ -137,22 +137,31 @@ def test_a_store_without_rows_is_complete_and_says_so(tmp_path: Path) -> None:
     assert (result.returncode, "no rows yet" in result.stdout) == (0, True)
 
 
-def test_missing_weights_are_one_clear_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("models", "code", "certified"),
+    [(("esm2_8m",), 1, 0), (("demo_dnabert_s", "esm2_8m"), 3, 45)],
+    ids=["alone", "after one that is there"],
+)
+def test_missing_weights_are_one_clear_sentence(
+    tmp_path: Path, models: tuple[str, ...], code: int, certified: int
+) -> None:
     path = tmp_path / "run.zarr"
-    assert run("init", path, "--model", "esm2_8m").returncode == 0
+    chosen = [part for model in models for part in ("--model", model)]
+    assert run("init", path, *chosen).returncode == 0
     assert run("append", path, EXAMPLE).returncode == 0
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
     result = subprocess.run(
-        [sys.executable, "-m", "vnp", "embed", str(path)],
+        [sys.executable, "-m", "vnp", "embed", str(path), "--json"],
         capture_output=True,
         text=True,
         check=False,
         cwd=ROOT,
         env=environment,
     )
-    assert result.returncode == 1
+    assert result.returncode == code
     assert "hf download facebook/esm2_t6_8M_UR50D" in result.stderr
     assert "--weights" in result.stderr
+    assert sum(json.loads(result.stdout)["certified"].values()) == certified
     assert "Traceback" not in result.stderr
 
 

@@ -241,3 +241,40 @@ def test_a_block_given_up_while_it_is_underway_is_not_published(
     assert failure.reason == "no good"
     assert store.snapshot().rows_filled("small")[failure.block] == 0
     assert filled(store) == report.blocks == BLOCKS - 1
+
+
+def test_a_block_is_finished_before_another_models_block_is_begun(
+    store: ZarrStore, device: Device
+) -> None:
+    wide = Device("wide")
+    wide.log = device.log
+    report = Worker(
+        store.path,
+        config=WorkerConfig(poll=0.01, heartbeat=0.05),
+        stop=threading.Event(),
+        say=lambda _: None,
+        load=lambda name, **_: {"small": device, "wide": wide}[name],
+    ).run()
+    assert report.blocks == 2 * BLOCKS
+    last, first = f"result {BLOCKS}", len(device.log) - 1 - device.log[::-1].index("start 1.1")
+    assert device.log.index(last) < first
+
+
+def test_weights_that_are_missing_do_not_cost_the_block_in_hand(
+    store: ZarrStore, device: Device
+) -> None:
+    def load(name: str, **_: object) -> Device:
+        if name == "wide":
+            raise DataError("no weights")
+        return device
+
+    worker = Worker(
+        store.path,
+        config=WorkerConfig(poll=0.01, heartbeat=0.05),
+        stop=threading.Event(),
+        say=lambda _: None,
+        load=load,
+    )
+    with pytest.raises(DataError, match="no weights"):
+        worker.run()
+    assert filled(store) == BLOCKS

@@ -41,7 +41,7 @@ class EmbedReport:
     certified: dict[str, int]  # of these, per model
     problems: tuple[str, ...]  # blocks that were not filled, workers that died
     workers: tuple[dict[str, Any], ...]  # reports of the workers that ended in order
-    refused: int | None  # exit code of all workers, if it was one and nothing was filled
+    refused: int | None  # how all workers ended, if in the same way and nothing was filled
     seconds: float
 
     @property
@@ -100,6 +100,7 @@ def embed_store(
     reports: list[dict[str, Any]] = []
     problems: list[str] = []
     refused: int | None = None
+    at_first = read_status(store, models=models).rows_done
     with _forwarding() as team:
         for _ in range(_ROUNDS):
             _reopen_failed(store, models, say)
@@ -108,9 +109,10 @@ def embed_store(
             before = read_status(store, models=models).rows_done
             problems = team.work(store, models, devices, worker_options, reports)
             store.refresh()
-            if read_status(store, models=models).rows_done == before:
+            done = read_status(store, models=models).rows_done
+            if done == before:
                 codes = set(team.codes)
-                refused = codes.pop() if len(codes) == 1 else None
+                refused = codes.pop() if len(codes) == 1 and done == at_first else None
                 break  # starting them again would only repeat it
     certifications = [store.certify(model) for model in models]
     for certification in certifications:

@@ -17,7 +17,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,7 +30,8 @@ from store.presence import Presence
 from vnp.blocks import BlockSource, Job
 from vnp.config import WorkerConfig
 from vnp.encoders import Encoders
-from vnp.models.encoder import Encoder, PipelinedEncoder, Run
+from vnp.models.encoder import Encoder, PipelinedEncoder
+from vnp.underway import Block, Once, Result
 from vnp.worker_report import WorkerReport, shared_seconds
 
 Say = Callable[[str], None]
@@ -45,34 +45,6 @@ class BlockError(StoreError):
 
 class Stopped(Exception):  # noqa: N818 - an order, not an error
     """The worker was told to stop; blocks that are not done are dropped."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Result:
-    job: Job
-    embedded: NDArray[np.float32]  # (records embedded, dim), without copies
-    seconds: float
-
-
-class _Once:
-    """Sets an event, at the first call only: one block in hand asks for one more."""
-
-    def __init__(self, event: threading.Event) -> None:
-        self._event: threading.Event | None = event
-
-    def __call__(self) -> None:
-        if self._event is not None:
-            self._event.set()
-        self._event = None
-
-
-@dataclass(slots=True)
-class _Block:
-    job: Job
-    began: float  # when it was submitted
-    want_next: _Once
-    run: Run | None = None  # on a device that takes more than one block
-    ended: float | None = None  # when its last row was there
 
 
 _NOTHING_YET = object()
@@ -110,10 +82,10 @@ class Worker:
         self._store.sidecar.make()
         self._config = config
         self._stop = stop
-        self._over = threading.Event()  # set when any thread has come to its end by an error
+        self._over = threading.Event()  # set when an error leaves nothing to carry on for
         self._say = say
         self._jobs: queue.Queue[Job | None] = queue.Queue(config.prefetched)
-        self._results: queue.Queue[_Result | None] = queue.Queue(config.unpublished)
+        self._results: queue.Queue[Result | None] = queue.Queue(config.unpublished)
         self._wanted = threading.Event()  # it is time to claim the next block
         self._wanted.set()
         self._preparation = 0.0  # seconds that the last block took to claim, read and tokenise
@@ -123,7 +95,7 @@ class Worker:
         self._blocks = self._records = self._copied = self._tokens = 0
         self._embed_seconds = self._first_submit = self._last_result = 0.0
         self._waits: list[tuple[float, float]] = []  # when there was nothing to compute
-        self._underway: deque[_Block] = deque()  # on the device, oldest first
+        self._underway: deque[Block] = deque()  # on the device, oldest first
 
     def run(self) -> WorkerReport:
         """Work until everything is filled, until nothing can be taken, or until told to stop.
@@ -151,9 +123,12 @@ class Worker:
                 others=self._presence.others if self._config.linger else tuple,
             )
             feeder, publisher = (
-                threading.Thread(target=self._guarded, args=(part,), name=name, daemon=True)
-                for name, part in (("feeder", self._feed), ("publisher", self._publish_all))
-            )
+                threading.Thread(target=self._guarded, args=(part, ends), name=name, daemon=True)
+                # Blocks in hand need no more of the feeder: they are finished if it fails.
+                for name, part, ends in (
+                    ("feeder", self._feed, False), ("publisher", self._publish_all, True),
+                )
+            )  # fmt: skip
             feeder.start()
             publisher.start()
             try:
@@ -214,13 +189,21 @@ class Worker:
     def _embed_all(self) -> None:
         """Submit each block before the last one is waited for: the device never waits."""
         while (job := self._next_job()) is not None:
-            block = _Block(job, time.monotonic(), _Once(self._wanted))
+            self._leave_other_encoders(job)
+            block = Block(job, time.monotonic(), Once(self._wanted))
             self._first_submit = self._first_submit or block.began
             self._embedding(job, partial(self._submit, block))
             block.want_next()
             while len(self._underway) > 1:
                 self._finish(self._underway.popleft())
         while self._underway:
+            self._finish(self._underway.popleft())
+
+    def _leave_other_encoders(self, job: Job) -> None:
+        """Finish what another encoder has underway: this one's batches would not tell its end."""
+        while (
+            self._underway and len(job.tokens) and self._underway[0].job.encoder is not job.encoder
+        ):
             self._finish(self._underway.popleft())
 
     def _next_job(self) -> Job | None:
@@ -236,7 +219,7 @@ class Worker:
             self._waits.append((waited, time.monotonic()))
         return job  # type: ignore[no-any-return]
 
-    def _glance(self, block: _Block) -> None:
+    def _glance(self, block: Block) -> None:
         assert block.run is not None
         ready = self._embedding(block.job, block.run.ready)  # may finish it, see ``_between``
         if ready is not False and self._underway and self._underway[0] is block:
@@ -244,7 +227,7 @@ class Worker:
             if ready:
                 self._finish(block)
 
-    def _submit(self, block: _Block) -> None:
+    def _submit(self, block: Block) -> None:
         job = block.job
         if self._ending():
             raise Stopped
@@ -258,13 +241,13 @@ class Worker:
             block.ended = time.monotonic()
             self._hand_over(block, rows)
 
-    def _finish(self, block: _Block) -> None:
+    def _finish(self, block: Block) -> None:
         assert block.run is not None
         rows = self._embedding(block.job, block.run.result)
         if rows is not None:
             self._hand_over(block, rows)
 
-    def _hand_over(self, block: _Block, rows: NDArray[np.float32]) -> None:
+    def _hand_over(self, block: Block, rows: NDArray[np.float32]) -> None:
         seconds = 0.0
         if len(rows):
             ended = time.monotonic() if block.ended is None else block.ended
@@ -273,7 +256,7 @@ class Worker:
             self._source.told(block.job.claim.model, records=len(rows), seconds=seconds)
             self._embed_seconds += seconds
             self._computation = seconds
-        self._put(self._results, _Result(block.job, rows, seconds))
+        self._put(self._results, Result(block.job, rows, seconds))
 
     def _embedding(self, job: Job, step: Callable[[], T]) -> T | None:
         """Take a step of a block; None if the block is given up."""
@@ -285,7 +268,9 @@ class Worker:
         except (Stopped, BlockError):
             raise
         except Exception as error:
-            raise BlockError(f"{job.name}: {type(error).__name__}: {error}") from error
+            others = [block.job.name for block in self._underway if block.job is not job]
+            also = f" (or {others[0]}, which was on the device too)" if others else ""
+            raise BlockError(f"{job.name}{also}: {type(error).__name__}: {error}") from error
 
     def _publish_all(self) -> None:
         while (result := self._take(self._results)) is not None:
@@ -325,7 +310,7 @@ class Worker:
 
     # -- inner ----------------------------------------------------------------------------------
 
-    def _between(self, block: _Block) -> Callable[[int], None]:
+    def _between(self, block: Block) -> Callable[[int], None]:
         """Between two batches: stop if told to, tell how far the block is, want the next in time.
 
         The next block is claimed when this one has little left, not when it begins: a slow worker
@@ -390,9 +375,10 @@ class Worker:
                 if patience is not None:
                     return _NOTHING_YET
 
-    def _guarded(self, part: Callable[[], None]) -> None:
+    def _guarded(self, part: Callable[[], None], ends: bool) -> None:
         try:
             part()
         except BaseException as error:  # noqa: BLE001 - handed to the main thread
             self._error = self._error or error
-            self._over.set()
+            if ends:
+                self._over.set()

@@ -6,8 +6,7 @@
 >>> s.filled("esm2_3b")                   # bool (N,): which rows count # doctest: +SKIP
 """
 
-from store.backends import create_store as create
-from store.backends import open_store as open  # noqa: A004 - store.open(...) reads best
+from store.claims.participant import Presence
 from store.errors import (
     BusyError,
     ClaimLostError,
@@ -18,12 +17,13 @@ from store.errors import (
     StoreError,
     UsageError,
 )
-from store.interface import Store
-from store.presence import Presence
-from store.ragged import Ragged
+from store.io.ragged import Ragged
+from store.open import create_store as create
+from store.open import open_store as open  # noqa: A004 - store.open(...) reads best
 from store.repair import repair, verify_store
 from store.rows import RowBatch
 from store.schema import Model, Sample, Schema
+from store.store import Store
 
 __all__ = [
     "BusyError",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from store.claims import Claim
+from store.claims.claims import Claim
 from store.errors import SampleExistsError
+from store.io.clock import utc_now
 from store.rows import RowBatch
 from store.schema import Sample, Schema
-from store.timestamps import utc_now
 
 
 class Writer(Protocol):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from store.errors import ClaimLostError, DamageError, DataError
 from store.geometry import block_bounds
-from store.json_text import parse_json
+from store.io.json import parse_json
 from store.schema import Schema
 
 _TYPES = {

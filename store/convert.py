@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.backends import create_store, open_store
-from store.columns import take_column
+from store.claims.participant import Presence
 from store.errors import DamageError, UsageError
-from store.interface import Store
-from store.presence import Presence
-from store.ragged import Ragged
+from store.io.ragged import Ragged
+from store.open import create_store, open_store
+from store.read.columns import take_column
 from store.rows import RowBatch
 from store.schema import Sample
+from store.store import Store
 
 
 @dataclass(frozen=True, slots=True)

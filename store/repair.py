@@ -12,13 +12,13 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from store.claims import APPEND, Claims
+from store.claims.claims import APPEND, Claims
+from store.claims.heartbeat import Liveness, new_worker
+from store.claims.participant import Presence
+from store.claims.process import identify
 from store.errors import BusyError
 from store.findings import Finding, Kind, Remedy
-from store.heartbeat import Liveness, new_worker
-from store.identity import identify
-from store.interface import Store
-from store.presence import Presence
+from store.store import Store
 
 
 def verify_store(store: Store) -> Iterator[Finding]:

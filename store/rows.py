@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from store.ragged import Ragged
+from store.io.ragged import Ragged
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from store.claims import Claims
-from store.heartbeat import Heartbeat, Liveness
-from store.identity import Identity
-from tests.claiming import Clock, Worker
+from store.claims.claims import Claims
+from store.claims.heartbeat import Heartbeat, Liveness
+from store.claims.process import Identity
+from tests.store.claims.claiming import Clock, Worker
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from store.append import Append
-from store.backends import create_store
-from store.interface import Store
-from store.ragged import from_items
+from store.io.ragged import from_items
+from store.open import create_store
 from store.rows import RowBatch
 from store.schema import Model
+from store.store import Store
 
 MODELS = (Model("small", 8), Model("wide", 20))
 

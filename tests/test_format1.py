@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from store.backends import open_store
-from store.interface import Store
-from store.ragged import Ragged
+from store.io.ragged import Ragged
+from store.open import open_store
 from store.repair import verify_store
+from store.store import Store
 
 DATA = Path(__file__).parent / "data" / "format1"
 MODELS = ("demo_dnabert_s", "demo_esm2")

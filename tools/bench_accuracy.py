@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 from gpu_peers import Peer, clear, ours, tokens_of, workloads  # noqa: E402
 from random_checkpoint import random_tensors  # noqa: E402
 
-from vnp.engine.quality import compare  # noqa: E402
+from vnp.inference.fp8_check import compare  # noqa: E402
 from vnp.models import registry  # noqa: E402
 from vnp.models.registry import ModelSpec  # noqa: E402
 from vnp.models.tokens import Tokens  # noqa: E402

@@ -41,8 +41,8 @@ from gpu_heat import Heat  # noqa: E402
 from gpu_peers import DEVICE, Peer, Workload, clear, ours, peak, timed, tokens_of, workloads  # noqa: E402
 from random_checkpoint import random_tensors  # noqa: E402
 
-from vnp.engine.pipeline import EngineEncoder  # noqa: E402
-from vnp.engine.products import FP8  # noqa: E402
+from vnp.inference.linear import FP8  # noqa: E402
+from vnp.inference.pipeline import EngineEncoder  # noqa: E402
 from vnp.models import registry  # noqa: E402
 from vnp.models.registry import ModelSpec  # noqa: E402
 from vnp.models.tokens import Tokens  # noqa: E402

@@ -38,9 +38,9 @@ COMPLEMENT = np.frombuffer(bytes.maketrans(b"ACGT", b"TGCA"), np.uint8)
 PEAK = "import re; print(re.findall('VmHWM:[^0-9]*([0-9]+)', open('/proc/self/status').read())[0])"
 CUT = f"""
 import sys
-from vnp.names import UniqueIds
-from vnp.reading import ContigReader
-from vnp.records import record_batches
+from vnp.sequence.contig_ids import UniqueIds
+from vnp.sequence.fastx import ContigReader
+from vnp.sequence.records import record_batches
 with ContigReader(sys.argv[1]) as reader, UniqueIds() as unique:
     batches = record_batches(unique.batches(reader), segment_length={SEGMENT})
     print(sum(batch.segments for batch in batches))
@@ -48,7 +48,7 @@ with ContigReader(sys.argv[1]) as reader, UniqueIds() as unique:
 """
 VNP = f"""
 import sys
-from vnp.cli import main
+from vnp.cli.main import main
 assert main(sys.argv[1:]) == 0
 {PEAK}
 """

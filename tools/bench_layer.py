@@ -26,8 +26,8 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
-from vnp.engine import plain  # noqa: E402
-from vnp.engine.spans import Spans, Turn, plan_spans  # noqa: E402
+from vnp.inference.batch_layout import Spans, Turn, plan_spans  # noqa: E402
+from vnp.inference.ops import torch as plain  # noqa: E402
 from vnp.models.packing import fill  # noqa: E402
 
 _LENGTHS = (52, 168, 250, 300, 500, 768)
@@ -79,10 +79,10 @@ def spans_of(length: int, *, rows: int, device: torch.device) -> Spans:
 def layer_parts(*, rows: int, dim: int, heads: int, device: torch.device) -> dict[str, Part]:
     """Products with what follows them, and norms."""
     cuda = device.type == "cuda"
-    ops: ModuleType = importlib.import_module("vnp.engine.kernels") if cuda else plain
+    ops: ModuleType = importlib.import_module("vnp.inference.ops.triton") if cuda else plain
     hopper: ModuleType | None = None if cuda else plain
     if cuda and torch.cuda.get_device_capability(device)[0] == 9:
-        hopper = importlib.import_module("vnp.engine.hopper")
+        hopper = importlib.import_module("vnp.inference.ops.hopper")
 
     def make(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
         return torch.randn(*shape, device=device).to(dtype)

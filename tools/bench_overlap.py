@@ -34,13 +34,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 from bench_embed import store_of  # noqa: E402
 
-from store.interface import Store  # noqa: E402
-from store.ragged import Ragged  # noqa: E402
-from vnp.config import WorkerConfig  # noqa: E402
+from store.io.ragged import Ragged  # noqa: E402
+from store.store import Store  # noqa: E402
+from vnp.embed.config import WorkerConfig  # noqa: E402
+from vnp.embed.worker import Worker  # noqa: E402
+from vnp.inference.encoder import Between, Provenance  # noqa: E402
 from vnp.models import demo  # noqa: E402
-from vnp.models.encoder import Between, Provenance  # noqa: E402
 from vnp.models.tokens import BpeTokenizer, Tokens  # noqa: E402
-from vnp.worker import Worker  # noqa: E402
 
 _MODEL = "dnabert_s"
 _SLOTS = 3  # batches in flight

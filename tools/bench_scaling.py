@@ -25,14 +25,14 @@ from typing import Any
 
 import numpy as np
 
-from store.ragged import Ragged, from_items
+from store.io.ragged import Ragged, from_items
 from store.rows import RowBatch
 from store.schema import Model
-from store.zarr_store import ZarrStore
-from vnp.config import WorkerConfig
-from vnp.models.encoder import Provenance
+from store.zarr.backend import ZarrStore
+from vnp.embed.config import WorkerConfig
+from vnp.embed.worker import Worker
+from vnp.inference.encoder import Provenance
 from vnp.models.tokens import ResidueTokenizer, Tokens
-from vnp.worker import Worker
 
 _ROWS = 256  # a block
 _SLICES = 20  # batches of a block

@@ -22,13 +22,13 @@ from pathlib import Path
 
 import numpy as np
 
-from store.chunks import encode_numbers
+from store.claims.participant import Presence
+from store.claims.worklist import WorkList
 from store.layout import filled_column
-from store.presence import Presence
-from store.row_writer import write_documents
 from store.schema import Model, Sample
-from store.worklist import WorkList
-from store.zarr_store import ZarrStore
+from store.zarr.appender import write_documents
+from store.zarr.backend import ZarrStore
+from store.zarr.codec import encode_numbers
 
 MODELS = (Model("dnabert_s", 768), Model("esm2_3b", 2560))
 

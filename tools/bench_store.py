@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 import zarr
 
-from store.backends import create_store
+from store.open import create_store
 from store.schema import Model
 from tests.rows import append
 

@@ -29,7 +29,7 @@ import zarr
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import store
-from store.ragged import Ragged
+from store.io.ragged import Ragged
 from store.rows import RowBatch
 
 MODELS = (store.Model("dnabert_s", 768), store.Model("esm2_3b", 2560))

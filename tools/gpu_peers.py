@@ -18,9 +18,9 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vnp.engine import build
-from vnp.engine.pipeline import EngineEncoder
-from vnp.models.device import place
+from vnp.inference import build
+from vnp.inference.device import place
+from vnp.inference.pipeline import EngineEncoder
 from vnp.models.registry import ModelSpec
 from vnp.models.tokens import ResidueTokenizer, Tokens
 

@@ -24,10 +24,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from store.backends import open_store
-from store.hdf5_file import reading
-from store.hdf5_journal import is_blanked
-from store.interface import Store
+from store.hdf5.file import reading
+from store.hdf5.journal import is_blanked
+from store.open import open_store
+from store.store import Store
 from tests.rows import MODELS, append, filled_store
 
 KILLED = 9

@@ -22,9 +22,9 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from vnp.inference.torch_encoder import naming_of
 from vnp.models import registry
 from vnp.models.registry import ModelSpec
-from vnp.models.torch_encoder import naming_of
 
 _BIAS_STD = 0.05
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from vnp.cli import main
+from vnp.cli.main import main
 
 sys.exit(main())

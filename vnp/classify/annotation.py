@@ -17,10 +17,10 @@ from Bio import BiopythonWarning, SeqIO
 from Bio.Seq import UndefinedSequenceError
 
 from store.errors import DataError
-from store.ragged import from_items
+from store.io.ragged import from_items
 from vnp.classify.errors import DatasetError
-from vnp.reading import ContigBatch, ContigReader
-from vnp.streams import open_bytes
+from vnp.sequence.compression import open_bytes
+from vnp.sequence.fastx import ContigBatch, ContigReader
 
 _SEPARATOR = b"\n"  # no amino acid, so no frame matches across two proteins
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from store.views import View
+from store.read.view import View
 
 MEMORY = 1 << 30  # bytes of float16 features held at a time
 STRIPE = 64  # rows of a stripe: many stripes of each class in memory, few seeks on the disk

@@ -33,10 +33,10 @@ from store.schema import check_sample_name
 from vnp.classify.annotation import Genome, read_genomes
 from vnp.classify.errors import DatasetError
 from vnp.classify.mlp import CLASSES
-from vnp.frames import FRAMES
-from vnp.progress import Progress
-from vnp.records import record_batches
-from vnp.segments import cut_windows
+from vnp.embed.progress import Progress
+from vnp.sequence.frames import FRAMES
+from vnp.sequence.records import record_batches
+from vnp.sequence.segments import cut_windows
 
 LABELS = "labels.tsv"
 REPORT = "dataset.json"

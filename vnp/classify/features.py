@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from store.interface import Store
-from store.views import View
+from store.read.view import View
+from store.store import Store
 from vnp.classify.errors import FeaturesError
 from vnp.classify.files import Card
 from vnp.classify.mlp import Mlp

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from store.interface import Store
-from store.ragged import Ragged
+from store.io.ragged import Ragged
 from store.schema import COLUMN_CHUNK_ROWS
+from store.store import Store
 from vnp.classify.errors import LabelsError
 from vnp.classify.mlp import CLASSES
 

@@ -17,16 +17,16 @@ import torch
 from numpy.typing import NDArray
 
 from store.errors import UsageError
-from store.interface import Store
-from store.ragged import Ragged
+from store.io.ragged import Ragged
+from store.read.view import View
 from store.schema import COLUMN_CHUNK_ROWS, Sample
-from store.views import View
+from store.store import Store
 from vnp.classify.calls import Contig, Contigs, RecordScores, Window, Windows
 from vnp.classify.features import Scores, choose_models, filled_of_blocks, score_rows
 from vnp.classify.files import Classifier, write_whole
 from vnp.classify.tables import SampleTables
-from vnp.progress import Progress
-from vnp.segments import described
+from vnp.embed.progress import Progress
+from vnp.sequence.segments import described
 
 SAMPLES = "samples.tsv"
 REPORT = "predict.json"

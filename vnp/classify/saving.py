@@ -12,8 +12,8 @@ from uuid import uuid4
 
 import numpy as np
 
-from store.interface import Store
 from store.schema import Scores as KeptScores
+from store.store import Store
 from vnp.classify.features import Scores
 from vnp.classify.predict import Sink
 

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from store.errors import UsageError
-from store.interface import Store
-from store.views import View
+from store.read.view import View
+from store.store import Store
 from vnp import __version__
 from vnp.classify.batches import MEMORY, Rows
 from vnp.classify.card import write_card_markdown
@@ -25,7 +25,7 @@ from vnp.classify.labels import UNLABELLED, RowLabels, label_rows, read_labels
 from vnp.classify.metrics import all_metrics
 from vnp.classify.mlp import CLASSES
 from vnp.classify.split import Part, Split, group_split, random_split, without_known
-from vnp.progress import Progress
+from vnp.embed.progress import Progress
 
 SplitBy = Literal["contig", "sample", "random"]
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from store.errors import DataError
-from store.ragged import Ragged, offsets_of
+from store.io.ragged import Ragged, offsets_of
 from vnp.models.errors import WeightsError
 
 # The alphabet of ESM-2 in the order of its published vocab.txt.

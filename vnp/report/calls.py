@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.interface import Store
-from store.ragged import Ragged
+from store.io.ragged import Ragged
 from store.schema import COLUMN_CHUNK_ROWS, Sample
+from store.store import Store
 from vnp.classify.calls import Contig, RecordScores, Window, Windows
 from vnp.classify.features import Scores
-from vnp.progress import Progress
+from vnp.embed.progress import Progress
 from vnp.report.binning import joined
 from vnp.report.data import MOST_CONTIGS, MOST_TRACK_BINS, SCORE_BINS, Calls, Histogram, Track
 
@@ -106,7 +106,7 @@ def classifier_scores(store: Store, path: Path, *, device: str) -> tuple[str, Sc
     """
     from vnp.classify.features import choose_models, score_rows
     from vnp.classify.files import load_classifier
-    from vnp.models.device import place
+    from vnp.inference.device import place
 
     classifier = load_classifier(path)
     view = store.merged(choose_models(store, classifier.card), verify=True)

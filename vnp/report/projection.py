@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from store.views import View
+from store.read.view import View
 from vnp.report.data import MOST_POINTS, Projection
 
 Ints = NDArray[np.int64]

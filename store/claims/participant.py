@@ -1,0 +1,87 @@
+"""A process that takes part in a store: its heartbeat, its view of the others, its claims."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from store.claims.claims import Claims
+from store.claims.heartbeat import (
+    INTERVAL,
+    LEASE,
+    Beat,
+    Heartbeat,
+    Liveness,
+    Verdict,
+    new_worker,
+    workers,
+)
+from store.claims.process import identify
+
+
+class Presence:
+    """Heartbeat and claims of the calling process; a context manager around its work.
+
+    Parameters
+    ----------
+    sidecar
+        The directory beside the store (``run.zarr.vnp``).
+    interval
+        Seconds between two heartbeats.
+    lease
+        Seconds of standstill after which another worker counts as dead.
+    """
+
+    def __init__(self, sidecar: Path, *, interval: float = INTERVAL, lease: float = LEASE) -> None:
+        self.worker = new_worker()
+        identity = identify()
+        self.heartbeat = Heartbeat(
+            sidecar, interval=interval, worker=self.worker, identity=identity
+        )
+        self.liveness = Liveness(sidecar, lease=lease, identity=identity)
+        self.claims = Claims(sidecar, worker=self.worker, identity=identity, liveness=self.liveness)
+        self._sidecar = sidecar
+        self._others: list[Beat] = []
+        self._skipped: dict[str, float] = {}  # workers that are not looked at, and until when
+        self._look_again = 0.0  # when, on the monotonic clock
+
+    def others(self) -> list[Beat]:
+        """Last signs of life of the other workers that this process has seen to be alive.
+
+        Files are read again when they may have changed, those of workers that were silent for a
+        lease once a lease, those of workers that have left never; and looking takes a tenth of the
+        time at most.
+        """
+        began = time.monotonic()
+        if began < self._look_again:
+            return self._others
+        self._others = []
+        for name in workers(self._sidecar):
+            if name == self.worker or self._skipped.get(name, 0.0) > began:
+                continue
+            verdict = self.liveness.verdict(name, identity=None)
+            if verdict is Verdict.LIVE and (beat := self.liveness.last_beat(name)) is not None:
+                self._others.append(beat)
+            elif verdict is Verdict.SILENT:
+                self._skipped[name] = began + self.liveness.lease
+            elif verdict.stale:
+                self._skipped[name] = math.inf
+        ended = time.monotonic()
+        self._look_again = ended + max(self.heartbeat.interval, 9 * (ended - began))
+        return self._others
+
+    def __enter__(self) -> Self:
+        self.heartbeat.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.claims.release_all()
+        self.heartbeat.stop()

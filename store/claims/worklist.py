@@ -1,0 +1,109 @@
+"""A worker's way through the open blocks of one model: plan, try, plan again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from numpy.typing import NDArray
+
+from store.claims.claims import Claim, Claims
+from store.claims.plan import ClaimPlan, as_blocks
+
+# Candidates in a row that others took since the plan was made, after which a new plan is cheaper:
+# a miss costs a look at one name, a plan the listing of the whole directory.
+PATIENCE = 64
+
+
+class WorkList:
+    """Hands out claims on open blocks until nothing is left to take.
+
+    Each worker begins at a place of its own and goes on from the block it had last, so a worker's
+    blocks lie together. Where it meets another it goes on elsewhere.
+
+    Parameters
+    ----------
+    claims
+        This worker's claims.
+    model
+        Model whose blocks to fill.
+    open_blocks
+        Tells which blocks have unfilled rows now: a bool array over all blocks, or ascending block
+        numbers. Called once per plan.
+    start
+        Block to begin at; by default one drawn from the worker's id.
+
+    Attributes
+    ----------
+    n_open, n_held : int
+        Open blocks when the last plan was made, and how many of them others held.
+    """
+
+    def __init__(
+        self,
+        claims: Claims,
+        *,
+        model: str,
+        open_blocks: Callable[[], NDArray[Any]],
+        start: int | None = None,
+        patience: int = PATIENCE,
+    ) -> None:
+        self.n_open = 0
+        self.n_held = 0
+        self._claims = claims
+        self._model = model
+        self._open_blocks = open_blocks
+        self._start = start
+        self._patience = patience
+        self._plan: ClaimPlan | None = None
+        self._random = random.Random(claims.worker)  # noqa: S311 - spreads workers, no secret
+
+    def next(self) -> Claim | None:
+        """Claim the next block; None when there is none to take at present.
+
+        Look again whether the block is filled. After None, ``n_open`` of 0 means that all blocks
+        are filled; otherwise others hold the rest: ask again later, some of them may die.
+
+        Raises
+        ------
+        WriteError
+            A claim cannot be written.
+        """
+        while True:
+            fresh = self._plan is None
+            plan = self._plan if self._plan is not None else self._make_plan()
+            for _ in range(self._patience):
+                candidate = plan.next()
+                if candidate is None:
+                    break
+                claim = self._claims.try_claim(self._model, candidate.block, seen=candidate.epoch)
+                if claim is not None:
+                    self._plan = plan
+                    self._start = claim.block + 1
+                    return claim
+                # Others are at work here. Trotting behind them would cost a miss for each of
+                # their blocks, so leave.
+                plan.turn(self._random.random())
+            self._plan = None
+            if fresh and not len(plan):
+                return None
+
+    def look(self) -> int:
+        """Plan anew, and tell how many blocks could be taken at this moment."""
+        self._plan = self._make_plan()
+        return len(self._plan)
+
+    def _make_plan(self) -> ClaimPlan:
+        scan = self._claims.scan(self._model)  # before open_blocks: see Claims.scan
+        blocks = as_blocks(self._open_blocks())
+        if self._start is None and len(blocks):
+            self._start = int(self._claims.worker[:8], 16) % (int(blocks[-1]) + 1)
+        plan = ClaimPlan(
+            blocks,
+            scan=scan,
+            takeable=self._claims.takeable(self._model, scan=scan, open_blocks=blocks),
+            start=self._start or 0,
+        )
+        self.n_open, self.n_held = plan.n_open, plan.n_held
+        return plan

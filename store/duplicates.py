@@ -1,0 +1,172 @@
+"""Rows with the same sequences: which earlier row each new row repeats.
+
+A row's *twin* is the first row of the store with the same nucleotide and protein sequences; it is
+embedded once and copied. Rows are the same if the first 128 bits of SHA-256 over both sequences
+are: two different records that agree in these would be a find in itself, by chance or by intent,
+and comparing letters instead would mean to decompress a block for each scattered twin.
+
+Everything here works on digests in row order, a chunk at a time. Old digests are only streamed
+past the new ones, and of the new ones `_SORTED_AT_ONCE` are held sorted, so memory stays bounded
+whatever the size of the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.io.ragged import Ragged
+
+Digests: TypeAlias = NDArray[np.uint64]  # (n, 2): first and second eight bytes, big-endian
+
+NO_TWIN = -1
+_SORTED_AT_ONCE = 1 << 23  # new digests held sorted: about 200 MB
+_SEPARATOR = b"\0"  # ends the nucleotide sequence, so that no letter can move across
+
+
+def sequence_digests(nucleotide: Ragged, protein: Ragged) -> Digests:
+    """Digests (n, 2) of the sequences of n records."""
+    dna, aa = memoryview(nucleotide.data.tobytes()), memoryview(protein.data.tobytes())
+    a, b = nucleotide.offsets.tolist(), protein.offsets.tolist()
+    parts = bytearray()
+    sha256 = hashlib.sha256
+    for i in range(len(nucleotide)):
+        digest = sha256(dna[a[i] : a[i + 1]])
+        digest.update(_SEPARATOR)
+        digest.update(aa[b[i] : b[i + 1]])
+        parts += digest.digest()[:16]
+    return np.frombuffer(bytes(parts), dtype=">u8").astype(np.uint64).reshape(-1, 2)
+
+
+class TwinSearch:
+    """Collects the digests of an append and finds the twins of its rows.
+
+    Parameters
+    ----------
+    spool
+        Path of a file for the digests, 16 bytes a row; it is removed by whoever removes its
+        folder.
+    first_row
+        Row number of the first new row.
+    """
+
+    def __init__(self, spool: Path, *, first_row: int) -> None:
+        self._spool = spool
+        self._first_row = first_row
+        self._rows = 0
+
+    def add(self, nucleotide: Ragged, protein: Ragged) -> Digests:
+        """Take the next rows and return their digests (n, 2)."""
+        digests = sequence_digests(nucleotide, protein)
+        with self._spool.open("ab") as file:
+            file.write(digests.tobytes())
+        self._rows += len(digests)
+        return digests
+
+    def twins(self, old: Callable[[], Iterable[tuple[int, Digests]]]) -> NDArray[np.int64]:
+        """Twins (n,) of all rows taken; see `find_twins` for ``old``, called once per pass."""
+        if not self._rows:
+            return np.empty(0, dtype=np.int64)
+        new = np.memmap(self._spool, dtype=np.uint64, mode="r", shape=(self._rows, 2))
+        return find_twins(new, first_row=self._first_row, old=old)
+
+
+def find_twins(
+    new: Digests,
+    *,
+    first_row: int,
+    old: Callable[[], Iterable[tuple[int, Digests]]],
+    sorted_at_once: int = _SORTED_AT_ONCE,
+) -> NDArray[np.int64]:
+    """Twin of each new row.
+
+    Parameters
+    ----------
+    new
+        Digests (n, 2) of the new rows; may be memory-mapped.
+    first_row
+        Row number of the first new row.
+    old
+        Gives the digests of the rows before, as (row number of the first, digests (m, 2)) in row
+        order. It is called once per ``sorted_at_once`` new rows.
+    sorted_at_once
+        New digests to hold sorted at a time.
+
+    Returns
+    -------
+    int64 array, shape (n,)
+        Row number of the first row with the same digest, or `NO_TWIN` for a row that is itself
+        the first.
+    """
+    twins = np.full(len(new), NO_TWIN, dtype=np.int64)
+    for start in range(0, len(new), sorted_at_once):
+        part = _Sorted(np.asarray(new[start : start + sorted_at_once]))
+        for row, digests in _earlier(old, new, start, first_row, sorted_at_once):
+            part.see(row, digests)
+        part.see_itself(first_row + start)
+        twins[start : start + part.size] = part.twins
+    return twins
+
+
+def _earlier(
+    old: Callable[[], Iterable[tuple[int, Digests]]],
+    new: Digests,
+    stop: int,
+    first_row: int,
+    step: int,
+) -> Iterator[tuple[int, Digests]]:
+    """Yield the digests of the old rows, and of the new ones before ``stop``."""
+    yield from old()
+    for start in range(0, stop, step):
+        yield first_row + start, np.asarray(new[start : min(start + step, stop)])
+
+
+class _Sorted:
+    """Digests in ascending order, each with the first row that has it."""
+
+    def __init__(self, digests: Digests) -> None:
+        self.size = len(digests)
+        order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable: equal ones in row order
+        high, low = digests[order, 0], digests[order, 1]
+        fresh = np.ones(self.size, dtype=bool)
+        fresh[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+        self._high, self._low = high[fresh], low[fresh]
+        self._first = order[fresh]  # index of the first digest of each kind
+        kind = np.empty(self.size, dtype=np.int64)
+        kind[order] = np.cumsum(fresh) - 1
+        self._kind = kind
+        self._row = np.full(len(self._high), NO_TWIN, dtype=np.int64)
+
+    def see(self, row: int, digests: Digests) -> None:
+        """Note which kinds occur in earlier rows, from ``row`` on; the first sight counts."""
+        if not len(self._high):
+            return
+        at = np.searchsorted(self._high, digests[:, 0])
+        at[at == len(self._high)] = 0
+        for hit in np.flatnonzero(self._high[at] == digests[:, 0]).tolist():
+            kind = int(at[hit])
+            # Kinds that agree in the first 64 bits alone stand side by side.
+            while kind < len(self._high) and self._high[kind] == digests[hit, 0]:
+                if self._low[kind] == digests[hit, 1]:
+                    if self._row[kind] == NO_TWIN:
+                        self._row[kind] = row + hit
+                    break
+                kind += 1
+
+    def see_itself(self, row: int) -> None:
+        """Note that kinds not seen before begin here, at ``row`` plus their index."""
+        unseen = self._row == NO_TWIN
+        self._row[unseen] = row + self._first[unseen]
+        self._start = row
+
+    @property
+    def twins(self) -> NDArray[np.int64]:
+        """Twin of each digest, in the order in which they were given."""
+        twins = self._row[self._kind]
+        own = twins == self._start + np.arange(self.size)
+        return np.where(own, NO_TWIN, twins)

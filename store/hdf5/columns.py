@@ -1,0 +1,138 @@
+"""Reading the appender's columns of an HDF5 store, a block at a time and checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import DamageError
+from store.geometry import block_bounds
+from store.hdf5.file import Places, current_places, reading
+from store.hdf5.heap import REFERENCE, collections_of, decode
+from store.hdf5.layout import CHECKSUMS
+from store.io.ragged import Ragged
+from store.layout import Column, row_columns
+
+Read = TypeVar("Read")
+
+_CHECKSUMS_PER_CHUNK = 256
+_CRC_BYTES = 4
+
+
+def read_block_column(
+    path: Path, places: Places, name: str, *, block: int, rows: int
+) -> NDArray[Any] | Ragged:
+    """Values of a column in the first ``rows`` rows of a block.
+
+    Raises
+    ------
+    DamageError
+        If they do not match their checksum.
+    """
+    if row_columns(places.schema)[name].dtype == "string":
+        return read_block_strings(path, places, name, block=block, rows=rows)
+    return _at_some_commit(path, places, lambda fd, at: _numbers(fd, at, name, block)[:rows])
+
+
+def read_block_strings(path: Path, places: Places, name: str, *, block: int, rows: int) -> Ragged:
+    """Values of a column of strings; see `read_block_column`."""
+    return _at_some_commit(
+        path, places, lambda fd, at: _strings(fd, at, name, block).slice(0, rows)
+    )
+
+
+def _at_some_commit(path: Path, places: Places, read: Callable[[int, Places], Read]) -> Read:
+    """Read at the given commit, or where its checksums have been overtaken, at the newest.
+
+    A later append into the same block leaves its older rows as they are, but their checksum then
+    covers the new rows too.
+    """
+    while True:
+        try:
+            with reading(path) as fd:
+                return read(fd, places)
+        except DamageError:
+            newest = current_places(path, places)
+            if newest is places:
+                raise
+            places = newest
+
+
+def _numbers(fd: int, places: Places, name: str, block: int) -> NDArray[Any]:
+    column = row_columns(places.schema)[name]
+    dtype = np.dtype(column.dtype).newbyteorder("<")
+    raw = _read_chunk(fd, places, column, block, dtype)
+    _compare(fd, places, name, block, google_crc32c.value(raw))
+    return np.frombuffer(raw, dtype=dtype)
+
+
+def _strings(fd: int, places: Places, name: str, block: int) -> Ragged:
+    column = row_columns(places.schema)[name]
+    where = f"{column.path} block {block}"
+    raw = _read_chunk(fd, places, column, block, REFERENCE)
+    values = np.frombuffer(raw, dtype=REFERENCE)
+    crc = google_crc32c.value(raw)
+    size = places.collection
+    addresses = collections_of(values)
+    inside = (addresses >= 0) & (addresses + size <= places.commit.end)
+    if not bool(inside.all()):
+        raise DamageError(f"{where}: a reference points outside the file; run 'vnp verify'")
+    content = _read_runs(fd, addresses, size, where)
+    for collection in content:
+        crc = google_crc32c.extend(crc, collection.tobytes())
+    _compare(fd, places, name, block, crc)
+    try:
+        return decode(values, content)
+    except DamageError as error:
+        raise DamageError(f"{where}: {error}") from None
+
+
+def pread(fd: int, offset: int, size: int, where: str) -> bytes:
+    """Read bytes that must be there.
+
+    Raises
+    ------
+    DamageError
+        If the file ends before.
+    """
+    raw = os.pread(fd, size, offset) if offset >= 0 else b""
+    while 0 < len(raw) < size and (more := os.pread(fd, size - len(raw), offset + len(raw))):
+        raw += more  # one call reads at most 2 GiB
+    if len(raw) != size:
+        raise DamageError(f"{where}: the file ends in it (truncated); run 'vnp verify'")
+    return raw
+
+
+def _read_chunk(fd: int, places: Places, column: Column, block: int, dtype: np.dtype[Any]) -> bytes:
+    """Rows of a block that were committed: the checksum covers these."""
+    schema = places.schema
+    start, stop = block_bounds(block, schema.n_rows, schema.block_rows)
+    offset = int(places.chunks[column.path][block])
+    return pread(fd, offset, (stop - start) * dtype.itemsize, f"{column.path} block {block}")
+
+
+def _read_runs(fd: int, addresses: NDArray[np.int64], size: int, where: str) -> NDArray[np.uint8]:
+    """Read collections, those that lie end to end in one call: uint8 (k, size)."""
+    out = np.empty((len(addresses), size), dtype=np.uint8)
+    breaks = np.flatnonzero(np.diff(addresses) != size) + 1
+    for first, last in zip([0, *breaks], [*breaks, len(addresses)], strict=True):
+        if last > first:
+            raw = pread(fd, int(addresses[first]), int(last - first) * size, where)
+            out[first:last] = np.frombuffer(raw, np.uint8).reshape(-1, size)
+    return out
+
+
+def _compare(fd: int, places: Places, name: str, block: int, crc: int) -> None:
+    names = list(row_columns(places.schema))
+    where = f"{row_columns(places.schema)[name].path} block {block}"
+    chunk, row = divmod(block, _CHECKSUMS_PER_CHUNK)
+    at = int(places.chunks[CHECKSUMS][chunk]) + (row * len(names) + names.index(name)) * _CRC_BYTES
+    wanted = int.from_bytes(pread(fd, at, _CRC_BYTES, where), "little")
+    if crc != wanted:
+        raise DamageError(f"{where} does not match its checksum; run 'vnp verify'")

@@ -1,0 +1,277 @@
+"""One committed state of an HDF5 store: its schema, and the byte at which everything lies.
+
+The HDF5 library is asked once per commit where the chunks are. From then on rows and blocks are
+read and written at these places directly: chunks never move, so a file that grows meanwhile
+disturbs nobody. That what the library said is of one commit is told by the commit record: it is
+read before and after, and both times the file must have its HDF5 signature.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from store.claims.claims import APPEND, Claims
+from store.claims.heartbeat import Liveness, new_worker
+from store.claims.participant import Presence
+from store.claims.process import identify
+from store.errors import BusyError, DamageError, NotAStoreError
+from store.hdf5.commit import COMMIT_BYTES, Commit, check_metadata, find_commit
+from store.hdf5.journal import has_signature, is_blanked, journal_path, recover
+from store.hdf5.layout import (
+    CHECKSUMS,
+    COMMIT,
+    HEAP,
+    chunk_offsets,
+    fixed_places,
+    open_library,
+    schema_text,
+    worker_paths,
+)
+from store.hdf5.overlay import Overlay
+from store.io.files import WriteError
+from store.layout import row_columns
+from store.schema import Schema, from_attribute
+from store.sidecar import sidecar_of
+
+T = TypeVar("T")
+
+_RETRY = 0.005  # seconds between two looks at a file that is being grown
+_TRIES = 100  # looks at a file that changes all the time
+_FAILURES = 3  # looks that find it damaged before it is called so
+_PATIENCE = 5.0  # seconds after which a file without signature is not just being patched
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """A commit, and where its data lie."""
+
+    schema: Schema
+    commit: Commit
+    record: bytes  # the commit record as it stands in the file
+    chunks: dict[str, NDArray[np.int64]]  # by dataset: first byte of each chunk along the rows
+    fixed: dict[str, tuple[int, int]]  # by dataset: first byte and length of the field
+    collection: int  # bytes of a heap collection
+
+    @property
+    def record_at(self) -> int:
+        """First byte of the commit record."""
+        return self.fixed[COMMIT][0]
+
+
+def read_places(path: Path) -> Places:
+    """Open a store's file at its last commit.
+
+    Raises
+    ------
+    NotAStoreError
+        If it is no store.
+    DamageError
+        If it cannot be read.
+    BusyError
+        If it stays in the middle of a commit although its appender lives.
+    """
+    failed = 0
+    for _ in range(_TRIES):
+        settle(path)
+        try:
+            with reading(path) as fd:
+                places = _try_places(fd, path)
+        except (NotAStoreError, DamageError):
+            # Half of it may have been read before a commit and half after it: that passes.
+            failed += 1
+            if failed == _FAILURES:
+                raise
+            places = None
+        if places is not None:
+            return places
+        time.sleep(_RETRY)
+    raise BusyError(f"{path} is changing all the time; try again in a moment")
+
+
+def current_places(path: Path, known: Places) -> Places:
+    """Return ``known`` if it still is the last commit, else the last commit."""
+    with reading(path) as fd:
+        if has_signature(fd) and os.pread(fd, COMMIT_BYTES, known.record_at) == known.record:
+            return known
+    return read_places(path)
+
+
+def load(fd: int, overlay: Overlay, path: Path) -> Places:
+    """Ask the library for everything; the file must not be changing."""
+    with open_library(overlay, "r") as tree:
+        text = schema_text(tree)
+        if text is None:
+            raise NotAStoreError(
+                f"{path} is no vnp store: its root has no attribute 'vnp'; make one with "
+                f"'vnp init {path}'"
+            )
+        try:
+            value: Any = json.loads(text)
+        except ValueError:
+            raise NotAStoreError(f"{path}: the attribute 'vnp' is damaged: no JSON") from None
+        schema = from_attribute(value, where=str(path))
+        fixed = fixed_places(tree, schema)
+        names = [column.path for column in row_columns(schema).values()]
+        names += [CHECKSUMS, *worker_paths(schema)]
+        chunks = {name: chunk_offsets(tree[name]) for name in names}
+        collection = int(tree[HEAP].chunks[0])
+    record = overlay.pread(fixed[COMMIT][0], COMMIT_BYTES)
+    commit = Commit.from_bytes(record)
+    if commit.rows != schema.n_rows or os.fstat(fd).st_size < commit.end:
+        raise DamageError(
+            f"{path} has {os.fstat(fd).st_size:,} bytes and {schema.n_rows:,} rows where its last "
+            f"commit left {commit.end:,} and {commit.rows:,} (truncated or changed by others)"
+        )
+    for name, offsets in chunks.items():
+        if bool(((offsets < 0) | (offsets >= commit.end)).any()):
+            raise DamageError(f"{path}: a chunk of {name} lies outside the file (damaged)")
+    return Places(schema, commit, record, chunks, fixed, collection)
+
+
+def with_tree(path: Path, read: Callable[[h5py.File], T]) -> T:
+    """Read something of a committed state through the library; again if the file changed."""
+    for _ in range(_TRIES):
+        places = read_places(path)
+        with reading(path) as fd:
+            try:
+                with open_library(Overlay(fd), "r") as tree:
+                    result = read(tree)
+            except (OSError, RuntimeError, KeyError, ValueError) as error:
+                failure: Exception | None = error
+            else:
+                failure = None
+            if has_signature(fd) and os.pread(fd, COMMIT_BYTES, places.record_at) == places.record:
+                if failure is not None:
+                    raise DamageError(f"{path}: {failure}; run 'vnp verify'") from None
+                return result
+        time.sleep(_RETRY)
+    raise BusyError(f"{path} is changing all the time; try again in a moment")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[int]:
+    """Open the file for reading; yield the descriptor."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise NotAStoreError(
+            f"{path} is no vnp store (there is no such file); make one with 'vnp init {path}'"
+        ) from None
+    try:
+        yield fd
+    except IsADirectoryError:
+        raise NotAStoreError(f"{path} is a directory, not an HDF5 store's file") from None
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[int]:
+    """Open the file for writing rows that are safe on disk when the write returns."""
+    # O_DSYNC syncs what the call wrote and no other worker's pages; NFS clients then also send
+    # exactly these bytes, where they would else round to pages that others write in too.
+    fd = os.open(path, os.O_RDWR | os.O_DSYNC | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def settle(path: Path) -> None:
+    """Finish what a killed appender left half done, or wait until a living one is through.
+
+    Returns at once when no growth is under way, or when one is but the committed state can be
+    read meanwhile.
+
+    Raises
+    ------
+    BusyError
+        If the file cannot be read because an appender that lives is changing it.
+    """
+    sidecar = sidecar_of(path).path
+    claims: Claims | None = None
+    began = time.monotonic()
+    while True:
+        with reading(path) as fd:
+            blanked = is_blanked(fd)
+        if not blanked and not journal_path(sidecar).exists():
+            return
+        if claims is None:
+            me = identify()
+            liveness = Liveness(sidecar, identity=me)
+            claims = Claims(sidecar, worker=new_worker(), identity=me, liveness=liveness)
+        owner = claims.owner(APPEND)
+        if owner is None or owner.verdict is None or owner.verdict.stale:
+            if _recover(path, sidecar, wanted=blanked):
+                return
+        elif not blanked:
+            return  # the old state is whole until the patches are written
+        elif time.monotonic() - began > _PATIENCE:
+            # Waits until the appender shows a sign of life (BusyError) or counts as dead.
+            with Presence(sidecar) as presence, presence.claims.acquire(APPEND):
+                _recover_held(path, sidecar)
+            return
+        time.sleep(_RETRY)
+
+
+def _recover(path: Path, sidecar: Path, *, wanted: bool) -> bool:
+    """Take the dead appender's lock and finish its growth; False if another was faster."""
+    try:
+        with Presence(sidecar) as presence:
+            claim = presence.claims.try_claim(APPEND)
+            if claim is None:
+                return False
+            with claim:
+                _recover_held(path, sidecar)
+    except (PermissionError, WriteError) as error:
+        if not wanted:
+            return True  # the committed state is whole; somebody who may write will finish it
+        raise DamageError(
+            f"{path}: its appender was killed while it committed; open the store once as a user "
+            f"who may write to it ({error})"
+        ) from None
+    return True
+
+
+def _recover_held(path: Path, sidecar: Path) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        if not recover(fd, sidecar) and is_blanked(fd):
+            raise DamageError(
+                f"{path}: an append was cut short while it was committed, and its journal in "
+                f"{sidecar.name}/journal is gone: restore the file from a copy"
+            )
+    finally:
+        os.close(fd)
+
+
+def _try_places(fd: int, path: Path) -> Places | None:
+    """Load the last commit; None when the file changed meanwhile."""
+    if not has_signature(fd):
+        if is_blanked(fd):
+            return None
+        raise NotAStoreError(f"{path} is no HDF5 file (it begins with other bytes)")
+    _, record = find_commit(fd, path)
+    try:
+        check_metadata(fd, Commit.from_bytes(record))
+    except DamageError as error:
+        raise DamageError(f"{path}: {error}; restore it from a copy") from None
+    try:
+        places = load(fd, Overlay(fd), path)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise NotAStoreError(
+            f"{path} is no vnp store, or its metadata is damaged: {error}"
+        ) from None
+    record = os.pread(fd, COMMIT_BYTES, places.record_at)
+    return places if has_signature(fd) and record == places.record else None

@@ -1,0 +1,303 @@
+"""The tree of an HDF5 store, made and grown through the HDF5 library.
+
+It is the tree of :mod:`store.layout`, a valid h5ad, with these differences: every chunk of a row
+column holds one block; the strings' letters lie in ``obs/vnp/heap`` (:mod:`store.hdf5.heap`);
+checksums of the appender's columns stand in ``obs/vnp/checksums``; ``obsm/X_merged`` is a virtual
+dataset over all models. The functions here get an open :class:`h5py.File` over an overlay and
+know nothing of journals.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from store import schema as schema_module
+from store.errors import UsageError
+from store.geometry import n_blocks
+from store.hdf5.commit import COMMIT_BYTES
+from store.hdf5.heap import collection_bytes
+from store.hdf5.overlay import Overlay
+from store.layout import (
+    Column,
+    category_column,
+    certificate_column,
+    embedding_column,
+    filled_column,
+    listed_columns,
+    provenance_column,
+    row_columns,
+    score_columns,
+)
+from store.schema import Model, Schema
+
+COMMIT = "obs/vnp/commit"  # sealed record of the last commit
+HEAP = "obs/vnp/heap"  # letters of all string columns
+CHECKSUMS = "obs/vnp/checksums"  # CRC-32C (n_blocks, columns): a block of each appender's column
+MERGED = "obsm/X_merged"
+CERTIFICATE_BYTES = 1024
+PROVENANCE_BYTES = 16384
+ALIGNMENT = 4096  # of whatever is at least so large
+
+_CERTIFICATES_PER_CHUNK = 16
+_CHECKSUMS_PER_CHUNK = 256
+_UNLIMITED = h5py.h5s.UNLIMITED
+
+
+def open_library(overlay: Overlay, mode: str) -> h5py.File:
+    """Open the file behind an overlay: ``w`` to make it, ``r+`` to grow it, ``r`` to read it."""
+    return h5py.File(
+        overlay,
+        mode,
+        libver="earliest",
+        alignment_threshold=ALIGNMENT,
+        alignment_interval=ALIGNMENT,
+    )
+
+
+def create_tree(tree: h5py.File, schema: Schema) -> None:
+    """Make the whole tree of a store without rows."""
+    _encode(tree, "anndata", "0.1.0")
+    obs = tree.create_group("obs")
+    _encode(obs, "dataframe", "0.2.0", _index="_index")
+    _encode(tree.create_group("obs/sample"), "categorical", "0.2.0", ordered=False)
+    tree.create_group("obs/vnp")
+    _contiguous(tree, COMMIT, (COMMIT_BYTES,), np.dtype("u1"))
+    for column in row_columns(schema).values():
+        _chunked(tree, column.path, _dtype(column), (0,), (schema.block_rows,), early=False)
+    category = category_column(schema)
+    _chunked(tree, category.path, h5py.string_dtype(), (0,), category.chunk, early=False)
+    heap = collection_bytes(schema.block_rows, schema.segment_length)
+    _chunked(tree, HEAP, np.dtype("u1"), (0,), (heap,), early=False)
+    columns = len(row_columns(schema))
+    _chunked(
+        tree, CHECKSUMS, np.dtype("<u4"), (0, columns), (_CHECKSUMS_PER_CHUNK, columns), early=False
+    )
+    var = tree.create_group("var")
+    _encode(var, "dataframe", "0.2.0", _index="_index")
+    var.attrs["column-order"] = np.empty(0, dtype=h5py.string_dtype())
+    _chunked(tree, "var/_index", h5py.string_dtype(), (0,), (1,), early=False)
+    for group in ("obsm", "uns", "uns/vnp"):
+        _encode(tree.create_group(group), "dict", "0.1.0")
+    for model in schema.models:
+        _add_arrays(tree, schema, model)
+    write_schema(tree, schema)
+    _write_merged(tree, schema)
+
+
+def add_model(tree: h5py.File, schema: Schema, model: Model) -> None:
+    """Add the arrays of a model that ``schema`` has already."""
+    _add_arrays(tree, schema, model)
+    write_schema(tree, schema)
+    _write_merged(tree, schema)
+
+
+def grow(tree: h5py.File, schema: Schema, checksums: dict[int, NDArray[np.uint32]]) -> None:
+    """Grow everything but the row columns to the rows of ``schema``.
+
+    Parameters
+    ----------
+    checksums
+        New row of ``obs/vnp/checksums`` for each block that got rows.
+    """
+    for model in schema.models:
+        for column in _worker_columns(schema, model):
+            tree[column.path].resize(column.shape)
+    for scores in schema.scores:
+        for column in score_columns(schema, scores.name):
+            tree[column.path].resize(column.shape)
+    table = tree[CHECKSUMS]
+    table.resize(n_blocks(schema.n_rows, schema.block_rows), axis=0)
+    for block, row in sorted(checksums.items()):
+        table[block] = row
+    categories = tree[category_column(schema).path]
+    had = categories.shape[0]
+    categories.resize((len(schema.samples),))
+    names = [sample.name for sample in schema.samples[had:]]
+    if names:
+        categories[had:] = np.array(names, dtype=object)
+    write_schema(tree, schema)
+
+
+def make_score_column(tree: h5py.File, column: Column, values: NDArray[np.float32]) -> None:
+    """Write a column of scores anew; rows that come later read NaN."""
+    if column.path in tree:
+        del tree[column.path]
+    tree.create_dataset(
+        column.path,
+        data=values,
+        dtype="<f4",
+        maxshape=(None,),
+        chunks=column.chunk,
+        fillvalue=np.float32(np.nan),
+    )
+    _encode(tree[column.path], "array", "0.2.0")
+
+
+def check_models(schema: Schema) -> None:
+    """Refuse a model whose array would take the merged view's name."""
+    if any(f"obsm/X_{model.name}" == MERGED for model in schema.models):
+        raise UsageError("a model of an HDF5 store cannot be named 'merged': X_merged is the view")
+
+
+def worker_paths(schema: Schema) -> list[str]:
+    """Datasets in chunks that workers write."""
+    return [column.path for model in schema.models for column in _worker_columns(schema, model)]
+
+
+def checksummed_paths(schema: Schema) -> list[str]:
+    """Datasets in chunks whose content has checksums of its own, or is one."""
+    rows = [column.path for column in row_columns(schema).values()]
+    return [*rows, HEAP, CHECKSUMS, *worker_paths(schema)]
+
+
+def fixed_places(tree: h5py.File, schema: Schema) -> dict[str, tuple[int, int]]:
+    """Offset and length of the fields that never move: the commit record and the provenances."""
+    places = {COMMIT: (int(tree[COMMIT].id.get_offset()), COMMIT_BYTES)}
+    for model in schema.models:
+        path = provenance_column(model).path
+        places[path] = (int(tree[path].id.get_offset()), PROVENANCE_BYTES)
+    return places
+
+
+def chunk_offsets(dataset: h5py.Dataset) -> NDArray[np.int64]:
+    """Byte at which each chunk along the first axis begins; -1 where there is none."""
+    rows = dataset.chunks[0]
+    offsets = np.full(-(-dataset.shape[0] // rows), -1, dtype=np.int64)
+
+    def note(chunk: h5py.h5d.StoreInfo) -> None:
+        number = chunk.chunk_offset[0] // rows
+        if number < len(offsets):
+            offsets[number] = chunk.byte_offset
+
+    if len(offsets):
+        dataset.id.chunk_iter(note)
+    return offsets
+
+
+def chunk_bytes(dataset: h5py.Dataset) -> int:
+    """Bytes of a chunk."""
+    size = dataset.id.get_type().get_size()
+    for length in dataset.chunks:
+        size *= length
+    return int(size)
+
+
+def schema_text(tree: h5py.File) -> str | None:
+    """Return the root attribute ``vnp``; None when there is none."""
+    found = tree.attrs.get("vnp")
+    return found if isinstance(found, str) else None
+
+
+def _worker_columns(schema: Schema, model: Model) -> Iterator[Column]:
+    yield embedding_column(schema, model)
+    yield filled_column(schema, model)
+    yield certificate_column(schema, model)
+
+
+def _add_arrays(tree: h5py.File, schema: Schema, model: Model) -> None:
+    embedding, filled, certificate = _worker_columns(schema, model)
+    _chunked(tree, embedding.path, np.dtype("<f2"), embedding.shape, embedding.chunk)
+    _chunked(tree, filled.path, np.dtype(np.bool_), filled.shape, filled.chunk)
+    text = h5py.string_dtype("utf-8", CERTIFICATE_BYTES)
+    _chunked(tree, certificate.path, text, certificate.shape, (_CERTIFICATES_PER_CHUNK,))
+    _contiguous(
+        tree, provenance_column(model).path, (), h5py.string_dtype("utf-8", PROVENANCE_BYTES)
+    )
+    _encode(tree[provenance_column(model).path], "string", "0.2.0")
+
+
+def write_schema(tree: h5py.File, schema: Schema) -> None:
+    """Write the root attribute and the names of the columns that AnnData reads."""
+    tree.attrs["vnp"] = json.dumps(schema_module.to_attribute(schema), separators=(",", ":"))
+    listed = listed_columns(schema)
+    current = tree["obs"].attrs.get("column-order")
+    if current is None or list(current) != listed:
+        tree["obs"].attrs["column-order"] = np.array(listed, dtype=h5py.string_dtype())
+
+
+def _write_merged(tree: h5py.File, schema: Schema) -> None:
+    """Make ``X_merged`` anew: all models side by side, with as many rows as they have."""
+    if MERGED in tree:
+        del tree[MERGED]
+    if not schema.models:
+        return
+    width = sum(model.dim for model in schema.models)
+    shape, longest = (schema.n_rows, width), (_UNLIMITED, width)
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    first = 0
+    for model in schema.models:
+        target = h5py.h5s.create_simple(shape, longest)
+        _select_rows(target, first, model.dim)
+        source = h5py.h5s.create_simple((schema.n_rows, model.dim), (_UNLIMITED, model.dim))
+        _select_rows(source, 0, model.dim)
+        properties.set_virtual(target, b".", f"/obsm/X_{model.name}".encode(), source)
+        first += model.dim
+    kind = h5py.h5t.py_create(np.dtype("<f2"))
+    space = h5py.h5s.create_simple(shape, longest)
+    h5py.h5d.create(tree.id, MERGED.encode(), kind, space, properties)
+    _encode(tree[MERGED], "array", "0.2.0")
+
+
+def _select_rows(space: h5py.h5s.SpaceID, first: int, columns: int) -> None:
+    """Select columns ``first ..`` of every row there is and will be."""
+    space.select_hyperslab((0, first), (_UNLIMITED, 1), stride=(1, 1), block=(1, columns))
+
+
+def _chunked(
+    tree: h5py.File,
+    path: str,
+    dtype: np.dtype,
+    shape: tuple[int, ...],
+    chunk: tuple[int, ...],
+    *,
+    early: bool = True,
+) -> None:
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk(chunk)
+    if early:  # the place of a chunk is known before anything is written into it
+        properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    space = h5py.h5s.create_simple(shape, (_UNLIMITED, *shape[1:]))
+    _make(tree, path, dtype, space, properties)
+
+
+def _contiguous(tree: h5py.File, path: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.CONTIGUOUS)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    space = h5py.h5s.create_simple(shape) if shape else h5py.h5s.create(h5py.h5s.SCALAR)
+    _make(tree, path, dtype, space, properties)
+
+
+def _make(
+    tree: h5py.File,
+    path: str,
+    dtype: np.dtype,
+    space: h5py.h5s.SpaceID,
+    properties: h5py.h5p.PropDCID,
+) -> None:
+    kind = h5py.h5t.py_create(dtype, logical=True)
+    h5py.h5d.create(tree.id, path.encode(), kind, space, properties)
+    is_text = h5py.check_string_dtype(dtype) is not None
+    _encode(tree[path], "string-array" if is_text else "array", "0.2.0")
+
+
+def _dtype(column: Column) -> np.dtype[Any]:
+    if column.dtype == "string":
+        text: np.dtype[Any] = h5py.string_dtype()
+        return text
+    return np.dtype(column.dtype).newbyteorder("<")
+
+
+def _encode(node: h5py.HLObject, kind: str, version: str, **attributes: str | bool) -> None:
+    node.attrs["encoding-type"] = kind
+    node.attrs["encoding-version"] = version
+    for name, value in attributes.items():
+        node.attrs[name] = value

@@ -1,0 +1,205 @@
+"""A file as the HDF5 library is shown it: its changes to what is committed are held back.
+
+The library reads and writes through this object instead of the file. Below the committed end
+nothing is changed; what is written there is kept as patches in memory, byte for byte. What is
+written beyond the committed end goes straight to the file, where nobody looks::
+
+    0 ............ committed end ............ new end
+    [file + patches            ][written in place    ]
+
+So however long an append takes and wherever it is killed, the committed file is untouched until
+the patches are applied (:mod:`store.hdf5.journal`).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+_PAGE = 4096
+_GUARD_EVERY = 1.0  # seconds; a process that was frozen looks again before it writes on
+
+
+class Overlay(io.RawIOBase):
+    """A file object over a descriptor.
+
+    Parameters
+    ----------
+    fd
+        The file; it stays the caller's.
+    end
+        Committed bytes. None for reading only.
+    guard
+        Called before writes, at most once a second; raises if the file is no longer ours to grow.
+
+    Attributes
+    ----------
+    size : int
+        Bytes of the file as the library sees it.
+    error : Exception or None
+        What a write failed with: the library does not pass exceptions on.
+    written : tuple of int
+        Offset and length of the last write.
+    """
+
+    def __init__(
+        self, fd: int, *, end: int | None = None, guard: Callable[[], None] | None = None
+    ) -> None:
+        super().__init__()
+        self._fd = fd
+        self._end = end
+        self._guard = guard
+        self._guarded = time.monotonic()
+        self._position = 0
+        self._pages: dict[int, tuple[bytearray, bytearray]] = {}  # content, which bytes are set
+        self.size = os.fstat(fd).st_size if end is None else end
+        self.error: Exception | None = None
+        self.written = (0, 0)
+
+    # -- what the library calls ---------------------------------------------------------------
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move; the end is that of the file as the library sees it."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Read at the position; what was never written reads as zeros."""
+        view = memoryview(buffer).cast("B")
+        if self._end is None and self._position + len(view) > self.size:
+            raise OSError(f"bytes up to {self._position + len(view)} of {self.size} are read")
+        view[:] = self.pread(self._position, len(view))
+        self._position += len(view)
+        return len(view)
+
+    def write(self, data: memoryview) -> int:  # type: ignore[override]
+        """Write at the position."""
+        view = memoryview(data).cast("B")
+        self.pwrite(self._position, view)
+        self._position += len(view)
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size; the file itself gets it when the growth is committed."""
+        if self._end is not None:
+            self.size = max(self._position if size is None else size, self._end)
+        return self.size
+
+    def flush(self) -> None:
+        """Do nothing: what must be durable is synced at the commit."""
+
+    def readable(self) -> bool:
+        """Whether it can be read: yes."""
+        return True
+
+    def writable(self) -> bool:
+        """Whether it can be written."""
+        return self._end is not None
+
+    def seekable(self) -> bool:
+        """Whether it can be moved about in: yes."""
+        return True
+
+    # -- what we call -------------------------------------------------------------------------
+
+    def pread(self, offset: int, size: int) -> bytes:
+        """Bytes as they will be once the patches are applied."""
+        raw = os.pread(self._fd, size, offset)
+        if not self._pages:
+            return raw if len(raw) == size else raw.ljust(size, b"\0")
+        out = bytearray(raw.ljust(size, b"\0"))
+        for page in range(offset // _PAGE, (offset + size - 1) // _PAGE + 1):
+            held = self._pages.get(page)
+            if held is None:
+                continue
+            first, last = max(offset, page * _PAGE), min(offset + size, (page + 1) * _PAGE)
+            here = slice(first - page * _PAGE, last - page * _PAGE)
+            content = np.frombuffer(held[0], np.uint8)[here]
+            is_set = np.frombuffer(held[1], np.bool_)[here]
+            part = np.frombuffer(out, np.uint8)[first - offset : last - offset]
+            part[is_set] = content[is_set]
+        return bytes(out)
+
+    def pwrite(self, offset: int, data: bytes | memoryview) -> None:
+        """Write: a patch below the committed end, in place beyond it."""
+        if self._end is None:
+            raise io.UnsupportedOperation("the file is open for reading only")
+        try:
+            if self._guard is not None and time.monotonic() - self._guarded > _GUARD_EVERY:
+                self._guard()
+                self._guarded = time.monotonic()
+            view = memoryview(data).cast("B")
+            below = min(max(self._end - offset, 0), len(view))
+            self._patch(offset, view[:below])
+            write_all(self._fd, view[below:], offset + below)
+        except Exception as error:
+            self.error = self.error or error
+            raise
+        self.size = max(self.size, offset + len(view))
+        self.written = (offset, len(view))
+
+    def patches(self) -> list[tuple[int, bytes]]:
+        """What differs from the file below the committed end: offsets, ascending, and bytes."""
+        runs: list[tuple[int, bytearray]] = []
+        for page in sorted(self._pages):
+            content, mask = self._pages[page]
+            now = os.pread(self._fd, _PAGE, page * _PAGE).ljust(_PAGE, b"\0")
+            is_set = np.frombuffer(mask, np.bool_)
+            differs = is_set & (np.frombuffer(content, np.uint8) != np.frombuffer(now, np.uint8))
+            for first, last in _spans(differs, is_set):
+                start = page * _PAGE + first
+                if runs and runs[-1][0] + len(runs[-1][1]) == start:
+                    runs[-1][1].extend(content[first:last])
+                else:
+                    runs.append((start, content[first:last]))
+        return [(start, bytes(run)) for start, run in runs]
+
+    def raise_error(self) -> None:
+        """Raise what a write inside the library failed with, if one did."""
+        if self.error is not None:
+            raise self.error
+
+    def _patch(self, offset: int, view: memoryview) -> None:
+        done = 0
+        while done < len(view):
+            page, at = divmod(offset + done, _PAGE)
+            take = min(_PAGE - at, len(view) - done)
+            held = self._pages.get(page)
+            if held is None:
+                held = self._pages[page] = bytearray(_PAGE), bytearray(_PAGE)
+            held[0][at : at + take] = view[done : done + take]
+            held[1][at : at + take] = b"\1" * take
+            done += take
+
+
+def _spans(differs: NDArray[np.bool_], is_set: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Stretches of a page to write: from change to change, over equal bytes that are set too."""
+    held = np.concatenate([[0], np.cumsum(~is_set)])  # bytes before each that are not ours
+    first = last = -1
+    for at in np.flatnonzero(differs).tolist():
+        if first >= 0 and held[at] == held[last]:
+            last = at
+            continue
+        if first >= 0:
+            yield first, last + 1
+        first = last = at
+    if first >= 0:
+        yield first, last + 1
+
+
+def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
+    """Write every byte, however short the single writes are."""
+    view = memoryview(data).cast("B")
+    done = 0
+    while done < len(view):
+        done += os.pwrite(fd, view[done:], offset + done)

@@ -1,0 +1,1 @@
+"""Files: durable writes, checksummed JSON, ragged columns."""

@@ -1,0 +1,213 @@
+"""A store as pandas, AnnData, dask and xarray know their data.
+
+Rows go into memory only where the caller names them. The libraries are imported when a function
+is called; a missing one is told with the command that installs it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import UsageError
+from store.io.optional import require
+from store.io.ragged import Ragged
+from store.layout import row_columns
+from store.read.columns import sample_names, take_column
+from store.read.indexing import Ints
+from store.read.view import View
+from store.schema import COLUMN_CHUNK_ROWS
+
+if TYPE_CHECKING:
+    from store.read.reader import Reading
+
+SEQUENCES = ("nucleotide", "protein")
+
+
+def obs_columns(store: Reading) -> list[str]:
+    """Names of the obs columns, less the index, the sample and what workers write."""
+    return [name for name in row_columns(store.schema) if name not in ("id", "sample", *SEQUENCES)]
+
+
+def to_pandas(store: Reading, rows: Ints, *, sequences: bool = False) -> Any:
+    """Make the obs table of some rows: one line a record, indexed by record id.
+
+    Parameters
+    ----------
+    store
+        The store.
+    rows
+        Row numbers, shape (n,).
+    sequences
+        Add the columns ``nucleotide`` and ``protein``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``sample`` is categorical; ``filled_<model>`` says which rows are certified. Record ids
+        are unique within a sample only.
+    """
+    pandas = require("pandas", for_what="the obs table")
+    codes = np.asarray(take_column(store, "sample", rows))
+    categories = [sample.name for sample in store.schema.samples]
+    columns: dict[str, Any] = {"sample": pandas.Categorical.from_codes(codes, categories)}
+    for name in (*obs_columns(store), *(SEQUENCES if sequences else ())):
+        values = take_column(store, name, rows)
+        columns[name] = values.decode() if isinstance(values, Ragged) else values
+    for model in store.schema.models:
+        columns[f"filled_{model.name}"] = store.filled(model.name)[rows]
+    for kept in store.schema.scores:
+        scores = store.scores(kept.name)[rows]
+        columns |= {f"{kept.name}_score{at + 1}": scores[:, at] for at in (0, 1)}
+    ids = take_column(store, "id", rows)
+    assert isinstance(ids, Ragged)  # a column of strings
+    return pandas.DataFrame(columns, index=pandas.Index(ids.decode(), dtype=object, name="id"))
+
+
+def to_anndata(store: Reading, rows: Ints, *, models: Sequence[str] | None = None) -> Any:
+    """Make an AnnData of some rows in memory: ``obs``, and ``obsm["X_<model>"]`` as float16.
+
+    Parameters
+    ----------
+    store
+        The store.
+    rows
+        Row numbers, shape (n,).
+    models
+        Whose embeddings to take; by default all.
+
+    Returns
+    -------
+    anndata.AnnData
+        Shape (n, 0), as the store itself reads. NaN where a row is not certified.
+    """
+    anndata = require("anndata", for_what="an AnnData object")
+    names = [model.name for model in store.schema.models] if models is None else list(models)
+    obs = to_pandas(store, rows)
+    obs.index.name = None
+    return anndata.AnnData(
+        obs=obs,
+        obsm={f"X_{name}": store[name][rows] for name in names},
+        uns={"vnp": {name: _json(store.provenance(name)) for name in names}},
+    )
+
+
+def lazy_anndata(store: Reading) -> Any:
+    """Make an AnnData of all rows that reads from the store's files what is used of it."""
+    require("anndata", for_what="an AnnData object")
+    require("dask.array", for_what="a lazy AnnData object")
+    read_lazy = require("anndata.experimental", for_what="a lazy AnnData object").read_lazy
+    if store.path.is_dir():
+        return read_lazy(store.path)
+    h5py = require("h5py", for_what="an HDF5 store as AnnData")
+    # The file stays open for as long as the object that reads from it lives.
+    return read_lazy(h5py.File(store.path, "r"))
+
+
+def to_dask(view: View, *, chunk_rows: int | None = None) -> Any:
+    """Make a dask array of a view.
+
+    Parameters
+    ----------
+    view
+        The view.
+    chunk_rows
+        Rows of a chunk, by default one block; whole blocks are the cheapest to read.
+
+    Returns
+    -------
+    dask.array.Array
+        Shape (N, columns), float16, NaN where a row is not certified; one chunk spans all
+        columns.
+    """
+    array = require("dask.array", for_what="a dask array")
+    rows = view.block_rows if chunk_rows is None else chunk_rows
+    if rows < 1:
+        raise UsageError(f"chunk_rows is {rows}: it must be positive")
+    return array.from_array(
+        view,
+        chunks=(rows, view.shape[1]),
+        name=f"vnp-{view.token}",
+        meta=np.empty((0, 0), dtype=np.float16),
+        fancy=True,
+    )
+
+
+def to_xarray(store: Reading, *, models: Sequence[str] | None = None) -> Any:
+    """Make an xarray Dataset of the whole store: dask arrays behind every variable.
+
+    Returns
+    -------
+    xarray.Dataset
+        Along ``record``: the record ids, the columns of obs and the samples' names;
+        ``X_<model>`` (record, <model>_dim) of each model, and ``X_merged`` (record, feature) with
+        the coordinates ``model`` and ``index`` that name each feature.
+    """
+    xarray = require("xarray", for_what="an xarray Dataset")
+    array = require("dask.array", for_what="an xarray Dataset")
+    merged = store.merged(models)
+
+    def column(name: str) -> Any:
+        lazy = LazyColumn(store, name)
+        return array.from_array(
+            lazy,
+            chunks=(COLUMN_CHUNK_ROWS,),
+            name=f"vnp-{name}-{merged.token}",
+            meta=np.empty(0, dtype=lazy.dtype),
+        )
+
+    variables: dict[str, Any] = {
+        name: ("record", column(name)) for name in ("sample", *obs_columns(store))
+    }
+    for model in merged.models:
+        variables[f"X_{model.name}"] = (("record", f"{model.name}_dim"), to_dask(store[model.name]))
+        variables[f"filled_{model.name}"] = ("record", store.filled(model.name))
+    variables["X_merged"] = (("record", "feature"), to_dask(merged))
+    names, index = zip(*merged.columns, strict=True)
+    return xarray.Dataset(
+        variables,
+        coords={
+            "id": ("record", column("id")),
+            "model": ("feature", np.array(names)),
+            "index": ("feature", np.array(index)),
+        },
+        attrs={"store": str(store.path), "segment_length": store.schema.segment_length},
+    )
+
+
+class LazyColumn:
+    """One of the appender's columns as a lazy one-dimensional array; strings come as ``str``.
+
+    The column ``sample`` is given as sample names.
+    """
+
+    ndim = 1
+
+    def __init__(self, store: Reading, name: str) -> None:
+        self._store = copy.copy(store)  # a refresh must not move it
+        self._name = name
+        self.shape = (store.n_rows,)
+        is_text = name in ("id", "sample", "contig", *SEQUENCES)
+        self.dtype = np.dtype(object) if is_text else store.column(name, 0, 0).dtype  # type: ignore[union-attr]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        (part,) = key if isinstance(key, tuple) else (key,)
+        start, stop, step = part.indices(self.shape[0])
+        values = self._store.column(self._name, start, stop)
+        if isinstance(values, Ragged):
+            return np.array(values.decode(), dtype=object)[::step]
+        if self._name == "sample":
+            return sample_names(self._store, values)[::step]
+        return values[::step]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -1,0 +1,59 @@
+"""Certified rows to copy from: each block is checked as a whole before its first row is used."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import DamageError
+from store.read.indexing import Ints
+from store.store import Store
+
+
+class CertifiedRows:
+    """Rows of filled blocks, for copying into other blocks of the same model.
+
+    One object per worker: it remembers which blocks it has read whole and found sound. Rows of
+    those are then fetched one by one from the mapped file.
+    """
+
+    def __init__(self) -> None:
+        self._sound: set[tuple[str, int]] = set()
+
+    def take(
+        self, store: Store, *, model: str, rows: Ints
+    ) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+        """Fetch rows that are certified.
+
+        Parameters
+        ----------
+        store
+            The store.
+        model
+            Whose embeddings.
+        rows
+            Row numbers (n,), in any order.
+
+        Returns
+        -------
+        values : float16 array, shape (m, dim)
+            Of the rows found, in the order asked for.
+        found : bool array, shape (n,)
+            Which rows are certified, in blocks that are sound.
+        """
+        size = store.schema.block_rows
+        block = rows // size
+        found = rows % size < store.rows_filled(model)[block]
+        for number in np.unique(block[found]).tolist():
+            if not self._is_sound(store, model, number):
+                found &= block != number
+        return store[model][rows[found]], found
+
+    def _is_sound(self, store: Store, model: str, block: int) -> bool:
+        if (model, block) not in self._sound:
+            try:
+                store.read(model, *store.block_bounds(block))
+            except DamageError:
+                return False  # verify names it; here the rows are simply embedded
+            self._sound.add((model, block))
+        return True

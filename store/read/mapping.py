@@ -1,0 +1,73 @@
+"""One block's embeddings, memory-mapped where they lie: nothing is read before it is touched."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import DamageError
+from store.read.indexing import Ints
+
+_F16 = np.dtype("<f2")
+
+
+def map_chunk(
+    path: Path, *, offset: int, shape: tuple[int, int], rows: Ints | None
+) -> NDArray[np.float16]:
+    """Map the numbers of one chunk, read-only, float16 of ``shape``.
+
+    Parameters
+    ----------
+    path, offset
+        File and the byte at which the numbers begin, not compressed, little-endian.
+    shape
+        Rows and numbers a row.
+    rows
+        The few rows that will be touched: the kernel begins to fetch them, and nothing else, at
+        once. None if it is better to read ahead.
+
+    Raises
+    ------
+    DamageError
+        If the file is missing or too short; touching such a mapping would end the process.
+    """
+    size = shape[0] * shape[1] * _F16.itemsize
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise DamageError("filled, but missing; run 'vnp verify'") from None
+    try:
+        found = os.fstat(fd).st_size
+        if found < offset + size:
+            raise DamageError(
+                f"length is {found} bytes where {offset + size} belong; run 'vnp verify'"
+            )
+        skip = offset % mmap.ALLOCATIONGRANULARITY
+        mapped = mmap.mmap(fd, skip + size, access=mmap.ACCESS_READ, offset=offset - skip)
+        if rows is not None:
+            _fetch(fd, mapped, offset + rows * shape[1] * _F16.itemsize, shape[1] * _F16.itemsize)
+    finally:
+        os.close(fd)
+    return np.frombuffer(mapped, dtype=_F16, count=shape[0] * shape[1], offset=skip).reshape(shape)
+
+
+def _fetch(fd: int, mapped: mmap.mmap, begins: Ints, size: int) -> None:
+    """Have the kernel fetch the ranges of ``size`` bytes, side by side, unless it has them."""
+    probes = begins[[0, len(begins) // 2, -1]].tolist()
+    if all(_is_cached(fd, begin) for begin in probes):
+        return  # most likely the rest is too; if not, it is only read later
+    mapped.madvise(mmap.MADV_RANDOM)
+    for begin in begins.tolist():
+        os.posix_fadvise(fd, begin, size, os.POSIX_FADV_WILLNEED)
+
+
+def _is_cached(fd: int, position: int) -> bool:
+    """Whether a byte of a file can be had without waiting for the disk."""
+    try:
+        return os.preadv(fd, [bytearray(1)], position, os.RWF_NOWAIT) == 1
+    except OSError:  # it must be waited for, or the file system cannot tell
+        return False

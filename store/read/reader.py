@@ -1,0 +1,164 @@
+"""How a store is read, whatever its backend: views, chosen rows, and faces for other libraries.
+
+What a backend brings to it is ``chunk_file``, where a block's numbers lie. The libraries behind
+the faces are imported when a face is called, never before.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from store.errors import UsageError
+from store.io.ragged import Ragged
+from store.read.indexing import Ints, row_positions
+from store.read.view import Missing, View
+from store.schema import Schema
+
+if TYPE_CHECKING:
+    from store.read.search import Hits
+
+
+class Reading(ABC):
+    """The reading half of `store.store.Store`, which documents what is abstract here."""
+
+    path: Path
+    schema: Schema
+
+    # -- what it builds on --------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def n_rows(self) -> int:
+        """Committed rows, N."""
+
+    @abstractmethod
+    def rows_filled(self, model: str) -> Ints:
+        """Filled rows of every block, shape (n_blocks,)."""
+
+    @abstractmethod
+    def filled(self, model: str) -> NDArray[np.bool_]:
+        """Which rows are certified, shape (N,)."""
+
+    @abstractmethod
+    def chunk_file(self, model: str, block: int) -> tuple[Path, int]:
+        """File of a block's embeddings and the byte at which its (R, dim) values begin."""
+
+    @abstractmethod
+    def read(self, model: str, start: int = 0, stop: int | None = None) -> NDArray[np.float16]:
+        """Embeddings of rows ``start .. stop``, checksums compared, NaN where not certified."""
+
+    @abstractmethod
+    def column(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any] | Ragged:
+        """Values of one of the appender's columns."""
+
+    @abstractmethod
+    def scores(self, name: str) -> NDArray[np.float32]:
+        """Scores kept under a name: float32 (N, 2), NaN for none."""
+
+    @abstractmethod
+    def provenance(self, model: str) -> dict[str, Any] | None:
+        """Return what is recorded of what made a model's embeddings."""
+
+    # -- views --------------------------------------------------------------------------------
+
+    def __getitem__(self, model: str) -> View:
+        """Return the embeddings of one model as a lazy array (N, dim)."""
+        if not isinstance(model, str):
+            raise TypeError(f"a store is indexed by a model's name, not by {model!r}")
+        return View(self, models=(model,))
+
+    def merged(
+        self,
+        models: Sequence[str] | None = None,
+        *,
+        missing: Missing = "nan",
+        verify: bool = False,
+    ) -> View:
+        """Return the embeddings of several models side by side as a lazy array.
+
+        Parameters
+        ----------
+        models
+            Names, left to right; by default all of the store in its order, which for a store
+            made by VirNucPro's recipe is that of VirNucPro's merged feature.
+        missing, verify
+            See `store.read.view.View`.
+
+        Raises
+        ------
+        UsageError
+            If a model is not in the store or named twice, or there is none.
+        """
+        if isinstance(models, str):
+            models = (models,)
+        names = [model.name for model in self.schema.models] if models is None else models
+        return View(self, models=names, missing=missing, verify=verify)
+
+    def rows_of(self, samples: str | Sequence[str]) -> Ints:
+        """Row numbers of one or more samples, shape (n,), in the order the samples are named.
+
+        Raises
+        ------
+        UsageError
+            If the store has no such sample.
+        """
+        parts = [np.empty(0, np.int64)]
+        for name in (samples,) if isinstance(samples, str) else samples:
+            sample = self.schema.sample(name)
+            if sample is None:
+                known = ", ".join(sample.name for sample in self.schema.samples[:10]) or "none"
+                raise UsageError(f"the store has no sample {name!r} (it has: {known})")
+            parts.append(np.arange(sample.start, sample.stop))
+        return np.concatenate(parts)
+
+    # -- faces ------------------------------------------------------------------------------
+
+    def to_pandas(self, rows: Any = None, *, sequences: bool = False) -> Any:
+        """Return the obs table (pandas) of the chosen rows; see `store.read.adapters.to_pandas`."""
+        from store.read.adapters import to_pandas
+
+        return to_pandas(self, row_positions(rows, self.schema.n_rows), sequences=sequences)
+
+    def to_anndata(self, rows: Any = None, *, models: Sequence[str] | None = None) -> Any:
+        """Return an AnnData: the chosen rows in memory, or without ``rows`` everything, lazily.
+
+        See `store.read.adapters.to_anndata` and `store.read.adapters.lazy_anndata`.
+        """
+        from store.read.adapters import lazy_anndata, to_anndata
+
+        if rows is None:
+            if models is not None:
+                raise UsageError("models can be chosen together with rows; lazily all are there")
+            return lazy_anndata(self)
+        return to_anndata(self, row_positions(rows, self.schema.n_rows), models=models)
+
+    def to_dask(self, models: Sequence[str] | None = None, *, chunk_rows: int | None = None) -> Any:
+        """Return the merged view as a dask array; see `store.read.adapters.to_dask`."""
+        from store.read.adapters import to_dask
+
+        return to_dask(self.merged(models), chunk_rows=chunk_rows)
+
+    def to_xarray(self, models: Sequence[str] | None = None) -> Any:
+        """Return everything as a lazy xarray Dataset; see `store.read.adapters.to_xarray`."""
+        from store.read.adapters import to_xarray
+
+        return to_xarray(self, models=models)
+
+    def search(
+        self,
+        query: ArrayLike,
+        k: int = 10,
+        *,
+        models: Sequence[str] | None = None,
+        engine: str = "auto",
+    ) -> Hits:
+        """Find the k certified rows most similar to each query; see `store.read.search.search`."""
+        from store.read.search import search
+
+        return search(self.merged(models), query, k, engine=engine)

@@ -1,0 +1,334 @@
+"""Views: the embeddings of one model, or of several side by side, as a lazy read-only array.
+
+A view reads what an index asks for and nothing else. Each block is one chunk of a file that is
+memory-mapped for the read and let go after it, so a view holds no file open, can be pickled and
+is safe to use after a fork and from any thread.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import DamageError, DataError, UsageError
+from store.geometry import rows_wanted
+from store.read.indexing import Axis, Ints, Pairs, selection
+from store.read.mapping import map_chunk
+from store.read.plan import Bands, Piece, Span, Uniform, below, pieces, positions
+from store.schema import Model, Schema
+
+Missing: TypeAlias = Literal["nan", "raise"]
+Rows: TypeAlias = NDArray[np.float16]
+
+_THREADS = 8  # at most, that copy large parts of blocks side by side
+_THREADED_BYTES = 1 << 20  # of a block; less is copied faster than it is handed to a thread
+_OPENED = 64  # blocks mapped at a time: their rows are fetched from a disk side by side
+_SCATTERED = 8  # fewer than one row in so many: read-ahead would read mostly other rows
+
+
+class MissingRowsError(DataError):
+    """Rows were asked for that are not certified, of a view that was told to raise."""
+
+
+class BlockSource(Protocol):
+    """What a view needs of a store."""
+
+    path: Path
+    schema: Schema
+
+    def rows_filled(self, model: str) -> Ints:
+        """Filled rows of every block."""
+        ...
+
+    def chunk_file(self, model: str, block: int) -> tuple[Path, int]:
+        """File of a block's chunk and the byte at which its (R, dim) float16 values begin."""
+        ...
+
+    def read(self, model: str, start: int = 0, stop: int | None = None) -> Rows:
+        """Embeddings of rows ``start .. stop``, checksums compared."""
+        ...
+
+
+class View:
+    """Embeddings of one or more models as a read-only array, shape (N, sum of dims), float16.
+
+    Indexing follows NumPy (`indexing`) and gives NumPy arrays. The view keeps the rows, and
+    the knowledge of which are certified, of the moment it was made; make a new one for newer rows.
+
+    Parameters
+    ----------
+    store
+        The store.
+    models
+        Names of the models, left to right.
+    missing
+        What rows are that are not certified: ``"nan"``, or ``"raise"`` `MissingRowsError`.
+    verify
+        Compare checksums on every read, which reads each block touched as a whole. Without it a
+        read costs what was asked for, and damage on the disk shows in ``vnp verify`` alone.
+    """
+
+    dtype = np.dtype(np.float16)
+    ndim = 2
+
+    def __init__(
+        self,
+        store: BlockSource,
+        *,
+        models: Sequence[str],
+        missing: Missing = "nan",
+        verify: bool = False,
+    ) -> None:
+        if not models:
+            raise UsageError(
+                "a view needs at least one model; the store has none or none was named"
+            )
+        if len(set(models)) != len(models):
+            raise UsageError(f"a model is named twice: {', '.join(models)}")
+        if missing not in ("nan", "raise"):
+            raise UsageError(f"missing is {missing!r}: use 'nan' or 'raise'")
+        self._store = copy.copy(store)  # a refresh of the caller's object must not move this one
+        self._models = tuple(store.schema.model(name) for name in models)
+        self._blocks = Uniform(store.schema.block_rows)
+        self._bands = Bands((0, *accumulate(model.dim for model in self._models)))
+        self._wanted = rows_wanted(store.schema)
+        self._filled = tuple(store.rows_filled(model.name) for model in self._models)
+        self.shape = (store.schema.n_rows, self._bands.edges[-1])
+        self.missing: Missing = missing
+        self.verify = verify
+
+    # -- what it is -------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        bands = ", ".join(f"{name} {b.start}:{b.stop}" for name, b in self.bands.items())
+        return f"<view of {self._store.path}: {self.shape} float16; {bands}>"
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def size(self) -> int:
+        """Numbers in the view."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all numbers, were they in memory."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """Models, left to right."""
+        return self._models
+
+    @property
+    def bands(self) -> dict[str, slice]:
+        """Columns of each model."""
+        edges = pairwise(self._bands.edges)
+        return {model.name: slice(*edge) for model, edge in zip(self._models, edges, strict=True)}
+
+    @property
+    def columns(self) -> list[tuple[str, int]]:
+        """Of each column the model, and the number of the column within the model."""
+        return [(model.name, index) for model in self._models for index in range(model.dim)]
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of a block: reads that keep to blocks are the cheapest."""
+        return self._blocks.size
+
+    @property
+    def token(self) -> str:
+        """A name for what the view shows: equal for views of equal content, as dask wants it."""
+        digest = hashlib.sha256(repr((self._store.path, self._models, self.missing)).encode())
+        digest.update(repr(self._store.schema).encode())
+        for filled in self._filled:
+            digest.update(filled.tobytes())
+        return digest.hexdigest()[:32]
+
+    def __dask_tokenize__(self) -> str:
+        return self.token
+
+    @property
+    def filled(self) -> NDArray[np.bool_]:
+        """Rows certified for every model of the view, shape (N,)."""
+        size = self.block_rows
+        counts = np.minimum.reduce(self._filled)
+        within = np.arange(self.shape[0]) % size
+        return within < np.repeat(counts, size)[: self.shape[0]]
+
+    # -- reading ----------------------------------------------------------------------------
+
+    @overload
+    def __getitem__(self, key: tuple[int, int]) -> np.float16: ...
+    @overload
+    def __getitem__(self, key: Any) -> Rows: ...
+    def __getitem__(self, key: Any) -> Rows | np.float16:
+        chosen = selection(key, self.shape)
+        if isinstance(chosen, Pairs):
+            values = self._read_pairs(chosen.rows, chosen.columns)
+        else:
+            values = self._read(chosen.rows, chosen.columns)
+        result = values.reshape(chosen.shape)
+        return result if chosen.shape else result[()]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("a view lies on disk: as an array it is always a copy")
+        values = self[:]
+        return values if dtype is None else values.astype(dtype, copy=False)
+
+    def __iter__(self) -> Iterator[Rows]:
+        for _, values in self.batches():
+            yield from values
+
+    def batches(
+        self, start: int = 0, stop: int | None = None, *, reuse: bool = False
+    ) -> Iterator[tuple[int, Rows]]:
+        """Yield the rows block by block: the number of the first row, and the rows (n, columns).
+
+        Parameters
+        ----------
+        start, stop
+            First row and one past the last; by default all.
+        reuse
+            Put every batch into the same memory, which is faster: whoever keeps a batch while
+            the next one is read must copy it.
+        """
+        stop = self.shape[0] if stop is None else min(stop, self.shape[0])
+        columns = range(self.shape[1])
+        buffer = np.empty((self.block_rows, self.shape[1]), np.float16) if reuse else None
+        while start < stop:
+            end = min((start // self.block_rows + 1) * self.block_rows, stop)
+            out = buffer[: end - start] if buffer is not None else None
+            yield start, self._read(range(start, end), columns, out)
+            start = end
+
+    # -- inner ------------------------------------------------------------------------------
+
+    def _read(self, rows: Axis, columns: Axis, out: Rows | None = None) -> Rows:
+        """Rows crossed with columns: float16 (rows, columns), in ``out`` if it is given."""
+        if out is None:
+            out = np.empty((len(rows), len(columns)), dtype=np.float16)
+        bands = list(pieces(columns, self._bands))
+        if not out.size:
+            return out
+        plan = list(pieces(rows, self._blocks))
+        if self.missing == "raise":
+            self._require(rows, plan, bands)
+
+        if out.nbytes >= _THREADED_BYTES * len(plan) and len(plan) > 1:
+            result = out
+            with ThreadPoolExecutor(min(_THREADS, len(plan))) as pool:
+                # The list raises what a thread raised.
+                list(pool.map(lambda piece: self._fill(result, [piece], bands), plan))
+        else:
+            for first in range(0, len(plan), _OPENED):
+                self._fill(out, plan[first : first + _OPENED], bands)
+        return out
+
+    def _fill(self, out: Rows, plan: Sequence[Piece], bands: Sequence[Piece]) -> None:
+        """Copy the numbers that lie in some blocks: map all of them first, then touch them."""
+        opened: list[tuple[Rows, Piece, Piece]] = []
+        for piece in plan:
+            for band in bands:
+                filled = self._filled[band.part][piece.part]
+                inside: Piece | None = piece
+                if filled < self._wanted[piece.part]:
+                    inside, rest = below(piece, int(filled))
+                    if rest is not None:
+                        out[_cross(rest, band.target)] = np.nan
+                if inside is not None:
+                    opened.append((self._chunk(band.part, piece.part, inside.source), inside, band))
+        for chunk, piece, band in opened:
+            if isinstance(band.source, slice):
+                values = chunk[:, band.source][piece.source]
+            else:
+                values = chunk[_cross(piece.source, band.source)]
+            out[_cross(piece.target, band.target)] = values
+
+    def _read_pairs(self, rows: Ints, columns: Ints) -> Rows:
+        """Single numbers: float16 (n,)."""
+        out = np.empty(len(rows), dtype=np.float16)
+        for piece in pieces(rows, self._blocks):
+            row, place = positions(piece.source), positions(piece.target)
+            for band in pieces(columns[place], self._bands):
+                index, column = positions(band.target), positions(band.source)
+                inside = row[index] < self._filled[band.part][piece.part]
+                if not inside.all():
+                    if self.missing == "raise":
+                        at = rows[place[index[~inside]]]
+                        raise self._missing_rows(at, self._models[band.part].name)
+                    out[place[index[~inside]]] = np.nan
+                    index, column = index[inside], column[inside]
+                if len(index):
+                    chunk = self._chunk(band.part, piece.part, row[index])
+                    out[place[index]] = chunk[row[index], column]
+        return out
+
+    def _chunk(self, band: int, block: int, rows: Span) -> Rows:
+        """Return a block of one model, of which ``rows`` will be touched."""
+        model = self._models[band]
+        if self.verify:
+            start = block * self.block_rows
+            return self._store.read(model.name, start, start + int(self._filled[band][block]))
+        path, offset = self._store.chunk_file(model.name, block)
+        scattered = _count(rows) * _SCATTERED < self.block_rows
+        try:
+            return map_chunk(
+                path,
+                offset=offset,
+                shape=(self.block_rows, model.dim),
+                rows=positions(rows) if scattered else None,
+            )
+        except DamageError as error:
+            raise DamageError(f"{path}, {model.name} block {block}: {error}") from None
+
+    def _require(self, rows: Axis, plan: Sequence[Piece], bands: Sequence[Piece]) -> None:
+        """Raise if a row is not certified, before anything is read."""
+        for band in bands:
+            filled = self._filled[band.part]
+            rest = [
+                positions(without)
+                for piece in plan
+                if filled[piece.part] < self._wanted[piece.part]
+                and (without := below(piece, int(filled[piece.part]))[1]) is not None
+            ]
+            if rest:
+                at = np.sort(np.concatenate(rest))
+                picked = rows[at] if isinstance(rows, np.ndarray) else _picked(rows, at)
+                raise self._missing_rows(picked, self._models[band.part].name)
+
+    def _missing_rows(self, rows: Ints, model: str) -> MissingRowsError:
+        return MissingRowsError(
+            f"{len(rows)} of the rows asked for are not certified for {model}, the first is row "
+            f"{int(rows[0])} of {self._store.path}; fill them with 'vnp embed', choose rows by "
+            "the view's 'filled', or open it with missing='nan'"
+        )
+
+
+def _picked(rows: range, at: Ints) -> Ints:
+    return rows.start + rows.step * at
+
+
+def _count(span: Span) -> int:
+    if isinstance(span, np.ndarray):
+        return len(span)
+    return (
+        len(positions(span)) if span.stop is None else abs(span.stop - span.start) // abs(span.step)
+    )
+
+
+def _cross(rows: Span, columns: Span) -> tuple[Any, Any]:
+    """Index of every row of a span with every column of another."""
+    if isinstance(rows, np.ndarray) and isinstance(columns, np.ndarray):
+        return rows[:, None], columns
+    return rows, columns

@@ -1,0 +1,1 @@
+"""A store in a Zarr v3 directory."""

@@ -1,0 +1,119 @@
+"""Bytes of one chunk: from array to file content and back, exactly as Zarr v3 codecs do it.
+
+A chunk file is ``[values | vlen-utf8] (zstd)? crc32c``: the values little-endian, the optional
+compression, then four bytes of CRC-32C over everything before. A chunk always holds as many
+rows as the grid says, padded with the fill value.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numcodecs.zstd import Zstd
+from numpy.typing import NDArray
+from zstandard import ZstdError, frame_content_size
+
+from store.errors import DamageError, DataError
+from store.io.ragged import Ragged, decode_vlen, encode_vlen
+from store.layout import Column
+
+CRC_BYTES = 4
+_ZSTD_LEVEL = 1
+_LARGEST = 1 << 30  # bytes of a chunk; what claims more is damaged or hostile
+_zstd = Zstd(level=_ZSTD_LEVEL)
+
+
+def numpy_dtype(column: Column) -> np.dtype[Any]:
+    """Return the NumPy dtype of a column of numbers (little-endian)."""
+    return np.dtype(column.dtype).newbyteorder("<")
+
+
+def encode_numbers(values: NDArray[Any], *, column: Column) -> bytes:
+    """Encode up to one chunk of rows, shape (rows, ...), padding it with the fill value."""
+    dtype = numpy_dtype(column)
+    if values.shape[1:] != column.chunk[1:] or len(values) > column.chunk[0]:
+        raise AssertionError(f"{values.shape} is no chunk {column.chunk} of {column.path}")
+    if len(values) < column.chunk[0]:
+        padded = np.full(column.chunk, column.fill, dtype=dtype)
+        padded[: len(values)] = values
+        values = padded
+    return _seal(np.ascontiguousarray(values, dtype=dtype).tobytes(), column)
+
+
+def encode_strings(values: Ragged, *, column: Column) -> bytes:
+    """Encode up to one chunk of strings; a scalar column takes exactly one."""
+    count = column.chunk[0] if column.chunk else 1
+    return _seal(encode_vlen(values, count=count), column)
+
+
+def decode_numbers(raw: bytes, *, column: Column) -> NDArray[Any]:
+    """Decode a chunk of numbers to its full grid shape.
+
+    Raises
+    ------
+    DamageError
+        If the checksum or the size is wrong.
+    """
+    body = _open(raw, column)
+    dtype = numpy_dtype(column)
+    expected = int(np.prod(column.chunk)) * dtype.itemsize
+    if len(body) != expected:
+        raise DamageError(f"length is {len(body)} bytes of values where {expected} belong")
+    return np.frombuffer(body, dtype=dtype).reshape(column.chunk)
+
+
+def decode_strings(raw: bytes, *, column: Column) -> Ragged:
+    """Decode a chunk of strings to as many items as the grid says.
+
+    Raises
+    ------
+    DamageError
+        If the checksum, a length or the item count is wrong.
+    """
+    values = decode_vlen(_open(raw, column))
+    expected = column.chunk[0] if column.chunk else 1
+    if len(values) != expected:
+        raise DamageError(f"length is {len(values)} strings where {expected} belong")
+    return values
+
+
+def stored_crc(raw: bytes) -> str:
+    """Return the checksum a chunk carries in its last four bytes, as eight hex digits."""
+    return f"{int.from_bytes(raw[-CRC_BYTES:], 'little'):08x}"
+
+
+def _seal(body: bytes, column: Column) -> bytes:
+    if len(body) > _LARGEST:
+        raise DataError(
+            f"a chunk of {column.path} would take {len(body):,} bytes, more than {_LARGEST:,}; "
+            "make the store with fewer rows a block"
+        )
+    if column.compressed:
+        body = bytes(_zstd.encode(body))
+    crc: int = google_crc32c.value(body)
+    return body + crc.to_bytes(CRC_BYTES, "little")
+
+
+def _open(raw: bytes, column: Column) -> bytes:
+    if len(raw) == 0:
+        raise DamageError("file is empty (truncated to nothing)")
+    if not any(raw[:64]) and not any(raw):
+        raise DamageError(f"file is {len(raw)} bytes of zeros")
+    if len(raw) <= CRC_BYTES:
+        raise DamageError(f"file is truncated to {len(raw)} bytes")
+    body = raw[:-CRC_BYTES]
+    if google_crc32c.value(body) != int.from_bytes(raw[-CRC_BYTES:], "little"):
+        raise DamageError(
+            f"checksum does not match the {len(body)} bytes it covers (truncated or bits flipped)"
+        )
+    if column.compressed:
+        try:
+            size = frame_content_size(body)
+            if not 0 <= size <= _LARGEST:
+                raise DamageError(f"zstd frame claims {size:,} bytes, which no chunk has")
+            body = bytes(_zstd.decode(body))
+        except (RuntimeError, ZstdError) as error:
+            raise DamageError(f"zstd frame is unreadable: {error}") from None
+    return body

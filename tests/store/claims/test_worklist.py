@@ -1,0 +1,125 @@
+"""A worker's way through the open blocks of a model."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import numpy as np
+from hypothesis import given
+
+from store.claims.claims import Claims
+from store.claims.heartbeat import Heartbeat, Liveness, Verdict
+from store.claims.process import Identity
+from store.claims.worklist import WorkList
+from tests.store.claims.claiming import BOUNDED
+
+# --- the work list --------------------------------------------------------------------------------
+
+
+def work_list(worker, filled, **options):
+    return WorkList(worker.claims, model="m", open_blocks=lambda: ~filled, **options)
+
+
+def test_one_worker_gets_every_block_once_and_in_order(make_worker):
+    filled = np.zeros(50, dtype=bool)
+    a = make_worker("a")
+    todo = work_list(a, filled, start=30)
+    got = []
+    while (claim := todo.next()) is not None:
+        got.append(claim.block)
+        filled[claim.block] = True
+        claim.release()
+    assert got == [*range(30, 50), *range(30)]
+    assert (todo.n_open, todo.n_held) == (0, 0)
+    assert a.claims.scan("m").epoch.tolist() == [1] * 50
+
+
+@BOUNDED
+@given(
+    turns=st.lists(st.integers(0, 5), min_size=1, max_size=300),
+    patience=st.integers(1, 8),
+    n=st.integers(1, 30),
+)
+def test_workers_share_without_claiming_twice(tmp_path_factory, turns, patience, n):
+    """Whatever the order of their turns, no block is claimed again after it was filled."""
+    directory = tmp_path_factory.mktemp("share")
+    filled = np.zeros(n, dtype=bool)
+    workers = []
+    for i in range(6):
+        identity = Identity(host=str(i), boot="b", pid_ns="n", pid=7, started=1, job=None)
+        heartbeat = Heartbeat(directory, identity=identity, worker=f"{i:032x}")
+        claims = Claims(
+            directory,
+            worker=heartbeat.worker,
+            identity=identity,
+            liveness=Liveness(directory, identity=identity),
+        )
+        todo = WorkList(
+            claims, model="m", open_blocks=lambda: ~filled, start=5 * i, patience=patience
+        )
+        workers.append((claims, todo))
+    for turn in [*turns, *([0, 1, 2, 3, 4, 5] * 2), *([0] * (n + 1))]:
+        claims, todo = workers[turn]
+        if claims.held:  # a turn: fill what we hold, or take the next
+            filled[claims.held[0].block] = True
+            claims.release_all()
+        claim = todo.next()
+        assert claim is None or not filled[claim.block]
+    for claims, _ in workers:
+        for claim in claims.held:
+            filled[claim.block] = True
+            claim.release()
+    assert filled.all()
+    assert workers[0][1].next() is None
+    assert workers[0][0].scan("m").epoch.tolist() == [1] * n
+
+
+def test_blocks_of_the_dead_come_last_and_none_is_forgotten(make_worker):
+    filled = np.zeros(8, dtype=bool)
+    a, b = make_worker("a"), make_worker("b")
+    taken = [a.claims.try_claim("m", block) for block in (0, 1, 6)]
+    todo = work_list(b, filled, start=0)
+    mine = [todo.next() for _ in range(5)]
+    assert [c.block for c in mine] == [2, 3, 4, 5, 7]
+    assert todo.next() is None
+    assert (todo.n_open, todo.n_held) == (8, 8)
+    for claim in mine:
+        filled[claim.block] = True
+        claim.release()
+    taken[1].release()  # given back unfilled
+    b.let_lease_pass()
+    assert [todo.next().block for _ in range(3)] == [1, 0, 6]
+    assert todo.next() is None
+    assert all(not claim.is_current() for claim in taken)
+
+
+def test_frozen_owner_that_thaws_between_plan_and_claim_keeps_its_block(make_worker):
+    filled = np.zeros(2, dtype=bool)
+    a, b = make_worker("a"), make_worker("b")
+    claims = [a.claims.try_claim("m", block) for block in (0, 1)]
+    b.let_lease_pass()
+    todo = work_list(b, filled, start=0)
+    assert todo.next().block == 0  # the plan holds block 1 too, as stale
+    a.heartbeat.beat()
+    b.clock.now += 5
+    assert todo.next() is None
+    assert [c.is_current() for c in claims] == [False, True]
+    assert b.claims.owner("m", 1).verdict is Verdict.LIVE
+
+
+def test_growing_store_is_noticed(make_worker):
+    filled = {"now": np.zeros(1, dtype=bool)}
+    todo = WorkList(make_worker("a").claims, model="m", open_blocks=lambda: ~filled["now"])
+    claim = todo.next()
+    assert claim.block == 0
+    filled["now"] = np.array([True, False, False])
+    claim.release()
+    assert [todo.next().block, todo.next().block, todo.next()] == [1, 2, None]
+
+
+def test_tail_block_that_grew_is_open_again(make_worker):
+    filled = np.zeros(1, dtype=bool)
+    a, b = make_worker("a"), make_worker("b")
+    for epoch, worker in ((1, a), (2, b), (3, a)):
+        claim = work_list(worker, filled).next()
+        assert claim.epoch == epoch
+        claim.release()

@@ -1,0 +1,82 @@
+"""``vnp run``: from a file to virus calls in one go, and again without doing anything twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import store
+from vnp.classify.files import Card, save_classifier
+from vnp.classify.mlp import Mlp
+from vnp.cli.main import main
+
+
+@pytest.fixture
+def classifier(tmp_path: Path) -> Path:
+    torch.manual_seed(3)
+    path = tmp_path / "demo.safetensors"
+    save_classifier(Mlp(224).eval(), Card(224, 512, ""), path)
+    return path
+
+
+@pytest.fixture
+def reads(tmp_path: Path) -> Path:
+    path = tmp_path / "reads.fa"
+    path.write_text("".join(f">read_{n}\n{'ATGGCCGATACC' * (n + 5)}\n" for n in range(6)))
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = main(["run", *map(str, arguments)])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_from_file_to_calls_and_again(
+    tmp_path: Path, reads: Path, classifier: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, output = tmp_path / "run.zarr", tmp_path / "calls"
+    arguments = [path, reads, "--classifier", classifier, "-o", output, "--recipe", "demo"]
+    arguments += ["--segment-length", "whole", "--device", "cpu"]
+    code, out, err = run(capsys, *arguments, "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["init"]["segment_length"] == 0
+    assert result["append"][0]["sample"]["contigs"] == 6
+    assert result["embed"]["complete"]
+    assert result["predict"]["complete"]
+    table = output / "reads" / "prediction_results.txt"
+    calls = table.read_text()
+    assert calls.startswith("Sequence_ID\tPrediction\tscore1\tscore2\nread_0_chunk_1F1\t")
+    assert "vnp append" in err
+    n_rows = store.open(path).n_rows
+
+    code, out, err = run(capsys, *arguments, "--json")
+    assert code == 0, err
+    again = json.loads(out)
+    assert again["append"][0]["skipped"]
+    assert again["embed"]["workers"] == []
+    assert table.read_text() == calls
+    assert store.open(path).n_rows == n_rows
+
+
+def test_a_stage_that_fails_ends_it(
+    tmp_path: Path, reads: Path, classifier: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run.zarr"
+    bad = tmp_path / "bad.fa"
+    bad.write_text(">c\nMKVLLE\n")
+    code, _, err = run(capsys, path, bad, "--classifier", classifier, "--recipe", "demo")
+    assert code == 1
+    assert "bad.fa, record 1" in err
+    assert "vnp append ended with exit code 1" in err
+    assert "vnp embed" not in err
+    code, _, err = run(capsys, path, reads, bad, "--classifier", classifier, "--sample", "two")
+    assert (code, "--sample names one sample" in err) == (2, True)
+    other = [path, reads, "--classifier", classifier, "--segment-length", "300"]
+    code, _, err = run(capsys, *other, "--recipe", "demo")
+    assert (code, "500 bp segments, not 300 bp segments" in err) == (2, True)

@@ -1,0 +1,85 @@
+"""Progress: plain lines where nobody looks, a bar on a terminal, and time spans for people."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from vnp.embed.progress import PLAIN_INTERVAL, Progress, duration
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_plain_lines_come_now_and_then_with_rate_and_time_left() -> None:
+    clock, out = Clock(), io.StringIO()
+    with Progress(
+        "embed", total=1000, unit="records", already=100, stream=out, clock=clock
+    ) as progress:
+        progress.update(100)
+        clock.now += PLAIN_INTERVAL / 2
+        progress.update(150)
+        assert out.getvalue() == ""
+        clock.now += PLAIN_INTERVAL / 2
+        progress.update(400)
+        line = "embed: 400 of 1,000 records (40.0 %), 10 records/s, 1 min 0 s left\n"
+        assert out.getvalue() == line
+    assert out.getvalue().splitlines()[-1] == "embed: 300 records in 30 s"  # of this run
+
+
+def test_without_a_total_there_is_no_time_left() -> None:
+    clock, out = Clock(), io.StringIO()
+    progress = Progress("append x", total=None, unit="bases", stream=out, clock=clock)
+    progress.update(0)
+    clock.now += PLAIN_INTERVAL
+    progress.update(3_000_000)
+    assert out.getvalue() == "append x: 3,000,000 bases, 100,000 bases/s\n"
+
+
+def test_what_the_first_update_tells_counts() -> None:
+    out = io.StringIO()
+    with Progress("append x", total=None, unit="bases", stream=out, clock=Clock()) as progress:
+        progress.update(48_502)
+    assert out.getvalue() == "append x: 48,502 bases in 0.0 s\n"
+
+
+def test_an_error_is_not_followed_by_a_cheerful_line() -> None:
+    out = io.StringIO()
+    with pytest.raises(ValueError, match="bad"), Progress("x", total=1, unit="y", stream=out):
+        raise ValueError("bad")
+    assert out.getvalue() == ""
+
+
+def test_on_a_terminal_there_is_a_bar_and_messages_do_not_break_it() -> None:
+    out = Terminal()
+    with Progress("embed", total=10, unit="records", stream=out) as progress:
+        progress.update(2)
+        progress.say("worker: something happened")
+        progress.update(10)
+    text = out.getvalue()
+    assert "10/10" in text
+    assert "worker: something happened\n" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.42, "0.4 s"),
+        (12.3, "12 s"),
+        (200, "3 min 20 s"),
+        (3600 * 5 + 720, "5 h 12 min"),
+        (3600 * 50, "2 d 2 h"),
+    ],
+)
+def test_time_spans(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,280 @@
+"""A worker with a pipelined encoder: the next block goes to the device before the last is done.
+
+The device is simulated, and so is the worker's clock: it stands still but when the host waits for a
+batch. So the times a worker tells do not depend on this machine.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import vnp.embed.worker
+from store.errors import DataError
+from store.io.ragged import Ragged
+from store.store import Store
+from store.zarr.backend import ZarrStore
+from tests.rows import MODELS, append
+from tests.vnp.embed.stub_worker import StubEncoder, stub_rows
+from vnp.embed.config import WorkerConfig
+from vnp.embed.jobs import BlockSource
+from vnp.embed.report import WorkerReport
+from vnp.embed.worker import BlockError, Worker
+from vnp.inference.encoder import PipelinedEncoder
+from vnp.models.tokens import Tokens
+
+BLOCKS, ROWS = 5, 16
+SLOTS, BATCHES, SECONDS = 3, 8, 0.5  # in flight, of a block, of a batch
+
+
+@dataclass
+class Batch:
+    run: DeviceRun
+    number: int
+    ends: float
+
+
+class Device(StubEncoder):
+    """Batches one after the other, three in flight, as the engine does."""
+
+    busy_seconds = 0.0
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.now = 100.0
+        self.log: list[str] = []
+        self.runs = 0
+        self.in_flight: deque[Batch] = deque()
+        self.late = False  # hold a block's tokens back until the worker has asked in vain
+        self.asked = threading.Event()
+        self.on_home: Callable[[str], None] = lambda _: None
+        self.on_ready: Callable[[int], None] = lambda _: None
+
+    def qualify(self, store: Store) -> None:
+        pass
+
+    def tokenise(self, nucleotide: Ragged, protein: Ragged) -> Tokens:
+        if self.late and self.runs:
+            assert self.asked.wait(timeout=60)
+            self.asked.clear()
+        return super().tokenise(nucleotide, protein)
+
+    def submit(self, tokens: Tokens, *, between: Callable[[int], None] | None = None) -> DeviceRun:
+        self.runs += 1
+        run = DeviceRun(self, self.runs, tokens, between)
+        for number in range(1, BATCHES + 1):
+            if len(self.in_flight) == SLOTS:
+                self.retire()
+            free = self.in_flight[-1].ends if self.in_flight else self.now
+            self.in_flight.append(Batch(run, number, free + SECONDS))
+            self.log.append(f"start {run.number}.{number}")
+        return run
+
+    def retire(self) -> None:
+        batch = self.in_flight.popleft()
+        self.now = max(self.now, batch.ends)
+        self.log.append(f"home {batch.run.number}.{batch.number}")
+        batch.run.home = batch.number
+        self.on_home(self.log[-1])
+        if batch.run.between is not None:
+            batch.run.between(len(batch.run.tokens) * batch.number // BATCHES)
+
+
+class DeviceRun:
+    def __init__(
+        self,
+        device: Device,
+        number: int,
+        tokens: Tokens,
+        between: Callable[[int], None] | None,
+    ) -> None:
+        self.device, self.number = device, number
+        self.tokens, self.between = tokens, between
+        self.home = 0
+
+    def ready(self) -> bool:
+        """Time goes by while the worker asks."""
+        self.device.on_ready(self.number)
+        if self.device.late and not self.device.asked.is_set() and self.home < BATCHES - 1:
+            self.device.asked.set()
+            return False
+        if self.home < BATCHES:
+            self.device.retire()
+        return self.home == BATCHES
+
+    def result(self) -> np.ndarray:
+        while self.home < BATCHES:
+            self.device.retire()
+        self.device.log.append(f"result {self.number}")
+        return stub_rows(*self.device._columns.pop(id(self.tokens)), self.device.dim)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ZarrStore:
+    store = ZarrStore.create(
+        tmp_path / "run.zarr", models=MODELS, segment_length=500, block_rows=ROWS
+    )
+    append(store, "a", ROWS * BLOCKS)
+    return store
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Device:
+    device = Device("small")
+    monkeypatch.setattr(vnp.embed.worker, "time", SimpleNamespace(monotonic=lambda: device.now))
+    return device
+
+
+def work(store: ZarrStore, device: Device, *, stop: threading.Event | None = None) -> WorkerReport:
+    return Worker(
+        store.path,
+        config=WorkerConfig(models=("small",), poll=0.01, heartbeat=0.05),
+        stop=stop or threading.Event(),
+        say=lambda _: None,
+        load=lambda *_, **__: device,
+    ).run()
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds of each block, as told to the source."""
+    seconds: list[float] = []
+    plain = BlockSource.told
+
+    def note(self: BlockSource, model: str, *, records: int, seconds: float) -> None:
+        told_seconds.append(seconds)
+        plain(self, model, records=records, seconds=seconds)
+
+    told_seconds = seconds
+    monkeypatch.setattr(BlockSource, "told", note)
+    return seconds
+
+
+def certified_seconds(store: ZarrStore) -> list[float]:
+    certificates = [store.snapshot().certificate("small", block) for block in range(BLOCKS)]
+    return [float(str(found.details["seconds"])) for found in certificates if found is not None]
+
+
+def filled(store: ZarrStore) -> int:
+    """Blocks that are filled."""
+    return int(store.snapshot().rows_filled("small").sum()) // ROWS
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["prompt", "late"])
+def test_each_block_is_timed_by_itself_and_finished_when_its_last_batch_is_home(
+    store: ZarrStore, device: Device, told: list[float], late: bool
+) -> None:
+    assert isinstance(device, PipelinedEncoder)
+    device.late = late
+    report = work(store, device)
+    whole = BATCHES * SECONDS
+    assert told == pytest.approx([whole] * BLOCKS)
+    assert certified_seconds(store) == pytest.approx([whole] * BLOCKS)
+    assert report.blocks == BLOCKS
+    assert report.span_seconds == pytest.approx(BLOCKS * whole)
+    assert report.embed_seconds == pytest.approx(BLOCKS * whole)
+    for number in range(1, BLOCKS + 1):
+        at = device.log.index(f"home {number}.{BATCHES}")
+        assert device.log[at + 1] == f"result {number}"  # before anything else is waited for
+    assert store.snapshot().certify("small").complete
+
+
+def test_a_block_that_comes_late_is_submitted_before_the_last_one_is_done(
+    store: ZarrStore, device: Device
+) -> None:
+    device.late = True
+    work(store, device)
+    for number in range(1, BLOCKS):
+        started = device.log.index(f"start {number + 1}.1")
+        assert started < device.log.index(f"home {number}.{BATCHES}")
+
+
+def test_told_to_stop_it_publishes_what_is_done_and_drops_the_rest(
+    store: ZarrStore, device: Device
+) -> None:
+    stop = threading.Event()
+    device.on_home = lambda what: stop.set() if what == "home 2.1" else None
+    report = work(store, device, stop=stop)
+    assert (report.stopped, report.blocks) == (True, 1)
+    assert filled(store) == 1
+
+
+def test_told_to_stop_while_it_waits_for_the_next_block(store: ZarrStore, device: Device) -> None:
+    stop = threading.Event()
+    device.late = True
+    device.on_ready = lambda _: stop.set()
+    report = work(store, device, stop=stop)
+    assert (report.stopped, report.blocks) == (True, 0)
+
+
+def test_an_error_of_the_device_names_the_block(store: ZarrStore, device: Device) -> None:
+    def fail(what: str) -> None:
+        if what == "home 3.2":
+            raise RuntimeError("launch failure")
+
+    device.on_home = fail
+    with pytest.raises(BlockError, match=r"small block \d: RuntimeError: launch failure"):
+        work(store, device)
+    assert filled(store) == 2
+
+
+def test_a_block_given_up_while_it_is_underway_is_not_published(
+    store: ZarrStore, device: Device
+) -> None:
+    device.late = True
+
+    def refuse(number: int) -> None:
+        if number == 2:
+            device.asked.set()
+            raise DataError("no good")
+
+    device.on_ready = refuse
+    report = work(store, device)
+    (failure,) = report.failures
+    assert failure.reason == "no good"
+    assert store.snapshot().rows_filled("small")[failure.block] == 0
+    assert filled(store) == report.blocks == BLOCKS - 1
+
+
+def test_a_block_is_finished_before_another_models_block_is_begun(
+    store: ZarrStore, device: Device
+) -> None:
+    wide = Device("wide")
+    wide.log = device.log
+    report = Worker(
+        store.path,
+        config=WorkerConfig(poll=0.01, heartbeat=0.05),
+        stop=threading.Event(),
+        say=lambda _: None,
+        load=lambda name, **_: {"small": device, "wide": wide}[name],
+    ).run()
+    assert report.blocks == 2 * BLOCKS
+    last, first = f"result {BLOCKS}", len(device.log) - 1 - device.log[::-1].index("start 1.1")
+    assert device.log.index(last) < first
+
+
+def test_weights_that_are_missing_do_not_cost_the_block_in_hand(
+    store: ZarrStore, device: Device
+) -> None:
+    def load(name: str, **_: object) -> Device:
+        if name == "wide":
+            raise DataError("no weights")
+        return device
+
+    worker = Worker(
+        store.path,
+        config=WorkerConfig(poll=0.01, heartbeat=0.05),
+        stop=threading.Event(),
+        say=lambda _: None,
+        load=load,
+    )
+    with pytest.raises(DataError, match="no weights"):
+        worker.run()
+    assert filled(store) == BLOCKS

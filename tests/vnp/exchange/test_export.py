@@ -1,0 +1,414 @@
+"""Exports read back by the libraries they are for, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pickle
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+
+from store.errors import DataError, UsageError
+from store.io.ragged import from_items
+from store.open import create_store
+from store.rows import RowBatch
+from store.schema import Model
+from store.store import Store
+from tests.rows import append, batch, commit, expected, filled_store, publish
+from vnp.cli.main import main
+from vnp.exchange.export import FORMATS, export_store
+from vnp.exchange.per_record import escape
+from vnp.exchange.selection import select
+
+DEMO = (Model("demo_dnabert_s", 6), Model("demo_esm2", 5))
+
+
+@pytest.fixture(autouse=True)
+def _outside_warnings() -> Iterator[None]:
+    """Warnings that other packages give about themselves are theirs; ours stay errors."""
+    with warnings.catch_warnings():
+        for module in ("anndata", "zarr", "faiss", "importlib"):
+            warnings.filterwarnings("ignore", module=rf"{module}(\..*)?\Z")
+        yield
+
+
+def demo(path: Path, rows: int = 40, *, gaps: bool = False) -> Store:
+    """Two samples; with ``gaps`` the block 1 of the DNA model is open."""
+    store = create_store(path, models=DEMO, segment_length=500, block_rows=16)
+    append(store, "first", rows - 10)
+    append(store, "second", 10)
+    for model in DEMO:
+        for block in range(store.n_blocks):
+            if not (gaps and model is DEMO[0] and block == 1):
+                publish(store, model.name, block)
+    return store
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return demo(tmp_path_factory.mktemp("export") / "run.zarr")
+
+
+@pytest.fixture(scope="module")
+def gappy(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return demo(tmp_path_factory.mktemp("export") / "gaps.zarr", gaps=True)
+
+
+def merged(store: Store) -> np.ndarray:
+    return np.concatenate([expected(store, model.name) for model in store.schema.models], axis=1)
+
+
+def ids(store: Store) -> list[str]:
+    return store.column("id").decode()  # type: ignore[union-attr]
+
+
+# -- selection ------------------------------------------------------------------------------------
+
+
+def test_rows_that_are_not_certified_are_refused_skipped_or_nan(gappy: Store) -> None:
+    with pytest.raises(DataError, match="16 of the 40 rows .* demo_dnabert_s, demo_esm2"):
+        select(gappy)
+    skipped = select(gappy, incomplete="skip")
+    assert (skipped.runs, skipped.left_out, len(skipped)) == (((0, 16), (32, 40)), 16, 24)
+    assert select(gappy, incomplete="nan").runs == ((0, 40),)
+    assert select(gappy, models=["demo_esm2"]).runs == ((0, 40),)
+    assert select(gappy, samples=["second"], incomplete="skip").runs == ((32, 40),)
+    assert select(gappy, samples=["second"], incomplete="skip").left_out == 2
+
+
+def test_batches_keep_to_blocks_and_carry_ids(full: Store) -> None:
+    selection = select(full)
+    assert [(part.start, part.stop) for part in selection.batches()] == [
+        (0, 16),
+        (16, 32),
+        (32, 40),
+    ]
+    assert selection.qualified
+    named = [name for part in selection.batches() for name in part.ids]
+    assert named[0] == "first:first_0_chunk_1F1"
+    assert named[-1] == "second:second_9_chunk_1F1"
+    one = select(full, samples=["second"])
+    assert next(one.batches()).ids[0] == "second_0_chunk_1F1"
+
+
+def test_a_selection_of_nothing(full: Store, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no sample 'x' .*first, second"):
+        select(full, samples=["x"])
+    with pytest.raises(UsageError, match="no model"):
+        select(full, models=["x"])
+    with pytest.raises(UsageError, match="no row"):
+        select(create_store(tmp_path / "a.zarr", models=DEMO, segment_length=500))
+
+
+# -- formats --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_anndata_files(full: Store, tmp_path: Path, suffix: str) -> None:
+    anndata = pytest.importorskip("anndata")
+    target = tmp_path / f"out{suffix}"
+    report = export_store(full, target, sequences=True)
+    read = anndata.read_h5ad if suffix == ".h5ad" else anndata.read_zarr
+    data = read(target)
+    assert (report.rows, report.columns, report.dtype) == (40, 11, "float16")
+    assert data.shape == (40, 0)
+    assert data.obs_names.tolist() == ids(full)
+    plain = full.to_anndata(slice(None))
+    for column in plain.obs:
+        assert data.obs[column].tolist() == plain.obs[column].tolist(), column
+    assert data.obs["protein"].tolist() == full.column("protein").decode()
+    for model in DEMO:
+        assert data.obsm[f"X_{model.name}"].dtype == np.float16
+        np.testing.assert_array_equal(data.obsm[f"X_{model.name}"], expected(full, model.name))
+    assert data.uns["vnp"] == plain.uns["vnp"]
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_anndata_files_with_gaps_and_of_one_sample(
+    gappy: Store, tmp_path: Path, suffix: str
+) -> None:
+    anndata = pytest.importorskip("anndata")
+    target = tmp_path / f"out{suffix}"
+    export_store(gappy, target, samples=["second"], incomplete="nan", dtype="float32")
+    data = (anndata.read_h5ad if suffix == ".h5ad" else anndata.read_zarr)(target)
+    assert data.obs["filled_demo_dnabert_s"].tolist() == [False] * 2 + [True] * 8
+    assert data.obs["filled_demo_esm2"].all()
+    assert np.isnan(data.obsm["X_demo_dnabert_s"][:2]).all()
+    np.testing.assert_array_equal(
+        data.obsm["X_demo_dnabert_s"][2:], expected(gappy, "demo_dnabert_s")[32:].astype("f4")
+    )
+    assert data.obsm["X_demo_esm2"].dtype == np.float32
+    assert data.obs["sample"].unique().tolist() == ["second"]
+
+
+def test_npy_and_the_table_of_its_rows(gappy: Store, tmp_path: Path) -> None:
+    report = export_store(gappy, tmp_path / "out.npy", incomplete="skip", dtype="float32")
+    kept = [*range(16), *range(32, 40)]
+    matrix = np.load(tmp_path / "out.npy", mmap_mode="r")
+    assert matrix.dtype == np.float32
+    np.testing.assert_array_equal(matrix, merged(gappy)[kept].astype("f4"))
+    with Path(report.rows_file).open(newline="") as file:
+        table = list(csv.DictReader(file, delimiter="\t"))
+    assert [int(line["row"]) for line in table] == kept
+    assert [line["id"] for line in table] == [ids(gappy)[row] for row in kept]
+    assert table[-1]["sample"] == "second"
+    assert np.load(_other_model_order(gappy, tmp_path)).dtype == np.float16
+
+
+def _other_model_order(store: Store, folder: Path) -> Path:
+    target = folder / "reversed.npy"
+    models = ["demo_esm2", "demo_dnabert_s"]
+    export_store(store, target, models=models, samples=["second"], incomplete="nan")
+    plain = np.concatenate([store.read(model)[30:] for model in models], axis=1)
+    np.testing.assert_array_equal(np.load(target), plain)
+    return target
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_parquet(full: Store, tmp_path: Path, dtype: str) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    export_store(full, tmp_path / "out.parquet", dtype=dtype, sequences=True)  # type: ignore[arg-type]
+    table = parquet.read_table(tmp_path / "out.parquet")
+    assert parquet.ParquetFile(tmp_path / "out.parquet").num_row_groups == 3
+    assert table["id"].to_pylist() == ids(full)
+    assert table["sample"].to_pylist() == ["first"] * 30 + ["second"] * 10
+    assert table["start"].to_pylist() == full.column("start").tolist()
+    assert table["nucleotide"].to_pylist() == full.column("nucleotide").decode()
+    for model in DEMO:
+        column = table[f"X_{model.name}"].combine_chunks()
+        values = column.flatten().to_numpy(zero_copy_only=False).reshape(40, model.dim)
+        assert values.dtype == np.dtype(dtype)
+        np.testing.assert_array_equal(values, expected(full, model.name))
+
+
+def test_faiss_answers_with_row_numbers(gappy: Store, tmp_path: Path) -> None:
+    faiss = pytest.importorskip("faiss")
+    export_store(gappy, tmp_path / "out.faiss", incomplete="skip")
+    index = faiss.read_index(str(tmp_path / "out.faiss"))
+    query = merged(gappy)[33].astype("f4")
+    scores, rows = index.search(query[None] / np.linalg.norm(query), 3)
+    assert rows[0, 0] == 33
+    hits = gappy.search(query, 3, engine="numpy")
+    np.testing.assert_allclose(scores, hits.scores, rtol=1e-5)
+
+
+def test_one_dataset_a_record(full: Store, tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    export_store(full, tmp_path / "out.h5", samples=["second"])
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert sorted(file) == sorted(ids(full)[30:])
+        for row in range(30, 40):
+            np.testing.assert_array_equal(file[ids(full)[row]], merged(full)[row])
+        assert file.attrs["models"].tolist() == [model.name for model in DEMO]
+    export_store(full, tmp_path / "out.h5", force=True)
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert len(file) == 40
+        assert "second:second_0_chunk_1F1" in file
+
+
+@pytest.mark.parametrize(
+    ("record", "name"),
+    [
+        ("a", "a"),
+        ("a/b", "a%2Fb"),
+        ("50%", "50%25"),
+        (".", "%2E"),
+        ("..", "%2E%2E"),
+        ("a.b", "a.b"),
+    ],
+)
+def test_ids_that_are_no_hdf5_names_are_escaped(record: str, name: str) -> None:
+    assert escape(record) == name
+    assert unquote(name) == record
+
+
+def named_store(path: Path, names: list[str]) -> Store:
+    """One sample whose records have these ids."""
+    store = create_store(path, models=DEMO, segment_length=500, block_rows=16)
+    with store.appending() as appending:
+        part = batch("x", 0, len(names))
+        columns = {field: getattr(part, field) for field in part.__slots__}
+        appending.write(RowBatch(**{**columns, "id": from_items([n.encode() for n in names])}))
+        commit(appending, "x", len(names))
+    for model in DEMO:
+        publish(store, model.name, 0)
+    return store
+
+
+def test_escaped_ids_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    h5py = pytest.importorskip("h5py")
+    store = named_store(tmp_path / "run.zarr", ["a/b", "c", "100%"])
+    assert main(["export", str(store.path), "--to", str(tmp_path / "out.h5"), "--json"]) == 0
+    output = capsys.readouterr()
+    assert "2 ids hold '/' or '%'" in output.err
+    assert json.loads(output.out)["escaped"] == 2
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert set(file) == {"a%2Fb", "c", "100%25"}
+        assert "%2F" in file.attrs["escaped"]
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".pt"])
+def test_ids_that_occur_twice_are_refused_where_they_are_names(tmp_path: Path, suffix: str) -> None:
+    store = filled_store(tmp_path / "run.zarr", rows=20)
+    twice = named_store(tmp_path / "twice.zarr", ["a", "b", "a"])
+    with pytest.raises(DataError, match="called a"):
+        export_store(twice, tmp_path / f"out{suffix}")
+    assert not list(tmp_path.glob("*out*"))
+    export_store(store, tmp_path / f"out{suffix}", ids="plain")
+
+
+# -- VirNucPro's files ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weights_only", [True, False])
+def test_pt_in_the_three_layouts(full: Store, tmp_path: Path, weights_only: bool) -> None:
+    torch = pytest.importorskip("torch")
+    dna, protein = expected(full, "demo_dnabert_s"), expected(full, "demo_esm2")
+    for layout in ("DNABERT_S", "ESM", "merged"):
+        report = export_store(
+            full,
+            tmp_path / f"x_{layout}.pt",
+            layout=layout,
+            ids="plain",  # type: ignore[arg-type]
+        )
+        content = torch.load(tmp_path / f"x_{layout}.pt", weights_only=weights_only)
+        if layout == "DNABERT_S":
+            assert report.models == ("demo_dnabert_s",)
+            assert content["nucleotide"] == ids(full)
+            assert [item["label"] for item in content["data"]] == ids(full)
+            rows = [item["mean_representation"] for item in content["data"]]
+            assert type(rows[0]) is list
+            assert type(rows[0][0]) is float
+            np.testing.assert_array_equal(rows, dna)
+        elif layout == "ESM":
+            assert content["proteins"] == ids(full)
+            assert type(content["data"]) is list
+            assert content["data"][3].shape == (5,)
+            assert content["data"][3].dtype == torch.float32
+            np.testing.assert_array_equal(torch.stack(content["data"]), protein)
+        else:
+            assert content["ids"] == ids(full)
+            assert content["data"].dtype == torch.float32
+            np.testing.assert_array_equal(content["data"], np.concatenate([dna, protein], axis=1))
+
+
+def test_pt_is_what_torch_itself_would_read_and_map(full: Store, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    export_store(full, tmp_path / "a.pt", ids="plain")
+    mapped = torch.load(tmp_path / "a.pt", mmap=True, weights_only=True)
+    np.testing.assert_array_equal(mapped["data"], merged(full))
+    torch.save(mapped, tmp_path / "b.pt")
+    again = torch.load(tmp_path / "b.pt", weights_only=True)
+    assert again["ids"] == ids(full)
+    torch.testing.assert_close(again["data"], mapped["data"])
+    assert (tmp_path / "a.pt").read_bytes() == _exported_again(full, tmp_path)
+
+
+def _exported_again(store: Store, folder: Path) -> bytes:
+    export_store(store, folder / "c.pt", ids="plain")
+    return (folder / "c.pt").read_bytes()
+
+
+def test_pt_of_many_rows_and_strange_ids(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    names = [f"é{n}\N{DNA DOUBLE HELIX}" for n in range(2500)]
+    store = create_store(tmp_path / "r.zarr", models=DEMO, segment_length=500, block_rows=4096)
+    with store.appending() as appending:
+        part = batch("x", 0, len(names))
+        columns = {field: getattr(part, field) for field in part.__slots__}
+        appending.write(RowBatch(**{**columns, "id": from_items([n.encode() for n in names])}))
+        commit(appending, "x", len(names))
+    for model in DEMO:
+        publish(store, model.name, 0)
+    for layout, key in (("DNABERT_S", "nucleotide"), ("ESM", "proteins"), ("merged", "ids")):
+        export_store(store, tmp_path / "o.pt", layout=layout, force=True)  # type: ignore[arg-type]
+        content = torch.load(tmp_path / "o.pt", weights_only=True)
+        assert content[key] == names
+        assert len(content["data"]) == 2500
+
+
+# -- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("out.csv", {}, "ends in"),
+        ("out", {}, "ends in"),
+        ("out.npy", {"layout": "merged"}, "--layout is for .pt"),
+        ("out.pt", {"dtype": "float16"}, "hold float32"),
+        ("out.faiss", {"dtype": "float16"}, "hold float32"),
+        ("out.pt", {"sequences": True}, "no place for sequences"),
+        ("out.npy", {"ids": "plain"}, "column for the sample"),
+        ("out.faiss", {"ids": "plain"}, "row numbers"),
+        ("out.pt", {"layout": "ESM", "models": ["demo_dnabert_s"]}, "one model of protein"),
+        ("no/out.npy", {}, "no directory"),
+    ],
+)
+def test_options_that_do_not_fit(
+    full: Store, tmp_path: Path, name: str, options: dict, words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        export_store(full, tmp_path / name, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", sorted(FORMATS))
+def test_nothing_is_replaced_unless_forced(full: Store, tmp_path: Path, suffix: str) -> None:
+    if suffix == ".faiss":
+        pytest.importorskip("faiss")
+    target = tmp_path / f"out{suffix}"
+    target.write_text("precious")
+    with pytest.raises(UsageError, match="--force"):
+        export_store(full, target)
+    assert target.read_text() == "precious"
+    export_store(full, target, force=True)
+    export_store(full, target, force=True)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left <= {target.name, "out.rows.tsv"}
+
+
+def test_a_store_is_never_replaced(full: Store) -> None:
+    with pytest.raises(UsageError, match="is a store"):
+        export_store(full, full.path, force=True)
+
+
+def test_an_export_that_fails_leaves_what_was_there(
+    full: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out.npy"
+    target.write_text("precious")
+    calls = []
+
+    def fail(self: object, dtype: str = "float16") -> np.ndarray:
+        calls.append(dtype)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        return np.zeros((16, 11), dtype)
+
+    monkeypatch.setattr("vnp.exchange.selection.Batch.values", fail)
+    with pytest.raises(OSError, match="No space"):
+        export_store(full, target, force=True)
+    assert target.read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.npy"]
+
+
+def test_pickle_of_ours_holds_no_surprises(full: Store, tmp_path: Path) -> None:
+    import pickletools
+    import zipfile
+
+    export_store(full, tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "a.pt") as archive:
+        names = {
+            argument
+            for code, argument, _ in pickletools.genops(archive.read("archive/data.pkl"))
+            if code.name == "GLOBAL"
+        }
+    allowed = {"torch._utils _rebuild_tensor_v2", "torch FloatStorage", "collections OrderedDict"}
+    assert names == allowed
+    assert pickle.format_version >= "2"

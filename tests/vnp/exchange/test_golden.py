@@ -1,0 +1,235 @@
+"""The golden check: it passes what is the same computation and names what is not."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from store.errors import StoreError
+from store.io.ragged import concatenate
+from vnp.cli.main import main
+from vnp.exchange.golden import GoldenError, compare, differences, read_reference
+from vnp.inference import plain_esm2 as esm2
+from vnp.inference import pooling
+from vnp.inference.encoder import Encoder, load_encoder
+from vnp.models import registry
+from vnp.sequence.fastx import ContigReader
+from vnp.sequence.records import record_batches
+
+DEMO = registry.recipe("demo")
+NUCLEOTIDE, PROTEIN = (spec.name for spec in DEMO)
+CODONS = ("ATGGCC", "GATACC", "GCAAAG", "AACGTC", "CTGGAA", "GGTCCA")
+
+
+def load(model: str) -> Encoder:
+    return load_encoder(model, device="cpu", precision="float32", threads=1)
+
+
+@pytest.fixture
+def fasta(tmp_path: Path) -> Path:
+    """Contigs with stop-free frames of many lengths."""
+    generator = np.random.default_rng(7)
+    contigs = ("".join(generator.choice(CODONS, n)) for n in generator.integers(5, 60, 12))
+    path = tmp_path / "reference.fa"
+    path.write_text("".join(f">contig_{n} x\n{text}\n" for n, text in enumerate(contigs)))
+    return path
+
+
+Embedded = tuple[list[str], dict[str, torch.Tensor]]
+
+
+@pytest.fixture
+def embed(fasta: Path) -> Callable[[], Embedded]:
+    """Embeds the file now: ids and rows of every record, in an order of their own."""
+
+    def embedded() -> Embedded:
+        with ContigReader(fasta) as reader:
+            batches = [batch.rows for batch in record_batches(reader, segment_length=500)]
+        names = concatenate([rows.id for rows in batches]).decode()
+        nucleotide = concatenate([rows.nucleotide for rows in batches])
+        protein = concatenate([rows.protein for rows in batches])
+        order = np.random.default_rng(3).permutation(len(names))
+        rows = {}
+        for spec in DEMO:
+            encoder = load(spec.name)
+            values = encoder.embed(encoder.tokenise(nucleotide, protein))
+            rows[spec.name] = torch.from_numpy(values[order])
+        return [names[index] for index in order], rows
+
+    return embedded
+
+
+def merged(path: Path, embedded: Embedded) -> Path:
+    """Write the published tool's merged file."""
+    names, rows = embedded
+    torch.save({"ids": names, "data": torch.cat([rows[NUCLEOTIDE], rows[PROTEIN]], dim=1)}, path)
+    return path
+
+
+def doctor(
+    capsys: pytest.CaptureFixture[str], golden: Path, fasta: Path
+) -> tuple[int, dict[str, dict[str, Any]]]:
+    capsys.readouterr()
+    arguments = ["doctor", "--golden", golden, "--fasta", fasta, "--recipe", "demo", "--json"]
+    code = main([*map(str, arguments), "--device", "cpu"])
+    return code, {check["what"]: check for check in json.loads(capsys.readouterr().out)}
+
+
+def test_the_same_computation_is_reproduced(
+    tmp_path: Path, fasta: Path, embed: Callable[[], Embedded], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, checks = doctor(capsys, merged(tmp_path / "x_merged.pt", embed()), fasta)
+    assert code == 0
+    assert checks["golden"]["state"] == "ok"
+    for model in (NUCLEOTIDE, PROTEIN):
+        check = checks[f"golden {model}"]
+        assert check["state"] == "ok"
+        assert check["values"]["rows"] > 20
+        assert check["values"]["lowest_cosine"] > 0.99999
+        assert check["values"]["median_relative"] < 5e-4, "the rounding to float16 alone"
+
+
+def test_every_feature_file_serves(
+    tmp_path: Path, fasta: Path, embed: Callable[[], Embedded]
+) -> None:
+    names, rows = embed()
+    dna, aa = tmp_path / "x_DNABERT_S.pt", tmp_path / "x_ESM.pt"
+    listed = [
+        {"label": name, "mean_representation": row.tolist()}
+        for name, row in zip(names, rows[NUCLEOTIDE], strict=True)
+    ]
+    torch.save({"nucleotide": names, "data": listed}, dna)
+    torch.save({"proteins": names, "data": list(rows[PROTEIN])}, aa)
+    for path, model in ((dna, NUCLEOTIDE), (aa, PROTEIN)):
+        report = compare(
+            read_reference(path, models=DEMO), str(fasta), segment_length=500, load=load
+        )
+        assert [band.model for band in report.bands] == [model]
+        assert report.reproduced
+
+
+def _eos_in_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pooling, "pooled_span", lambda rule, length: (1, length))
+
+
+def _no_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(esm2, "TOKEN_DROPOUT_SCALE", 1.0)
+
+
+@pytest.mark.parametrize("fault", [_eos_in_the_mean, _no_scale])
+def test_a_wrong_rule_on_one_side_is_found(
+    fault: Callable[[pytest.MonkeyPatch], None],
+    tmp_path: Path,
+    fasta: Path,
+    embed: Callable[[], Embedded],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        fault(patched)
+        path = merged(tmp_path / "x_merged.pt", embed())
+    code, checks = doctor(capsys, path, fasta)
+    assert code == 1
+    assert checks[f"golden {PROTEIN}"]["state"] == "problem"
+    assert "NOT reproduce" in checks["golden"]["found"]
+
+
+def test_one_wrong_row_is_named(
+    tmp_path: Path, fasta: Path, embed: Callable[[], Embedded], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names, rows = embed()
+    rows[NUCLEOTIDE][11] = rows[NUCLEOTIDE][12]
+    code, checks = doctor(capsys, merged(tmp_path / "x_merged.pt", (names, rows)), fasta)
+    assert code == 1
+    assert checks[f"golden {NUCLEOTIDE}"]["values"]["worst"][0]["id"] == names[11]
+    assert names[11] in checks[f"golden {NUCLEOTIDE}"]["found"]
+    assert checks[f"golden {PROTEIN}"]["state"] == "ok"
+
+
+def test_ids_on_one_side_only_are_counted(
+    tmp_path: Path, fasta: Path, embed: Callable[[], Embedded], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names, rows = embed()
+    short = merged(
+        tmp_path / "x_merged.pt", (names[5:], {model: row[5:] for model, row in rows.items()})
+    )
+    code, checks = doctor(capsys, short, fasta)
+    assert code == 0
+    assert checks["golden ids"]["found"].startswith("5 records of ")
+    gone = merged(tmp_path / "y_merged.pt", (["gone_chunk_1F1", *names[1:]], rows))
+    code, checks = doctor(capsys, gone, fasta)
+    assert code == 1
+    assert checks["golden"]["values"]["missing"] == ["gone_chunk_1F1"]
+
+
+def test_another_file_is_told_at_once(
+    tmp_path: Path, fasta: Path, embed: Callable[[], Embedded], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = merged(tmp_path / "x_merged.pt", embed())
+    other = tmp_path / "other.fa"
+    other.write_text(f">other\n{'ATGGCC' * 30}\n")
+    assert main(["doctor", "--golden", str(path), "--fasta", str(other), "--recipe", "demo"]) == 1
+    assert "another segment length" in capsys.readouterr().err
+    assert main(["doctor", "--golden", str(path)]) == 2
+    assert "--fasta" in capsys.readouterr().err
+    assert main(["doctor", "--golden", str(path), "--fasta", str(fasta)]) == 1
+    assert "dnabert_s (768) + esm2_3b (2560)" in capsys.readouterr().err
+
+
+class _Code:
+    def __reduce__(self) -> Any:
+        return (Path.touch, (Path("executed"),))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([1, 2], "holds a list"),
+        ({"weights": 1}, "none of the keys"),
+        ({"ids": "ab", "data": torch.zeros(2, 224)}, "not a list of texts"),
+        ({"ids": ["a"], "data": torch.zeros(2, 224)}, "1 ids and 2 rows"),
+        ({"ids": ["a", "a"], "data": torch.zeros(2, 224)}, "occurs twice"),
+        ({"ids": ["a"], "data": torch.zeros(1, 223)}, "223 numbers a row"),
+        ({"ids": ["a"], "data": torch.full((1, 224), torch.nan)}, "NaN"),
+        ({"ids": [], "data": torch.zeros(0, 224)}, "no row"),
+        ({"proteins": [], "data": []}, "no row"),
+        ({"ids": ["a"], "data": "text"}, "its 'data' is str"),
+        ({"ids": ["a"], "data": torch.zeros(1)}, "shape"),
+        ({"proteins": ["a", "b"], "data": [torch.zeros(128), torch.zeros(3)]}, "one width"),
+        ({"nucleotide": ["a"], "data": [{}]}, "one width"),
+        ({"ids": ["a"], "data": _Code()}, "not executed"),
+    ],
+)
+def test_files_that_are_no_reference(
+    content: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "bad.pt"
+    torch.save(content, path)
+    with pytest.raises(GoldenError, match=said):
+        read_reference(path, models=DEMO)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("raw", [b"", b"text", pickle.dumps({"ids": []})[:9], b"PK\3\4 broken"])
+def test_files_that_are_no_torch_files(raw: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "bad.pt"
+    path.write_bytes(raw)
+    with pytest.raises(StoreError, match=r"bad\.pt"):
+        read_reference(path, models=DEMO)
+    with pytest.raises(GoldenError, match="there is no file"):
+        read_reference(tmp_path / "none.pt", models=DEMO)
+
+
+def test_differences_of_rows() -> None:
+    there = np.array([[3, 4], [1, 0], [0, 0], [0, 0], [2, 0]], np.float32)
+    here = np.array([[3, 4], [0, 1], [0, 0], [1, 0], [0, 0]], np.float32)
+    cosine, relative = differences(here, there)
+    np.testing.assert_allclose(cosine, [1, 0, 1, 0, 0])
+    np.testing.assert_allclose(relative, [0, 2**0.5, 0, 1, 1])

@@ -1,0 +1,335 @@
+"""The encoder interface: order, pooling, batches, memory, provenance."""
+
+import functools
+import multiprocessing
+import os
+import threading
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from store.errors import UsageError
+from store.io.ragged import from_items
+from tests.vnp.models.checkpoints import random_state, tiny, write_checkpoint
+from vnp.inference import torch_encoder
+from vnp.inference.encoder import Encoder, load_encoder
+from vnp.inference.pooling import pooled_span
+from vnp.models import registry
+from vnp.models.errors import DeviceError, RecordTooLongError, UnknownModelError, WeightsError
+from vnp.models.packing import plan
+from vnp.models.tokens import Tokens
+
+DEMO = ["demo_dnabert_s", "demo_esm2"]
+
+
+def sequences(count=120, *, seed=0):
+    """Random records: (nucleotide, protein) columns of the same number of rows."""
+    generator = np.random.default_rng(seed)
+    lengths = generator.choice([9, 12, 90, 150, 153, 498], count)
+    bases = np.frombuffer(b"ACGT", np.uint8)
+    residues = np.frombuffer(b"ACDEFGHIKLMNPQRSTVWY", np.uint8)
+    nucleotide = [generator.choice(bases, length).tobytes() for length in lengths]
+    protein = [generator.choice(residues, length // 3).tobytes() for length in lengths]
+    return from_items(nucleotide), from_items(protein)
+
+
+def load(name, **options):
+    """One thread: many small products on busy cores are slower with more."""
+    return load_encoder(name, **({"threads": 1} | options))
+
+
+@functools.cache
+def demo_tokens(name):
+    encoder = load(name)
+    tokens = encoder.tokenise(*sequences())
+    return tokens, encoder.embed(tokens)
+
+
+def say_nothing_of(message):
+    raise AssertionError(message)
+
+
+@pytest.mark.parametrize("name", DEMO)
+def test_rows_come_in_the_order_given(name):
+    encoder: Encoder = load(name, warn=say_nothing_of)
+    _, rows = demo_tokens(name)
+    assert rows.shape == (120, encoder.dim)
+    assert rows.dtype == np.float32
+    nucleotide, protein = sequences()
+    for record in (0, 7, 119):
+        alone = encoder.embed(
+            encoder.tokenise(
+                nucleotide.slice(record, record + 1), protein.slice(record, record + 1)
+            )
+        )
+        assert np.abs(alone[0] - rows[record]).max() < 2e-5
+
+
+@pytest.mark.parametrize("name", DEMO)
+def test_same_block_same_bits_whatever_ran_before(name):
+    tokens, rows = demo_tokens(name)
+    encoder = load(name)
+    encoder.embed(encoder.tokenise(*sequences(33, seed=5)))
+    assert np.array_equal(encoder.embed(tokens), rows)
+
+
+@pytest.mark.parametrize("name", DEMO)
+@pytest.mark.parametrize("token_budget", [1, 100, 1000, 100_000])
+def test_budget_changes_rounding_only(name, token_budget):
+    tokens, rows = demo_tokens(name)
+    got = load(name, token_budget=token_budget).embed(tokens)
+    assert np.abs(got - rows).max() < 2e-5
+
+
+@pytest.mark.parametrize("name", DEMO)
+def test_demo_rows_tell_records_apart(name):
+    _, rows = demo_tokens(name)
+    assert np.isfinite(rows).all()
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    cosines = (unit @ unit.T)[np.triu_indices(len(rows), 1)]
+    assert cosines.mean() < 0.97
+    assert cosines.max() < 0.9999
+    assert rows.std(axis=0).min() > 0.02
+
+
+def test_no_records():
+    for name in DEMO:
+        encoder = load(name)
+        rows = encoder.embed(encoder.tokenise(from_items([]), from_items([])))
+        assert rows.shape == (0, encoder.dim)
+
+
+class Positions(torch.nn.Module):
+    """Hidden states that say where each token is: (token id, position in the record)."""
+
+    def forward(self, ids_T, layout):
+        return torch.stack([ids_T.float(), layout.positions.float()], dim=1)
+
+
+class Limited(torch.nn.Module):
+    """A module on a device with room for so many tokens."""
+
+    def __init__(self, module, room, error=None):
+        super().__init__()
+        self.module, self.room = module, room
+        self.error = error or torch.OutOfMemoryError("CUDA out of memory")
+
+    def forward(self, ids_T, layout):
+        if layout.tokens > self.room:
+            raise self.error
+        return self.module(ids_T, layout)
+
+
+def stub(spec, module, *, token_budget=4096, warn=say_nothing_of):
+    """An encoder with a module of our own in place of the model's."""
+    return torch_encoder.TorchEncoder(
+        spec,
+        module,
+        torch_encoder.tokenizer_of(registry.model("esm2_8m"), None),
+        placement=torch_encoder.place("cpu", precision="auto", threads=1, warn=warn),
+        token_budget=token_budget,
+        identity={},
+        environment={},
+        warn=warn,
+    )
+
+
+@pytest.mark.parametrize("residues", [1, 2, 1023, 1024, 1025, 3000])
+def test_esm_mean_is_over_at_most_1024_residues(residues):
+    encoder = stub(tiny("esm2", dim=2, heads=1), Positions())
+    rows = encoder.embed(encoder.tokenise(from_items([]), from_items([b"A" * residues, b"L"])))
+    counted = min(residues, 1024)
+    # Residues are at positions 1 to n; <cls> at 0 and <eos> at n + 1 must not count.
+    assert rows[0].tolist() == pytest.approx([5.0, (1 + counted) / 2])
+    assert rows[1].tolist() == [4.0, 1.0]
+
+
+def test_dnabert_mean_is_over_all_tokens():
+    encoder = stub(tiny("mosaicbert", dim=2, heads=1), Positions())
+    tokens = Tokens(np.array([1, 50, 60, 2, 1, 9, 2], dtype=np.int32), np.array([4, 3]))
+    rows = encoder.embed(tokens)
+    assert rows.ravel().tolist() == pytest.approx([113 / 4, 1.5, 4.0, 1.0])
+    assert pooled_span("mean_all_tokens", 3000) == (0, 3000)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+)
+def test_out_of_memory_halves_the_budget_and_says_so(error):
+    tokens, rows = demo_tokens("demo_esm2")
+    said = []
+    encoder = load("demo_esm2", token_budget=4096, warn=said.append)
+    encoder._module = Limited(encoder._module, 600, error)
+    got = encoder.embed(tokens)
+    assert encoder.token_budget <= 600
+    assert encoder.provenance().environment["token_budget"] == str(encoder.token_budget)
+    assert np.abs(got - rows).max() < 2e-5
+    assert said
+    assert all("ran out of memory on a batch of" in message for message in said)
+    # The rows are those of an encoder that had the smaller budget from the start.
+    small = load("demo_esm2", token_budget=encoder.token_budget)
+    assert np.array_equal(small.embed(tokens), got)
+    before = len(said)
+    encoder.embed(tokens)
+    assert len(said) == before
+
+
+def test_between_is_told_of_progress_and_may_end_the_call():
+    tokens, rows = demo_tokens("demo_esm2")
+    encoder = load("demo_esm2", token_budget=1000)
+    done = []
+    assert np.abs(encoder.embed(tokens, between=done.append) - rows).max() < 2e-5
+    assert done == sorted(set(done))
+    assert done[-1] == len(tokens)
+    assert len(done) == len(plan(tokens.lengths, token_budget=1000))
+
+    def stop(_done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encoder.embed(tokens, between=stop)
+
+
+def test_record_that_never_fits_is_named():
+    said = []
+    encoder = load("demo_esm2", warn=said.append)
+    encoder._module = Limited(encoder._module, 60)
+    tokens = encoder.tokenise(from_items([]), from_items([b"A" * 10, b"A" * 500, b"A" * 10]))
+    with pytest.raises(RecordTooLongError, match="record 2 of 3 has 502 tokens"):
+        encoder.embed(tokens)
+
+
+def test_other_errors_pass():
+    encoder = load("demo_esm2", warn=say_nothing_of)
+    encoder._module = Limited(encoder._module, 0, RuntimeError("device-side assert"))
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        encoder.embed(demo_tokens("demo_esm2")[0])
+
+
+def test_tokenise_in_a_thread_while_embedding():
+    encoder = load("demo_dnabert_s")
+    tokens, rows = demo_tokens("demo_dnabert_s")
+    made = []
+
+    def tokenise():
+        made.extend(encoder.tokenise(*sequences()) for _ in range(5))
+
+    thread = threading.Thread(target=tokenise)
+    thread.start()
+    assert np.array_equal(encoder.embed(tokens), rows)
+    thread.join()
+    assert all(np.array_equal(each.ids, tokens.ids) for each in made)
+
+
+def test_provenance_says_what_must_match_and_what_ran():
+    encoder = load_encoder("demo_dnabert_s")
+    told = encoder.provenance()
+    assert set(told.identity) == {"model", "weights", "tokenizer", "pooling", "precision"}
+    assert told.identity["precision"] == "float32"
+    assert told.identity["weights"].startswith("sha256:")
+    assert told.environment["torch"] == torch.__version__
+    assert told.environment["threads"] == str(len(os.sched_getaffinity(0)))
+    assert all(isinstance(v, str) for part in told.as_dict().values() for v in part.values())
+    assert load("demo_dnabert_s", token_budget=9).provenance().identity == told.identity
+    short = load("demo_dnabert_s", precision="bfloat16").provenance()
+    assert short.identity != told.identity
+
+
+def test_short_precision_is_near():
+    for name in DEMO:
+        tokens, rows = demo_tokens(name)
+        short = load(name, precision="bfloat16").embed(tokens)
+        cosine = (short * rows).sum(1) / np.linalg.norm(short, axis=1)
+        assert (cosine / np.linalg.norm(rows, axis=1)).min() > 0.999
+
+
+def test_published_model_from_a_folder(tmp_path, monkeypatch):
+    """The whole way of a real model, in small: registry, files, hash, tokenizer, rows."""
+    spec = tiny("mosaicbert", name="dnabert_s", repo="zhihan1996/DNABERT-S")
+    monkeypatch.setitem(registry.MODELS, "dnabert_s", spec)
+    write_checkpoint(tmp_path / "DNABERT-S", spec, random_state(spec, prefix=True), kind="bin")
+    said = []
+    encoder = load("dnabert_s", weights_dir=tmp_path, warn=said.append)
+    assert len(said) == 1
+    assert "running on the CPU" in said[0]
+    rows = encoder.embed(encoder.tokenise(*sequences(5)))
+    assert rows.shape == (5, 32)
+    environment = encoder.provenance().environment
+    assert environment["origin"] == "folder"
+    assert environment["repository"] == "zhihan1996/DNABERT-S"
+    with pytest.raises(WeightsError, match=r"someone/Some-Model"):
+        torch_encoder.files.locate(
+            tiny("mosaicbert", name="DNABERT-S", dim=64), weights_dir=tmp_path
+        )
+
+
+def test_what_cannot_be_had_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UnknownModelError):
+        load_encoder("esm9")
+    with pytest.raises(DeviceError, match="sees no CUDA device"):
+        load("demo_esm2", device="cuda:0")
+    with pytest.raises(UsageError, match="no device 'tpu'"):
+        load("demo_esm2", device="tpu")
+    with pytest.raises(UsageError, match="no precision 'fp4'"):
+        load("demo_esm2", precision="fp4")
+    with pytest.raises(UsageError, match="0 threads"):
+        load("demo_esm2", threads=0)
+    with pytest.raises(UsageError, match="token budget"):
+        load("demo_esm2", token_budget=0)
+
+
+@pytest.mark.parametrize(
+    ("capability", "asked", "settled", "warned"),
+    [
+        ((9, 0), "auto", "bfloat16", False),
+        ((8, 0), "auto", "bfloat16", False),
+        ((7, 5), "auto", "float16", True),
+        ((7, 5), "float32", "float32", False),
+    ],
+)
+def test_precision_follows_the_device(monkeypatch, capability, asked, settled, warned):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "Some GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+    said = []
+    placement = torch_encoder.place("cuda:1", precision=asked, threads=None, warn=said.append)
+    assert placement.precision == settled
+    assert placement.device == torch.device("cuda", 1)
+    assert bool(said) == warned
+    assert ("has no bfloat16" in placement.chosen) == warned
+    with pytest.raises(DeviceError, match="there are 2 CUDA devices"):
+        torch_encoder.place("cuda:2", precision=asked, threads=None, warn=said.append)
+    if capability < (8, 0):
+        with pytest.raises(DeviceError, match=r"bfloat16 needs 8\.0"):
+            torch_encoder.place("cuda:1", precision="bfloat16", threads=None, warn=said.append)
+
+
+def test_plan_is_of_the_lengths_alone():
+    tokens, _ = demo_tokens("demo_esm2")
+    first = plan(tokens.lengths, token_budget=777)
+    second = plan(tokens.lengths.copy(), token_budget=777)
+    assert all(np.array_equal(a.records, b.records) for a, b in zip(first, second, strict=True))
+
+
+def _load_and_embed(folder):
+    """Run in a fresh process: load a model from files and embed a few records."""
+    encoder = load("esm2_8m", weights_dir=folder, warn=lambda _message: None)
+    rows = encoder.embed(encoder.tokenise(*sequences(5)))
+    return encoder.provenance().identity["weights"], rows.tobytes()
+
+
+def test_many_processes_load_at_once(tmp_path):
+    spec = registry.model("esm2_8m")
+    write_checkpoint(tmp_path / spec.name, spec, random_state(spec), shards=2)
+    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
+        results = set(pool.map(_load_and_embed, [tmp_path] * 6))
+    assert len(results) == 1

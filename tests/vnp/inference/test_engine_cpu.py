@@ -1,0 +1,321 @@
+"""The engine on the CPU, with its operations in plain torch: folding, spans, slots, memory."""
+
+import contextlib
+import dataclasses
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.vnp.inference.engine_setup import PLAIN_FUSED, cosines, encoder_of, spans_of, tokens_of
+from tests.vnp.models.checkpoints import random_state, tiny
+from vnp.inference import build
+from vnp.inference.batch_layout import BLOCK_KEYS, MOST_BLOCKS, TILE_ROWS
+from vnp.inference.device import Placement, place
+from vnp.inference.encoder import PipelinedEncoder
+from vnp.inference.fp8_check import Quality, QualityError, compare
+from vnp.inference.linear import FP8, FP8_MOST, Fp8Product, balanced, bound_scale
+from vnp.inference.ops import torch as plain
+from vnp.inference.plain_attention import layout_of
+from vnp.inference.pooling import pool
+from vnp.inference.selftest import try_products
+from vnp.inference.streams import _HostEvent
+from vnp.inference.torch_encoder import module_of
+from vnp.models import registry
+from vnp.models.errors import RecordTooLongError
+from vnp.models.packing import fill, padded_rows, plan
+from vnp.models.tokens import Tokens
+
+SPECS = {
+    "esm2": tiny("esm2", dim=64, heads=4),
+    "esm2_24": tiny("esm2", dim=48, heads=2),
+    "mosaicbert": tiny("mosaicbert", dim=48, heads=3),
+}
+LENGTHS = [3, 9, 9, 52, 168, 100, 64, 65, 128, 420, 3]
+
+
+@torch.inference_mode()
+def reference(spec, tokens, *, state=None, precision="float32"):
+    placement = place("cpu", precision=precision, threads=1, warn=print)
+    module = module_of(spec, state or random_state(spec), placement=placement)
+    rows = np.empty((len(tokens), spec.dim), np.float32)
+    for batch in plan(tokens.lengths, token_budget=1000):
+        layout = layout_of(batch, device=placement.device)
+        ids = torch.from_numpy(tokens.gather(batch.records))
+        rows[batch.records] = pool(module(ids, layout), layout, spec.pooling).float().numpy()
+    return rows
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_folded_weights_compute_the_same(name):
+    spec = SPECS[name]
+    tokens = tokens_of(LENGTHS)
+    encoder = encoder_of(spec)
+    assert isinstance(encoder, PipelinedEncoder)
+    assert np.abs(encoder.embed(tokens) - reference(spec, tokens)).max() < 2e-5
+    short = encoder_of(spec, precision="bfloat16").embed(tokens)
+    assert cosines(short, reference(spec, tokens)).min() > 0.999
+
+
+@pytest.mark.parametrize("name", ["esm2", "esm2_24"])
+def test_products_that_do_what_follows_compute_the_same(name):
+    spec, tokens = SPECS[name], tokens_of(LENGTHS)
+    fused = encoder_of(spec, precision="bfloat16", fused=PLAIN_FUSED)
+    assert fused._engine.fused
+    assert not encoder_of(spec, precision="bfloat16")._engine.fused
+    assert cosines(fused.embed(tokens), reference(spec, tokens)).min() > 0.999
+
+
+@pytest.mark.parametrize("fused", [None, PLAIN_FUSED], ids=["apart", "fused"])
+def test_fp8_is_near_and_never_overflows(fused):
+    spec = SPECS["esm2"]
+    tokens = tokens_of(LENGTHS)
+    rows = encoder_of(spec, precision="fp8", fused=fused).embed(tokens)
+    assert np.isfinite(rows).all()
+    assert cosines(rows, reference(spec, tokens)).min() > 0.97
+    state = random_state(spec)
+    for tensor in state.values():
+        if tensor.dim() > 1:
+            tensor *= 50  # the scales are bounds that follow from the weights
+    assert np.isfinite(
+        encoder_of(spec, precision="fp8", fused=fused, state=state).embed(tokens)
+    ).all()
+
+
+def test_rows_in_order_whatever_the_budget_and_two_at_once():
+    spec = SPECS["esm2"]
+    tokens, expected = tokens_of(LENGTHS), reference(spec, tokens_of(LENGTHS))
+    for token_budget in (1, 300, 1024, 5000):
+        encoder = encoder_of(spec, token_budget=token_budget)
+        other = tokens_of([30, 40], seed=5)
+        runs = [encoder.submit(tokens), encoder.submit(other), encoder.submit(tokens)]
+        assert np.abs(runs[2].result() - expected).max() < 2e-5
+        assert np.abs(runs[0].result() - expected).max() < 2e-5
+        assert np.abs(runs[1].result() - reference(spec, other)).max() < 2e-5
+    assert encoder.embed(tokens_of([])).shape == (0, spec.dim)
+
+
+def test_ready_takes_in_what_has_come_home_and_waits_for_nothing(monkeypatch):
+    encoder = encoder_of(SPECS["esm2"], token_budget=200)
+    tokens, done, home = tokens_of([50] * 12), [], []  # three batches, as many as slots
+    monkeypatch.setattr(_HostEvent, "query", lambda event: event in home)
+    run = encoder.submit(tokens, between=done.append)
+    slots = list(encoder._in_flight)
+    home += [slots[1].returned, slots[2].returned]
+    assert not run.ready()  # the first is not home, and those behind it wait for it
+    assert done == []
+    home[:] = [slots[0].returned, slots[1].returned]
+    assert not run.ready()
+    assert done == [4, 8]
+    home.append(slots[2].returned)
+    assert run.ready()
+    assert done == [4, 8, 12]
+    assert np.abs(run.result() - reference(SPECS["esm2"], tokens)).max() < 2e-5
+    assert encoder.submit(tokens_of([])).ready()
+
+
+def test_between_is_told_and_may_end_the_call():
+    encoder = encoder_of(SPECS["esm2"], token_budget=200)
+    tokens, done = tokens_of([50] * 20), []
+    encoder.embed(tokens, between=done.append)
+    assert done == [4, 8, 12, 16, 20]
+
+    def stop(_done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encoder.embed(tokens, between=stop)
+    assert np.isfinite(encoder.embed(tokens)).all()  # and the next call is whole
+
+
+class Limited:
+    """An engine with room for so many rows."""
+
+    def __init__(self, engine, room):
+        self.engine, self.room, self.padding_id = engine, room, engine.padding_id
+
+    def workspace(self, rows):
+        if rows > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.engine.workspace(rows)
+
+    def __call__(self, spans, work, out):
+        self.engine(spans, work, out)
+
+
+def test_out_of_memory_halves_the_budget_and_says_so():
+    said = []
+    encoder = encoder_of(SPECS["esm2"], token_budget=4096, warn=said.append)
+    encoder._engine = Limited(encoder._engine, 600)
+    tokens = tokens_of([50] * 90)
+    rows = encoder.embed(tokens)
+    assert encoder.token_budget <= 600
+    assert said
+    assert all("ran out of memory on a batch of" in message for message in said)
+    assert np.abs(rows - reference(SPECS["esm2"], tokens)).max() < 2e-5
+    with pytest.raises(RecordTooLongError, match="record 2 of 3 has 900 tokens"):
+        encoder.embed(tokens_of([10, 900, 10]))
+
+
+def test_padding_never_reaches_a_result():
+    encoder = encoder_of(SPECS["esm2"])
+    tokens = tokens_of([40, 41])
+    first = encoder.embed(tokens)
+    with torch.inference_mode():
+        encoder._work.x_TD.fill_(float("nan"))
+        encoder._work.a_TD.fill_(float("nan"))
+    assert np.array_equal(encoder.embed(tokens), first)
+    encoder._engine.padding_id = 7
+    assert np.array_equal(encoder.embed(tokens), first)
+
+
+def test_batches_are_full_and_rows_few():
+    lengths = np.random.default_rng(0).integers(3, 300, 5000)
+    batches = fill(lengths, token_budget=32768, most_records=2048)
+    assert sorted(np.concatenate([b.records for b in batches])) == list(range(5000))
+    assert all(32768 - 3 < batch.tokens <= 32768 for batch in batches[:-1])
+    assert {padded_rows(batch.tokens, token_budget=32768) for batch in batches[:-1]} == {32768}
+    for tokens in (1, 15, 16, 17, 2048, 2049, 32768, 40000):
+        rows = padded_rows(tokens, token_budget=32768)
+        assert tokens <= rows < tokens + 2048
+        assert rows % 16 == 0
+
+
+def test_tiles_cover_every_query_once():
+    lengths = [3, 64, 65, 200, 256, 257, 1000]
+    spans = spans_of(lengths, 2304)
+    covered = []
+    for part in spans.parts:
+        for start, length, first in spans.tiles[part.start : part.stop].tolist():
+            stop = length if part.blocks else min(first + TILE_ROWS, length)
+            covered += range(start + first, start + stop)
+            blocks = -(-length // BLOCK_KEYS)
+            assert part.blocks == (blocks if blocks <= MOST_BLOCKS else 0)
+    assert covered == list(range(sum(lengths)))
+
+
+def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch):
+    placement = Placement(torch.device("cuda", 1), "test device", "bfloat16", 1, 1024, "by a test")
+    spec, warned, said, devices = registry.model("esm2_3b"), [], [], []
+
+    @contextlib.contextmanager
+    def current(device):
+        devices.append(device)
+        yield
+        devices.append(None)
+
+    monkeypatch.setattr(torch.cuda, "device", current)
+
+    def of(capability, spec=spec, precision="bfloat16"):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+        there = dataclasses.replace(placement, precision=precision)
+        fused, word = build.fused_products(spec, there, warn=warned.append, say=said.append)
+        assert (fused is None) == (word != "products fused")
+        return word
+
+    assert "no kernels for compute capability 8.0" in of((8, 0))
+    assert "no kernels for compute capability 10.0" in of((10, 0))
+    assert of((9, 0), precision="float16") == "products by cuBLAS"
+    assert of((9, 0), spec=registry.model("dnabert_s")) == "products by cuBLAS"
+    assert not warned  # as on every such device
+    assert not said
+    tried = []
+    hopper = SimpleNamespace(fits=PLAIN_FUSED.fits)
+    monkeypatch.setitem(sys.modules, "vnp.inference.ops.hopper", hopper)
+    monkeypatch.setattr(
+        build, "try_products", lambda _, device, *, fp8: tried.append((device, fp8, devices[-1]))
+    )
+    assert of((9, 0)) == of((9, 0), precision="fp8") == "products fused"
+    # Triton launches on the current device: it has to be the worker's own.
+    assert tried == [(placement.device, fp8, placement.device) for fp8 in (False, True)]
+    assert "half a minute" in said[0]
+    assert not warned
+    monkeypatch.setattr(build, "try_products", lambda *_, **__: 1 / 0)
+    assert of((9, 0)) == "products by cuBLAS (ZeroDivisionError: division by zero)"
+    assert "the products for Hopper do not work here (ZeroDivisionError" in warned[0]
+    hopper.fits = lambda *_, **__: False
+    assert "no kernels for these widths" in of((9, 0), spec=registry.model("demo_esm2"))
+    assert len(warned) == 1
+
+
+@pytest.mark.parametrize("fp8", [False, True], ids=["bfloat16", "fp8"])
+def test_the_trial_passes_right_products_and_refuses_wrong_ones(fp8):
+    cpu = torch.device("cpu")
+    try_products(PLAIN_FUSED, cpu, fp8=fp8)
+
+    def wrong(a, weight, out, **options):
+        plain.project(a, weight, out, **options)
+        out[-40:, -300:] = out[-41, -300:]  # a few rows of the last tile are another's
+
+    with pytest.raises(RuntimeError, match="a fused product is off by"):
+        try_products(SimpleNamespace(project=wrong), cpu, fp8=fp8)
+
+
+def test_rows_of_weights_still_sum_to_zero_when_they_are_rounded():
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn((64, 2560), generator=generator) / 2560**0.5
+    weight[:, 7] *= 40  # one large weight may not upset the rest
+    weight -= weight.mean(dim=1, keepdim=True)
+    weight[3, 5] = 0.0
+    one_by_one, found = weight.to(torch.bfloat16).float(), balanced(weight)
+    assert torch.equal(found, found.to(torch.bfloat16).float())
+    before, after = (x.double().sum(dim=1).abs() for x in (one_by_one, found))
+    assert float(after.max()) < float(before.median()) / 10
+    assert float((found - weight).norm() / (one_by_one - weight).norm()) < 1.02
+    assert torch.equal(balanced(torch.zeros(2, 16)), torch.zeros(2, 16))
+
+
+@pytest.mark.parametrize("fused", [None, PLAIN_FUSED], ids=["apart", "fused"])
+def test_a_mean_of_the_stream_is_taken_away_exactly_enough(fused):
+    spec, tokens = tiny("esm2", dim=512, layers=4, heads=8), tokens_of(LENGTHS)
+    state = random_state(spec)
+    name = next(name for name in state if name.endswith("word_embeddings.weight"))
+    state[name] = state[name] + 5.0
+    expected = reference(spec, tokens, state=state)
+    theirs = reference(spec, tokens, state=state, precision="bfloat16")
+    ours = encoder_of(spec, precision="bfloat16", fused=fused, state=state).embed(tokens)
+    our_error, their_error = (
+        np.linalg.norm(rows - expected, axis=1) / np.linalg.norm(expected, axis=1)
+        for rows in (ours, theirs)
+    )
+    assert np.median(our_error / their_error) < 1.1  # without `balanced` 2.1 where products fuse
+
+
+def test_no_standardised_row_passes_the_bound_of_fp8():
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn((32, 256), generator=generator)
+    scale = bound_scale(weight)
+    # The row that projects furthest on each output, of the length that standardised rows have.
+    worst = weight / weight.norm(dim=1, keepdim=True) * 256**0.5
+    product = Fp8Product(weight, input_scale=FP8_MOST / 256**0.5)
+    found = torch.empty(32, 32)
+    product((worst * (FP8_MOST / 256**0.5)).to(FP8), found)
+    most = float((found.diagonal() * scale).max())
+    assert 0.8 * FP8_MOST < most <= FP8_MOST
+
+
+def test_records_longer_than_the_first_tables_of_angles():
+    spec, tokens = SPECS["esm2"], tokens_of([1100, 40, 2100])
+    for fused in (None, PLAIN_FUSED):
+        rows = encoder_of(spec, precision="bfloat16", fused=fused, token_budget=4096).embed(tokens)
+        assert cosines(rows, reference(spec, tokens)).min() > 0.999
+    rows = encoder_of(spec, token_budget=4096).embed(tokens)
+    assert np.abs(rows - reference(spec, tokens)).max() < 2e-5
+
+
+def test_quality_is_refused_below_the_bound():
+    a = np.random.default_rng(0).standard_normal((50, 64)).astype(np.float32)
+    compare(a, a * 2).require("esm2_3b")
+    worse = a.copy()
+    worse[3] += 0.2 * np.roll(a[3], 1)
+    with pytest.raises(QualityError, match="use --precision bfloat16"):
+        compare(a, worse).require("esm2_3b")
+    with pytest.raises(QualityError):
+        Quality(1, float("nan"), float("nan")).require("esm2_3b")
+
+
+def test_short_ids_are_gathered_in_order():
+    tokens = Tokens(np.arange(9, dtype=np.int32), np.array([4, 5]))
+    assert tokens.gather(np.array([1, 0])).tolist() == [4, 5, 6, 7, 8, 0, 1, 2, 3]

@@ -1,0 +1,216 @@
+"""The Triton kernels against the same operations in plain torch, on a GPU."""
+
+import pytest
+import torch
+
+from tests.vnp.inference.engine_setup import spans_of
+from vnp.inference.batch_layout import Turn
+from vnp.inference.linear import FP8
+from vnp.inference.ops import torch as plain
+from vnp.inference.selftest import try_products
+
+if not torch.cuda.is_available():
+    pytest.skip("no CUDA device: Triton kernels are not tested", allow_module_level=True)
+kernels = pytest.importorskip("vnp.inference.ops.triton", reason="Triton is not installed")
+
+pytestmark = pytest.mark.gpu
+
+ROWS = 1024
+LENGTHS = [3, 4, 9, 52, 64, 65, 128, 168, 230, 300]  # every number of blocks and a long one
+SHAPES = [(2560, 40), (1280, 20), (768, 12), (480, 20), (320, 20)]
+# Rounding to bfloat16 differs where sums are taken in another order; float32 is for the pool.
+TOLERANCE = {torch.bfloat16: 4e-3, torch.float16: 6e-4, FP8: 3e-2, torch.float32: 1e-6}
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def random(*shape, dtype=torch.float32):
+    return torch.randn(*shape, device="cuda").to(dtype)
+
+
+def assert_near(ours, reference):
+    a, b = ours.double(), reference.double()
+    assert bool(a.isfinite().all())
+    assert float((a - b).norm() / b.norm()) < TOLERANCE[ours.dtype]
+
+
+def outputs(*shape, dtype):
+    return [torch.full(shape, float("nan"), device="cuda").to(dtype) for _ in range(2)]
+
+
+@pytest.mark.parametrize("dim", [2560, 768, 480, 320])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_norm(dim, dtype):
+    x, delta, shift = random(ROWS, dim, dtype=dtype), random(ROWS, dim, dtype=dtype), random(dim)
+    affine = (random(dim), random(dim))
+    for options, out_dtype in (
+        ({}, dtype),
+        ({"delta_TD": delta, "shift_D": shift}, dtype),
+        ({"shift_D": shift, "affine": affine}, dtype),
+        ({"delta_TD": delta, "scale": 8.0}, FP8),
+    ):
+        ours, theirs = outputs(ROWS, dim, dtype=out_dtype)
+        x_ours, x_theirs = x.clone(), x.clone()
+        kernels.norm(x_ours, ours, eps=1e-5, **options)
+        plain.norm(x_theirs, theirs, eps=1e-5, **options)
+        assert_near(ours, theirs)
+        assert torch.equal(x_ours, x_theirs)
+
+
+def test_gelu_is_the_exact_one():
+    u = torch.linspace(-12, 12, 1024 * 128, device="cuda").view(128, 1024)
+    ours = torch.empty_like(u)
+    kernels.gelu(u, ours, bias_F=torch.zeros(1024, device="cuda"))
+    exact = torch.nn.functional.gelu(u.double())
+    assert float((ours - exact).abs().max()) < 3e-5
+    near = u.abs() < 4.25
+    assert float(((ours - exact) / exact.abs().clamp(min=1e-30))[near].abs().max()) < 2e-4
+
+
+@pytest.mark.parametrize("dim", [2560, 768, 480, 320])
+def test_deviation_and_gelu_of_a_raw_stream(dim):
+    x, shift = random(ROWS, dim, dtype=torch.bfloat16), random(dim)
+    ours, theirs = outputs(ROWS, dtype=torch.float32)
+    kernels.rstd(x, ours, eps=1e-5, shift_D=shift)
+    plain.rstd(x, theirs, eps=1e-5, shift_D=shift)
+    assert_near(ours, theirs)
+    standard, bias = (theirs, random(4 * dim)), random(4 * dim)
+    u = random(ROWS, 4 * dim, dtype=torch.bfloat16)
+    ours, theirs = outputs(ROWS, 4 * dim, dtype=torch.bfloat16)
+    kernels.gelu(u, ours, bias_F=bias, standard=standard)
+    plain.gelu(u, theirs, bias_F=bias, standard=standard)
+    assert_near(ours, theirs)
+
+
+@pytest.mark.parametrize("width", [10240, 3072, 1920])
+def test_gelu_and_gated_gelu(width):
+    u, bias = random(ROWS, width, dtype=torch.bfloat16) * 2, random(width)
+    for scale, dtype in ((None, torch.bfloat16), (torch.rand(width, device="cuda") + 4, FP8)):
+        ours, theirs = outputs(ROWS, width, dtype=dtype)
+        kernels.gelu(u, ours, bias_F=bias, scale_F=scale)
+        plain.gelu(u, theirs, bias_F=bias, scale_F=scale)
+        assert_near(ours, theirs)
+    ours, theirs = outputs(ROWS, width // 2, dtype=torch.bfloat16)
+    kernels.geglu(u, ours)
+    plain.geglu(u, theirs)
+    assert_near(ours, theirs)
+
+
+@pytest.mark.parametrize(("dim", "heads"), SHAPES)
+@pytest.mark.parametrize("kind", ["plain", "alibi", "fp8"])
+@pytest.mark.parametrize("lengths", [LENGTHS, [512, 400]], ids=["short", "long"])
+def test_attention_and_what_it_leaves_alone(dim, heads, kind, lengths):
+    spans = spans_of(lengths, ROWS, device="cuda")
+    qkv = random(ROWS, 3 * dim, dtype=torch.bfloat16)
+    qkv[:, :dim] *= (dim // heads) ** -0.5
+    used = sum(lengths)
+    qkv[used:] = float("nan")  # padding may hold anything
+    options = {}
+    if kind == "alibi":
+        options = {"slopes": torch.rand(heads, device="cuda")}
+    elif kind == "fp8":
+        options = {"scale_D": torch.rand(dim, device="cuda") * 50 + 20}
+    dtype = FP8 if kind == "fp8" else torch.bfloat16
+    ours, theirs = outputs(ROWS, dim, dtype=dtype)
+    kernels.attend(qkv, ours, spans, heads=heads, **options)
+    plain.attend(qkv, theirs, spans, heads=heads, **options)
+    assert_near(ours[:used], theirs[:used])
+    assert bool(ours[used:].float().isnan().all())
+
+
+def turn_of(dim, heads, *, dtype=torch.float16):
+    half = dim // heads // 2
+    angles = torch.arange(1024)[:, None] * (1 / 10000 ** (torch.arange(half) / half))
+    positions = torch.arange(ROWS, dtype=torch.int32, device="cuda") % 300
+    return Turn((angles.cos().cuda().to(dtype), angles.sin().cuda().to(dtype)), positions, 2 * dim)
+
+
+@pytest.mark.parametrize(("dim", "heads"), SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_turn(dim, heads, dtype):
+    qkv, bias = random(ROWS, 3 * dim, dtype=torch.bfloat16), random(3 * dim)
+    ours, theirs = qkv.clone(), qkv.clone()
+    kernels.turn(ours, turn_of(dim, heads, dtype=dtype), bias_E=bias)
+    plain.turn(theirs, turn_of(dim, heads, dtype=dtype), bias_E=bias)
+    assert_near(ours, theirs)
+    assert torch.equal(ours[:, 2 * dim :], qkv[:, 2 * dim :])
+
+
+@pytest.mark.skipif(torch.cuda.get_device_capability()[0] != 9, reason="the products are Hopper's")
+@pytest.mark.parametrize("rows", [16, 200, ROWS])
+@pytest.mark.parametrize(("dim", "heads"), [(2560, 40), (1280, 20)])
+@pytest.mark.parametrize("fp8", [False, True], ids=["bfloat16", "fp8"])
+def test_products_that_do_what_follows(rows, dim, heads, fp8):
+    hopper = pytest.importorskip("vnp.inference.ops.hopper")
+    dtype = FP8 if fp8 else torch.bfloat16
+    turn = turn_of(dim, heads)
+    turn = Turn(turn.tables, turn.positions[:rows], turn.columns)
+    for width, how in ((3 * dim, turn), (4 * dim, None)):
+        a, weight = random(rows, dim, dtype=dtype), random(width, dim, dtype=dtype)
+        options, out_dtype = {"bias_O": random(width), "turn": how}, torch.bfloat16
+        if fp8:
+            options["weight_scale_O"] = torch.rand(width, device="cuda") / dim**0.5
+            if how is None:
+                options["scale_O"], out_dtype = torch.rand(width, device="cuda") + 4, FP8
+        else:
+            options["standard"] = (torch.rand(rows, device="cuda") / dim**0.5, random(width))
+        # A row more than there are: nothing may be written there.
+        ours, theirs = outputs(rows + 1, width, dtype=out_dtype)
+        hopper.project(a, weight, ours[:rows], **options)
+        plain.project(a, weight, theirs[:rows], **options)
+        assert_near(ours[:rows], theirs[:rows])
+        assert bool(ours[rows:].float().isnan().all())
+        again = torch.empty_like(ours)
+        for _ in range(3):
+            hopper.project(a, weight, again[:rows], **options)
+            assert torch.equal(again[:rows].float(), ours[:rows].float())
+
+
+@pytest.mark.skipif(torch.cuda.get_device_capability()[0] != 9, reason="the products are Hopper's")
+def test_a_row_of_a_fused_product_depends_on_itself_alone():
+    hopper = pytest.importorskip("vnp.inference.ops.hopper")
+    rows, dim = 2500, 1280  # more tiles down than are taken before the next column
+    a, weight = random(rows, dim, dtype=torch.bfloat16), random(4 * dim, dim, dtype=torch.bfloat16)
+    bias, lead = random(4 * dim), random(4 * dim)
+    rstd = torch.rand(rows, device="cuda") / dim**0.5
+
+    def of(order):
+        out = torch.empty((len(order), 4 * dim), dtype=torch.bfloat16, device="cuda")
+        standard = (rstd[order].contiguous(), lead)
+        hopper.project(a[order].contiguous(), weight, out, bias_O=bias, standard=standard)
+        return out
+
+    numbers = torch.arange(rows, device="cuda")
+    whole = of(numbers)
+    for shift in (1, 64, 128, 1000):
+        order = numbers.roll(shift)
+        assert torch.equal(of(order), whole[order])
+    for count in (1, 200, 1234):
+        assert torch.equal(of(numbers[:count]), whole[:count])
+
+
+@pytest.mark.skipif(torch.cuda.get_device_capability()[0] != 9, reason="the products are Hopper's")
+def test_fused_products_are_tried_and_shapes_refused():
+    hopper = pytest.importorskip("vnp.inference.ops.hopper")
+    for fp8 in (False, True):
+        try_products(hopper, torch.device("cuda", 0), fp8=fp8)
+    assert hopper.fits(2560, 10240, head=64, dtype=FP8)
+    assert hopper.fits(1280, 5120, head=64, dtype=torch.bfloat16)
+    assert not hopper.fits(320, 1280, head=16, dtype=torch.bfloat16)
+    assert not hopper.fits(640, 2560, head=32, dtype=torch.bfloat16)
+    assert not hopper.fits(1280, 5120, head=64, dtype=torch.float16)
+
+
+@pytest.mark.parametrize("dim", [2560, 768, 320])
+def test_pool(dim):
+    spans = spans_of(LENGTHS, ROWS, device="cuda")
+    x = random(ROWS, dim, dtype=torch.bfloat16)
+    normed = {"eps": 1e-5, "shift_D": random(dim), "affine": (random(dim), random(dim))}
+    for options in ({}, normed):
+        ours, theirs = outputs(len(LENGTHS), dim, dtype=torch.float32)
+        kernels.pool(x, ours, spans, **options)
+        plain.pool(x, theirs, spans, **options)
+        assert_near(ours, theirs)

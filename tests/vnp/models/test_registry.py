@@ -1,0 +1,57 @@
+import subprocess
+import sys
+
+import pytest
+
+from vnp.inference.torch_encoder import naming_of
+from vnp.models import registry
+from vnp.models.errors import UnknownModelError
+
+PUBLISHED = {
+    "esm2_8m": (320, 6, 20, "facebook/esm2_t6_8M_UR50D"),
+    "esm2_35m": (480, 12, 20, "facebook/esm2_t12_35M_UR50D"),
+    "esm2_150m": (640, 30, 20, "facebook/esm2_t30_150M_UR50D"),
+    "esm2_650m": (1280, 33, 20, "facebook/esm2_t33_650M_UR50D"),
+    "esm2_3b": (2560, 36, 40, "facebook/esm2_t36_3B_UR50D"),
+    "esm2_15b": (5120, 48, 40, "facebook/esm2_t48_15B_UR50D"),
+    "dnabert_s": (768, 12, 12, "zhihan1996/DNABERT-S"),
+    "dnabert2": (768, 12, 12, "zhihan1996/DNABERT-2-117M"),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_shapes(name):
+    spec = registry.model(name)
+    assert (spec.dim, spec.layers, spec.heads, spec.repo) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", registry.MODELS)
+def test_parameter_count_is_that_of_the_tensors(name):
+    spec = registry.model(name)
+    assert spec.name == name
+    shapes = naming_of(spec).shapes.values()
+    total = sum(shape[0] * (shape[1] if len(shape) == 2 else 1) for shape in shapes)
+    assert spec.parameters == total
+
+
+def test_recipes():
+    assert [spec.name for spec in registry.recipe("virnucpro")] == ["dnabert_s", "esm2_3b"]
+    assert sum(spec.dim for spec in registry.recipe("virnucpro")) == 3328
+    assert all(spec.demo for spec in registry.recipe("demo"))
+
+
+def test_unknown_names_list_the_known_ones():
+    with pytest.raises(UnknownModelError, match=r"'esm3'.*esm2_3b"):
+        registry.model("esm3")
+    with pytest.raises(UnknownModelError, match=r"'best'.*virnucpro"):
+        registry.recipe("best")
+
+
+def test_interface_imports_no_torch():
+    code = (
+        "import sys, vnp.models.encoder, vnp.models.files, vnp.models.packing\n"
+        "heavy = {'torch', 'transformers', 'huggingface_hub'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,53 @@
+"""``vnp bench``: how fast this machine embeds a store's records, and how long the rest takes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from store.errors import UsageError
+from store.open import open_store
+from vnp.cli.output import print_json, print_lines, say
+from vnp.embed.bench import Speed, measure
+from vnp.embed.config import WorkerConfig
+from vnp.embed.progress import duration
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure each model of the store."""
+    store = open_store(options.store)
+    if store.n_rows == 0:
+        raise UsageError(f"{store.path} has no rows to measure with: append a sample first")
+    models = options.model or [model.name for model in store.schema.models]
+    config = WorkerConfig(
+        device=options.device,
+        precision=options.precision,
+        weights_dir=options.weights,
+    )
+    speeds = [
+        measure(store, model=model, config=config, seconds=options.seconds / len(models), say=say)
+        for model in models
+    ]
+    if options.json:
+        print_json([speed.to_json() for speed in speeds])
+    else:
+        print_lines(_lines(speeds))
+    return 0
+
+
+def _lines(speeds: list[Speed]) -> Iterator[str]:
+    for speed in speeds:
+        busy = "" if speed.busy_share is None else f", GPU busy {speed.busy_share:.0%}"
+        rounds = len(speed.rounds)
+        spread = (
+            f", {min(speed.rounds):,.0f} to {max(speed.rounds):,.0f} records/s in {rounds} rounds"
+        )
+        yield (
+            f"{speed.model} on {speed.device}, {speed.precision}: "
+            f"{speed.records_per_second:,.0f} records/s, {speed.tokens_per_second:,.0f} tokens/s"
+            f"{busy} ({speed.records:,} records embedded in {speed.seconds:.1f} s"
+            f"{spread if rounds > 1 else ''}; loading took {speed.load_seconds:.1f} s)"
+        )
+    left = sum(speed.seconds_left for speed in speeds)
+    rows = max(speed.rows_left for speed in speeds)
+    yield f"{rows:,} rows are left: {duration(left)} with one worker like this"

@@ -1,0 +1,39 @@
+"""``vnp report``: one page that shows what a store holds."""
+
+from __future__ import annotations
+
+import argparse
+
+from store.open import open_store
+from vnp.classify.files import write_whole
+from vnp.cli.output import print_json, print_lines
+from vnp.report import multiqc
+from vnp.report.calls import ScoresOf, classifier_scores, saved_scores
+from vnp.report.collect import default_output, gather
+from vnp.report.page import page
+
+
+def run(options: argparse.Namespace) -> int:
+    """Gather, and write the page."""
+    store = open_store(options.store)
+    scores: tuple[str, ScoresOf] | None
+    if options.classifier is not None:
+        scores = classifier_scores(store, options.classifier, device=options.device)
+    else:
+        scores = saved_scores(store, options.scores)
+    data = gather(store, title=options.title, scores=scores, umap=not options.no_umap)
+    output = options.output or default_output(store.path)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    written = [output]
+    write_whole(output, page(data).encode())
+    if options.multiqc:
+        where = multiqc.paths(output)
+        for name, content in multiqc.texts(data).items():
+            write_whole(where[name], content.encode())
+            written.append(where[name])
+    if options.json:
+        files = {str(path): path.stat().st_size for path in written}
+        print_json({"store": str(store.path), "files": files, "complete": data.complete})
+    else:
+        print_lines(f"wrote {path} ({path.stat().st_size / 1e3:,.0f} kB)" for path in written)
+    return 0

@@ -1,0 +1,74 @@
+"""``vnp status``: how far a store is filled, and who is at it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+
+from store.open import open_store
+from vnp.cli.output import print_json, print_lines, printable
+from vnp.embed.progress import duration
+from vnp.embed.status import StoreStatus, read_status
+from vnp.sequence.segments import described
+
+_INTERVAL = 2.0  # seconds between two looks of --watch
+_BAR = 24
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show the status once, or again and again."""
+    store = open_store(options.store)
+    first: tuple[float, int] | None = None
+    while True:
+        store.refresh()
+        now, status = time.monotonic(), read_status(store)
+        rate = None
+        if first is None:
+            first = (now, status.rows_done + status.rows_in_hand)
+        elif now > first[0]:
+            rate = (status.rows_done + status.rows_in_hand - first[1]) / (now - first[0])
+        if options.json:
+            print_json(status.to_json())
+        else:
+            if options.watch and sys.stdout.isatty():
+                print("\x1b[2J\x1b[H", end="")
+            print_lines(lines(status, rate))
+        sys.stdout.flush()
+        if not options.watch or status.rows_done == status.rows_wanted:
+            return 0
+        time.sleep(_INTERVAL)
+
+
+def lines(status: StoreStatus, rate: float | None) -> Iterator[str]:
+    """Write a status for people; ``rate`` in rows a second over all models, if it is known."""
+    yield (
+        f"{status.path}: {status.rows:,} rows of {status.samples:,} samples, "
+        f"{described(status.segment_length)}, {status.block_rows:,} rows a block"
+    )
+    if status.repeats:
+        share = status.repeats / status.rows
+        yield f"  {status.repeats:,} rows ({share:.1%}) repeat earlier ones and are embedded once"
+    for model in status.models:
+        share = model.filled / model.rows if model.rows else 1.0
+        bar = "#" * int(_BAR * share)
+        text = (
+            f"  {model.model:<16} [{bar:<{_BAR}}] {100 * share:5.1f} %  "
+            f"{model.filled:,} of {model.rows:,} rows, "
+            f"{model.blocks - model.open_blocks:,} of {model.blocks:,} blocks"
+        )
+        if model.claimed:
+            text += f", {model.claimed:,} claimed"
+        if model.stale:
+            text += f", {model.stale:,} left by dead workers (taken over by the next)"
+        yield text
+    for worker in status.workers:
+        hand = f", {printable(worker.model)} block {worker.block} in hand" if worker.model else ""
+        where = printable(worker.where)
+        yield f"  worker {worker.worker[:8]}: {where}, {worker.records:,} records{hand}"
+    if status.appender is not None:
+        yield f"  being appended to by {printable(status.appender)}"
+    left = status.rows_wanted - status.rows_done
+    if rate is not None and rate > 0 and left:
+        yield f"  {rate:,.0f} rows/s, {duration(left / rate)} left"

@@ -1,0 +1,1 @@
+"""Filling a store: workers, their supervision, status and progress."""

@@ -1,0 +1,174 @@
+"""How fast this machine embeds the records of a store, and how long the rest will take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+from store.geometry import rows_wanted
+from store.io.ragged import Ragged
+from store.read.sample import spread
+from store.store import Store
+from vnp.embed.config import WorkerConfig
+from vnp.inference.encoder import Encoder, PipelinedEncoder, Precision, load_encoder
+
+_FIRST = 32  # records of the first, smallest measurement
+_BLOCKS = 8  # of which the sample is taken at least
+_ROUNDS = 5  # about, over the same records
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """One model on this machine's device."""
+
+    model: str
+    device: str
+    precision: str
+    load_seconds: float  # loading and the first small batch, kernels compiled
+    records: int  # tokenised and embedded, in all rounds together
+    tokens: int  # of these
+    seconds: float  # that it took
+    rounds: tuple[float, ...]  # records per second of each
+    busy_share: float | None  # of these, the device computed; None where it has no clock
+    rows_left: int  # of the store, not filled yet
+    seconds_left: float  # for these, with one worker like this
+
+    @property
+    def records_per_second(self) -> float:
+        """Rate in records."""
+        return self.records / self.seconds
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Rate in tokens."""
+        return self.tokens / self.seconds
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as a JSON object."""
+        rates: dict[str, float] = {
+            "records_per_second": self.records_per_second,
+            "tokens_per_second": self.tokens_per_second,
+        }
+        return {**asdict(self), **rates}
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    records: int
+    tokens: int
+    seconds: float
+    busy: float | None  # seconds of these that the device computed
+
+
+def measure(
+    store: Store,
+    *,
+    model: str,
+    config: WorkerConfig,
+    seconds: float,
+    say: Callable[[str], None],
+    load: Callable[..., Encoder] = load_encoder,
+) -> Speed:
+    """Embed records of a store for about so many seconds; nothing is published.
+
+    Parameters
+    ----------
+    store
+        A store with at least one row.
+    model
+        One of its models.
+    config
+        Device, precision and where the weights are.
+    seconds
+        How long to measure, loading left out.
+    say
+        Told about fall-backs.
+    load
+        Loads an encoder; tests put their own here.
+    """
+    began = time.monotonic()
+    encoder = load(
+        model,
+        device=config.device,
+        precision=_precision(store, model, config.precision),
+        weights_dir=config.weights_dir,
+        token_budget=config.token_budget,
+        threads=config.threads,
+        warn=say,
+    )
+    _embed(encoder, _records(store, _FIRST))
+    loaded = time.monotonic() - began
+    rounds = _rounds(encoder, store, seconds=seconds)
+    records = sum(each.records for each in rounds)
+    took = sum(each.seconds for each in rounds)
+    busy = [each.busy for each in rounds if each.busy is not None]
+    left = int((rows_wanted(store.schema) - store.rows_filled(model)).sum())
+    provenance = encoder.provenance()
+    return Speed(
+        model=model,
+        device=provenance.environment.get("device", config.device),
+        precision=provenance.identity.get("precision", "unknown"),
+        load_seconds=loaded,
+        records=records,
+        tokens=sum(each.tokens for each in rounds),
+        seconds=took,
+        rounds=tuple(each.records / each.seconds for each in rounds),
+        busy_share=min(1.0, sum(busy) / took) if busy else None,
+        rows_left=left,
+        seconds_left=left * took / records,
+    )
+
+
+def _rounds(encoder: Encoder, store: Store, *, seconds: float) -> list[_Round]:
+    """Embed for so many seconds in all, or for as long as one small sample takes."""
+    count, length = _FIRST, seconds / _ROUNDS
+    while True:  # ever larger samples, until one lasts most of a round or is the whole store
+        sample = _records(store, count)
+        first = _round(encoder, sample, seconds=0.0)
+        if first.seconds >= length / 2 or count >= store.n_rows:
+            break
+        count = int(min(count * length / first.seconds, count * 16)) + 1
+    rounds = [first] if first.seconds >= length / 2 else []
+    while sum(each.seconds for each in rounds) < seconds - length / 2:
+        rounds.append(_round(encoder, sample, seconds=length / 2))
+    return rounds
+
+
+def _round(encoder: Encoder, sample: tuple[Ragged, Ragged], *, seconds: float) -> _Round:
+    """Embed a sample once, and again until so many seconds are over."""
+    busy, began = _busy(encoder), time.monotonic()
+    times = tokens = 0
+    took = 0.0
+    while not times or took < seconds:
+        tokens += _embed(encoder, sample)
+        times += 1
+        took = max(time.monotonic() - began, 1e-6)
+    busy_now = _busy(encoder)
+    spent = None if busy is None or busy_now is None else busy_now - busy
+    return _Round(times * len(sample[0]), tokens, took, spent)
+
+
+def _precision(store: Store, model: str, asked: Precision) -> Precision:
+    """Precision asked for; else the store's, so that what is measured is what a worker does."""
+    standing = store.provenance(model)
+    identity = standing.get("identity") if standing is not None else None
+    known = identity.get("precision") if isinstance(identity, dict) else None
+    return cast("Precision", known) if asked == "auto" and isinstance(known, str) else asked
+
+
+def _records(store: Store, count: int) -> tuple[Ragged, Ragged]:
+    """Sequences of so many records from all over the store, or a few more."""
+    blocks = max(_BLOCKS, -(-count // store.schema.block_rows))
+    return spread(store, count=count, blocks=blocks)
+
+
+def _embed(encoder: Encoder, sample: tuple[Ragged, Ragged]) -> int:
+    tokens = encoder.tokenise(*sample)
+    encoder.embed(tokens)
+    return len(tokens.ids)
+
+
+def _busy(encoder: Encoder) -> float | None:
+    return encoder.busy_seconds if isinstance(encoder, PipelinedEncoder) else None

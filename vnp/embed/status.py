@@ -1,0 +1,157 @@
+"""Where a store stands: rows filled, claims held, workers at it, time left."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from store.claims.claims import APPEND, Claims
+from store.claims.heartbeat import Beat, Liveness, Verdict, new_worker, read_beats
+from store.claims.process import Identity, identify, is_gone
+from store.geometry import rows_wanted
+from store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """One model's blocks."""
+
+    model: str
+    dim: int  # numbers a row
+    rows: int  # rows of the store
+    filled: int  # of these, filled
+    blocks: int  # blocks of the store
+    open_blocks: int  # with unfilled rows
+    claimed: int  # open, held by a worker not known to be dead
+    stale: int  # open, held by a worker that is dead
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One worker at the store, as its heartbeat file tells."""
+
+    worker: str  # its uuid
+    where: str  # process, host, scheduler's job
+    alive: bool | None  # None: on another host, cannot be told at one look
+    records: int  # embedded since it started, the block in hand included
+    model: str | None  # of the block in hand
+    block: int | None  # in hand
+    in_block: int  # records of it that are done
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """A store at one moment."""
+
+    path: str
+    rows: int
+    repeats: int  # of these, rows with the sequences of an earlier one: embedded once
+    samples: int
+    segment_length: int
+    block_rows: int
+    models: tuple[ModelStatus, ...]
+    workers: tuple[WorkerStatus, ...]  # those that have not ended
+    appender: str | None  # who is appending, if anybody
+
+    @property
+    def rows_wanted(self) -> int:
+        """Rows to fill over all models."""
+        return sum(model.rows for model in self.models)
+
+    @property
+    def rows_done(self) -> int:
+        """Of these, filled."""
+        return sum(model.filled for model in self.models)
+
+    @property
+    def rows_in_hand(self) -> int:
+        """Rows that workers have embedded of blocks not published yet."""
+        unfinished = {model.model for model in self.models if model.filled < model.rows}
+        in_hand = sum(work.in_block for work in self.workers if work.model in unfinished)
+        return min(in_hand, self.rows_wanted - self.rows_done)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the status as a JSON object."""
+        return {**asdict(self), "rows_wanted": self.rows_wanted, "rows_done": self.rows_done}
+
+
+def read_status(store: Store, *, models: tuple[str, ...] = ()) -> StoreStatus:
+    """Read the status of a store: one listing per model, no chunk but the tails'.
+
+    Parameters
+    ----------
+    store
+        The store, at the commit to report on.
+    models
+        Which; none for all.
+    """
+    me = identify()
+    sidecar = store.sidecar.path
+    claims = Claims(
+        sidecar, worker=new_worker(), identity=me, liveness=Liveness(sidecar, identity=me)
+    )
+    wanted = rows_wanted(store.schema)
+    statuses = []
+    for model in store.schema.models:
+        if models and model.name not in models:
+            continue
+        filled = store.rows_filled(model.name)
+        open_blocks = np.flatnonzero(filled < wanted)
+        states = claims.states(model.name, open_blocks=open_blocks)
+        stale = sum(state.verdict is not None and state.verdict.stale for state in states)
+        statuses.append(
+            ModelStatus(
+                model=model.name,
+                dim=model.dim,
+                rows=store.n_rows,
+                filled=int(filled.sum()),
+                blocks=len(wanted),
+                open_blocks=len(open_blocks),
+                claimed=len(states) - stale,
+                stale=stale,
+            )
+        )
+    appender = claims.owner(APPEND)
+    appending = appender is not None and appender.verdict in (Verdict.LIVE, Verdict.UNKNOWN)
+    beats = [beat for beat in read_beats(sidecar) if not beat.ended]
+    return StoreStatus(
+        path=str(store.path),
+        rows=store.n_rows,
+        repeats=sum(sample.repeats for sample in store.schema.samples),
+        samples=len(store.schema.samples),
+        segment_length=store.schema.segment_length,
+        block_rows=store.schema.block_rows,
+        models=tuple(statuses),
+        workers=tuple(
+            worker
+            for beat in beats
+            if beat.progress and (worker := _worker(beat, me)).alive is not False
+        ),
+        appender=str(appender.identity) if appender is not None and appending else None,
+    )
+
+
+def _worker(beat: Beat, me: Identity) -> WorkerStatus:
+    alive: bool | None = None
+    if beat.identity is not None:
+        here = (beat.identity.host, beat.identity.boot) == (me.host, me.boot)
+        alive = not is_gone(beat.identity, me=me) if here else None
+    return WorkerStatus(
+        worker=beat.worker,
+        where=str(beat.identity) if beat.identity is not None else "unknown",
+        alive=alive,
+        records=_int(beat.progress.get("records")),
+        model=_text(beat.progress.get("model")),
+        block=_int(beat.progress.get("block")) if "block" in beat.progress else None,
+        in_block=_int(beat.progress.get("in_block")),
+    )
+
+
+def _int(value: object) -> int:
+    return value if type(value) is int else 0
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,339 @@
+"""The main job: start a worker per device, watch, certify, start again what died.
+
+There is no coordination in it: the workers share the store through claims, and workers started
+elsewhere by hand or by a scheduler may fill the same store at the same time. This process shows
+progress and vouches, at the end, that every row is certified.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from store.claims.participant import Presence
+from store.open import open_store
+from store.repair import reopen_damaged
+from store.store import Store
+from vnp.embed.progress import duration
+from vnp.embed.status import read_status
+from vnp.embed.watching import watching
+
+_ROUNDS = 3  # times workers are started: a crash is tried again, a crash that repeats is told
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedReport:
+    """How the main job ended."""
+
+    complete: bool  # every row of every model is certified by re-reading the store
+    interrupted: bool  # told to stop
+    rows: int  # rows of the store
+    certified: dict[str, int]  # of these, per model
+    problems: tuple[str, ...]  # blocks that were not filled, workers that died
+    workers: tuple[dict[str, Any], ...]  # reports of the workers that ended in order
+    refused: int | None  # how all workers ended, if in the same way and nothing was filled
+    seconds: float
+
+    @property
+    def copied(self) -> int:
+        """Rows, over all models, that were copied from identical records."""
+        return sum(int(worker.get("copied", 0)) for worker in self.workers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        return {
+            "complete": self.complete,
+            "interrupted": self.interrupted,
+            "rows": self.rows,
+            "certified": self.certified,
+            "problems": list(self.problems),
+            "copied": self.copied,
+            "workers": list(self.workers),
+            "refused": self.refused,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def embed_store(
+    path: Path,
+    *,
+    models: tuple[str, ...],
+    devices: tuple[str, ...],
+    worker_options: tuple[str, ...],
+    say: Callable[[str], None],
+) -> EmbedReport:
+    """Fill and certify a store.
+
+    Parameters
+    ----------
+    path
+        The store.
+    models
+        Models to fill; none for all of the store's.
+    devices
+        One worker is started on each.
+    worker_options
+        Passed on to every ``vnp worker``.
+    say
+        Told what a user should know.
+
+    Raises
+    ------
+    UsageError, DataError
+        If there is no such store or model.
+    """
+    store = open_store(path)
+    models = models or tuple(model.name for model in store.schema.models)
+    for model in models:
+        store.schema.model(model)
+    began = time.monotonic()
+    reports: list[dict[str, Any]] = []
+    problems: list[str] = []
+    refused: int | None = None
+    at_first = read_status(store, models=models).rows_done
+    with _forwarding() as team:
+        for _ in range(_ROUNDS):
+            _reopen_failed(store, models, say)
+            if _complete(store, models) or team.stopping:
+                break
+            before = read_status(store, models=models).rows_done
+            problems = team.work(store, models, devices, worker_options, reports)
+            store.refresh()
+            done = read_status(store, models=models).rows_done
+            if done == before:
+                codes = set(team.codes)
+                refused = codes.pop() if len(codes) == 1 and done == at_first else None
+                break  # starting them again would only repeat it
+    certifications = [store.certify(model) for model in models]
+    for certification in certifications:
+        problems += [
+            f"{certification.model} block {block} was filled but {reason}"
+            for block, reason in certification.failed
+        ]
+    return EmbedReport(
+        complete=all(certification.complete for certification in certifications),
+        interrupted=team.stopping,
+        rows=store.n_rows,
+        certified={found.model: found.certified for found in certifications},
+        problems=tuple(dict.fromkeys(problems)),
+        workers=tuple(reports),
+        refused=refused or None,
+        seconds=time.monotonic() - began,
+    )
+
+
+def available_devices(device: str, workers: int | None) -> tuple[str, ...]:
+    """Choose a device for each worker: every GPU once, else the CPU.
+
+    Parameters
+    ----------
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    workers
+        How many to start; by default one per GPU, or one on the CPU.
+    """
+    if device in ("auto", "cuda"):
+        import torch
+
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if found:
+            count = workers or found
+            return tuple(f"cuda:{number % found}" for number in range(count))
+    return (device,) * (workers or 1)
+
+
+class _Team:
+    """The worker processes of one ``vnp embed``."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self.codes: list[int] = []  # with which the last workers ended
+        self._processes: list[subprocess.Popen[str]] = []
+
+    def stop(self, number: int, _frame: object) -> None:
+        """Pass a signal on; the workers release what they hold and end. The second time, kill."""
+        number = signal.SIGKILL if self.stopping else _gentle(number)
+        self.stopping = True
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    def work(
+        self,
+        store: Store,
+        models: tuple[str, ...],
+        devices: tuple[str, ...],
+        options: tuple[str, ...],
+        reports: list[dict[str, Any]],
+    ) -> list[str]:
+        """Run one worker per device until all have ended; return what went wrong."""
+        with watching(store, models=models) as progress:
+            self._processes = []
+            for device in devices:
+                self._processes.append(_start(store.path, models, device, len(devices), options))
+            if self.stopping:  # a signal came while they were being started
+                for process in self._processes:
+                    process.send_signal(signal.SIGTERM)
+            outputs: list[list[str]] = [[] for _ in devices]
+            readers = [
+                threading.Thread(target=target, args=arguments, daemon=True)
+                for process, name, output in zip(
+                    self._processes, _names(devices), outputs, strict=True
+                )
+                for target, arguments in (
+                    (_relay, (process, name, progress.say)),
+                    (_collect, (process, output)),
+                )
+            ]
+            for reader in readers:
+                reader.start()
+            for process in self._processes:
+                process.wait()
+            for reader in readers:
+                reader.join()
+            for process in self._processes:
+                assert process.stdin is not None
+                process.stdin.close()
+        self.codes = [process.returncode for process in self._processes]
+        problems = []
+        for process, name, output in zip(self._processes, _names(devices), outputs, strict=True):
+            report = _last_json(output)
+            if report is not None:
+                reports.append(report)
+                problems += [
+                    f"{failure['model']} block {failure['block']}: {failure['reason']}"
+                    for failure in report.get("failures", [])
+                ]
+            elif not self.stopping:
+                problems.append(f"{name} ended with {_how(process.returncode)}")
+        return problems
+
+
+def _gentle(number: int) -> int:
+    """Return the signal as workers know it."""
+    return signal.SIGTERM if number == signal.SIGHUP else number
+
+
+@contextmanager
+def _forwarding() -> Iterator[_Team]:
+    """Pass signals that ask for an end on to the workers while the body runs."""
+    team = _Team()
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+    before = {number: signal.signal(number, team.stop) for number in signals}
+    try:
+        yield team
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _start(
+    path: Path, models: tuple[str, ...], device: str, workers: int, options: tuple[str, ...]
+) -> subprocess.Popen[str]:
+    cores = len(os.sched_getaffinity(0))
+    # -P keeps the current folder off the module path: a file store.py in it is data, not code.
+    command = [sys.executable, "-P", "-m", "vnp", "worker", str(path), "--json"]
+    command += ["--device", device, "--stop-at-eof"]
+    command += ["--threads", str(max(1, cores // workers))]
+    command += [part for model in models for part in ("--model", model)]
+    return subprocess.Popen(
+        [*command, *options],
+        stdin=subprocess.PIPE,  # stays open while we live: at its end the worker stops
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=_environment(),
+        # Ctrl-C reaches the parent alone, which passes it on once.
+        start_new_session=True,
+    )
+
+
+def _environment() -> dict[str, str]:
+    """Environment in which a worker finds the very vnp that runs here."""
+    ours = str(Path(__file__).resolve().parents[1])
+    paths = [ours, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _relay(process: subprocess.Popen[str], name: str, say: Callable[[str], None]) -> None:
+    assert process.stderr is not None
+    with process.stderr as lines:
+        for line in lines:
+            say(f"{name}: {line.rstrip()}")
+
+
+def _collect(process: subprocess.Popen[str], output: list[str]) -> None:
+    assert process.stdout is not None
+    with process.stdout as lines:
+        output += lines
+
+
+def _names(devices: tuple[str, ...]) -> list[str]:
+    if len(devices) == 1:
+        return ["worker"]
+    return [f"worker {number} ({device})" for number, device in enumerate(devices, start=1)]
+
+
+def _how(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"signal {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+def _last_json(lines: list[str]) -> dict[str, Any] | None:
+    for line in reversed(lines):
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict) and "blocks" in value:
+            return value
+    return None
+
+
+def _complete(store: Store, models: tuple[str, ...]) -> bool:
+    return all(store.certify(model).complete for model in models)
+
+
+def _reopen_failed(store: Store, models: tuple[str, ...], say: Callable[[str], None]) -> None:
+    """Make blocks open again that are filled but do not stand as certified."""
+    failed = [(model, block) for model in models for block, _ in store.certify(model).failed]
+    if not failed:
+        return
+    with Presence(store.sidecar.path) as presence:
+        for model, block in failed:
+            say(reopen_damaged(store, model=model, block=block, claims=presence.claims))
+
+
+def summary(report: EmbedReport) -> list[str]:
+    """Say how it ended, in lines for people."""
+    lines = [f"problem: {problem}" for problem in report.problems]
+    for model, certified in report.certified.items():
+        lines.append(f"{model}: {certified:,} of {report.rows:,} rows certified")
+    if report.copied:
+        lines.append(f"{report.copied:,} of these were copied from identical records")
+    if report.complete and not report.rows:
+        lines.append("the store has no rows yet: append a sample")
+    elif report.complete:
+        lines.append(f"complete: every row is certified ({duration(report.seconds)})")
+    elif report.interrupted:
+        lines.append("interrupted: run the same command again to carry on")
+    else:
+        lines.append(
+            "incomplete: once what is said above is mended, the same command fills the rest; "
+            "`vnp verify` names what is damaged"
+            if report.problems
+            else "incomplete: run the same command again to fill the rest"
+        )
+    return lines

@@ -1,0 +1,1 @@
+"""Other formats: export, import, comparison, VirNucPro's files, torch datasets."""

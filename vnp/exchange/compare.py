@@ -1,0 +1,269 @@
+"""How far the embeddings of a store lie from those of another, or from VirNucPro's files.
+
+Rows are matched by sample and record id, never by position alone; only rows that both sides have
+certified are compared, the others are counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import DataError, UsageError
+from store.io.ragged import Ragged
+from store.open import open_store
+from store.schema import COLUMN_CHUNK_ROWS, Sample
+from store.store import Store
+from vnp.exchange.record_index import RecordIndex
+from vnp.exchange.result_models import bands
+from vnp.exchange.virnucpro_files import read_results
+
+F32 = NDArray[np.float32]
+_STEP = 4096  # rows compared at a time
+
+
+@dataclass(frozen=True, slots=True)
+class WorstRow:
+    """One of the rows that agree least."""
+
+    row: int  # of the first store
+    sample: str
+    id: str
+    cosine: float
+    difference: float  # largest absolute difference of its numbers
+
+
+@dataclass(frozen=True, slots=True)
+class ModelComparison:
+    """How one model's embeddings compare."""
+
+    model: str
+    rows: int  # compared
+    lowest: float  # cosine similarity of the row that agrees least
+    median: float  # of the cosine similarities
+    difference: float  # largest absolute difference of any number
+    only_here: int  # rows certified in the first store alone
+    only_there: int  # rows of the other side alone
+    worst: tuple[WorstRow, ...]  # ascending by cosine
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the comparison as a JSON object."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What has been compared of a model so far."""
+
+    cosines: list[NDArray[np.float64]] = field(default_factory=list)
+    rows: list[NDArray[np.int64]] = field(default_factory=list)
+    differences: list[F32] = field(default_factory=list)
+    only_here: int = 0
+    only_there: int = 0
+
+    def compare(self, rows: NDArray[np.int64], here: F32, there: F32) -> None:
+        """Take rows that both sides have, (n, dim) each."""
+        left, right = here.astype(np.float64), there.astype(np.float64)
+        product = (left * right).sum(axis=1)
+        length = np.sqrt((left * left).sum(axis=1) * (right * right).sum(axis=1))
+        zero = ~here.any(axis=1) & ~there.any(axis=1)  # equal, though without a direction
+        cosine = np.where(zero, 1, product / np.where(length == 0, 1, length))
+        self.cosines.append(cosine.clip(-1, 1))
+        self.differences.append(np.abs(here - there).max(axis=1, initial=0))
+        self.rows.append(rows)
+
+
+def compare(
+    store: Store,
+    other: Sequence[Path],
+    *,
+    sample: str | None = None,
+    models: Sequence[str] = (),
+    worst: int = 5,
+) -> list[ModelComparison]:
+    """Compare a store with another store or with VirNucPro's result files.
+
+    Parameters
+    ----------
+    store
+        The first store.
+    other
+        The path of one store, or those of ``.pt`` files of one sample.
+    sample
+        Compare only this sample. Needed with ``.pt`` files if the store has several.
+    models
+        Compare only these models; by default all that both sides have.
+    worst
+        How many rows to name for each model.
+
+    Returns
+    -------
+    list of ModelComparison
+        One for each model, in the store's order.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to compare, or samples of one name hold different records.
+    UsageError
+        If a sample or model is unknown, or which sample is meant is not clear.
+    """
+    for name in models:
+        store.schema.model(name)
+    if sample is not None:
+        store.rows_of(sample)
+    if all(path.suffix == ".pt" for path in other):
+        tallies = _with_files(store, other, sample)
+    elif len(other) == 1:
+        tallies = _with_store(store, open_store(other[0]), sample)
+    else:
+        raise UsageError("compare with one store, or with .pt files; not with several stores")
+    chosen = [model.name for model in store.schema.models if model.name in tallies]
+    if models:
+        absent = [name for name in models if name not in chosen]
+        if absent:
+            raise DataError(f"the other side has no embeddings of {', '.join(absent)}")
+        chosen = [name for name in chosen if name in models]
+    results = [_result(store, name, tallies[name], worst) for name in chosen]
+    if not any(result.rows for result in results):
+        raise DataError("there is no row that both sides have certified for the same model")
+    return results
+
+
+def _with_store(store: Store, other: Store, sample: str | None) -> dict[str, _Tally]:
+    """Compare the samples that both stores have, by content or by name."""
+    pairs = [
+        (mine, theirs)
+        for mine in store.schema.samples
+        if sample in (None, mine.name) and (theirs := _same(mine, other)) is not None
+    ]
+    if not pairs:
+        raise DataError(f"{store.path} and {other.path} have no sample in common")
+    dims = {model.name: model.dim for model in other.schema.models}
+    tallies: dict[str, _Tally] = {}
+    for model in store.schema.models:
+        if model.name not in dims:
+            continue
+        if dims[model.name] != model.dim:
+            raise DataError(
+                f"{model.name} has {model.dim} numbers a row in {store.path} and "
+                f"{dims[model.name]} in {other.path}"
+            )
+        tallies[model.name] = _Tally()
+    for mine, theirs in pairs:
+        _check_same_records(store, mine, other, theirs)
+        for name, tally in tallies.items():
+            here, there = store[name], other[name]
+            for first in range(0, mine.stop - mine.start, _STEP):
+                last = min(first + _STEP, mine.stop - mine.start)
+                left = here[mine.start + first : mine.start + last].astype(np.float32)
+                right = there[theirs.start + first : theirs.start + last].astype(np.float32)
+                _take(tally, np.arange(mine.start + first, mine.start + last), left, right)
+    return tallies
+
+
+def _with_files(store: Store, files: Sequence[Path], sample: str | None) -> dict[str, _Tally]:
+    """Compare the rows that the files have."""
+    if sample is None:
+        if len(store.schema.samples) != 1:
+            raise UsageError(
+                f"{store.path} has {len(store.schema.samples)} samples and record ids are unique "
+                "within one only: say with --sample which one the files are of"
+            )
+        sample = store.schema.samples[0].name
+    found = store.schema.sample(sample)
+    assert found is not None
+    index = RecordIndex(store, found)
+    tallies: dict[str, _Tally] = {}
+    seen: dict[str, NDArray[np.bool_]] = {}
+    for path in files:
+        file = read_results(path)
+        rows = index.rows(file.ids)
+        known = rows >= 0
+        for model, columns in bands(store, file):
+            tally = tallies.setdefault(model.name, _Tally())
+            tally.only_there += int(np.count_nonzero(~known))
+            at = np.flatnonzero(known)
+            marks = seen.setdefault(model.name, np.zeros(store.n_rows, dtype=bool))
+            marks[rows[at]] = True
+            for first in range(0, len(at), _STEP):
+                part = at[first : first + _STEP]
+                left = store.merged([model.name], verify=True)[rows[part]].astype(np.float32)
+                _take(tally, rows[part], left, file.values[part, columns])
+    for name, marks in seen.items():
+        rest = store.filled(name)[found.start : found.stop] & ~marks[found.start : found.stop]
+        tallies[name].only_here += int(np.count_nonzero(rest))
+    return tallies
+
+
+def _take(tally: _Tally, rows: NDArray[np.int64], left: F32, right: F32) -> None:
+    """Compare what both sides have; a row that is not certified is NaN."""
+    here, there = ~np.isnan(left[:, 0]), ~np.isnan(right[:, 0])
+    tally.only_here += int(np.count_nonzero(here & ~there))
+    tally.only_there += int(np.count_nonzero(there & ~here))
+    both = here & there
+    if both.any():
+        tally.compare(rows[both], left[both], right[both])
+
+
+def _same(sample: Sample, other: Store) -> Sample | None:
+    """The sample of the other store with this one's sequences, else of its name."""
+    for theirs in other.schema.samples:
+        if theirs.content == sample.content:
+            return theirs
+    return other.schema.sample(sample.name)
+
+
+def _check_same_records(store: Store, mine: Sample, other: Store, theirs: Sample) -> None:
+    """Hold the record ids of two samples against each other."""
+    ok = mine.stop - mine.start == theirs.stop - theirs.start
+    for first in range(0, mine.stop - mine.start if ok else 0, COLUMN_CHUNK_ROWS):
+        last = min(first + COLUMN_CHUNK_ROWS, mine.stop - mine.start)
+        left = store.column("id", mine.start + first, mine.start + last)
+        right = other.column("id", theirs.start + first, theirs.start + last)
+        assert isinstance(left, Ragged)
+        assert isinstance(right, Ragged)
+        ok = ok and _equal(left, right)
+    if not ok:
+        raise DataError(
+            f"sample {mine.name} of {store.path} and sample {theirs.name} of {other.path} do not "
+            "hold the same records: they were made from other files or other segment lengths"
+        )
+
+
+def _equal(left: Ragged, right: Ragged) -> bool:
+    return np.array_equal(left.offsets, right.offsets) and np.array_equal(left.data, right.data)
+
+
+def _result(store: Store, model: str, tally: _Tally, worst: int) -> ModelComparison:
+    cosines, rows, differences = (
+        np.concatenate([np.empty(0), *parts])
+        for parts in (tally.cosines, tally.rows, tally.differences)
+    )
+    order = np.argsort(cosines, kind="stable")[:worst]
+    return ModelComparison(
+        model=model,
+        rows=len(cosines),
+        lowest=float(cosines.min(initial=1)),
+        median=float(np.median(cosines)) if len(cosines) else 1.0,
+        difference=float(differences.max(initial=0)),
+        only_here=tally.only_here,
+        only_there=tally.only_there,
+        worst=tuple(
+            _named(store, int(rows[at]), float(cosines[at]), float(differences[at]))
+            for at in order.tolist()
+        ),
+    )
+
+
+def _named(store: Store, row: int, cosine: float, difference: float) -> WorstRow:
+    ids = store.column("id", row, row + 1)
+    assert isinstance(ids, Ragged)
+    samples: Iterable[Sample] = store.schema.samples
+    sample = next(sample.name for sample in samples if sample.start <= row < sample.stop)
+    return WorstRow(row, sample, ids[0].decode(errors="replace"), cosine, difference)

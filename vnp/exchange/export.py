@@ -1,0 +1,183 @@
+"""One export from beginning to end: choose the format by the suffix, the rows, write, rename."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from store.errors import StoreError, UsageError
+from store.io.replace import check_free, replacing
+from store.open import open_store
+from store.store import Store
+from vnp.exchange.selection import Incomplete, Selection, select
+from vnp.exchange.torch_files import Layout, models_of_layout
+
+Dtype = Literal["float16", "float32"]
+Ids = Literal["auto", "plain", "qualified"]
+
+# Suffix -> the number type written unless another is asked for.
+FORMATS: dict[str, Dtype] = {
+    ".h5ad": "float16",
+    ".zarr": "float16",
+    ".npy": "float16",
+    ".parquet": "float32",  # many readers of Parquet know no float16
+    ".pt": "float32",  # VirNucPro's
+    ".faiss": "float32",  # faiss knows no other
+    ".h5": "float16",
+}
+_FLOAT32_ONLY = (".pt", ".faiss")
+_WITH_SEQUENCES = (".h5ad", ".zarr", ".parquet")
+_WITH_IDS = (".pt", ".h5")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was written."""
+
+    path: str
+    rows: int
+    columns: int
+    models: tuple[str, ...]
+    dtype: str
+    left_out: int  # rows that are not certified and were skipped
+    qualified: bool  # ids are written as <sample>:<id>
+    escaped: int  # ids that were percent-encoded to be HDF5 names
+    rows_file: str  # of an .npy file: the table that names its rows; else empty
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        return asdict(self)
+
+
+def export_store(
+    store: Store,
+    target: Path,
+    *,
+    samples: Sequence[str] = (),
+    models: Sequence[str] = (),
+    incomplete: Incomplete = "refuse",
+    ids: Ids | None = None,
+    dtype: Dtype | None = None,
+    layout: Layout | None = None,
+    sequences: bool = False,
+    force: bool = False,
+) -> ExportReport:
+    """Write rows of a store to a file of another kind; it appears whole or not at all.
+
+    Parameters
+    ----------
+    store
+        The store.
+    target
+        What to write; its suffix says which kind (`FORMATS`).
+    samples, models, incomplete, ids
+        See `vnp.exchange.selection.select`; ``ids`` is for ``.pt`` and ``.h5``.
+    dtype
+        ``float16``, as stored, or ``float32``.
+    layout
+        Which of VirNucPro's files a ``.pt`` is: ``DNABERT_S``, ``ESM`` or ``merged``.
+    sequences
+        Write the nucleotide and protein sequences too, where the format has a place for them.
+    force
+        Replace what stands at ``target``.
+
+    Raises
+    ------
+    UsageError
+        If the options do not fit the format, ``target`` exists, or a package is missing.
+    DataError
+        If rows are not certified, or ids are not unique where they must be.
+    """
+    suffix = target.suffix
+    if suffix not in FORMATS:
+        raise UsageError(f"{target}: the name of an export ends in {', '.join(FORMATS)}")
+    _check(suffix, ids=ids, dtype=dtype, layout=layout, sequences=sequences)
+    _refuse_a_store(target)
+    check_free(target, force=force)
+    if suffix == ".pt":
+        known = tuple(models) or tuple(model.name for model in store.schema.models)
+        layout = layout or "merged"
+        models = models_of_layout(layout, known)
+    selection = select(
+        store, samples=samples, models=models, incomplete=incomplete, ids=ids or "auto"
+    )
+    number = dtype or FORMATS[suffix]
+    escaped = 0
+    rows_file = target.with_suffix(".rows.tsv") if suffix == ".npy" else None
+    if rows_file is not None:
+        check_free(rows_file, force=force)
+    with replacing(target, force=force) as part:
+        escaped = _writer(suffix, selection, number, layout, sequences)(part)
+        if rows_file is not None:
+            from vnp.exchange.arrays import write_rows
+
+            with replacing(rows_file, force=force) as names:
+                write_rows(selection, names)
+    return ExportReport(
+        path=str(target),
+        rows=len(selection),
+        columns=selection.view.shape[1],
+        models=tuple(model.name for model in selection.view.models),
+        dtype=number,
+        left_out=selection.left_out,
+        qualified=selection.qualified and suffix in _WITH_IDS,
+        escaped=escaped,
+        rows_file=str(rows_file) if rows_file is not None else "",
+    )
+
+
+def _writer(
+    suffix: str, selection: Selection, dtype: Dtype, layout: Layout | None, sequences: bool
+) -> Callable[[Path], int]:
+    """Return what writes the file and says how many ids it escaped."""
+    from vnp.exchange import anndata as anndata_tree
+    from vnp.exchange import arrays, per_record, torch_files
+
+    def done(write: Callable[..., None], **options: Any) -> Callable[[Path], int]:
+        def call(path: Path) -> int:
+            write(selection, path, **options)
+            return 0
+
+        return call
+
+    table: dict[str, Callable[[Path], int]] = {
+        ".h5ad": done(anndata_tree.write_h5ad, dtype=dtype, sequences=sequences),
+        ".zarr": done(anndata_tree.write_zarr, dtype=dtype, sequences=sequences),
+        ".npy": done(arrays.write_npy, dtype=dtype),
+        ".parquet": done(arrays.write_parquet, dtype=dtype, sequences=sequences),
+        ".pt": done(torch_files.write_pt, layout=cast("Layout", layout)),
+        ".faiss": done(arrays.write_faiss),
+        ".h5": lambda path: per_record.write_per_record(selection, path, dtype=dtype),
+    }
+    return table[suffix]
+
+
+def _check(
+    suffix: str, *, ids: Ids | None, dtype: Dtype | None, layout: Layout | None, sequences: bool
+) -> None:
+    """Refuse an option that the format would have to ignore."""
+    if layout is not None and suffix != ".pt":
+        raise UsageError(f"--layout is for .pt files, not for {suffix}")
+    if dtype == "float16" and suffix in _FLOAT32_ONLY:
+        raise UsageError(f"{suffix} files hold float32")
+    if sequences and suffix not in _WITH_SEQUENCES:
+        raise UsageError(
+            f"{suffix} files have no place for sequences; {', '.join(_WITH_SEQUENCES)} have"
+        )
+    if ids is not None and suffix not in _WITH_IDS:
+        raise UsageError(
+            f"--ids is for {' and '.join(_WITH_IDS)}; a {suffix} file has a column for the sample"
+            if suffix != ".faiss"
+            else "--ids is for .pt and .h5; a .faiss file holds row numbers of the store"
+        )
+
+
+def _refuse_a_store(target: Path) -> None:
+    """Refuse to write over a store, forced or not."""
+    try:
+        open_store(target)
+    except StoreError:
+        return
+    raise UsageError(f"{target} is a store; an export does not replace one, choose another name")

@@ -1,0 +1,349 @@
+"""The golden check: whether this installation reproduces reference embeddings.
+
+A reference is a feature file of the published tool together with the FASTA file it was made from.
+The records are cut, translated and embedded here with the same code and models as ``vnp embed``
+uses, rounded to float16 as a store keeps them, and compared row by row with the reference.
+
+Feature files are torch files; they are read with ``weights_only``, so that nothing in them is
+executed. Their forms::
+
+    *_merged.pt     {"ids": [n ids], "data": tensor (n, sum of dims)}      ("labels" is ignored)
+    *_DNABERT_S.pt  {"nucleotide": [n ids], "data": [{"mean_representation": [dim numbers]}]}
+    *_ESM.pt        {"proteins": [n ids], "data": [tensor (dim,)]}
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import DataError
+from store.io.ragged import Ragged
+from vnp.embed.progress import Progress
+from vnp.inference.encoder import Encoder
+from vnp.models.registry import ModelSpec
+from vnp.sequence.contig_ids import Duplicates, UniqueIds
+from vnp.sequence.fastx import ContigReader
+from vnp.sequence.records import record_batches
+from vnp.sequence.strided import items
+
+Rows = NDArray[np.float32]
+
+_WORST = 3  # rows named per model
+_STEP = 512  # records embedded between two signs of progress
+
+
+class GoldenError(DataError):
+    """The reference file is not what it must be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far rows may lie from the reference and still count as the same computation.
+
+    The reference was computed in float32 by other kernels. Rounding alone moves a row by about
+    3e-4 of its length in float32 (nearly all of it float16 on disk), 1e-3 in float16, 4e-3 in
+    bfloat16; the limits leave room for the order of summation. A wrong rule shows in the median:
+    one special token too many in a mean of 160 moves every row by about 1e-2.
+    """
+
+    cosine: float  # the lowest cosine similarity of any row
+    relative: float  # the median over rows of |here - reference| / |reference|
+
+
+TOLERANCES = {
+    "float32": Tolerance(cosine=0.9999, relative=1e-3),
+    "float16": Tolerance(cosine=0.9998, relative=4e-3),
+    "bfloat16": Tolerance(cosine=0.9995, relative=1e-2),
+    "fp8": Tolerance(cosine=0.998, relative=4e-2),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Reference embeddings: one band per model."""
+
+    path: Path
+    ids: tuple[str, ...]  # record ids, unique
+    bands: dict[str, Rows]  # by model name, float32 (n, dim) in the order of the ids
+
+
+@dataclass(frozen=True, slots=True)
+class RowDifference:
+    """One row beside its reference."""
+
+    id: str
+    cosine: float  # similarity of the two rows
+    relative: float  # length of their difference over the reference's length
+
+
+@dataclass(frozen=True, slots=True)
+class BandReport:
+    """One model's rows against the reference."""
+
+    model: str
+    precision: str  # arithmetic of this run
+    device: str
+    rows: int  # compared
+    lowest_cosine: float
+    median_cosine: float
+    largest_difference: float  # of any single number
+    median_relative: float  # median over rows of |here - reference| / |reference|
+    reproduced: bool  # within the tolerance of the precision
+    worst: tuple[RowDifference, ...]  # the rows farthest off, the farthest first
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenReport:
+    """The whole comparison."""
+
+    reference: str
+    rows: int  # of the reference
+    missing: tuple[str, ...]  # ids of the reference that the FASTA file does not give here
+    extra: int  # records of the FASTA file that the reference lacks
+    bands: tuple[BandReport, ...]
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether every row of the reference was made here and lies within the tolerance."""
+        return not self.missing and all(band.reproduced for band in self.bands)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        return {**asdict(self), "reproduced": self.reproduced}
+
+
+def read_reference(path: Path, *, models: Sequence[ModelSpec]) -> Reference:
+    """Read a feature file of the published tool.
+
+    Parameters
+    ----------
+    path
+        The file.
+    models
+        Models of the recipe, in the order of the merged feature's bands.
+
+    Raises
+    ------
+    GoldenError
+        If it is no feature file, its ids and rows do not belong together, or its width is not that
+        of the models.
+    """
+    content = _load(path)
+    if "ids" in content:
+        names = content["ids"]
+        chosen = list(models)
+    elif "nucleotide" in content:
+        names = content["nucleotide"]
+        chosen = [model for model in models if model.input == "nucleotide"][:1]
+    elif "proteins" in content:
+        names = content["proteins"]
+        chosen = [model for model in models if model.input == "protein"][:1]
+    else:
+        raise GoldenError(
+            f"{path} is no feature file: it has none of the keys ids, nucleotide and proteins, but "
+            f"{', '.join(sorted(map(str, content)))[:200] or 'nothing'}"
+        )
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise GoldenError(f"{path}: the ids are not a list of texts")
+    values = _matrix(path, content.get("data"))
+    if len(names) != len(values):
+        raise GoldenError(
+            f"{path} has {len(names)} ids and {len(values)} rows: ids and rows have come apart, so "
+            "it cannot serve as a reference"
+        )
+    if len(set(names)) != len(names):
+        raise GoldenError(f"{path}: an id occurs twice; it cannot serve as a reference")
+    if not names:
+        raise GoldenError(f"{path} holds no row")
+    edges = [0, *accumulate(model.dim for model in chosen)]
+    if not chosen or values.shape[1] != edges[-1]:
+        wanted = " + ".join(f"{model.name} ({model.dim})" for model in chosen) or "no such model"
+        raise GoldenError(
+            f"{path} has {values.shape[1]} numbers a row, the recipe gives {wanted}; choose the "
+            "recipe it was made with"
+        )
+    if not np.isfinite(values).all():
+        raise GoldenError(f"{path} holds NaN or infinity")
+    bands = {
+        model.name: values[:, low:high]
+        for model, low, high in zip(chosen, edges[:-1], edges[1:], strict=True)
+    }
+    return Reference(path, tuple(names), bands)
+
+
+def compare(
+    reference: Reference,
+    fasta: str,
+    *,
+    segment_length: int,
+    load: Callable[[str], Encoder],
+) -> GoldenReport:
+    """Embed the records of a FASTA file and compare them with the reference.
+
+    Parameters
+    ----------
+    reference
+        The reference.
+    fasta
+        The file it was made from.
+    segment_length
+        The segment length it was made with.
+    load
+        Loads the encoder of a model by name.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or no id of it occurs in the reference.
+    """
+    position = {name: index for index, name in enumerate(reference.ids)}
+    places: list[NDArray[np.int64]] = []
+    records: list[tuple[Ragged, Ragged]] = []
+    extra = 0
+    for names, nucleotide, protein in _records(fasta, segment_length):
+        place = np.array([position.get(name, -1) for name in names], dtype=np.int64)
+        known = np.flatnonzero(place >= 0)
+        extra += len(names) - len(known)
+        places.append(place[known])
+        records.append((items(nucleotide, known), items(protein, known)))
+    made = np.concatenate(places) if places else np.empty(0, np.int64)
+    if not len(made):
+        raise GoldenError(
+            f"none of the {len(reference.ids)} ids of {reference.path} comes out of {fasta}: it "
+            f"was made from another file, or with another segment length than {segment_length}"
+        )
+    missing = np.setdiff1d(np.arange(len(reference.ids)), made)
+    bands = tuple(
+        _compare_band(reference, model, load(model), places, records) for model in reference.bands
+    )
+    return GoldenReport(
+        reference=str(reference.path),
+        rows=len(reference.ids),
+        missing=tuple(reference.ids[index] for index in missing.tolist()),
+        extra=extra,
+        bands=bands,
+    )
+
+
+def differences(here: Rows, there: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Cosine similarity and relative difference of rows (n, dim), each (n,).
+
+    A row of zeros has cosine 1 and difference 0 to another one, and 0 and 1 to anything else.
+    """
+    here, there = here.astype(np.float64), there.astype(np.float64)
+    product = np.einsum("nd,nd->n", here, there)
+    length = np.linalg.norm(here, axis=1) * np.linalg.norm(there, axis=1)
+    gap = np.linalg.norm(here - there, axis=1)
+    size = np.linalg.norm(there, axis=1)
+    cosine = np.divide(product, length, out=(gap == 0).astype(np.float64), where=length > 0)
+    relative = np.divide(gap, size, out=(gap > 0).astype(np.float64), where=size > 0)
+    return cosine, relative
+
+
+def _compare_band(
+    reference: Reference,
+    model: str,
+    encoder: Encoder,
+    places: list[NDArray[np.int64]],
+    records: list[tuple[Ragged, Ragged]],
+) -> BandReport:
+    there = reference.bands[model][np.concatenate(places)]
+    here = np.empty_like(there)
+    done = 0
+    with Progress(f"golden {model}", total=len(there), unit="records") as progress:
+        for nucleotide, protein in records:
+            for first in range(0, len(protein), _STEP):
+                last = min(first + _STEP, len(protein))
+                tokens = encoder.tokenise(nucleotide.slice(first, last), protein.slice(first, last))
+                rows = encoder.embed(tokens)
+                here[done : done + len(rows)] = rows.astype(np.float16)  # as a store keeps them
+                done += len(rows)
+                progress.update(done)
+    cosine, relative = differences(here, there)
+    identity = encoder.provenance().identity
+    environment = encoder.provenance().environment
+    precision = identity.get("precision", "float32")
+    limit = TOLERANCES.get(precision, TOLERANCES["float32"])
+    names = [reference.ids[index] for index in np.concatenate(places).tolist()]
+    worst = tuple(
+        RowDifference(names[row], float(cosine[row]), float(relative[row]))
+        for row in np.argsort(-relative, kind="stable")[:_WORST].tolist()
+    )
+    return BandReport(
+        model=model,
+        precision=precision,
+        device=environment.get("device", "unknown"),
+        rows=len(there),
+        lowest_cosine=float(cosine.min()),
+        median_cosine=float(np.median(cosine)),
+        largest_difference=float(np.abs(here - there).max()),
+        median_relative=float(np.median(relative)),
+        reproduced=bool(
+            np.isfinite(here).all()
+            and cosine.min() >= limit.cosine
+            and np.median(relative) <= limit.relative
+        ),
+        worst=worst,
+    )
+
+
+def _records(fasta: str, segment_length: int) -> Iterator[tuple[list[str], Ragged, Ragged]]:
+    """Ids, nucleotide and protein sequences of a file's records, as an append would make them."""
+    with ContigReader(fasta) as reader:
+        unique = UniqueIds(Duplicates.REFUSE, source=reader.name)
+        batches = record_batches(
+            unique.batches(reader), segment_length=segment_length, source=reader.name
+        )
+        for batch in batches:
+            yield batch.rows.id.decode(), batch.rows.nucleotide, batch.rows.protein
+
+
+def _load(path: Path) -> dict[Any, Any]:
+    """Read a torch file without executing anything in it."""
+    import torch
+
+    if not path.is_file():
+        raise GoldenError(f"there is no file {path}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of pickles that torch did not write
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - a damaged pickle ends in any error there is
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        raise GoldenError(
+            f"{path} is damaged, no feature file, or holds more than numbers and texts, and was "
+            f"not executed ({reason})"
+        ) from None
+    if not isinstance(content, dict):
+        raise GoldenError(f"{path} is no feature file: it holds a {type(content).__name__}")
+    return content
+
+
+def _matrix(path: Path, data: object) -> Rows:
+    """Rows of a feature file as float32 (n, dim)."""
+    import torch
+
+    if isinstance(data, torch.Tensor):
+        rows = data
+    elif isinstance(data, list):
+        parts = [row.get("mean_representation") if isinstance(row, dict) else row for row in data]
+        try:
+            rows = torch.stack([torch.as_tensor(part, dtype=torch.float32) for part in parts])
+        except (TypeError, ValueError, RuntimeError) as error:
+            if not parts:
+                return np.empty((0, 0), np.float32)
+            raise GoldenError(f"{path}: the rows are not of one width: {error}") from None
+    else:
+        raise GoldenError(f"{path} is no feature file: its 'data' is {type(data).__name__}")
+    if rows.ndim != 2:
+        raise GoldenError(f"{path}: 'data' has shape {tuple(rows.shape)}, not (rows, numbers)")
+    values: Rows = rows.to(torch.float32).numpy()
+    return values

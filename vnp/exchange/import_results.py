@@ -1,0 +1,257 @@
+"""VirNucPro's result files become rows of a store, without computing anything again.
+
+The files hold embeddings by record id, but no sequences. So the FASTA they were made from is
+appended like any other sample, which makes its records anew by VirNucPro's rules, and the files'
+rows are matched to them by id. What the files lack stays open, and ``vnp embed`` fills it.
+
+Rows are first laid out in row order in a scratch file beside the store, as float16; then every
+block whose rows are all known is published as a worker would. A block that the sample shares with
+another one is completed from what is certified there already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.claims.participant import Presence
+from store.errors import SampleExistsError
+from store.geometry import chunks_of
+from store.schema import Model, Sample
+from store.store import Store
+from vnp import __version__
+from vnp.exchange.record_index import RecordIndex
+from vnp.exchange.result_models import bands
+from vnp.exchange.virnucpro_files import ResultFile, ResultFileError, read_results
+from vnp.sequence.append import append_file
+from vnp.sequence.compression import file_sha256
+from vnp.sequence.contig_ids import Duplicates
+
+_LARGEST = 65504.0  # of float16
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What became of the files."""
+
+    sample: str
+    appended: bool  # the sample was not in the store before
+    rows: int  # of the sample
+    matched: dict[str, int]  # per model, rows that the files have
+    certified: dict[str, int]  # per model, rows of the sample certified now
+    files: dict[str, str]  # name of each file and its sha-256
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row of the sample is certified for every model."""
+        return all(rows == self.rows for rows in self.certified.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        return {
+            "sample": self.sample,
+            "appended": self.appended,
+            "rows": self.rows,
+            "matched": self.matched,
+            "certified": self.certified,
+            "files": self.files,
+            "complete": self.complete,
+        }
+
+
+def import_files(
+    store: Store,
+    files: Sequence[Path],
+    *,
+    fasta: str,
+    sample: str | None = None,
+    duplicates: Duplicates = Duplicates.REFUSE,
+    say: Callable[[str], None],
+) -> ImportReport:
+    """Bring result files of one sample into a store.
+
+    Parameters
+    ----------
+    store
+        The store, of the segment length that the files were made with.
+    files
+        ``*_DNABERT_S.pt``, ``*_ESM.pt`` and ``*_merged.pt``, in any number and order.
+    fasta
+        What they were made from; appended unless the store holds this very file already.
+    sample, duplicates
+        See `vnp.sequence.append.append_file`.
+    say
+        Told what a user should know.
+
+    Raises
+    ------
+    ResultFileError
+        If a file is damaged or misaligned, or does not belong to the FASTA or the store's models;
+        no embedding is then published.
+    SampleExistsError
+        If another sample of that name is in the store.
+    """
+    # All files are read before anything is changed: one that is bad costs nothing.
+    hashes = {path.name: file_sha256(path) for path in files}
+    for path in files:
+        bands(store, read_results(path))
+    report = append_file(
+        store, fasta, sample=sample, duplicates=duplicates, existing="skip", say=say
+    )
+    if sample is not None and report.sample.name != sample:
+        raise SampleExistsError(f"{fasta} is in the store as sample {report.sample.name}")
+    store.refresh()
+    made = report.sample
+    staged = _Staged(store, made)
+    try:
+        index = RecordIndex(store, made)
+        for path in files:
+            staged.add(read_results(path), index)
+        with Presence(store.sidecar.path) as presence:
+            for model in staged.models:
+                _publish(store, presence, model, made, staged, hashes, say)
+        matched = {model.name: staged.count(model) for model in staged.models}
+    finally:
+        staged.close()
+    return ImportReport(
+        sample=made.name,
+        appended=not report.skipped,
+        rows=made.stop - made.start,
+        matched=matched,
+        certified={
+            name: int(np.count_nonzero(store.filled(name)[made.start : made.stop]))
+            for name in matched
+        },
+        files=hashes,
+    )
+
+
+class _Staged:
+    """The rows of one sample as they come from the files, in row order, on disk."""
+
+    def __init__(self, store: Store, sample: Sample) -> None:
+        self._store = store
+        self._sample = sample
+        self._values: dict[str, NDArray[np.float16]] = {}
+        self._known: dict[str, NDArray[np.bool_]] = {}
+        self._paths: list[Path] = []
+        self.models: list[Model] = []
+
+    def add(self, file: ResultFile, index: RecordIndex) -> None:
+        """Take the rows of a file."""
+        rows = index.rows(file.ids)
+        strange = np.flatnonzero(rows < 0)
+        if len(strange):
+            length = self._store.schema.segment_length
+            raise ResultFileError(
+                f"{file.path}: {len(strange):,} of {len(rows):,} ids, the first in row "
+                f"{strange[0] + 1}, {file.ids[strange[0]]}, are no records of sample "
+                f"{self._sample.name} cut into {length or 'whole'} bp segments; the file belongs "
+                "to another FASTA or another segment length"
+            )
+        for model, columns in bands(self._store, file):
+            self._put(file, model, rows - self._sample.start, file.values[:, columns])
+
+    def _put(
+        self, file: ResultFile, model: Model, at: NDArray[np.int64], given: NDArray[np.float32]
+    ) -> None:
+        if model.name not in self._values:
+            self._make(model)
+        large = np.flatnonzero((np.abs(given) > _LARGEST).any(axis=1))
+        if len(large):
+            raise ResultFileError(
+                f"{file.path}: row {large[0] + 1} ({file.ids[large[0]]}) holds numbers beyond "
+                f"float16's {_LARGEST:g}; these are no embeddings of {model.name}"
+            )
+        values = given.astype(np.float16)
+        known, staged = self._known[model.name], self._values[model.name]
+        twice = np.flatnonzero(known[at])
+        differs = twice[(staged[at[twice]] != values[twice]).any(axis=1)]
+        if len(differs):
+            raise ResultFileError(
+                f"{file.path}: row {differs[0] + 1} ({file.ids[differs[0]]}) is not the row that "
+                f"an earlier file gave for {model.name}, and {len(differs) - 1:,} others are not: "
+                "the files come from different runs, or rows and ids of one have come apart"
+            )
+        staged[at] = values
+        known[at] = True
+
+    def _make(self, model: Model) -> None:
+        rows = self._sample.stop - self._sample.start
+        path = self._store.sidecar.make().tmp / f"import-{uuid4().hex}"
+        self._paths.append(path)
+        self._values[model.name] = np.memmap(path, np.float16, "w+", shape=(rows, model.dim))
+        self._known[model.name] = np.zeros(rows, dtype=bool)
+        self.models.append(model)
+
+    def count(self, model: Model) -> int:
+        """Rows that the files have of a model."""
+        return int(np.count_nonzero(self._known[model.name]))
+
+    def block(self, store: Store, model: Model, block: int) -> NDArray[np.float16] | None:
+        """Rows of a block from the files, and from the store where it has them; None if not all."""
+        start, stop = store.block_bounds(block)
+        values = store.read(model.name, start, stop)
+        first, last = max(start, self._sample.start), min(stop, self._sample.stop)
+        ours = slice(first - self._sample.start, last - self._sample.start)
+        known = self._known[model.name][ours]
+        part = values[first - start : last - start]
+        open_ = np.isnan(part[:, 0]) & known
+        part[open_] = self._values[model.name][ours][open_]
+        return None if np.isnan(values[:, 0]).any() else values
+
+    def close(self) -> None:
+        """Remove the scratch files."""
+        self._values.clear()
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+
+
+def _publish(
+    store: Store,
+    presence: Presence,
+    model: Model,
+    sample: Sample,
+    staged: _Staged,
+    hashes: dict[str, str],
+    say: Callable[[str], None],
+) -> None:
+    """Publish every block whose rows are all known."""
+    details = {
+        "imported": hashes,
+        "made_by": "VirNucPro",
+        "precision": "float32 rounded to float16",
+        "vnp": __version__,
+    }
+    # An empty identity: which weights VirNucPro ran with is not recorded in its files, so the
+    # first worker that fills the rest is not held to any.
+    origin = {"identity": {}, "environment": {"imported": "VirNucPro result files"}}
+    for block in chunks_of(sample.start, sample.stop, store.schema.block_rows):
+        if store.is_filled(model.name, block):
+            continue
+        values = staged.block(store, model, block)
+        if values is None:
+            continue
+        claim = presence.claims.try_claim(model.name, block)
+        if claim is None:
+            say(f"{model.name} block {block} is being filled by a worker and was left to it")
+            continue
+        with claim:
+            if store.is_filled(model.name, block):
+                continue
+            store.pin_provenance(model.name, origin)
+            store.publish(
+                model.name,
+                block=block,
+                values=values,
+                worker=presence.worker,
+                epoch=claim.epoch,
+                is_current=claim.is_current,
+                details=details,
+            )

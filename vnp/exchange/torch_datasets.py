@@ -1,0 +1,260 @@
+"""A store as PyTorch datasets: by index, or shuffled in bounded memory.
+
+>>> from vnp.exchange.torch_datasets import to_torch              # doctest: +SKIP
+>>> data = to_torch(store.open("run.zarr"), shuffle=True, seed=1)       # doctest: +SKIP
+>>> loader = DataLoader(data, batch_size=256, num_workers=4)            # doctest: +SKIP
+>>> for epoch in range(10):                                             # doctest: +SKIP
+...     data.set_epoch(epoch)
+...     for rows in loader: ...
+
+Both datasets hold a view, which has no file open: DataLoader workers may be forked or spawned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, TypeAlias, overload
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
+
+from store.errors import UsageError
+from store.read.indexing import Ints, row_positions
+from store.read.view import View
+from store.store import Store
+
+Item: TypeAlias = Tensor | tuple[Tensor, Tensor]
+
+_READ_ROWS = 1024  # rows of a shuffled group that are read at a time
+
+
+@overload
+def to_torch(
+    store: Store,
+    *,
+    models: Sequence[str] | None = ...,
+    rows: Any = ...,
+    labels: ArrayLike | None = ...,
+    dtype: torch.dtype = ...,
+    shuffle: Literal[False] = ...,
+) -> RowDataset: ...
+@overload
+def to_torch(
+    store: Store,
+    *,
+    models: Sequence[str] | None = ...,
+    rows: Any = ...,
+    labels: ArrayLike | None = ...,
+    dtype: torch.dtype = ...,
+    shuffle: Literal[True],
+    seed: int = ...,
+    buffer_blocks: int = ...,
+    rank: int = ...,
+    world_size: int = ...,
+) -> ShuffledRows: ...
+def to_torch(
+    store: Store,
+    *,
+    models: Sequence[str] | None = None,
+    rows: Any = None,
+    labels: ArrayLike | None = None,
+    dtype: torch.dtype = torch.float32,
+    shuffle: bool = False,
+    seed: int = 0,
+    buffer_blocks: int = 8,
+    rank: int = 0,
+    world_size: int = 1,
+) -> RowDataset | ShuffledRows:
+    """Make a dataset of the merged embeddings of a store.
+
+    Parameters
+    ----------
+    store
+        The store.
+    models
+        Names of the models, left to right; by default all in the store's order.
+    rows
+        Which rows: slice, mask or row numbers. By default those certified for every model; rows
+        named here must be.
+    labels
+        A number for each row of the *store*, shape (N,); items are then ``(row, label)``.
+    dtype
+        Of the rows given out. The store holds float16.
+    shuffle
+        Give an `IterableDataset` in shuffled order, not a dataset by index.
+    seed, buffer_blocks, rank, world_size
+        See `ShuffledRows`; only with ``shuffle``.
+
+    Raises
+    ------
+    UsageError
+        If a row asked for is not certified, or an option does not fit.
+    """
+    view = store.merged(models)
+    certified = view.filled
+    if rows is None:
+        chosen = np.flatnonzero(certified)
+    else:
+        chosen = row_positions(rows, len(view))
+        open_rows = chosen[~certified[chosen]]
+        if len(open_rows):
+            raise UsageError(
+                f"{len(open_rows)} of the rows are not certified, the first is row "
+                f"{open_rows[0]}; choose among the rows that are, or fill them with 'vnp embed'"
+            )
+    numbers = None
+    if labels is not None:
+        numbers = np.asarray(labels)
+        if numbers.shape != (len(view),):
+            raise UsageError(
+                f"labels have shape {numbers.shape}; the store has {len(view)} rows, and each "
+                "needs a label (those of rows not chosen may be anything)"
+            )
+    if not shuffle:
+        return RowDataset(view, rows=chosen, labels=numbers, dtype=dtype)
+    return ShuffledRows(
+        view,
+        rows=chosen,
+        labels=numbers,
+        dtype=dtype,
+        seed=seed,
+        buffer_blocks=buffer_blocks,
+        rank=rank,
+        world_size=world_size,
+    )
+
+
+class RowDataset(Dataset[Item]):
+    """Rows by index; a DataLoader gets the rows of a batch in one read.
+
+    Parameters
+    ----------
+    view
+        Where the rows come from.
+    rows
+        Row numbers of the items, shape (n,).
+    labels
+        Label of each row of the view, or None.
+    dtype
+        Of the rows given out.
+    """
+
+    def __init__(
+        self, view: View, *, rows: Ints, labels: NDArray[Any] | None, dtype: torch.dtype
+    ) -> None:
+        self._view = view
+        self._rows = rows
+        self._labels = labels
+        self._dtype = dtype
+
+    @property
+    def rows(self) -> Ints:
+        """Row number of each item, shape (n,)."""
+        return self._rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Item:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Item]:
+        """Return several items; DataLoader calls this instead of asking one by one."""
+        return _items(self._view, self._rows[np.asarray(indices)], self._labels, self._dtype)
+
+
+class ShuffledRows(IterableDataset[Item]):
+    """Every row once an epoch, in an order that differs from epoch to epoch.
+
+    Blocks are shuffled and dealt to ranks and workers; each takes ``buffer_blocks`` of its blocks
+    at a time and gives out their rows in shuffled order. Only row numbers wait in a buffer, the
+    rows themselves are read as they are given out, from files that the system has cached by then.
+    The order follows from seed, epoch, ranks and workers alone.
+
+    Parameters
+    ----------
+    view, rows, labels, dtype
+        See `RowDataset`.
+    seed
+        Of the order.
+    buffer_blocks
+        Blocks whose rows are mixed: with 1 a batch comes from one block, with many the order is
+        nearer to a full shuffle and reads are more scattered.
+    rank, world_size
+        This process among those of a distributed training; each row goes to one of them. The
+        ranks may have unlike numbers of rows.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        *,
+        rows: Ints,
+        labels: NDArray[Any] | None,
+        dtype: torch.dtype,
+        seed: int,
+        buffer_blocks: int,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        if buffer_blocks < 1:
+            raise UsageError(f"buffer_blocks is {buffer_blocks}: it must be positive")
+        if not 0 <= rank < world_size:
+            raise UsageError(f"rank {rank} is none of {world_size}: count them from 0")
+        self._view = view
+        self._rows = np.sort(rows)
+        self._labels = labels
+        self._dtype = dtype
+        self._seed = seed
+        self._buffer_blocks = buffer_blocks
+        self._rank = rank
+        self._world_size = world_size
+        # In shared memory, so that workers which live on between epochs see it change.
+        self._epoch: Tensor = torch.zeros((), dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+
+    @property
+    def rows(self) -> Ints:
+        """Row numbers of all items, ascending, shape (n,)."""
+        return self._rows
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the epoch that begins next; call it before each."""
+        self._epoch.fill_(epoch)
+
+    def __iter__(self) -> Iterator[Item]:
+        for rows in self.order(*_share()):
+            for first in range(0, len(rows), _READ_ROWS):
+                part = rows[first : first + _READ_ROWS]
+                yield from _items(self._view, part, self._labels, self._dtype)
+
+    def order(self, worker: int, workers: int) -> Iterator[Ints]:
+        """Yield the row numbers of one worker of this rank, group by group, in their order."""
+        epoch = int(self._epoch)
+        block = self._rows // self._view.block_rows
+        starts = np.flatnonzero(np.diff(block, prepend=-1))
+        ends = np.append(starts[1:], len(block))
+        shuffled = np.random.default_rng([self._seed, epoch]).permutation(len(starts))
+        share = self._rank * workers + worker
+        mine = shuffled[share :: self._world_size * workers]
+        rng = np.random.default_rng([self._seed, epoch, share])
+        for first in range(0, len(mine), self._buffer_blocks):
+            group = mine[first : first + self._buffer_blocks]
+            rows = np.concatenate([self._rows[starts[b] : ends[b]] for b in group])
+            yield rng.permutation(rows)
+
+
+def _share() -> tuple[int, int]:
+    """Return which worker of its DataLoader this process is, and of how many."""
+    info = get_worker_info()
+    return (0, 1) if info is None else (info.id, info.num_workers)
+
+
+def _items(view: View, rows: Ints, labels: NDArray[Any] | None, dtype: torch.dtype) -> list[Item]:
+    values = torch.from_numpy(view[rows]).to(dtype)
+    if labels is None:
+        return list(values)
+    return list(zip(values, torch.from_numpy(labels[rows]), strict=True))

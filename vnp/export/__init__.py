@@ -1,1 +1,0 @@
-"""``vnp export``: chosen rows of a store as a file of another kind."""

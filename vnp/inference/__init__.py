@@ -1,0 +1,1 @@
+"""From tokens to embeddings: one implementation per architecture, on every device."""

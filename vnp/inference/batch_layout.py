@@ -1,0 +1,162 @@
+"""Where the records of a batch lie, as the kernels need it, in one array of integers.
+
+Everything that goes to the device for a batch is one copy::
+
+    ids (rows)            token ids, then padding up to the number of rows
+    positions (rows)      of each token in its record, from 0; of padding 0
+    tiles (3 a tile)      first token of the record, its tokens, first query of the tile
+    bounds (2 a record)   first and last (excluded) token that enter the record's mean
+
+A tile is a record that is short enough for its keys to stay on the chip, or ``TILE_ROWS`` queries
+of a longer one. Tiles that the same kernel takes are neighbours, as records come in order of
+length; which one takes a record depends on its length alone. Padding belongs to no tile and to no
+record: no result depends on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from store.io.ragged import offsets_of
+from vnp.inference.pooling import MOST_RESIDUES
+from vnp.models.packing import Batch
+from vnp.models.registry import Pooling
+
+TILE_ROWS = 64
+
+BLOCK_KEYS = 64
+# Up to this many blocks of keys and values, keeping a whole record on the chip pays: above, too few
+# programs fit beside each other.
+MOST_BLOCKS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Rotary positions: by what the columns of queries and keys are turned."""
+
+    tables: tuple[Tensor, Tensor]  # cosines and sines, (positions, K / 2), float16 or float32
+    positions: Tensor  # int32 (T,)
+    columns: int  # that are turned, from the left
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Tiles that one kernel takes."""
+
+    blocks: int  # blocks of keys that each record has, or 0 for tiles of longer records
+    start: int  # first tile
+    stop: int  # last tile, excluded
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """The records of a batch, on the device; the four arrays are parts of one."""
+
+    ids: Tensor  # int32 (rows,)
+    positions: Tensor  # int32 (rows,)
+    tiles: Tensor  # int32 (n_tiles, 3)
+    bounds: Tensor  # int32 (n_records, 2)
+    parts: tuple[Part, ...]  # they cover the tiles
+    longest: int  # tokens of the longest record
+
+    @property
+    def rows(self) -> int:
+        """Tokens and padding."""
+        return self.ids.shape[0]
+
+    @property
+    def n_records(self) -> int:
+        """Number of records."""
+        return self.bounds.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class SpanPlan:
+    """The same on the host, before it is written into a buffer."""
+
+    ids: NDArray[np.int32]  # (tokens,)
+    positions: NDArray[np.int32]  # (tokens,)
+    rows: int  # tokens and padding
+    tiles: NDArray[np.int32]  # (n_tiles, 3)
+    bounds: NDArray[np.int32]  # (n_records, 2)
+    parts: tuple[Part, ...]
+    longest: int
+
+    @property
+    def size(self) -> int:
+        """Integers it takes."""
+        return 2 * self.rows + self.tiles.size + self.bounds.size
+
+    def write(self, buffer: NDArray[np.int32], *, padding: int) -> None:
+        """Write the four arrays end to end; ``padding`` is the id of padding tokens."""
+        used, rows = len(self.ids), self.rows
+        buffer[:used] = self.ids
+        buffer[used:rows] = padding
+        buffer[rows : rows + used] = self.positions
+        buffer[rows + used : 2 * rows] = 0
+        tiles_end = 2 * rows + self.tiles.size
+        buffer[2 * rows : tiles_end] = self.tiles.ravel()
+        buffer[tiles_end : self.size] = self.bounds.ravel()
+
+    def on(self, buffer: Tensor) -> Spans:
+        """Describe a device's copy of what ``write`` wrote."""
+        rows, tiles_end = self.rows, 2 * self.rows + self.tiles.size
+        return Spans(
+            ids=buffer[:rows],
+            positions=buffer[rows : 2 * rows],
+            tiles=buffer[2 * rows : tiles_end].view(-1, 3),
+            bounds=buffer[tiles_end : self.size].view(-1, 2),
+            parts=self.parts,
+            longest=self.longest,
+        )
+
+
+def plan_spans(batch: Batch, ids: NDArray[np.int32], *, rows: int, pooling: Pooling) -> SpanPlan:
+    """Lay out a batch.
+
+    Parameters
+    ----------
+    batch
+        The records, in their order.
+    ids
+        Their token ids, end to end.
+    rows
+        Rows that the batch is padded to.
+    pooling
+        Which tokens enter the mean; see ``vnp.inference.pooling``.
+    """
+    lengths = batch.lengths
+    starts = offsets_of(lengths)[:-1]
+    blocks = -(-lengths // BLOCK_KEYS)
+    blocks[blocks > MOST_BLOCKS] = 0
+    counts = np.where(blocks > 0, 1, -(-lengths // TILE_ROWS))
+    of_record = np.repeat(np.arange(len(lengths)), counts)
+    number = np.arange(len(of_record)) - np.repeat(offsets_of(counts)[:-1], counts)
+    tiles = np.stack([starts[of_record], lengths[of_record], number * TILE_ROWS], axis=1)
+    if pooling == "mean_all_tokens":
+        first, last = starts, starts + lengths
+    else:
+        first = starts + 1
+        last = starts + np.minimum(lengths - 1, 1 + MOST_RESIDUES)
+    positions = np.arange(len(ids)) - np.repeat(starts, lengths)
+    return SpanPlan(
+        ids=ids,
+        positions=positions.astype(np.int32),
+        rows=rows,
+        tiles=tiles.astype(np.int32),
+        bounds=np.stack([first, last], axis=1).astype(np.int32),
+        parts=_parts(blocks[of_record]),
+        longest=int(lengths.max()),
+    )
+
+
+def _parts(blocks: NDArray[np.int64]) -> tuple[Part, ...]:
+    """Runs of tiles with the same number of blocks."""
+    cuts = np.flatnonzero(np.diff(blocks)) + 1
+    bounds = [0, *cuts.tolist(), len(blocks)]
+    return tuple(Part(int(blocks[start]), start, stop) for start, stop in pairwise(bounds))

@@ -1,0 +1,154 @@
+"""Choosing the device, the precision and the threads; every choice is named for the provenance."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from store.errors import UsageError
+from vnp.inference.encoder import Precision, Warn
+from vnp.models.errors import DeviceError
+
+# What a model computes in between its matrix products; with fp8 only these are shorter.
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp8": torch.bfloat16,
+}
+_LEAST_CAPABILITY = {"bfloat16": (8, 0), "fp8": (8, 9)}
+
+# Tokens in a batch. A GPU wants its matrix products large; a core wants what it works on cached.
+_BUDGET_CUDA = 32_768
+_BUDGET_CPU = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where and how a model runs."""
+
+    device: torch.device  # cpu, or cuda with its number
+    device_name: str  # the product's name
+    precision: str  # float32, bfloat16, float16 or fp8
+    threads: int  # threads of the CPU
+    token_budget: int  # most tokens in a batch unless the user says otherwise
+    chosen: str  # how device and precision came about, for the provenance
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the residual stream is kept in."""
+        return _DTYPES[self.precision]
+
+
+def place(device: str, *, precision: Precision, threads: int | None, warn: Warn) -> Placement:
+    """Choose device, precision and threads.
+
+    Raises
+    ------
+    DeviceError
+        If what was asked for is not there, or the device cannot compute in that precision.
+    UsageError
+        If the names make no sense.
+    """
+    if precision != "auto" and precision not in _DTYPES:
+        raise UsageError(f"there is no precision {precision!r}; it is auto, {', '.join(_DTYPES)}")
+    allowed = len(os.sched_getaffinity(0))
+    if threads is not None and threads < 1:
+        raise UsageError(f"{threads} threads cannot compute anything")
+    threads = threads or allowed
+    if device == "auto" and not torch.cuda.is_available():
+        warn(f"no CUDA device was found: running on the CPU with {threads} threads")
+        chosen = "device auto: no CUDA device"
+        device = "cpu"
+    else:
+        chosen = f"device {device}"
+    chosen += f", precision {precision}"
+    if device == "cpu":
+        if precision == "fp8":
+            raise DeviceError("fp8 needs a CUDA device of compute capability 8.9; ask for float32")
+        return Placement(
+            device=torch.device("cpu"),
+            device_name=_cpu_name(),
+            precision="float32" if precision == "auto" else precision,
+            threads=threads,
+            token_budget=_BUDGET_CPU,
+            chosen=chosen,
+        )
+    return _place_cuda(
+        _cuda("cuda" if device == "auto" else device),
+        precision=precision,
+        threads=threads,
+        chosen=chosen,
+        warn=warn,
+    )
+
+
+def _cuda(device: str) -> torch.device:
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or (number and not number.isdecimal()):
+        raise UsageError(f"there is no device {device!r}; it is auto, cpu, cuda or cuda:N")
+    if not torch.cuda.is_available():
+        raise DeviceError(
+            f"{device} was asked for but torch {torch.__version__} sees no CUDA device; "
+            "check `nvidia-smi`, or ask for cpu"
+        )
+    found = torch.cuda.device_count()
+    index = int(number) if number else torch.cuda.current_device()
+    if index >= found:
+        raise DeviceError(f"{device} was asked for but there are {found} CUDA devices, from cuda:0")
+    return torch.device("cuda", index)
+
+
+def _place_cuda(
+    device: torch.device, *, precision: Precision, threads: int, chosen: str, warn: Warn
+) -> Placement:
+    name = torch.cuda.get_device_name(device)
+    major, minor = torch.cuda.get_device_capability(device)
+    has_bfloat16 = (major, minor) >= (8, 0)
+    if precision == "auto":
+        settled = "bfloat16" if has_bfloat16 else "float16"
+        if not has_bfloat16:
+            reason = f"compute capability {major}.{minor} has no bfloat16"
+            warn(f"{name}: {reason}, using float16")
+            chosen += f" ({reason})"
+    else:
+        settled = precision
+    needed = _LEAST_CAPABILITY.get(settled, (0, 0))
+    if (major, minor) < needed:
+        raise DeviceError(
+            f"{name} has compute capability {major}.{minor} and {settled} needs "
+            f"{needed[0]}.{needed[1]}; ask for float16 or float32"
+        )
+    return Placement(
+        device=device,
+        device_name=name,
+        precision=settled,
+        threads=threads,
+        token_budget=_BUDGET_CUDA,
+        chosen=chosen,
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: the CPU's allocator and cuBLAS have no exception of their own."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        sign in str(error)
+        for sign in ("DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    )
+
+
+def _cpu_name() -> str:
+    """Name the processor as Linux has it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,76 @@
+"""Is fp8 good enough for a store: its own records, in fp8 and in bfloat16, compared.
+
+What quantising costs depends on weights and sequences, so a worker asked for fp8 first embeds a few
+hundred of the store's records both ways. The result goes into the provenance; below the bounds the
+worker refuses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import DataError
+from store.io.ragged import Ragged
+from store.read.sample import spread
+from store.store import Store
+
+SAMPLE_RECORDS = 384
+_SAMPLE_BLOCKS = 6
+
+# Least cosine of a record's two means, over the sample: for the worst record and in the middle.
+LEAST_LOWEST = 0.995
+LEAST_MEDIAN = 0.999
+
+
+class QualityError(DataError):
+    """fp8 changes this store's embeddings by more than the bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How near the embeddings in fp8 are to those in bfloat16."""
+
+    records: int  # compared
+    lowest: float  # cosine of the worst record
+    median: float  # cosine in the middle
+
+    def environment(self) -> dict[str, str]:
+        """What is recorded of it in the provenance."""
+        return {
+            "fp8_check_records": str(self.records),
+            "fp8_cosine_lowest": f"{self.lowest:.6f}",
+            "fp8_cosine_median": f"{self.median:.6f}",
+        }
+
+    def require(self, model: str) -> None:
+        """Refuse what is below the bounds.
+
+        Raises
+        ------
+        QualityError
+            With both cosines and what to do.
+        """
+        # Written so that NaN is refused too.
+        if not (self.lowest >= LEAST_LOWEST and self.median >= LEAST_MEDIAN):
+            raise QualityError(
+                f"{model} in fp8 is too far from bfloat16 on {self.records} records of this store: "
+                f"lowest cosine {self.lowest:.5f} (at least {LEAST_LOWEST}), median "
+                f"{self.median:.5f} (at least {LEAST_MEDIAN}); use --precision bfloat16"
+            )
+
+
+def compare(fp8: NDArray[np.float32], bfloat16: NDArray[np.float32]) -> Quality:
+    """Compare embeddings row by row, (n, dim) each."""
+    a, b = fp8.astype(np.float64), bfloat16.astype(np.float64)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosines = (a * b).sum(axis=1) / norms
+    return Quality(len(a), float(cosines.min()), float(np.median(cosines)))
+
+
+def sample(store: Store) -> tuple[Ragged, Ragged]:
+    """Take the records to compare with: (nucleotide, protein)."""
+    return spread(store, count=SAMPLE_RECORDS, blocks=_SAMPLE_BLOCKS)

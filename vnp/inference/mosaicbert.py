@@ -1,0 +1,150 @@
+"""MosaicBERT on the engine's operations: what ``vnp.inference.plain_mosaicbert`` computes.
+
+Norms come after the addition here, so the stream itself is standardised, in place. The bias of
+``out`` and ``down`` is added by the norm that follows, and with it what the bias of the values adds
+to a context, as shares sum to one. That of the keys adds the same to all scores of a query and
+changes no share. Queries come out of their projection times log2(e) / sqrt(K). The linear biases of
+attention are computed where they are used.
+
+Shapes: T rows of a batch, D hidden width, F inner width, E = 3 * D, n records.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from vnp.inference.batch_layout import Spans
+from vnp.inference.linear import Product, ShortProduct
+from vnp.inference.plain_attention import alibi_slopes
+from vnp.inference.plain_mosaicbert import MosaicBertConfig
+
+PADDING_ID = 0
+
+Affine = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    qkv: Product
+    out: Product
+    out_bias: Tensor  # float32, added by the norm after it
+    attention_affine: Affine
+    up: Product
+    down: Product
+    down_bias: Tensor
+    mlp_affine: Affine
+
+
+class Workspace:
+    """Buffers for as many rows as a batch may have, reused by every layer and batch."""
+
+    def __init__(
+        self, rows: int, config: MosaicBertConfig, *, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        def make(width: int) -> Tensor:
+            return torch.zeros((rows, width), dtype=dtype, device=device)
+
+        self.rows = rows
+        self.x_TD = make(config.dim)
+        self.qkv_TE = make(3 * config.dim)
+        self.a_TD = make(config.dim)
+        self.u_T2F = make(2 * config.ffn)
+        self.h_TF = make(config.ffn)
+
+
+class MosaicBertEngine:
+    """Token ids to one mean per record."""
+
+    padding_id = PADDING_ID
+
+    def __init__(
+        self,
+        config: MosaicBertConfig,
+        tensors: Mapping[str, Tensor],
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        ops: ModuleType,
+    ) -> None:
+        """Place the weights; the parameters are those of ``Esm2Engine``."""
+        self.config = config
+        self._device, self._dtype, self._ops = device, dtype, ops
+
+        def get(name: str) -> Tensor:
+            return tensors[name].to(device, torch.float32)
+
+        def affine(name: str) -> Affine:
+            return get(f"{name}.weight"), get(f"{name}.bias")
+
+        def product(name: str) -> Product:
+            return ShortProduct(get(f"{name}.weight"), dtype=dtype)
+
+        # Records are single sentences, so every token is of type 0. The table holds what the first
+        # norm makes of each row: a token's embedding depends on its id alone.
+        words = get("embeddings.word_embeddings.weight")
+        words = words + get("embeddings.token_type_embeddings.weight")[0]
+        words = torch.nn.functional.layer_norm(
+            words, (config.dim,), *affine("embeddings.LayerNorm"), config.eps
+        )
+        self._table = words.to(dtype)
+        self._layers = []
+        for number in range(config.layers):
+            at = f"encoder.layer.{number}"
+            qkv, values_bias = self._qkv(
+                get(f"{at}.attention.self.Wqkv.weight"), get(f"{at}.attention.self.Wqkv.bias")
+            )
+            out_DD = get(f"{at}.attention.output.dense.weight")
+            self._layers.append(
+                _Layer(
+                    qkv=qkv,
+                    out=ShortProduct(out_DD, dtype=dtype),
+                    out_bias=get(f"{at}.attention.output.dense.bias") + out_DD @ values_bias,
+                    attention_affine=affine(f"{at}.attention.output.LayerNorm"),
+                    up=product(f"{at}.mlp.gated_layers"),
+                    down=product(f"{at}.mlp.wo"),
+                    down_bias=get(f"{at}.mlp.wo.bias"),
+                    mlp_affine=affine(f"{at}.mlp.layernorm"),
+                )
+            )
+        self._slopes = torch.tensor(alibi_slopes(config.heads), dtype=torch.float32, device=device)
+
+    def _qkv(self, weight_ED: Tensor, bias_E: Tensor) -> tuple[Product, Tensor]:
+        """The projection, and the bias of the values, which it leaves out."""
+        dim = self.config.dim
+        factor_E = torch.ones_like(bias_E)
+        factor_E[:dim] = math.log2(math.e) / math.sqrt(dim // self.config.heads)
+        of_queries_E = torch.cat((bias_E[:dim] * factor_E[:dim], torch.zeros_like(bias_E[dim:])))
+        product = ShortProduct(
+            weight_ED * factor_E[:, None], dtype=self._dtype, bias_O=of_queries_E
+        )
+        return product, bias_E[2 * dim :]
+
+    def workspace(self, rows: int) -> Workspace:
+        """Make the buffers for batches of up to ``rows`` rows."""
+        return Workspace(rows, self.config, dtype=self._dtype, device=self._device)
+
+    def __call__(self, spans: Spans, work: Workspace, out_nD: Tensor) -> None:
+        """Encode a batch and write the mean of each record, float32 (n, D)."""
+        ops, config, rows = self._ops, self.config, spans.rows
+        x_TD, a_TD, qkv_TE = work.x_TD[:rows], work.a_TD[:rows], work.qkv_TE[:rows]
+        u_T2F, h_TF = work.u_T2F[:rows], work.h_TF[:rows]
+        torch.index_select(self._table, 0, spans.ids, out=x_TD)
+        for layer in self._layers:
+            layer.qkv(x_TD, qkv_TE)
+            ops.attend(qkv_TE, a_TD, spans, heads=config.heads, slopes=self._slopes)
+            layer.out.add(a_TD, x_TD)
+            ops.norm(
+                x_TD, x_TD, eps=config.eps, shift_D=layer.out_bias,
+                affine=layer.attention_affine,
+            )  # fmt: skip
+            layer.up(x_TD, u_T2F)
+            ops.geglu(u_T2F, h_TF)
+            layer.down.add(h_TF, x_TD)
+            ops.norm(x_TD, x_TD, eps=config.eps, shift_D=layer.down_bias, affine=layer.mlp_affine)
+        ops.pool(x_TD, out_nD, spans)

@@ -1,0 +1,1 @@
+"""The operations an architecture is made of, once per kind of device."""

@@ -1,0 +1,268 @@
+"""The fused operations of the engine as Triton kernels.
+
+Matrix products are others' (``products``, ``hopper``); what lies between them is one memory pass
+each. ``plain`` has the same operations, with the same arguments, in a few lines of torch: it says
+what a kernel computes, runs where there is no Triton, and is what the kernels are tested against.
+All arithmetic is in float32; tensors are read and written in their own dtype. No kernel looks
+across records, and block shapes depend on a model's widths alone, so a record's numbers do not
+depend on its neighbours, nor on a tuning run that might end differently on the next machine.
+
+Shapes: T rows (tokens), D hidden width, F inner width, E = 3 * D, n records, K = D / heads.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from vnp.inference.batch_layout import Spans, Turn
+from vnp.inference.ops.triton_attention import attend
+
+__all__ = ["attend", "geglu", "gelu", "norm", "pool", "rstd", "turn"]
+
+name, version = "Triton", triton.__version__
+
+_ROWS = 4  # rows that a program of an elementwise kernel goes through
+
+
+@triton.jit
+def gelu_of(x):
+    """X * Phi(x), Phi the normal distribution function, without erf's branches.
+
+    Phi(x) = 1 / (1 + exp2(x * p(x^2))), p the minimax polynomial of degree 5 of -log2(e) times
+    logit(Phi(x)) / x for |x| <= 4.25 and constant beyond. The error of Phi is 1e-4 of its value up
+    to there and below 3e-6 beyond; bfloat16 rounds by 2e-3 of a value.
+    """
+    t = tl.minimum(x * x, 18.0625)
+    p = 7.752717353e-08
+    p = p * t - 4.535623544e-06
+    p = p * t + 8.511287753e-05
+    p = p * t + 4.837236427e-04
+    p = p * t - 1.057196873e-01
+    p = p * t - 2.301606562e00
+    whole = 1.0 + tl.exp2(x * p)
+    return x * tl.inline_asm_elementwise(
+        "rcp.approx.ftz.f32 $0, $1;", "=f,f", [whole], dtype=tl.float32, is_pure=True, pack=1
+    )
+
+
+@triton.jit
+def _norm(
+    x, delta, shift, weight, bias, out, eps, scale,
+    WIDTH: tl.constexpr, BLOCK: tl.constexpr,
+    HAS_DELTA: tl.constexpr, HAS_SHIFT: tl.constexpr, AFFINE: tl.constexpr,
+):  # fmt: skip
+    column = tl.arange(0, BLOCK)
+    inside = column < WIDTH
+    at = tl.program_id(0).to(tl.int64) * WIDTH + column
+    value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
+    if HAS_DELTA:
+        value += tl.load(delta + at, mask=inside, other=0.0).to(tl.float32)
+        tl.store(x + at, value.to(x.dtype.element_ty), mask=inside)
+    if HAS_SHIFT:
+        value += tl.load(shift + column, mask=inside, other=0.0)
+    mean = tl.sum(value, axis=0) / WIDTH
+    value = tl.where(inside, value - mean, 0.0)
+    value *= tl.rsqrt(tl.sum(value * value, axis=0) / WIDTH + eps)
+    if AFFINE:
+        value *= tl.load(weight + column, mask=inside, other=0.0)
+        value += tl.load(bias + column, mask=inside, other=0.0)
+    tl.store(out + at, (value * scale).to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _rstd(
+    x, shift, out, eps, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    column = tl.arange(0, BLOCK)
+    inside = column < WIDTH
+    at = tl.program_id(0).to(tl.int64) * WIDTH + column
+    value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
+    value += tl.load(shift + column, mask=inside, other=0.0)
+    value = tl.where(inside, value - tl.sum(value, axis=0) / WIDTH, 0.0)
+    tl.store(out + tl.program_id(0), tl.rsqrt(tl.sum(value * value, axis=0) / WIDTH + eps))
+
+
+@triton.jit
+def _gelu(
+    u, bias, rstd, lead, scale, out,
+    WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
+    STANDARDISE: tl.constexpr, QUANTISE: tl.constexpr,
+):  # fmt: skip
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    add = tl.load(bias + column)
+    if STANDARDISE:
+        lead_ = tl.load(lead + column)
+    if QUANTISE:
+        factor = tl.load(scale + column)
+    row = tl.program_id(0).to(tl.int64) * ROWS
+    for i in tl.static_range(ROWS):
+        at = (row + i) * WIDTH + column
+        value = tl.load(u + at).to(tl.float32)
+        if STANDARDISE:
+            value = (value + lead_) * tl.load(rstd + row + i)
+        value = gelu_of(value + add)
+        if QUANTISE:
+            value *= factor
+        tl.store(out + at, value.to(out.dtype.element_ty))
+
+
+@triton.jit
+def _geglu(
+    u, out, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    row = tl.program_id(0).to(tl.int64) * ROWS
+    for i in tl.static_range(ROWS):
+        at = (row + i) * 2 * WIDTH + column
+        gate = tl.load(u + at).to(tl.float32)
+        value = tl.load(u + at + WIDTH).to(tl.float32)
+        tl.store(out + (row + i) * WIDTH + column, (gelu_of(gate) * value).to(out.dtype.element_ty))
+
+
+@triton.jit
+def _pool(
+    x, bounds, shift, weight, bias, out, eps,
+    WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, NORM: tl.constexpr,
+):  # fmt: skip
+    record = tl.program_id(0).to(tl.int64)
+    first = tl.load(bounds + 2 * record)
+    last = tl.load(bounds + 2 * record + 1)
+    column = tl.arange(0, BLOCK)
+    inside = column < WIDTH
+    total = tl.zeros((BLOCK,), tl.float32)
+    if NORM:
+        add = tl.load(shift + column, mask=inside, other=0.0)
+    for row_0 in range(first, last, ROWS):
+        row = row_0 + tl.arange(0, ROWS)
+        mask = (row < last)[:, None] & inside[None, :]
+        at = row.to(tl.int64)[:, None] * WIDTH + column[None, :]
+        value = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
+        if NORM:
+            value += add[None, :]
+            mean = tl.sum(value, axis=1) / WIDTH
+            value = tl.where(mask, value - mean[:, None], 0.0)
+            value *= tl.rsqrt(tl.sum(value * value, axis=1) / WIDTH + eps)[:, None]
+        total += tl.sum(value, axis=0)
+    total /= tl.maximum(last - first, 1).to(tl.float32)
+    if NORM:
+        total *= tl.load(weight + column, mask=inside, other=0.0)
+        total += tl.load(bias + column, mask=inside, other=0.0)
+    tl.store(out + record * WIDTH + column, total, mask=inside)
+
+
+@triton.jit
+def _turn(
+    qkv, bias, cos, sin, positions, COLUMNS: tl.constexpr, WIDTH: tl.constexpr,
+    HALF: tl.constexpr, BLOCK_HALF: tl.constexpr, HEADS: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
+    half = tl.arange(0, BLOCK_HALF)
+    column = head[:, None] * (2 * HALF) + half[None, :]
+    there = (head * (2 * HALF) < COLUMNS)[:, None] & (half < HALF)[None, :]
+    at = qkv + row * WIDTH + column
+    low = tl.load(at, mask=there, other=0.0).to(tl.float32)
+    high = tl.load(at + HALF, mask=there, other=0.0).to(tl.float32)
+    low += tl.load(bias + column, mask=there, other=0.0)
+    high += tl.load(bias + column + HALF, mask=there, other=0.0)
+    angle = tl.load(positions + row) * HALF + half
+    c = tl.load(cos + angle, mask=half < HALF, other=0.0).to(tl.float32)[None, :]
+    s = tl.load(sin + angle, mask=half < HALF, other=0.0).to(tl.float32)[None, :]
+    tl.store(at, (low * c - high * s).to(qkv.dtype.element_ty), mask=there)
+    tl.store(at + HALF, (high * c + low * s).to(qkv.dtype.element_ty), mask=there)
+
+
+def norm(
+    x_TD: Tensor,
+    out_TD: Tensor,
+    *,
+    eps: float,
+    delta_TD: Tensor | None = None,
+    shift_D: Tensor | None = None,
+    affine: tuple[Tensor, Tensor] | None = None,
+    scale: float = 1.0,
+) -> None:
+    """See ``plain.norm``."""
+    rows, width = x_TD.shape
+    weight, bias = affine or (None, None)
+    _norm[(rows,)](
+        x_TD, delta_TD, shift_D, weight, bias, out_TD, eps, scale,
+        WIDTH=width, BLOCK=triton.next_power_of_2(width),
+        HAS_DELTA=delta_TD is not None, HAS_SHIFT=shift_D is not None, AFFINE=affine is not None,
+        num_warps=4,
+    )  # fmt: skip
+
+
+def rstd(x_TD: Tensor, out_T: Tensor, *, eps: float, shift_D: Tensor) -> None:
+    """See ``plain.rstd``."""
+    rows, width = x_TD.shape
+    _rstd[(rows,)](
+        x_TD, shift_D, out_T, eps, WIDTH=width, BLOCK=triton.next_power_of_2(width), num_warps=4
+    )
+
+
+def gelu(
+    u_TF: Tensor,
+    out_TF: Tensor,
+    *,
+    bias_F: Tensor,
+    standard: tuple[Tensor, Tensor] | None = None,
+    scale_F: Tensor | None = None,
+) -> None:
+    """See ``plain.gelu``."""
+    rows, width = u_TF.shape
+    block = _dividing_block(width)
+    rstd_T, lead_F = standard or (None, None)
+    _gelu[(rows // _ROWS, width // block)](
+        u_TF, bias_F, rstd_T, lead_F, scale_F, out_TF,
+        WIDTH=width, BLOCK=block, ROWS=_ROWS,
+        STANDARDISE=standard is not None, QUANTISE=scale_F is not None, num_warps=4,
+    )  # fmt: skip
+
+
+def turn(qkv_TE: Tensor, how: Turn, *, bias_E: Tensor) -> None:
+    """See ``plain.turn``."""
+    rows, width = qkv_TE.shape
+    half = how.tables[0].shape[1]
+    heads = how.columns // (2 * half)
+    block = min(16, triton.next_power_of_2(heads))
+    _turn[(rows, triton.cdiv(heads, block))](
+        qkv_TE, bias_E, *how.tables, how.positions,
+        COLUMNS=how.columns, WIDTH=width, HALF=half,
+        BLOCK_HALF=triton.next_power_of_2(half), HEADS=block, num_warps=4,
+    )  # fmt: skip
+
+
+def geglu(u_T2F: Tensor, out_TF: Tensor) -> None:
+    """See ``plain.geglu``."""
+    rows, width = out_TF.shape
+    block = _dividing_block(width)
+    _geglu[(rows // _ROWS, width // block)](
+        u_T2F, out_TF, WIDTH=width, BLOCK=block, ROWS=_ROWS, num_warps=4
+    )
+
+
+def pool(
+    x_TD: Tensor,
+    out_nD: Tensor,
+    spans: Spans,
+    *,
+    eps: float = 0.0,
+    shift_D: Tensor | None = None,
+    affine: tuple[Tensor, Tensor] | None = None,
+) -> None:
+    """See ``plain.pool``."""
+    width = x_TD.shape[1]
+    weight, bias = affine or (None, None)
+    _pool[(spans.n_records,)](
+        x_TD, spans.bounds, shift_D, weight, bias, out_nD, eps,
+        WIDTH=width, BLOCK=triton.next_power_of_2(width), ROWS=4, NORM=affine is not None,
+        num_warps=8,
+    )  # fmt: skip
+
+
+def _dividing_block(width: int) -> int:
+    """Largest power of two, up to 1024, that divides a width."""
+    return min(1024, width & -width)

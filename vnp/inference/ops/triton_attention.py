@@ -1,0 +1,198 @@
+"""Attention within records as Triton kernels, on packed rows as a projection left them.
+
+Queries and keys come ready: turned by their positions where a model does that, and the queries
+times log2(e) / sqrt(K), so that scores are powers of two.
+
+A record of up to ``MOST_BLOCKS`` blocks of keys is one program a head, which keeps its keys and
+values on the chip. The queries of a longer one are cut into tiles, and each tile passes over all
+keys; from Hopper on blocks are copied in whole, ahead of the block before them.
+
+Shapes: T rows (tokens), D hidden width, E = 3 * D, K = D / heads.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from vnp.inference.batch_layout import BLOCK_KEYS, TILE_ROWS, Spans
+
+# Registers of a thread on Hopper, by blocks of keys; 0 is for longer records. Fewer than the
+# compiler would like, so that programs share a multiprocessor: while one waits for memory, another
+# multiplies. The matrix instructions of older devices take more, and would spill.
+_REGISTERS = {0: 96, 1: 80, 2: 96, 3: 96, 4: 168}
+
+
+@triton.jit
+def _adjusted(score, query, key, length, slope, ALIBI: tl.constexpr, MASK: tl.constexpr):
+    """Scores less ALiBi's; past the end of the record minus infinity."""
+    if ALIBI:
+        score -= slope * tl.abs(query[:, None] - key[None, :]).to(tl.float32)
+    if MASK:
+        score = tl.where((key < length)[None, :], score, float("-inf"))
+    return score
+
+
+@triton.jit
+def _absorb(score, v, top, total, context):
+    """Take a block of keys into a running softmax."""
+    higher = tl.maximum(top, tl.max(score, axis=1))
+    share = tl.exp2(score - higher[:, None])
+    shrink = tl.exp2(top - higher)
+    total = total * shrink + tl.sum(share, axis=1)
+    context = tl.dot(share.to(v.dtype), v, acc=context * shrink[:, None])
+    return higher, total, context
+
+
+@triton.jit
+def _store_context(
+    out, context, total, scale, query, length, column,
+    WIDTH: tl.constexpr, HEAD: tl.constexpr, QUANTISE: tl.constexpr,
+):  # fmt: skip
+    in_head = column < HEAD
+    context *= (1.0 / total)[:, None]
+    if QUANTISE:
+        context *= tl.load(scale + column, mask=in_head, other=0.0)[None, :]
+    tl.store(
+        out + query[:, None] * WIDTH + column[None, :],
+        context.to(out.dtype.element_ty),
+        mask=(query < length)[:, None] & in_head[None, :],
+    )
+
+
+@triton.jit
+def _attend_short(
+    qkv, out, tiles, slopes, scale,
+    WIDTH: tl.constexpr, HEAD: tl.constexpr, BLOCK_HEAD: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCKS: tl.constexpr,
+    ALIBI: tl.constexpr, QUANTISE: tl.constexpr,
+):  # fmt: skip
+    """One record and head: its keys and values stay on the chip while its queries pass."""
+    head = tl.program_id(0)  # varies fastest: neighbours read neighbouring parts of the same rows
+    start = tl.load(tiles + 3 * tl.program_id(1)).to(tl.int64)
+    length = tl.load(tiles + 3 * tl.program_id(1) + 1)
+    column = tl.arange(0, BLOCK_HEAD)
+    rows = qkv + start * (3 * WIDTH) + head * HEAD + column[None, :]
+    out += start * WIDTH + head * HEAD
+    slope = 0.0
+    if ALIBI:
+        slope = tl.load(slopes + head) * 1.4426950408889634  # log2(e)
+    if QUANTISE:
+        scale += head * HEAD
+
+    blocks = ()
+    for block in tl.static_range(BLOCKS):
+        key = block * BLOCK_N + tl.arange(0, BLOCK_N)
+        there = (key < length)[:, None] & (column < HEAD)[None, :]
+        at = rows + key[:, None] * (3 * WIDTH)
+        k = tl.load(at + WIDTH, mask=there, other=0.0)
+        v = tl.load(at + 2 * WIDTH, mask=there, other=0.0)
+        blocks = blocks + ((k, v),)  # type: ignore[assignment]  # noqa: RUF005
+
+    for query_0 in range(0, length, BLOCK_M):
+        query = query_0 + tl.arange(0, BLOCK_M)
+        there = (query < length)[:, None] & (column < HEAD)[None, :]
+        q = tl.load(rows + query[:, None] * (3 * WIDTH), mask=there, other=0.0)
+        top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
+        total = tl.zeros((BLOCK_M,), tl.float32)
+        context = tl.zeros((BLOCK_M, BLOCK_HEAD), tl.float32)
+        for block in tl.static_range(BLOCKS):
+            key = block * BLOCK_N + tl.arange(0, BLOCK_N)
+            score = tl.dot(q, tl.trans(blocks[block][0]))
+            score = _adjusted(score, query, key, length, slope, ALIBI, block == BLOCKS - 1)
+            top, total, context = _absorb(score, blocks[block][1], top, total, context)
+        _store_context(out, context, total, scale, query, length, column, WIDTH, HEAD, QUANTISE)
+
+
+@triton.jit
+def _attend_long(
+    qkv, out, tiles, slopes, scale, copies,
+    WIDTH: tl.constexpr, HEAD: tl.constexpr, BLOCK_HEAD: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    ALIBI: tl.constexpr, QUANTISE: tl.constexpr, COPY: tl.constexpr,
+):  # fmt: skip
+    """Some queries of one record and head against all its keys, with a running softmax.
+
+    Queries past the end belong to another record or to none: what comes of them is not written.
+    """
+    head = tl.program_id(0)
+    start = tl.load(tiles + 3 * tl.program_id(1))
+    length = tl.load(tiles + 3 * tl.program_id(1) + 1)
+    first = tl.load(tiles + 3 * tl.program_id(1) + 2)
+    column = tl.arange(0, BLOCK_HEAD)
+    in_head = (column < HEAD)[None, :]
+    rows = qkv + start.to(tl.int64) * (3 * WIDTH) + head * HEAD + column[None, :]
+    out += start.to(tl.int64) * WIDTH + head * HEAD
+    at_head = head * HEAD
+    slope = 0.0
+    if ALIBI:
+        slope = tl.load(slopes + head) * 1.4426950408889634  # log2(e)
+    if QUANTISE:
+        scale += head * HEAD
+
+    query = first + tl.arange(0, BLOCK_M)
+    if COPY:
+        q = copies.load([start + first, at_head])
+    else:
+        there = (query < length)[:, None] & in_head
+        q = tl.load(rows + query[:, None] * (3 * WIDTH), mask=there, other=0.0)
+    top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
+    total = tl.zeros((BLOCK_M,), tl.float32)
+    context = tl.zeros((BLOCK_M, BLOCK_HEAD), tl.float32)
+    whole = length // BLOCK_N * BLOCK_N  # keys of full blocks: nothing to mask, copies run ahead
+    for key_0 in tl.range(0, whole, BLOCK_N, num_stages=2):
+        key = key_0 + tl.arange(0, BLOCK_N)
+        if COPY:
+            k = copies.load([start + key_0, WIDTH + at_head])
+            v = copies.load([start + key_0, 2 * WIDTH + at_head])
+        else:
+            at = rows + key[:, None] * (3 * WIDTH)
+            k = tl.load(at + WIDTH, mask=in_head, other=0.0)
+            v = tl.load(at + 2 * WIDTH, mask=in_head, other=0.0)
+        score = _adjusted(tl.dot(q, tl.trans(k)), query, key, length, slope, ALIBI, False)
+        top, total, context = _absorb(score, v, top, total, context)
+    if whole < length:
+        key = whole + tl.arange(0, BLOCK_N)
+        at = rows + key[:, None] * (3 * WIDTH)
+        there = (key < length)[:, None] & in_head
+        k = tl.load(at + WIDTH, mask=there, other=0.0)
+        v = tl.load(at + 2 * WIDTH, mask=there, other=0.0)
+        score = _adjusted(tl.dot(q, tl.trans(k)), query, key, length, slope, ALIBI, True)
+        top, total, context = _absorb(score, v, top, total, context)
+    _store_context(out, context, total, scale, query, length, column, WIDTH, HEAD, QUANTISE)
+
+
+def attend(
+    qkv_TE: Tensor,
+    out_TD: Tensor,
+    spans: Spans,
+    *,
+    heads: int,
+    slopes: Tensor | None = None,
+    scale_D: Tensor | None = None,
+) -> None:
+    """See ``plain.attend``."""
+    width = out_TD.shape[1]
+    head = width // heads
+    block_head = max(16, triton.next_power_of_2(head))
+    common = {
+        "WIDTH": width, "HEAD": head, "BLOCK_HEAD": block_head,
+        "BLOCK_M": TILE_ROWS, "BLOCK_N": BLOCK_KEYS,
+        "ALIBI": slopes is not None, "QUANTISE": scale_D is not None,
+        "num_warps": 4, "num_stages": 1,
+    }  # fmt: skip
+    major, _ = torch.cuda.get_device_capability(qkv_TE.device)
+    copy = major >= 9 and head == block_head  # a copied block has no columns to leave out
+    copies = TensorDescriptor.from_tensor(qkv_TE, [BLOCK_KEYS, head]) if copy else None
+    for part in spans.parts:
+        tiles, grid = spans.tiles[part.start :], (heads, part.stop - part.start)
+        options = common | ({"maxnreg": _REGISTERS[part.blocks]} if major == 9 else {})
+        if part.blocks:
+            _attend_short[grid](
+                qkv_TE, out_TD, tiles, slopes, scale_D, BLOCKS=part.blocks, **options
+            )
+        else:
+            _attend_long[grid](qkv_TE, out_TD, tiles, slopes, scale_D, copies, COPY=copy, **options)

@@ -1,0 +1,304 @@
+"""The engine as an encoder: batches in flight over three streams.
+
+A batch passes through one of three slots, so that while one computes, the next one's tokens are on
+their way in and the last one's rows on their way out::
+
+    host      plan, write pinned tokens                           rows to their places
+    copy in        `-- loaded -->.
+    compute                      `-- encode, pool -- computed -->.
+    copy out                                                     `-- returned -->'
+
+Each arrow is an event, and nothing is read or overwritten before the event that frees it. The host
+is never more than three batches ahead, and a slot may belong to the next block already while
+another still carries the last batches of this one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from store.io.ragged import Ragged
+from store.store import Store
+from vnp.inference.batch_layout import Spans, plan_spans
+from vnp.inference.device import Placement, is_out_of_memory
+from vnp.inference.encoder import Between, Provenance, Warn
+from vnp.inference.fp8_check import compare, sample
+from vnp.inference.streams import Lanes
+from vnp.models.errors import RecordTooLongError
+from vnp.models.packing import Batch, fill, padded_rows
+from vnp.models.registry import ModelSpec
+from vnp.models.tokens import Tokenise, Tokens
+
+_SLOTS = 3
+_LEAST_TOKENS = 16  # average tokens of a record, below which a batch is not filled to the budget
+
+
+class Workspace(Protocol):
+    """Buffers of a model."""
+
+    rows: int  # the most that a batch may have
+
+
+class Engine(Protocol):
+    """A model on the engine's operations."""
+
+    padding_id: int  # token id of padding
+
+    def workspace(self, rows: int) -> Workspace:
+        """Make buffers for batches of up to ``rows`` rows."""
+        ...
+
+    def __call__(self, spans: Spans, work: Any, out_nD: Tensor) -> None:
+        """Encode a batch in a workspace of its own kind; write the mean of each record, float32."""
+        ...
+
+
+class _Slot:
+    """Buffers and events of one batch in flight."""
+
+    def __init__(self, lanes: Lanes, *, records: int, dim: int, integers: int) -> None:
+        self.tokens_host = lanes.pinned(integers, torch.int32)
+        self.tokens = torch.empty(integers, dtype=torch.int32, device=lanes.device)
+        self.rows = torch.empty((records, dim), dtype=torch.float32, device=lanes.device)
+        self.rows_host = lanes.pinned((records, dim), torch.float32)
+        self.began, self.computed = lanes.event(timed=True), lanes.event(timed=True)
+        self.loaded, self.returned = lanes.event(), lanes.event()
+        self.batch: Batch | None = None
+        self.run: EngineRun | None = None
+
+
+class EngineRun:
+    """The records of one ``submit``."""
+
+    def __init__(self, encoder: EngineEncoder, count: int, between: Between | None) -> None:
+        self.rows = np.empty((count, encoder.dim), dtype=np.float32)
+        self.done = 0
+        self.between = between
+        self._encoder = encoder
+
+    def ready(self) -> bool:
+        """Take in what has come home; whether that is all of the rows."""
+        self._encoder.retire_returned()
+        return self.done == len(self.rows)
+
+    def result(self) -> NDArray[np.float32]:
+        """Wait for the rows."""
+        while self.done < len(self.rows):
+            self._encoder.retire()
+        return self.rows
+
+
+class EngineEncoder:
+    """A pipelined encoder; see ``vnp.inference.encoder.PipelinedEncoder``."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        engine: Engine,
+        tokenizer: Tokenise,
+        *,
+        placement: Placement,
+        token_budget: int,
+        identity: dict[str, str],
+        environment: dict[str, str],
+        warn: Warn,
+    ) -> None:
+        self.spec = spec
+        self.token_budget = token_budget
+        self.environment = environment
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._placement = placement
+        self._identity = identity
+        self._warn = warn
+        self._lanes = Lanes(placement.device)
+        self._work: Workspace | None = None
+        self._free: deque[_Slot] = deque()
+        self._in_flight: deque[_Slot] = deque()
+        self._busy = 0.0
+        # In fp8: makes the same encoder in bfloat16, to be checked against.
+        self.reference: Callable[[], EngineEncoder] | None = None
+
+    @property
+    def dim(self) -> int:
+        """Numbers in an embedding."""
+        return self.spec.dim
+
+    @property
+    def busy_seconds(self) -> float:
+        """Seconds that the device has computed so far, by its own clock."""
+        return self._busy
+
+    def provenance(self) -> Provenance:
+        """Say what makes the embeddings, as of now."""
+        return Provenance(
+            identity=dict(self._identity),
+            environment=self.environment | {"token_budget": str(self.token_budget)},
+        )
+
+    def tokenise(self, nucleotide: Ragged, protein: Ragged) -> Tokens:
+        """Tokenise the column that the model reads."""
+        return self._tokenizer(protein if self.spec.input == "protein" else nucleotide)
+
+    def embed(self, tokens: Tokens, *, between: Between | None = None) -> NDArray[np.float32]:
+        """Embed records; see ``vnp.inference.encoder.Encoder.embed``."""
+        return self.submit(tokens, between=between).result()
+
+    def submit(self, tokens: Tokens, *, between: Between | None = None) -> EngineRun:
+        """Start to embed records; see ``vnp.inference.encoder.PipelinedEncoder.submit``."""
+        while True:
+            run = EngineRun(self, len(tokens), between)
+            batch: Batch | None = None
+            try:
+                for batch in self._plan(tokens):
+                    self._start(batch, tokens, run)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if batch is None or not is_out_of_memory(error):
+                    self._abandon(run)
+                    raise
+            except BaseException:
+                self._abandon(run)
+                raise
+            else:
+                return run
+            # Out of the except clause, where the failed attempt's tensors are gone.
+            self._abandon(run)
+            self._halve(batch, tokens)
+
+    def qualify(self, store: Store) -> None:
+        """In fp8, compare some of the store's records with bfloat16 and note what came out.
+
+        Raises
+        ------
+        QualityError
+            If they differ by more than the bound.
+        """
+        if self.reference is None or not store.n_rows:
+            return
+        tokens = self.tokenise(*sample(store))
+        found = compare(self.embed(tokens), self.reference().embed(tokens))
+        self._lanes.release_memory()
+        self.environment |= found.environment()
+        found.require(self.spec.name)
+
+    def retire(self) -> None:
+        """Wait for the oldest batch in flight and put its rows in place."""
+        slot = self._in_flight.popleft()
+        self._free.append(slot)
+        slot.returned.synchronize()
+        batch, run = slot.batch, slot.run
+        slot.batch = slot.run = None
+        # Batches follow each other on one stream, so the time between is idle, not shared.
+        self._busy += slot.began.elapsed_time(slot.computed) / 1000
+        if batch is None or run is None:
+            return
+        run.rows[batch.records] = slot.rows_host[: len(batch.records)].numpy()
+        run.done += len(batch.records)
+        if run.between is not None:
+            run.between(run.done)
+
+    def retire_returned(self) -> None:
+        """Put in place the rows of all batches that have come home; wait for none."""
+        while self._in_flight and self._in_flight[0].returned.query():
+            self.retire()
+
+    # -- inner ----------------------------------------------------------------------------------
+
+    @property
+    def _most_records(self) -> int:
+        return max(1, self.token_budget // _LEAST_TOKENS)
+
+    def _plan(self, tokens: Tokens) -> list[Batch]:
+        return fill(tokens.lengths, token_budget=self.token_budget, most_records=self._most_records)
+
+    @torch.inference_mode()
+    def _start(self, batch: Batch, tokens: Tokens, run: EngineRun) -> None:
+        """Send one batch on its way, waiting for a slot if all are taken."""
+        rows = padded_rows(batch.tokens, token_budget=self.token_budget)
+        plan = plan_spans(batch, tokens.gather(batch.records), rows=rows, pooling=self.spec.pooling)
+        work = self._workspace(rows)
+        slot = self._slot(plan.size)
+        plan.write(slot.tokens_host.numpy(), padding=self._engine.padding_id)
+        lanes = self._lanes
+        with lanes.copy_in:
+            slot.tokens[: plan.size].copy_(slot.tokens_host[: plan.size], non_blocking=True)
+            slot.loaded.record()
+        out_nD = slot.rows[: len(batch.records)]
+        with lanes.compute:
+            slot.loaded.wait()
+            slot.began.record()
+            self._engine(plan.on(slot.tokens), work, out_nD)
+            slot.computed.record()
+        with lanes.copy_out:
+            slot.computed.wait()
+            slot.rows_host[: len(out_nD)].copy_(out_nD, non_blocking=True)
+            slot.returned.record()
+        slot.batch, slot.run = batch, run
+        self._in_flight.append(slot)
+
+    def _workspace(self, rows: int) -> Workspace:
+        if self._work is None or self._work.rows < rows:
+            self._drain()
+            self._work = None  # freed before more is asked for
+            most = padded_rows(self.token_budget, token_budget=self.token_budget)
+            self._work = self._engine.workspace(max(rows, most))
+            self._lanes.synchronize()  # weights and buffers were made on another stream
+        return self._work
+
+    def _slot(self, integers: int) -> _Slot:
+        """A slot whose last batch has left it, with room for so many integers."""
+        if not self._free and len(self._in_flight) < _SLOTS:
+            self._free.append(self._new_slot(integers))
+        while not self._free:
+            self.retire()
+        slot = self._free.popleft()
+        if len(slot.tokens) < integers:
+            slot = self._new_slot(integers)
+        return slot
+
+    def _new_slot(self, integers: int) -> _Slot:
+        # Two integers a row, three a tile (one a short record or 64 tokens), two a record.
+        usual = 3 * self.token_budget + 8 * self._most_records
+        return _Slot(
+            self._lanes,
+            records=self._most_records,
+            dim=self.dim,
+            integers=max(integers, usual),
+        )
+
+    def _drain(self) -> None:
+        while self._in_flight:
+            self.retire()
+
+    def _abandon(self, run: EngineRun) -> None:
+        """Let what is in flight come home; rows of this run go nowhere."""
+        for slot in self._in_flight:
+            if slot.run is run:
+                slot.run = None
+        for slot in self._in_flight:
+            slot.returned.synchronize()
+
+    def _halve(self, batch: Batch, tokens: Tokens) -> None:
+        name = self._placement.device_name
+        if len(batch.records) == 1:
+            raise RecordTooLongError(
+                f"record {int(batch.records[0]) + 1} of {len(tokens)} has {batch.tokens} tokens, "
+                f"and {self.spec.name} in {self._placement.precision} needs more memory for it "
+                f"than {name} has free; run it on a device with more memory or on the CPU"
+            )
+        self.token_budget = max(1, min(self.token_budget, batch.tokens) // 2)
+        self._warn(
+            f"{name} ran out of memory on a batch of {batch.tokens} tokens: {self.spec.name} goes "
+            f"on with {self.token_budget} tokens a batch"
+        )
+        self._drain()
+        self._work = None
+        self._free.clear()
+        self._lanes.release_memory()

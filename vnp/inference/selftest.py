@@ -1,0 +1,73 @@
+"""Trying fused products on a device before a worker relies on them."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from vnp.inference.batch_layout import Turn
+from vnp.inference.linear import FP8
+from vnp.inference.ops import torch as plain
+
+_TILE_ROWS, _TILE_COLUMNS = 128, 256
+_DEPTH, _WIDTH = 1280, 1024  # eight does not divide the blocks of that depth
+_HALF = 32  # of a head
+_MOST_OFF = {torch.bfloat16: 0.004, FP8: 0.03}  # of the length of all outputs
+
+
+def try_products(fused: ModuleType, device: torch.device, *, fp8: bool) -> None:
+    """Compile what ``fused.project`` needs for a precision, and compare it with ``plain``'s.
+
+    With enough rows that each program has several tiles.
+
+    Parameters
+    ----------
+    fused
+        ``vnp.inference.ops.hopper``.
+    device
+        Where; it has to be the current one.
+    fp8
+        Whether products are in fp8, else in bfloat16.
+
+    Raises
+    ------
+    RuntimeError
+        If numbers differ; and whatever a compiler may raise.
+    """
+    generator = torch.Generator(device).manual_seed(0)
+
+    def random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.randn(shape, generator=generator, device=device).to(dtype)
+
+    with torch.inference_mode():
+        rows = _TILE_ROWS * (2 * _programs(device) * _TILE_COLUMNS // _WIDTH + 1) + 16
+        dtype = FP8 if fp8 else torch.bfloat16
+        a_TI, weight_OI = random(rows, _DEPTH, dtype=dtype), random(_WIDTH, _DEPTH, dtype=dtype)
+        rstd_T, angles = random(rows).abs() / 32, random(rows, _HALF)
+        positions = torch.arange(rows, dtype=torch.int32, device=device)
+        turn = Turn((angles.cos().half(), angles.sin().half()), positions, _WIDTH // 2)
+        bias_O, lead_O, scale_O = (random(_WIDTH).abs() + 1 for _ in range(3))
+        for turned in (True, False):
+            out_dtype = FP8 if fp8 and not turned else torch.bfloat16
+            ours, theirs = (
+                torch.zeros((rows, _WIDTH), device=device).to(out_dtype) for _ in range(2)
+            )
+            for compute, out_TO in ((fused.project, ours), (plain.project, theirs)):
+                compute(
+                    a_TI, weight_OI, out_TO, bias_O=bias_O,
+                    weight_scale_O=lead_O / 32 if fp8 else None,
+                    standard=None if fp8 else (rstd_T, lead_O),
+                    turn=turn if turned else None,
+                    scale_O=scale_O if out_dtype == FP8 else None,
+                )  # fmt: skip
+            off = float((ours.float() - theirs.float()).norm() / theirs.float().norm())
+            if not off < _MOST_OFF[out_dtype]:
+                raise RuntimeError(f"a fused product is off by {off:.2g} of its length")
+
+
+def _programs(device: torch.device) -> int:
+    if device.type != "cuda":
+        return 1
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)

@@ -1,0 +1,269 @@
+"""From a store to what its report shows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import DamageError
+from store.geometry import rows_wanted
+from store.io.clock import utc_now
+from store.io.ragged import Ragged
+from store.schema import COLUMN_CHUNK_ROWS, Model
+from store.store import Store
+from vnp import __version__
+from vnp.report.binning import filled_before, length_histogram, shares, spread
+from vnp.report.calls import SampleCounts, ScoresOf, gather_calls
+from vnp.report.data import (
+    LENGTH_BINS,
+    MOST_CELLS,
+    MOST_GROUPS,
+    MOST_SAMPLES,
+    MOST_SCANNED,
+    Calls,
+    Distributions,
+    ModelRow,
+    ReportData,
+    Sampled,
+    SampleRow,
+)
+from vnp.report.projection import choose_rows, features, project
+from vnp.report.throughput import Environments, read_work
+from vnp.sequence.frames import FRAMES
+
+Ints = NDArray[np.int64]
+
+
+def gather(
+    store: Store,
+    *,
+    title: str | None = None,
+    scores: tuple[str, ScoresOf] | None = None,
+    umap: bool = True,
+) -> ReportData:
+    """Gather what a report shows.
+
+    Parameters
+    ----------
+    store
+        The store, at the commit to report on.
+    title
+        Headline; by default the store's name.
+    scores
+        Name of a classifier's scores, and what gives them.
+    umap
+        Whether to project by UMAP too, if it is installed.
+
+    Raises
+    ------
+    DamageError
+        If columns or certified rows cannot be read.
+    """
+    schema = store.schema
+    filled = {model.name: store.rows_filled(model.name) for model in schema.models}
+    work, environments = read_work(store, filled)
+    group, groups = _groups(store)
+    rows = np.empty(0, np.int64)
+    if schema.models and store.n_rows:
+        view = store.merged(verify=True)
+        everywhere = view.filled
+        edges = np.array([sample.start for sample in schema.samples] + [store.n_rows])
+        rows = choose_rows(everywhere, edges)
+    calls: Calls | None = None
+    counts: tuple[SampleCounts, ...] = ()
+    found: NDArray[np.float64] | None = None
+    if scores is not None:
+        gathered = gather_calls(
+            store, scores[1], source=scores[0], group=group, groups=groups, rows=rows
+        )
+        calls, counts, found = gathered.calls, gathered.counts, gathered.scores
+    sampled = None
+    if len(rows):
+        starts = np.array([sample.start for sample in schema.samples])
+        owner = np.searchsorted(starts, rows, side="right") - 1
+        projections = project(features(view, rows), umap=umap)
+        if projections:
+            sampled = Sampled(
+                of=int(everywhere.sum()),
+                models=tuple(model.name for model in view.models),
+                group=group[owner],
+                groups=groups,
+                score=found,
+                projections=projections,
+            )
+    listed, rest, total = _samples(store, filled, counts)
+    return ReportData(
+        title=title if title is not None else store.path.name,
+        made=utc_now(),
+        version=__version__,
+        rows=store.n_rows,
+        segment_length=schema.segment_length,
+        block_rows=schema.block_rows,
+        n_samples=len(schema.samples),
+        samples=listed,
+        rest=rest,
+        total=total,
+        marks=_marks(store),
+        models=tuple(
+            _model(store, model, filled[model.name], environments[model.name])
+            for model in schema.models
+        ),
+        work=work,
+        distributions=_distributions(store) if store.n_rows else None,
+        calls=calls,
+        sampled=sampled,
+    )
+
+
+def _groups(store: Store) -> tuple[Ints, tuple[str, ...]]:
+    """Which samples have a colour of their own: the largest, in the order of the store."""
+    samples = store.schema.samples
+    sizes = [sample.stop - sample.start for sample in samples]
+    order = sorted(range(len(samples)), key=lambda number: -sizes[number])
+    room = MOST_GROUPS if len(samples) <= MOST_GROUPS else MOST_GROUPS - 1
+    chosen = sorted(number for number in order[:room] if sizes[number])
+    names = tuple(samples[number].name for number in chosen)
+    group = np.full(len(samples), len(chosen), dtype=np.int64)
+    group[chosen] = np.arange(len(chosen))
+    left = sum(size for number, size in enumerate(sizes) if number not in set(chosen))
+    others = len(samples) - len(chosen)
+    return group, (*names, f"{others:,} other samples") if left else (*names, "")
+
+
+def _samples(
+    store: Store, filled: dict[str, Ints], counts: Sequence[SampleCounts]
+) -> tuple[tuple[SampleRow, ...], SampleRow | None, SampleRow]:
+    """Rows of the table of samples, the rest of them summed up, and the sum of all."""
+    samples = store.schema.samples
+    pairs = [[sample.start, sample.stop] for sample in samples]
+    edges = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    certified = np.min(
+        [
+            np.diff(filled_before(edges, blocks, store.schema.block_rows), axis=1)[:, 0]
+            for blocks in filled.values()
+        ]
+        or [np.zeros(len(samples), np.int64)],
+        axis=0,
+    )
+    rows = []
+    for number, sample in enumerate(samples):
+        row = SampleRow(
+            name=sample.name,
+            contigs=sample.contigs,
+            without_records=sample.contigs_without_records,
+            bases=sample.bases,
+            segments=sample.segments,
+            records=sample.stop - sample.start,
+            certified=int(certified[number]),
+            appended=sample.appended,
+        )
+        if counts:
+            count = counts[number]
+            row = replace(
+                row,
+                called_segments=count.segments,
+                viral_segments=count.viral_segments,
+                called_contigs=count.contigs,
+                viral_contigs=count.viral_contigs,
+            )
+        rows.append(row)
+    total = _sum("all samples", rows)
+    if len(rows) <= MOST_SAMPLES:
+        return tuple(rows), None, total
+    order = sorted(range(len(rows)), key=lambda number: -rows[number].records)
+    kept = sorted(order[: MOST_SAMPLES - 1])
+    left = [row for number, row in enumerate(rows) if number not in set(kept)]
+    return tuple(rows[number] for number in kept), _sum(f"{len(left):,} more", left), total
+
+
+def _sum(name: str, rows: Sequence[SampleRow]) -> SampleRow:
+    def add(field: str) -> int:
+        return sum(getattr(row, field) for row in rows)
+
+    row = SampleRow(
+        name=name,
+        contigs=add("contigs"),
+        without_records=add("without_records"),
+        bases=add("bases"),
+        segments=add("segments"),
+        records=add("records"),
+        certified=add("certified"),
+        appended=max((row.appended for row in rows), default=""),
+    )
+    if not rows or rows[0].called_segments is None:
+        return row
+    return replace(
+        row,
+        called_segments=add("called_segments"),
+        viral_segments=add("viral_segments"),
+        called_contigs=add("called_contigs"),
+        viral_contigs=add("viral_contigs"),
+    )
+
+
+def _marks(store: Store) -> tuple[tuple[str, float, float], ...]:
+    """Where on the rows the samples lie that are wide enough to be seen."""
+    n = max(store.n_rows, 1)
+    return tuple(
+        (sample.name, sample.start / n, sample.stop / n)
+        for sample in store.schema.samples
+        if (sample.stop - sample.start) / n >= 1 / MOST_CELLS
+    )
+
+
+def _model(store: Store, model: Model, filled: Ints, environments: Environments) -> ModelRow:
+    wanted = rows_wanted(store.schema)
+    try:
+        provenance: dict[str, Any] = store.provenance(model.name) or {}
+    except DamageError as error:
+        provenance = {"identity": {"damaged": str(error)}}
+    return ModelRow(
+        name=model.name,
+        dim=model.dim,
+        rows=store.n_rows,
+        filled=int(filled.sum()),
+        blocks=len(wanted),
+        open_blocks=int((filled < wanted).sum()),
+        cells=shares(filled, wanted, MOST_CELLS),
+        provenance=provenance,
+        environments=environments,
+    )
+
+
+def _distributions(store: Store) -> Distributions:
+    n, size = store.n_rows, store.schema.block_rows
+
+    def numbers(name: str) -> Ints:
+        parts = [
+            store.column(name, chunk * COLUMN_CHUNK_ROWS, min((chunk + 1) * COLUMN_CHUNK_ROWS, n))
+            for chunk in spread(-(-n // COLUMN_CHUNK_ROWS), MOST_SCANNED).tolist()
+        ]
+        return np.concatenate([np.asarray(part, dtype=np.int64) for part in parts])
+
+    windows = numbers("end") - numbers("start")
+    codes = np.where(numbers("strand") > 0, 0, 3) + numbers("frame") - 1
+    proteins = []
+    for block in spread(store.n_blocks, MOST_SCANNED).tolist():
+        column = store.column("protein", block * size, min((block + 1) * size, n))
+        assert isinstance(column, Ragged)
+        proteins.append(column.lengths)
+    lengths = np.concatenate(proteins)
+    counted = Counter(codes.tolist())
+    return Distributions(
+        records=len(windows),
+        windows=length_histogram(windows, LENGTH_BINS),
+        proteins=length_histogram(lengths, LENGTH_BINS),
+        sequences=len(lengths),
+        frames={name: counted[number] for number, name in enumerate(FRAMES)},
+    )
+
+
+def default_output(store: Path) -> Path:
+    """Where the report of a store goes unless it is said."""
+    return store.with_name(f"{store.name}.report.html")

@@ -1,0 +1,1 @@
+"""From FASTA or FASTQ to the records of a store, by VirNucPro's rules."""

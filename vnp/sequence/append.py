@@ -1,0 +1,202 @@
+"""Appending a file: read, cut, translate, write, commit; contigs without a record are named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from store.errors import SampleExistsError, UsageError
+from store.schema import Sample, check_sample_name
+from store.store import Store
+from vnp.embed.progress import Progress
+from vnp.sequence.compression import STDIN, file_sha256
+from vnp.sequence.contig_ids import Duplicates, UniqueIds, sample_name_of
+from vnp.sequence.fastx import ContigReader
+from vnp.sequence.records import Barren, record_batches
+
+Existing = Literal["refuse", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class AppendReport:
+    """What became of the input: every contig is in the store or counted here and named."""
+
+    sample: Sample
+    skipped: bool  # the sample was in the store already
+    no_records: str  # file that names the contigs without a record; empty when there are none
+    renamed: int  # contigs whose id was numbered because it was taken
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        return {
+            "sample": asdict(self.sample),
+            "skipped": self.skipped,
+            "contigs_without_records_file": self.no_records,
+            "contigs_renamed": self.renamed,
+        }
+
+
+def append_file(
+    store: Store,
+    path: str,
+    *,
+    sample: str | None = None,
+    duplicates: Duplicates = Duplicates.REFUSE,
+    existing: Existing = "refuse",
+    report: Path | None = None,
+    say: Callable[[str], None],
+) -> AppendReport:
+    """Append one FASTA or FASTQ file as a sample.
+
+    Parameters
+    ----------
+    store
+        The store.
+    path
+        The file, or ``-`` for standard input.
+    sample
+        Name of the sample; by default made from the file's name.
+    duplicates
+        What to do with a contig id seen before in this file: ``refuse`` or ``number``.
+    existing
+        What to do when the store holds this very file already: ``refuse`` it or ``skip`` it.
+    report
+        Where to name contigs that gave no record; by default in the store's log folder.
+    say
+        Told what a user should know.
+
+    Raises
+    ------
+    UsageError
+        If the sample's name is illegal.
+    DataError
+        If the input is not what it must be; the store is then as it was before.
+    """
+    name = sample if sample is not None else sample_name_of(path)
+    check_sample_name(name)
+    sha256 = "" if path == STDIN or not Path(path).is_file() else file_sha256(path)
+    known = _known(store, name, sha256)
+    if known is not None:
+        if existing == "skip" and sha256 and known.file_sha256 == sha256:
+            return AppendReport(known, skipped=True, no_records="", renamed=0)
+        raise SampleExistsError(_refusal(known, name, path, sha256))
+    if report is not None and report.exists():
+        raise UsageError(f"{report} exists already; name another file with --report")
+    if report is None:
+        report = store.sidecar.make().logs / f"append-{name}.no-records.tsv"
+    with (
+        ContigReader(path) as reader,
+        store.appending() as append,
+        _NoRecords(report, committed=lambda: _is_in(store, name, reader)) as barren,
+        Progress(f"append {name}", total=None, unit="bases") as progress,
+    ):
+        segments = 0
+        unique = UniqueIds(duplicates, source=reader.name)
+        batches = record_batches(
+            unique.batches(reader),
+            segment_length=store.schema.segment_length,
+            source=reader.name,
+        )
+        for batch in batches:
+            append.write(batch.rows)
+            barren.write(batch.barren)
+            segments += batch.segments
+            progress.update(reader.bases)
+        barren.finish()  # before the commit: no contig may be neither in the store nor named
+        made = append.commit(
+            name,
+            contigs=reader.contigs,
+            contigs_without_records=barren.count,
+            segments=segments,
+            bases=reader.bases,
+            content=reader.content_sha256(),
+            source=_base_name(path),
+            file_sha256=sha256,
+        )
+    if barren.count:
+        say(f"{barren.count:,} of {made.contigs:,} contigs gave no record; they are in {report}")
+    if made.start == made.stop:
+        say(f"sample {name} has no stop-free frame at all: it adds no row")
+    return AppendReport(
+        made,
+        skipped=False,
+        no_records=str(report) if barren.count else "",
+        renamed=unique.renamed,
+    )
+
+
+def _is_in(store: Store, name: str, reader: ContigReader) -> bool:
+    """Whether the sample is committed, whatever went wrong after that."""
+    sample = store.snapshot().schema.sample(name)
+    return sample is not None and sample.content == reader.content_sha256()
+
+
+def _known(store: Store, name: str, sha256: str) -> Sample | None:
+    """The sample that stands in the way: of this name, or of this file's bytes."""
+    return store.schema.sample(name) or next(
+        (known for known in store.schema.samples if sha256 and known.file_sha256 == sha256), None
+    )
+
+
+def _refusal(known: Sample, name: str, path: str, sha256: str) -> str:
+    if sha256 and known.file_sha256 == sha256:
+        return (
+            f"{path} is in the store already, as sample {known.name} (appended {known.appended}); "
+            "use --existing skip to pass over it"
+        )
+    return (
+        f"sample {name} is in the store already, made from another file ({known.source}, "
+        f"appended {known.appended}); give this one another name with --sample"
+    )
+
+
+def _base_name(path: str) -> str:
+    """File name without folders, fit for JSON whatever bytes it holds."""
+    return STDIN if path == STDIN else os.fsencode(Path(path).name).decode(errors="replace")
+
+
+class _NoRecords:
+    """Writes the table of contigs without a record; the file exists only if there are any.
+
+    It has its name from the commit on: until then it is called ``....part``, and goes if the
+    sample does not come about.
+    """
+
+    def __init__(self, path: Path, *, committed: Callable[[], bool]) -> None:
+        self.count = 0
+        self._path = path
+        self._committed = committed
+        self._part = path.with_name(path.name + ".part")
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> _NoRecords:
+        return self
+
+    def write(self, barren: Barren) -> None:
+        """Take the contigs without a record of one batch."""
+        if not len(barren):
+            return
+        if self._file is None:
+            self._part.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._part.open("w")
+            self._file.write("record\tcontig\tbases\treason\n")
+        self._file.write(barren.tsv())
+        self.count += len(barren)
+
+    def finish(self) -> None:
+        """Have everything on disk."""
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self._file is None:
+            return
+        self._file.close()
+        if error is None or self._committed():
+            self._part.replace(self._path)
+        else:
+            self._part.unlink(missing_ok=True)

@@ -1,0 +1,168 @@
+"""Six-frame translation of windows by VirNucPro's rules, many windows at once.
+
+Frames 1 to 3 read a window from offset 0, 1, 2, frames 4 to 6 its reverse complement. A codon that
+holds any letter but ACGT adds nothing to the protein. A frame is kept if its protein has no stop
+and is not empty. The standard genetic code is Biopython's.
+
+Windows overlap and most frames end at a stop, so nothing is translated per frame. Every position of
+the sequence gets one byte of flags that says what its codon is on either strand, and whether a
+frame holds a stop is the OR of every third flag over the frame. ORs over 1, 2, 4, 8 ... codons are
+made for all positions in turn; two of them that overlap cover any frame::
+
+    frame of 6 codons from p      0   1   2   3   4   5
+    OR over 4 codons from p       `-----------'
+    OR over 4 codons from p + 6           `-----------'
+
+Both strands are covered by the forward positions: the codons of a reverse frame lie at the window's
+end less the frame's offset less 3, 6, 9 ... Only frames that are kept are translated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from Bio.Data.CodonTable import unambiguous_dna_by_name
+from numpy.typing import NDArray
+
+from store.io.ragged import Ragged, offsets_of
+from vnp.sequence.strided import Bytes, Ints, gather, mapped
+
+FRAMES = ("F1", "F2", "F3", "R1", "R2", "R3")  # in the order of records
+
+# Flags of a codon.
+_STOP_FORWARD, _STOP_REVERSE, _TRANSLATED = 1, 2, 4
+_STOP = np.repeat(np.array([_STOP_FORWARD, _STOP_REVERSE], np.uint8), 3)  # by frame
+
+# A codon is a number to base 5: A, C, G, T are 0 to 3 and any other letter is 4.
+_BASES = "ACGT"
+_DIGIT = bytes(_BASES.find(chr(byte)) % 5 for byte in range(256))
+_COMPLEMENT = bytes.maketrans(b"ACGT", b"TGCA")
+
+
+def _codon_tables() -> tuple[bytes, bytes, bytes]:
+    """Tables over codon numbers: flags, amino acid, amino acid of the reverse complement.
+
+    The amino acid is ``*`` for a stop and 0 for a codon that is dropped.
+    """
+    flags, forward, reverse = (bytearray(256) for _ in range(3))
+    letters = _BASES + "N"
+    code = unambiguous_dna_by_name["Standard"]
+    amino_acid = dict.fromkeys(code.stop_codons, "*") | code.forward_table
+    for number in range(125):
+        codon = letters[number // 25] + letters[number // 5 % 5] + letters[number % 5]
+        if "N" in codon:
+            continue  # dropped: no flag
+        opposite = codon.encode().translate(_COMPLEMENT)[::-1].decode()
+        forward[number] = ord(amino_acid[codon])
+        reverse[number] = ord(amino_acid[opposite])
+        flags[number] = (
+            _TRANSLATED
+            | _STOP_FORWARD * (amino_acid[codon] == "*")
+            | _STOP_REVERSE * (amino_acid[opposite] == "*")
+        )
+    return bytes(flags), bytes(forward), bytes(reverse)
+
+
+_FLAGS, _FORWARD, _REVERSE = _codon_tables()
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What the frames of n windows of one sequence hold."""
+
+    codon: Bytes  # number of the codon at each position of the sequence, shape (bases - 2,)
+    kept: NDArray[np.bool_]  # whether a frame is a record, shape (n, 6)
+    stopped: NDArray[np.bool_]  # whether any frame of a window has a stop, shape (n,)
+
+
+def scan(sequence: Bytes, start: Ints, end: Ints) -> Scan:
+    """Look for stops in the six frames of every window.
+
+    Parameters
+    ----------
+    sequence
+        Upper-case bases. Several contigs may lie end to end: no codon across a window's bounds
+        is looked at.
+    start, end
+        Windows on ``sequence``, shape (n,).
+    """
+    codon = _codons(sequence)
+    offset = np.arange(3)
+    codons = np.maximum((end - start)[:, None] - offset, 0) // 3
+    lowest = np.concatenate([start[:, None] + offset, end[:, None] - offset - 3 * codons], axis=1)
+    found = _any_over(mapped(codon, _FLAGS), lowest, np.tile(codons, 2))
+    has_stop = (found & _STOP) > 0
+    kept = ~has_stop & ((found & _TRANSLATED) > 0)
+    stopped: NDArray[np.bool_] = np.logical_or.reduce(has_stop, axis=1)
+    return Scan(codon, kept, stopped)
+
+
+def _codons(sequence: Bytes) -> Bytes:
+    """Codon number at each position but the last two."""
+    if len(sequence) < 3:
+        return np.empty(0, np.uint8)
+    digit = mapped(sequence, _DIGIT)
+    codon = digit[:-2] * np.uint8(5)
+    codon += digit[1:-1]
+    codon *= np.uint8(5)
+    codon += digit[2:]
+    return codon
+
+
+def _any_over(flags: Bytes, lowest: Ints, codons: Ints) -> Bytes:
+    """OR of ``flags`` at ``lowest``, ``lowest + 3``, ... over ``codons`` codons; 0 over none."""
+    found = np.zeros(codons.shape, np.uint8)
+    level = np.frexp(codons.astype(np.float64))[1] - 1  # of the largest power of 2 in it
+    for power in range(int(level.max(initial=-1)) + 1):
+        if power:
+            reach = 3 << (power - 1)
+            flags = flags[:-reach] | flags[reach:]
+        here = level == power
+        first = lowest[here]
+        found[here] = flags[first] | flags[first + 3 * (codons[here] - (1 << power))]
+    return found
+
+
+def proteins(found: Scan, start: Ints, end: Ints, frame: Ints) -> Ragged:
+    """Proteins of kept frames, without the codons that are dropped.
+
+    Parameters
+    ----------
+    found
+        The scan of the sequence.
+    start, end, frame
+        Bounds of each record's window on the scanned sequence and its frame from 0 (F1) to 5 (R3),
+        shape (records,).
+    """
+    offset = frame % 3
+    column = gather(
+        found.codon,
+        np.where(frame < 3, start + offset, end - offset - 3),
+        (end - start - offset) // 3,
+        reverse=frame >= 3,
+        step=3,
+        tables=(_FORWARD, _REVERSE),
+    )
+    kept = column.data > 0
+    if kept.all():
+        return column
+    lengths = np.add.reduceat(kept, column.offsets[:-1], dtype=np.int64)
+    return Ragged(column.data[kept], offsets_of(lengths))
+
+
+def nucleotides(sequence: Bytes, start: Ints, end: Ints, frame: Ints, amino_acids: Ints) -> Ragged:
+    """Bases of kept frames: ``strand[offset : offset + 1 + 3 * amino_acids]``.
+
+    So one base more than the codons where the strand has it, and less than all codons where some
+    were dropped. Parameters as in `proteins`, and the length of each protein.
+    """
+    offset = frame % 3
+    return gather(
+        sequence,
+        np.where(frame < 3, start + offset, end - offset - 1),
+        np.minimum(3 * amino_acids + 1, end - start - offset),
+        reverse=frame >= 3,
+        step=1,
+        tables=(None, _COMPLEMENT),
+    )

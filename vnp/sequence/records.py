@@ -1,0 +1,265 @@
+"""From contigs to batches of records, the rows of a store, in rule order.
+
+Windows are handled in runs of about a million bases, whatever the contigs: a run may be part of one
+chromosome or thousands of reads. Records are passed on in batches of a useful size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.io.ragged import Ragged, concatenate, from_items, offsets_of
+from store.rows import RowBatch
+from vnp.sequence.compression import InputError
+from vnp.sequence.fastx import ContigBatch
+from vnp.sequence.frames import FRAMES, nucleotides, proteins, scan
+from vnp.sequence.segments import LONGEST_WHOLE, WHOLE, Windows, cut_windows, slices
+from vnp.sequence.strided import Bytes, Ints, by_length, items, put_rows, take_rows
+
+_RUN_BASES = 1 << 19  # bases handled at a time: what is made of them stays in the CPU's cache
+_RUN_WINDOWS = 8192  # so at most 49,152 records at a time
+_BATCH_RECORDS = 49_152
+_BATCH_BYTES = 32 << 20
+_BATCH_BARREN = 65_536
+
+_CHUNK = np.frombuffer(b"_chunk_", np.uint8)
+_FRAME_NAMES = np.frombuffer("".join(FRAMES).encode(), np.uint8).reshape(6, 2)
+
+
+class NoRecord(IntEnum):
+    """Why a contig has no record."""
+
+    SHORT = 1  # shorter than a codon
+    STOP = 2  # every frame that has a codon has a stop, or only codons that are dropped
+    AMBIGUOUS = 3  # no stop either: every codon holds a letter other than ACGT
+
+    def __str__(self) -> str:
+        return _REASONS[self]
+
+
+_REASONS = {
+    NoRecord.SHORT: "shorter than a codon",
+    NoRecord.STOP: "no stop-free reading frame",
+    NoRecord.AMBIGUOUS: "only codons with ambiguous letters",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Barren:
+    """Contigs that have no record, in file order; every column has length n."""
+
+    record: NDArray[np.int64]  # 1-based number of the contig in its file
+    id: Ragged  # contig id
+    bases: NDArray[np.int64]  # its length
+    reason: NDArray[np.uint8]  # a `NoRecord`
+
+    def __len__(self) -> int:
+        return len(self.record)
+
+    def tsv(self) -> str:
+        """Lines of record number, id, bases and reason; ids hold neither tabs nor line ends."""
+        reasons = {int(reason): str(reason) for reason in NoRecord}
+        columns = self.record.tolist(), self.id.decode(), self.bases.tolist(), self.reason.tolist()
+        return "".join(
+            [
+                f"{record}\t{contig}\t{bases}\t{reasons[reason]}\n"
+                for record, contig, bases, reason in zip(*columns, strict=True)
+            ]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """Records of some windows, and what became of the contigs that ended since the last batch."""
+
+    rows: RowBatch  # in rule order; may be empty at the end of a file
+    contigs: int  # contigs that were cut up completely
+    segments: int  # their windows, as far as they lie in this batch
+    bases: int  # bases of those contigs
+    barren: Barren  # those contigs that have no record in this or an earlier batch
+
+
+def record_batches(
+    contigs: Iterable[ContigBatch],
+    *,
+    segment_length: int,
+    source: str = "the input",
+    batch_records: int = _BATCH_RECORDS,
+    batch_bytes: int = _BATCH_BYTES,
+) -> Iterator[RecordBatch]:
+    """Cut contigs into windows and yield the records of their stop-free frames.
+
+    Parameters
+    ----------
+    contigs
+        Batches of contigs, with ids that are unique already.
+    segment_length
+        Length of a window in bases, or `vnp.sequence.segments.WHOLE`.
+    source
+        The input as messages show it.
+    batch_records, batch_bytes
+        A batch ends before it would exceed one of them, and holds at least one run of windows.
+
+    Yields
+    ------
+    RecordBatch
+        Batches whose counts add up to the input's: contigs, segments, bases.
+
+    Raises
+    ------
+    InputError
+        If contigs are to be taken whole and one is too long for it.
+    """
+    pending: list[RecordBatch] = []
+    records = size = barren = 0
+    for batch in contigs:
+        if segment_length == WHOLE:
+            _check_whole(batch, source)
+        for part in _parts(batch, segment_length):
+            part_size = _bytes_of(part.rows)
+            if pending and (
+                records + len(part.rows) > batch_records
+                or size + part_size > batch_bytes
+                or barren + len(part.barren) > _BATCH_BARREN
+            ):
+                yield _joined(pending)
+                pending = []
+                records = size = barren = 0
+            pending.append(part)
+            records += len(part.rows)
+            size += part_size
+            barren += len(part.barren)
+        del batch  # or a long contig lives on while the next one is read
+    if pending:
+        yield _joined(pending)
+
+
+def _parts(batch: ContigBatch, segment_length: int) -> Iterator[RecordBatch]:
+    """Records of one batch of contigs, run by run; the contigs are accounted for in the last."""
+    lengths = batch.sequence.lengths
+    origin = batch.sequence.offsets[:-1]
+    ids = from_items(batch.ids)
+    windows = cut_windows(lengths, segment_length=segment_length)
+    has_record = np.zeros(len(ids), bool)
+    has_stop = np.zeros(len(ids), bool)
+    runs = list(slices(windows, bases=_RUN_BASES, count=_RUN_WINDOWS))
+    for run in runs:
+        contig = windows.contig[run]
+        part = Windows(contig, windows.number[run], windows.start[run], windows.end[run])
+        shift = origin[contig]
+        rows, kept, stopped = _records(batch.sequence.data, ids, part, shift)
+        has_record[contig[kept]] = True
+        has_stop[contig[stopped]] = True
+        is_last = run is runs[-1]
+        done = len(ids) if is_last else 0
+        none = np.flatnonzero(~has_record) if is_last else np.empty(0, np.int64)
+        reason = np.where(has_stop, NoRecord.STOP, NoRecord.AMBIGUOUS).astype(np.uint8)
+        reason[lengths < 3] = NoRecord.SHORT
+        barren = Barren(none + batch.first, items(ids, none), lengths[none], reason[none])
+        bases = int(lengths.sum()) if is_last else 0
+        yield RecordBatch(rows, done, len(part), bases, barren)
+
+
+def _check_whole(batch: ContigBatch, source: str) -> None:
+    """Refuse a contig that is no read, before anything of its length is made."""
+    lengths = batch.sequence.lengths
+    too_long = np.flatnonzero(lengths > LONGEST_WHOLE)
+    if len(too_long):
+        index = int(too_long[0])
+        raise InputError(
+            source,
+            f"{batch.ids[index].decode()[:80]} has {lengths[index]:,} bases, and a contig is "
+            f"taken whole up to {LONGEST_WHOLE:,}: whole contigs are for reads, so use a store "
+            "made with --segment-length 500 (or 300) for this file",
+            record=batch.first + index,
+        )
+
+
+def _records(
+    sequence: Bytes, ids: Ragged, windows: Windows, shift: Ints
+) -> tuple[RowBatch, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Records of a run of windows; for each window, whether it has one and whether a stop.
+
+    ``shift`` is where on ``sequence`` the contig of each window begins.
+    """
+    begin, stop = windows.start + shift, windows.end + shift
+    low, high = int(begin.min()), int(stop.max())
+    sequence = sequence[low:high]
+    begin -= low
+    stop -= low
+    found = scan(sequence, begin, stop)
+    window, frame = np.nonzero(found.kept)
+    start, end = begin[window], stop[window]
+    protein = proteins(found, start, end, frame)
+    nucleotide = nucleotides(sequence, start, end, frame, protein.lengths)
+    contig = items(ids, windows.contig[window])
+    number = windows.number[window]
+    rows = RowBatch(
+        id=record_ids(contig, number, frame),
+        contig=contig,
+        segment=number,
+        start=windows.start[window],
+        end=windows.end[window],
+        strand=np.where(frame < 3, 1, -1).astype(np.int8),
+        frame=(frame % 3 + 1).astype(np.int8),
+        nucleotide=nucleotide,
+        protein=protein,
+    )
+    has_record: NDArray[np.bool_] = np.logical_or.reduce(found.kept, axis=1)
+    return rows, has_record, found.stopped
+
+
+def record_ids(contig: Ragged, number: NDArray[np.int32], frame: Ints) -> Ragged:
+    """Ids ``<contig>_chunk_<number><frame>``, number from 1 and frame from 0 (F1) to 5 (R3)."""
+    digits = np.ones(len(number), np.int64)
+    power = 10
+    while (longer := number >= power).any():
+        digits += longer
+        power *= 10
+    names = contig.lengths
+    offsets = offsets_of(names + len(_CHUNK) + digits + 2)
+    data = np.empty(int(offsets[-1]), np.uint8)
+    at = offsets[:-1]
+    for length, group in by_length(names):
+        put_rows(data, at[group], take_rows(contig.data, contig.offsets[:-1][group], length))
+    at = at + names
+    put_rows(data, at, np.broadcast_to(_CHUNK, (len(number), len(_CHUNK))))
+    at += len(_CHUNK)
+    for length, group in by_length(digits):
+        powers = 10 ** np.arange(length - 1, -1, -1)
+        put_rows(data, at[group], (number[group, None] // powers % 10 + ord("0")).astype(np.uint8))
+    put_rows(data, at + digits, _FRAME_NAMES[frame])
+    return Ragged(data, offsets)
+
+
+def _bytes_of(rows: RowBatch) -> int:
+    return sum(len(column.data) for column in (rows.id, rows.contig, rows.nucleotide, rows.protein))
+
+
+def _joined(parts: list[RecordBatch]) -> RecordBatch:
+    """Return one batch of several."""
+    if len(parts) == 1:
+        return parts[0]
+    return RecordBatch(
+        rows=RowBatch(**_columns([part.rows for part in parts])),
+        contigs=sum(part.contigs for part in parts),
+        segments=sum(part.segments for part in parts),
+        bases=sum(part.bases for part in parts),
+        barren=Barren(**_columns([part.barren for part in parts])),
+    )
+
+
+def _columns(batches: Sequence[RowBatch] | Sequence[Barren]) -> dict[str, Any]:
+    """Columns of batches of one kind, end to end."""
+    result: dict[str, Any] = {}
+    for field in fields(batches[0]):
+        columns = [getattr(batch, field.name) for batch in batches]
+        is_ragged = isinstance(columns[0], Ragged)
+        result[field.name] = concatenate(columns) if is_ragged else np.concatenate(columns)
+    return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,34 @@ class Certification:
     def complete(self) -> bool:
         """Whether every row of the store is certified for this model."""
         return self.certified == self.rows
+
+
+class BlockClaim(Protocol):
+    """What publishing needs of a claim; see `store.claims.claims.Claim`."""
+
+    @property
+    def model(self) -> str:
+        """Model whose block it is."""
+        ...
+
+    @property
+    def block(self) -> int:
+        """Number of the block."""
+        ...
+
+    @property
+    def epoch(self) -> int:
+        """Number of the claim on the block; the highest one owns it."""
+        ...
+
+    @property
+    def worker(self) -> str:
+        """Id of the worker that made the claim."""
+        ...
+
+    def is_current(self) -> bool:
+        """Whether it still is the highest claim."""
+        ...
 
 
 def check_values(

@@ -8,7 +8,7 @@ whose source has grown since brings over the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store.claims.claims import Claim
 from store.claims.participant import Presence
 from store.errors import DamageError, UsageError
 from store.io.ragged import Ragged
@@ -99,16 +100,7 @@ def convert_store(
                     continue
                 with claim:
                     try:
-                        _copy_block(
-                            source,
-                            copy,
-                            model.name,
-                            block,
-                            rows[start:stop],
-                            worker=presence.worker,
-                            epoch=claim.epoch,
-                            is_current=claim.is_current,
-                        )
+                        _copy_block(source, copy, claim, rows[start:stop])
                     except DamageError as error:
                         damaged.append(f"{model.name} block {block}: {error}")
                         continue
@@ -240,18 +232,9 @@ def _batch(source: Store, rows: NDArray[np.int64]) -> RowBatch:
     return RowBatch(**values)
 
 
-def _copy_block(
-    source: Store,
-    copy: Store,
-    model: str,
-    block: int,
-    rows: NDArray[np.int64],
-    *,
-    worker: str,
-    epoch: int,
-    is_current: Callable[[], bool],
-) -> None:
+def _copy_block(source: Store, copy: Store, claim: Claim, rows: NDArray[np.int64]) -> None:
     """Publish one block with the source's certificate, or its certificates where rows moved."""
+    model = claim.model
     size = source.schema.block_rows
     first = int(rows[0])
     blocks = list(dict.fromkeys((rows // size).tolist()))
@@ -264,23 +247,15 @@ def _copy_block(
         values = np.concatenate([part[at] for part, at in zip(parts, kept, strict=True)])
     certificates = [source.certificate(model, number) for number in blocks]
     standing = certificates[0]
-    moved = len(blocks) > 1 or first != copy.block_bounds(block)[0]
+    moved = len(blocks) > 1 or first != copy.block_bounds(claim.block)[0]
     if standing is None or any(certificate is None for certificate in certificates):
         raise DamageError("a certificate is missing in the source; run 'vnp verify' on it")
-    details = dict(standing.details)
+    details = standing.details
     if moved:
         workers = sorted({found.worker for found in certificates if found is not None})
         details = {**details, "copied_from_blocks": blocks, "computed_by": workers}
-    copy.publish(
-        model,
-        block=block,
-        values=values,
-        worker=worker if moved else standing.worker,
-        epoch=epoch if moved else standing.epoch,
-        is_current=is_current,
-        details=details,
-        published=standing.published,
-    )
+        standing = replace(standing, worker=claim.worker, epoch=claim.epoch)
+    copy.publish(claim, values, details, origin=standing)
 
 
 def _span(rows: NDArray[np.int64], block: int, size: int) -> tuple[int, int]:

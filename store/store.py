@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.append import Append, Writer
-from store.certificate import Certificate, Certification
+from store.certificate import BlockClaim, Certificate, Certification
 from store.claims.claims import APPEND, Claim
 from store.claims.participant import Presence
 from store.errors import DamageError, UsageError
@@ -199,36 +199,32 @@ class Store(Reading, abc.ABC):
             If they are not what was appended.
         """
 
-    @abc.abstractmethod
     def publish(
         self,
-        model: str,
-        *,
-        block: int,
+        claim: BlockClaim,
         values: NDArray[np.float16],
-        worker: str,
-        epoch: int,
-        is_current: Callable[[], bool],
         details: Mapping[str, Any] | None = None,
-        published: str = "",
+        *,
+        origin: Certificate | None = None,
     ) -> Certificate:
-        """Publish a block's embeddings.
+        """Publish the embeddings of a block.
 
         Parameters
         ----------
-        model, block
-            What the rows are of; this object's schema says how many rows the block has.
+        claim
+            The claim on the block; this object's schema says how many rows the block has.
         values
             float16, shape (rows of the block, dim), finite.
-        worker, epoch, details, published
-            Recorded in the certificate; ``published`` is now unless it is given.
-        is_current
-            Whether the claim still has the highest epoch; asked before anything is replaced.
+        details
+            Recorded in the certificate.
+        origin
+            Certificate of the block that the values were copied from: worker, epoch and time are
+            taken from it instead of from the claim and the clock.
 
         Returns
         -------
         Certificate
-            The certificate that stands in the store now.
+            The certificate that is in the store now.
 
         Raises
         ------
@@ -239,6 +235,30 @@ class Store(Reading, abc.ABC):
         DamageError
             If the bytes on disk are not the bytes written.
         """
+        return self._publish(
+            claim.model,
+            block=claim.block,
+            values=values,
+            worker=origin.worker if origin else claim.worker,
+            epoch=origin.epoch if origin else claim.epoch,
+            is_current=claim.is_current,
+            details=details,
+            published=origin.published if origin else "",
+        )
+
+    @abc.abstractmethod
+    def _publish(
+        self,
+        model: str,
+        *,
+        block: int,
+        values: NDArray[np.float16],
+        worker: str,
+        epoch: int,
+        is_current: Callable[[], bool],
+        details: Mapping[str, Any] | None = None,
+        published: str = "",
+    ) -> Certificate: ...
 
     @abc.abstractmethod
     def provenance(self, model: str) -> dict[str, Any] | None:

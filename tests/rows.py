@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,20 @@ def append(store: Store, name: str, rows: int, *, step: int = 37) -> None:
         commit(appending, name, rows)
 
 
+@dataclass(frozen=True)
+class HeldClaim:
+    """A claim that nobody disputes, unless it is made with ``current=False``."""
+
+    model: str
+    block: int
+    epoch: int = 1
+    worker: str = "0" * 32
+    current: bool = True
+
+    def is_current(self) -> bool:
+        return self.current
+
+
 def embeddings(store: Store, model: str, block: int) -> np.ndarray:
     """What an undisturbed worker publishes for a block: known numbers for each row."""
     start, stop = store.block_bounds(block)
@@ -71,14 +86,7 @@ def expected(store: Store, model: str) -> np.ndarray:
 
 def publish(store: Store, model: str, block: int, *, epoch: int = 1) -> None:
     store.pin_provenance(model, {"name": model})
-    store.publish(
-        model,
-        block=block,
-        values=embeddings(store, model, block),
-        worker="0" * 32,
-        epoch=epoch,
-        is_current=lambda: True,
-    )
+    store.publish(HeldClaim(model, block, epoch=epoch), embeddings(store, model, block))
 
 
 def filled_store(path: Path, *, rows: int = 100, block_rows: int = 16) -> Store:

@@ -25,7 +25,7 @@ import zarr
 
 from store.open import create_store
 from store.schema import Model
-from tests.rows import append
+from tests.rows import HeldClaim, append
 
 ROWS, DIM = 4096, 2560
 
@@ -44,14 +44,7 @@ def our_store(path: Path, values: np.ndarray, blocks: int) -> tuple[float, float
 
     def publish() -> None:
         for block in range(blocks):
-            store.publish(
-                "esm",
-                block=block,
-                values=values,
-                worker="0" * 32,
-                epoch=1,
-                is_current=lambda: True,
-            )
+            store.publish(HeldClaim("esm", block), values)
 
     def read() -> None:
         for block in range(blocks):

@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import store
 from store.io.ragged import Ragged
 from store.rows import RowBatch
+from tests.rows import HeldClaim
 
 MODELS = (store.Model("dnabert_s", 768), store.Model("esm2_3b", 2560))
 RANDOM_ROWS = 10_000
@@ -83,14 +84,7 @@ def make(path: Path, rows: int) -> store.Store:
             start, stop = made.block_bounds(block)
             values = np.roll(noise, 17 * block, axis=1)[: stop - start].astype(np.float16)
             values[:, 0] = np.arange(start, stop) % 2048  # a row in a wrong place would show
-            made.publish(
-                model.name,
-                block=block,
-                values=values,
-                worker="0" * 32,
-                epoch=1,
-                is_current=lambda: True,
-            )
+            made.publish(HeldClaim(model.name, block), values)
     return store.open(path)
 
 

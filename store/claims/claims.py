@@ -64,6 +64,11 @@ class Claim:
     _claims: Claims = field(repr=False)
     _content: bytes = field(repr=False)  # what our claim file holds; no other file holds the same
 
+    @property
+    def worker(self) -> str:
+        """Id of the worker that made the claim."""
+        return self._claims.worker
+
     def is_current(self) -> bool:
         """Whether the block is still ours: not released, and not taken over."""
         return self._claims._is_current(self)

@@ -196,7 +196,7 @@ class Hdf5Store(Store):
         )
         return nucleotide, protein
 
-    def publish(
+    def _publish(
         self,
         model: str,
         *,

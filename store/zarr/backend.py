@@ -167,7 +167,7 @@ class ZarrStore(Store):
             self._strings(columns["protein"], start, stop),
         )
 
-    def publish(
+    def _publish(
         self,
         model: str,
         *,

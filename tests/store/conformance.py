@@ -26,7 +26,17 @@ from store.io.ragged import Ragged
 from store.open import create_store, open_store
 from store.schema import Model
 from store.store import Store
-from tests.rows import MODELS, append, batch, commit, embeddings, expected, nucleotide, publish
+from tests.rows import (
+    MODELS,
+    HeldClaim,
+    append,
+    batch,
+    commit,
+    embeddings,
+    expected,
+    nucleotide,
+    publish,
+)
 
 
 class StoreConformance(abc.ABC):
@@ -180,14 +190,8 @@ class StoreConformance(abc.ABC):
         append(store, "a", 40)
         publish(store, "small", 1)
         first = store.certificate("small", 1)
-        store.publish(
-            "small",
-            block=1,
-            values=embeddings(store, "small", 1) + np.float16(1),
-            worker="f" * 32,
-            epoch=9,
-            is_current=lambda: True,
-        )
+        late = HeldClaim("small", 1, epoch=9, worker="f" * 32)
+        store.publish(late, embeddings(store, "small", 1) + np.float16(1))
         assert store.certificate("small", 1) == first
         np.testing.assert_array_equal(store.read("small", 16, 32), expected(store, "small")[16:32])
 
@@ -226,14 +230,7 @@ class StoreConformance(abc.ABC):
     def test_a_lost_claim_publishes_nothing(self, store: Store) -> None:
         append(store, "a", 20)
         with pytest.raises(ClaimLostError):
-            store.publish(
-                "small",
-                block=0,
-                values=embeddings(store, "small", 0),
-                worker="0" * 32,
-                epoch=1,
-                is_current=lambda: False,
-            )
+            store.publish(HeldClaim("small", 0, current=False), embeddings(store, "small", 0))
         assert store.open_blocks("small").tolist() == [0, 1]
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -242,27 +239,13 @@ class StoreConformance(abc.ABC):
         values = embeddings(store, "small", 0).copy()
         values[5, 3] = bad
         with pytest.raises(DataError, match="row 5"):
-            store.publish(
-                "small",
-                block=0,
-                values=values,
-                worker="0" * 32,
-                epoch=1,
-                is_current=lambda: True,
-            )
+            store.publish(HeldClaim("small", 0), values)
         assert store.open_blocks("small").tolist() == [0, 1]
 
     def test_wrong_shapes_are_refused(self, store: Store) -> None:
         append(store, "a", 20)
         with pytest.raises(DataError, match="shape"):
-            store.publish(
-                "small",
-                block=1,
-                values=np.zeros((16, 8), np.float16),
-                worker="0" * 32,
-                epoch=1,
-                is_current=lambda: True,
-            )
+            store.publish(HeldClaim("small", 1), np.zeros((16, 8), np.float16))
 
     def test_a_reopened_block_is_open_and_can_be_filled_again(self, store: Store) -> None:
         append(store, "a", 40)

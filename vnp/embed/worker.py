@@ -280,12 +280,8 @@ class Worker:
                     embedded = result.embedded.astype(np.float16)
                 values = job.plan.assemble(embedded, job.copies)
                 job.store.publish(
-                    claim.model,
-                    block=claim.block,
-                    values=values,
-                    worker=self._presence.worker,
-                    epoch=claim.epoch,
-                    is_current=claim.is_current,
+                    claim,
+                    values,
                     details={
                         **job.encoder.provenance().environment,
                         "seconds": round(result.seconds, 3),

@@ -246,12 +246,4 @@ def _publish(
             if store.is_filled(model.name, block):
                 continue
             store.pin_provenance(model.name, origin)
-            store.publish(
-                model.name,
-                block=block,
-                values=values,
-                worker=presence.worker,
-                epoch=claim.epoch,
-                is_current=claim.is_current,
-                details=details,
-            )
+            store.publish(claim, values, details)

@@ -13,7 +13,7 @@ from store.findings import Finding, Kind
 from store.open import create_store, open_store
 from store.repair import repair, verify_store
 from store.store import Store
-from tests.rows import MODELS, append, expected, filled_store, publish
+from tests.rows import MODELS, HeldClaim, append, expected, filled_store, publish
 
 ROWS, BLOCK = 40, 16
 
@@ -133,9 +133,7 @@ def test_rows_that_are_not_finite_are_named(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hdf5_publish, "check_values", lambda *_, **__: (0, 16))
-        store.publish(
-            "small", block=0, values=values, worker="0" * 32, epoch=1, is_current=lambda: True
-        )
+        store.publish(HeldClaim("small", 0), values)
     store.pin_provenance("small", {"name": "small"})
     [finding] = store.verify()
     assert (finding.kind, finding.model, finding.block) == (Kind.NOT_FINITE, "small", 0)

@@ -22,7 +22,7 @@ from store.read.columns import take, take_column
 from store.read.indexing import row_positions
 from store.read.search import search, unit_rows
 from store.store import Store
-from tests.rows import MODELS, append, expected, nucleotide, publish
+from tests.rows import MODELS, HeldClaim, append, expected, nucleotide, publish
 
 ROWS = 57
 
@@ -206,14 +206,7 @@ def test_search_gives_equal_rows_by_number(tmp_path: Path) -> None:
     store.pin_provenance("small", {})
     for block in range(3):
         start, stop = store.block_bounds(block)
-        store.publish(
-            "small",
-            block=block,
-            values=values[start:stop],
-            worker="0" * 32,
-            epoch=1,
-            is_current=lambda: True,
-        )
+        store.publish(HeldClaim("small", block), values[start:stop])
     hits = store.search(values[0], 20, engine="numpy")
     assert hits.rows[0].tolist() == [*range(5), *range(6, 20), 21]
     np.testing.assert_allclose(hits.scores, 1, rtol=1e-6)

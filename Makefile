@@ -16,7 +16,7 @@ example := vnp/data/lambda_phage.fa.gz
 vnp     := $(VENV)/bin/vnp
 
 export FASTA CLASSIFIER
-.PHONY: help embed predict test lint clean
+.PHONY: help embed predict test test-fast lint format clean
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 	@echo
@@ -35,13 +35,21 @@ predict: $(VENV)/embed.stamp  ## from FASTA to virus calls with CLASSIFIER: appe
 	@test -n "$$STORE" && test -n "$$FASTA" && test -n "$$CLASSIFIER" || { echo "make predict: say STORE, FASTA and CLASSIFIER, e.g. make predict STORE=run.zarr FASTA=sample.fa CLASSIFIER=500_model.pth" >&2; exit 2; }
 	$(vnp) run "$$STORE" "$$FASTA" --classifier "$$CLASSIFIER" --recipe "$$RECIPE" --segment-length "$$SEGMENT_LENGTH" $${SAMPLE:+--sample "$$SAMPLE"}
 
-test: $(VENV)/test.stamp lint  ## the whole suite, ruff and mypy
+test: $(VENV)/test.stamp lint  ## the whole suite, after lint
 	$(VENV)/bin/python -m pytest
 
-lint: $(VENV)/test.stamp  ## ruff and mypy strict
+test-fast: $(VENV)/test.stamp  ## the suite without the slow tests
+	$(VENV)/bin/python -m pytest -m "not slow"
+
+lint: $(VENV)/test.stamp  ## ruff, mypy strict, and the rules of the rooms (import-linter)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: $(VENV)/test.stamp  ## format the code and sort its imports
+	$(VENV)/bin/ruff check --select I --fix .
+	$(VENV)/bin/ruff format .
 
 clean:  ## remove the environment and caches (never a store)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

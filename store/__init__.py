@@ -6,7 +6,7 @@
 >>> s.filled("esm2_3b")                   # bool (N,): which rows count # doctest: +SKIP
 """
 
-from store.claims.participant import Presence
+from store.claims.participant import Participant
 from store.errors import (
     BusyError,
     ClaimLostError,
@@ -32,7 +32,7 @@ __all__ = [
     "DataError",
     "Model",
     "NotAStoreError",
-    "Presence",
+    "Participant",
     "Ragged",
     "RowBatch",
     "Sample",

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.claims.claims import Claim
-from store.claims.participant import Presence
+from store.claims.participant import Participant
 from store.errors import DamageError, UsageError
 from store.io.ragged import Ragged
 from store.open import create_store, open_store
@@ -85,7 +85,7 @@ def convert_store(
                 f"{target}: {model.name} was filled by another model there; choose another path"
             )
     blocks, busy, damaged, missing = 0, 0, [], {}
-    with Presence(copy.sidecar.make().path) as presence:
+    with Participant(copy.sidecar.make().path) as presence:
         for model in source.schema.models:
             before = blocks
             filled = source.filled(model.name)[rows]

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from store.claims.claims import APPEND, Claims
-from store.claims.heartbeat import Liveness, new_worker
-from store.claims.participant import Presence
+from store.claims.heartbeat import new_worker
+from store.claims.liveness import Liveness
+from store.claims.participant import Participant
 from store.claims.process import identify
 from store.errors import BusyError
 from store.findings import Finding, Kind, Remedy
@@ -85,7 +86,7 @@ def repair(store: Store, findings: Iterable[Finding]) -> list[str]:
         for finding in findings
         if finding.remedy is Remedy.REOPEN and finding.model and finding.block is not None
     }
-    with Presence(store.sidecar.make().path) as presence:
+    with Participant(store.sidecar.make().path) as presence:
         for model, block in sorted(blocks):
             done.append(reopen_damaged(store, model=model, block=block, claims=presence.claims))
     if any(finding.remedy is Remedy.REWRITE for finding in findings):
@@ -112,7 +113,7 @@ def reopen_damaged(store: Store, *, model: str, block: int, claims: Claims) -> s
 
 def _remove_leftovers(store: Store, findings: list[Finding]) -> list[str]:
     """Remove files, under the appender's lock: until it is ours they may be an append's."""
-    with Presence(store.sidecar.path) as presence:
+    with Participant(store.sidecar.path) as presence:
         try:
             lock = presence.claims.acquire(APPEND)
         except BusyError as error:

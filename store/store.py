@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from store.append import Append, Writer
 from store.certificate import BlockClaim, Certificate, Certification
 from store.claims.claims import APPEND, Claim
-from store.claims.participant import Presence
+from store.claims.participant import Participant
 from store.errors import DamageError, UsageError
 from store.findings import Finding
 from store.geometry import block_bounds, chunks_of, n_blocks, rows_wanted
@@ -183,7 +183,7 @@ class Store(Reading, abc.ABC):
 
     @contextmanager
     def _locked(self) -> Iterator[Claim]:
-        with Presence(self.sidecar.path) as presence, presence.claims.acquire(APPEND) as lock:
+        with Participant(self.sidecar.path) as presence, presence.claims.acquire(APPEND) as lock:
             self.refresh()
             yield lock
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from store.claims.participant import Presence
+from store.claims.participant import Participant
 from store.claims.worklist import WorkList
 from store.layout import filled_column
 from store.schema import Model, Sample
@@ -75,7 +75,7 @@ def time_status(store: ZarrStore, runs: int) -> list[float]:
 
 def time_claims(store: ZarrStore, count: int) -> tuple[float, list[float]]:
     """Seconds of a worker's first claim, and of each of the next ones."""
-    with Presence(store.sidecar.path) as presence:
+    with Participant(store.sidecar.path) as presence:
         work = WorkList(
             presence.claims, model="esm2_3b", open_blocks=lambda: store.open_blocks("esm2_3b")
         )

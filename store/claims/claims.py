@@ -6,68 +6,52 @@ A claim is a file in the store's side directory, ``claims/<model>/<block>.<epoch
 
 Making the next numbered name with ``link`` is the only step that decides: it succeeds for one
 worker and fails for all others, and name and content appear together. Names are never reused and
-never removed, so a worker that was dead to the world can find out that it lost its block: a higher
-epoch exists. Unlinking, renaming or replacing a dead owner's file instead would let two owners in.
+never removed, so a worker that was unresponsive can find out that it lost its block: a higher epoch
+exists. Unlinking, renaming or replacing a dead owner's file instead would let two owners in.
 
-A claim keeps workers from doing work twice; that data stay whole when one wakes up late is seen to
-where blocks are published. On NFS a client may remember for a minute that a name does *not* exist,
-so `Claim.is_current` can be that late there (mount with ``lookupcache=positive`` to avoid it);
-``link`` itself always asks the server.
+Claims prevent duplicate work; publishing a block keeps its data whole even when a late owner wakes
+up. On NFS a client may remember for a minute that a name does *not* exist, so `Claim.is_current`
+can be that late there (mount with ``lookupcache=positive`` to avoid it); ``link`` itself always
+asks the server.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store.claims.files import (
-    ClaimState,
-    claim_content,
-    highest,
-    is_released,
-    mark_released,
-    parse_claim,
-    read_claim,
-    unchanged,
-)
-from store.claims.heartbeat import Liveness, Verdict, is_worker
+from store.claims.files import ClaimFiles, claim_content, parse_claim
+from store.claims.heartbeat import is_worker
+from store.claims.liveness import Liveness, Verdict
 from store.claims.plan import ClaimScan, as_blocks, read_names
 from store.claims.process import Identity
 from store.errors import BusyError, ClaimLostError, UsageError
-from store.io.files import WriteError, make_dir, publish_new
+from store.io.files import WriteError
 
 APPEND = "append"  # the appender's lock: block 0 of this name; no model may be called so
 
-_MODEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Claim:
-    """A block that this worker may fill. As a context manager it is released at the end."""
+    """The right of one worker to fill a block. As a context manager it is released at the end."""
 
     model: str  # model, or the name of a lock
     block: int  # block number
     epoch: int  # fencing token: a higher one exists when the block was taken over
+    worker: str  # id of the worker that holds it
     _claims: Claims = field(repr=False)
-    _content: bytes = field(repr=False)  # what our claim file holds; no other file holds the same
-
-    @property
-    def worker(self) -> str:
-        """Id of the worker that made the claim."""
-        return self._claims.worker
+    _content: bytes = field(repr=False)  # of our claim file; no other holds the same
 
     def is_current(self) -> bool:
         """Whether the block is still ours: not released, and not taken over."""
@@ -94,17 +78,29 @@ class Claim:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 
-def _no_step(name: str) -> None:
-    """Do nothing between two steps."""
+@dataclass(frozen=True, slots=True)
+class ClaimState:
+    """The highest claim on a block, and the state of its owner."""
+
+    model: str  # model, or the name of a lock
+    block: int  # block number
+    epoch: int  # fencing token, 1 or more
+    worker: str | None  # who made it; None when the file cannot be read
+    identity: Identity | None  # that worker's process; None when the file cannot be read
+    verdict: Verdict | None  # on the worker; None: released, so nobody holds the block
+
+    @property
+    def state(self) -> str:
+        """``"released"``, or the verdict's name."""
+        return "released" if self.verdict is None else self.verdict.value
+
+    def __str__(self) -> str:
+        who = self.identity or "an owner whose claim cannot be read"
+        return f"block {self.block} of {self.model}, epoch {self.epoch}: {who}, {self.state}"
 
 
 class Claims:
@@ -132,22 +128,21 @@ class Claims:
         worker: str,
         identity: Identity,
         liveness: Liveness,
-        step: Callable[[str], None] = _no_step,
+        step: Callable[[str], None] = lambda _name: None,
         link: Callable[[Path, Path], None] = os.link,
     ) -> None:
         if not is_worker(worker):
-            raise UsageError(f"{worker!r} is no worker id: use heartbeat.new_worker()")
-        self.directory = directory
+            raise UsageError(f"{worker!r} is not the id of a worker: use heartbeat.new_worker()")
         self.worker = worker
         self.identity = identity
         self.liveness = liveness
+        self._files = ClaimFiles(directory, link=self._paced_link)
         self._step = step
         self._link = link
         self._held: dict[tuple[str, int], Claim] = {}
-        # Claim files never change: what was read once is known for good. Re-entrant, so that a
-        # shutdown which interrupts a claim can still release.
+        # Claim files never change: what was read once stays true.
         self._read: dict[tuple[str, int, int], tuple[str | None, Identity | None]] = {}
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # a shutdown that interrupts a claim can still release
 
     @property
     def held(self) -> tuple[Claim, ...]:
@@ -162,8 +157,8 @@ class Claims:
         model, block
             What to claim. Look again whether the block is filled when you have it.
         seen
-            Highest epoch of the block as a plan knows it (0: none). If there is a higher one by
-            now the answer is None: whatever the plan was built on has changed.
+            Highest epoch of the block as a plan knows it (0: none). If another one is highest by
+            now the answer is None: the plan is outdated.
 
         Raises
         ------
@@ -173,17 +168,23 @@ class Claims:
             The claim cannot be written.
         """
         with self._lock:
-            folder = self._folder(model)
-            epoch = highest(folder, block) if seen is None else unchanged(folder, block, seen)
+            if seen is None:
+                epoch = self._files.highest(model, block)
+                outdated = False
+            else:
+                epoch = seen
+                outdated = self._files.exists(model, block, seen + 1) or (
+                    seen > 0 and not self._files.exists(model, block, seen)  # wiped meanwhile
+                )
             self._step("probed")
-            if epoch is None or (epoch and not self._takeable(model, block, epoch)):
+            if outdated or (epoch and not self._takeable(model, block, epoch)):
                 return None
             self._step("judged")
             content = claim_content(self.worker, identity=self.identity)
-            claim = Claim(model, block, epoch + 1, self, content)
-            if not self._publish(folder, claim):
+            if not self._files.make(model, block, epoch + 1, content):
                 return None
             self._step("claimed")
+            claim = Claim(model, block, epoch + 1, self.worker, self, content)
             self._held[model, block] = claim
             return claim
 
@@ -224,15 +225,15 @@ class Claims:
                 if ours or owner.verdict is Verdict.LIVE:
                     who = "this very process" if ours else owner.identity or "another worker"
                     raise BusyError(
-                        f"{self.directory}: {model} is locked by {who}. Wait until it is done, or "
-                        "end it, then run the command again."
+                        f"{self._files.directory}: {model} is locked by {who}. Wait until it is "
+                        "done, or end it, then run the command again."
                     )
             sleep(poll)
 
     def release_all(self) -> int:
         """Release every claim of this worker and count them; safe to call again.
 
-        Meant for the way out, so it does not raise: a claim that cannot be released is logged, and
+        It runs on the way out, so it does not raise: a claim that cannot be released is logged, and
         counts as stale once the heartbeat has ended.
         """
         done = 0
@@ -241,18 +242,19 @@ class Claims:
                 claim.release()
                 done += 1
             except WriteError as error:
-                _log.warning(
+                log.warning(
                     "block %d of %s could not be released: %s", claim.block, claim.model, error
                 )
         return done
 
     def owner(self, model: str, block: int = 0) -> ClaimState | None:
         """Return the highest claim on a block; None when it was never claimed."""
-        folder = self._folder(model)
-        epoch = highest(folder, block)
+        epoch = self._files.highest(model, block)
         if epoch == 0:
             return None
-        return self._state(model, block, epoch, released=is_released(folder, block, epoch))
+        return self._state(
+            model, block, epoch, released=self._files.is_released(model, block, epoch)
+        )
 
     def scan(self, model: str) -> ClaimScan:
         """Read all claims of a model from one listing of its directory.
@@ -260,23 +262,20 @@ class Claims:
         Scan first, then look which blocks are open: a block is filled before it is released, so
         one that the scan shows as released is no longer among the open ones.
         """
-        try:
-            return read_names(os.listdir(self._folder(model)))
-        except FileNotFoundError:
-            return read_names(())
+        return read_names(self._files.names(model))
 
     def takeable(
         self, model: str, *, scan: ClaimScan, open_blocks: NDArray[Any]
     ) -> NDArray[np.bool_]:
         """For each claim of a scan, whether it can be taken from an owner that is dead.
 
-        Only claims on open blocks that were not released are looked at; all others are False.
+        Only unreleased claims on open blocks are looked at; all others are False.
         """
         answer = np.zeros(len(scan.block), dtype=bool)
         at, known = scan.find(as_blocks(open_blocks))
         at = at[known]
         for i in at[~scan.released[at]].tolist():
-            answer[i] = self._takeable(model, int(scan.block[i]), int(scan.epoch[i]), unmarked=True)
+            answer[i] = self._takeable_unreleased(model, int(scan.block[i]), int(scan.epoch[i]))
         return answer
 
     def states(
@@ -311,45 +310,20 @@ class Claims:
 
     def models(self) -> list[str]:
         """Names under which anything was ever claimed, the appender's among them."""
-        try:
-            names: Sequence[str] = os.listdir(self.directory / "claims")
-        except FileNotFoundError:
-            return []
-        return sorted(name for name in names if _MODEL.fullmatch(name))
-
-    def _folder(self, model: str) -> Path:
-        if not _MODEL.fullmatch(model):
-            raise UsageError(
-                f"{model!r} cannot be the name of a model: use letters, digits, '_', '-' and '.' "
-                "(not first), at most 100"
-            )
-        return self.directory / "claims" / model
-
-    def _publish(self, folder: Path, claim: Claim) -> bool:
-        tmp = self.directory / "tmp"
-        target = folder / f"{claim.block}.{claim.epoch}"
-        # Not synced: a power cut that takes a claim away takes its owner too.
-        try:
-            return publish_new(tmp, target, [claim._content], durable=False, link=self._paced_link)
-        except WriteError as error:
-            if error.errno != errno.ENOENT:
-                raise
-        make_dir(folder, durable=False)  # the first claim, or somebody cleaned up
-        make_dir(tmp, durable=False)
-        return publish_new(tmp, target, [claim._content], durable=False, link=self._paced_link)
+        return self._files.models()
 
     def _paced_link(self, source: Path, target: Path) -> None:
         self._step("written")
         self._link(source, target)
         self._step("linked")
 
-    def _takeable(self, model: str, block: int, epoch: int, *, unmarked: bool = False) -> bool:
-        """Whether the highest epoch may be followed by one of ours.
+    def _takeable(self, model: str, block: int, epoch: int) -> bool:
+        """Whether one of our claims may follow the highest epoch."""
+        return self._files.is_released(model, block, epoch) or self._takeable_unreleased(
+            model, block, epoch
+        )
 
-        With ``unmarked`` the caller knows already that the claim was not released.
-        """
-        if not unmarked and is_released(self._folder(model), block, epoch):
-            return True
+    def _takeable_unreleased(self, model: str, block: int, epoch: int) -> bool:
         worker, _ = self._record(model, block, epoch)
         if worker == self.worker:
             # Ours, but we do not have it: a claim that was interrupted after its link. Nobody
@@ -371,7 +345,7 @@ class Claims:
         key = (model, block, epoch)
         known = self._read.get(key)
         if known is None:
-            known = parse_claim(read_claim(self._folder(model) / f"{block}.{epoch}"))
+            known = parse_claim(self._files.read(*key))
             if known[0] is not None:
                 self._read[key] = known
         return known
@@ -382,22 +356,21 @@ class Claims:
         return ClaimState(model, block, epoch, worker, identity, verdict)
 
     def _is_current(self, claim: Claim) -> bool:
-        if self._held.get((claim.model, claim.block)) is not claim:
-            return False
-        folder = self._folder(claim.model)
-        own = folder / f"{claim.block}.{claim.epoch}"
-        # The own file counts too: when somebody wiped the side directory, epochs began again.
+        # The content counts too: after somebody wiped the side directory, epochs begin again.
         return (
-            not (folder / f"{claim.block}.{claim.epoch + 1}").exists()
-            and read_claim(own) == claim._content
+            self._held.get((claim.model, claim.block)) is claim
+            and not self._files.exists(claim.model, claim.block, claim.epoch + 1)
+            and self._holds_its_file(claim)
         )
 
     def _release(self, claim: Claim) -> None:
         with self._lock:
             if self._held.get((claim.model, claim.block)) is not claim:
                 return
-            own = self._folder(claim.model) / f"{claim.block}.{claim.epoch}"
             # After a wipe the name may be somebody else's claim: that one is not ours to release.
-            if read_claim(own) == claim._content:
-                mark_released(own)
+            if self._holds_its_file(claim):
+                self._files.mark_released(claim.model, claim.block, claim.epoch)
             del self._held[claim.model, claim.block]
+
+    def _holds_its_file(self, claim: Claim) -> bool:
+        return self._files.read(claim.model, claim.block, claim.epoch) == claim._content

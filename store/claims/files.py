@@ -1,41 +1,125 @@
-"""Claim files: their names, what they hold and say, and how the highest epoch is found."""
+"""Claim files: their names and contents, and the only code that touches them.
+
+claims/<model>/<block>.<epoch>            JSON: who made the claim
+claims/<model>/<block>.<epoch>.released   empty: the claim was given back
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from dataclasses import dataclass
+import re
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
-from store.claims.heartbeat import Verdict, is_worker
+from store.claims.heartbeat import is_worker
 from store.claims.plan import RELEASED
 from store.claims.process import Identity
-from store.io.files import WriteError
+from store.errors import UsageError
+from store.io.files import WriteError, make_dir, publish_new
 from store.io.json import parse_json
 
-_LONGEST = 65_536  # bytes of a claim; what is longer is none
+_LONGEST = 65_536  # bytes of a claim file; a longer one is not ours
+_MODEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimState:
-    """The highest claim on a block, and how it stands."""
+class ClaimFiles:
+    """The claim files of one store.
 
-    model: str  # model, or the name of a lock
-    block: int  # block number
-    epoch: int  # fencing token, 1 or more
-    worker: str | None  # who made it; None when the file cannot be read
-    identity: Identity | None  # that worker's process; None when the file cannot be read
-    verdict: Verdict | None  # how the worker is; None: released, so nobody holds the block
+    Parameters
+    ----------
+    directory
+        The side directory of the store (``run.zarr.vnp``); the first claim makes what is missing
+        in it.
+    link
+        Makes a hard link ``(source, target)``.
+    """
 
-    @property
-    def state(self) -> str:
-        """``"released"``, or the verdict's name."""
-        return "released" if self.verdict is None else self.verdict.value
+    def __init__(self, directory: Path, *, link: Callable[[Path, Path], None]) -> None:
+        self.directory = directory
+        self._link = link
 
-    def __str__(self) -> str:
-        who = self.identity or "an owner whose claim cannot be read"
-        return f"block {self.block} of {self.model}, epoch {self.epoch}: {who}, {self.state}"
+    def models(self) -> list[str]:
+        """Names under which anything was ever claimed."""
+        try:
+            names = os.listdir(self.directory / "claims")
+        except FileNotFoundError:
+            return []
+        return sorted(name for name in names if _MODEL.fullmatch(name))
+
+    def names(self, model: str) -> list[str]:
+        """File names of a model's claims and markers, in any order."""
+        try:
+            return os.listdir(self._folder(model))
+        except FileNotFoundError:
+            return []
+
+    def highest(self, model: str, block: int) -> int:
+        """Highest epoch of a block, 0 if there is none.
+
+        Epochs have no gaps, so a few looks upwards find it; a listing would read every block's
+        names.
+        """
+        epoch = 0
+        while self.exists(model, block, epoch + 1):
+            epoch += 1
+        return epoch
+
+    def exists(self, model: str, block: int, epoch: int) -> bool:
+        """Whether the claim was ever made."""
+        return (self._folder(model) / f"{block}.{epoch}").exists()
+
+    def is_released(self, model: str, block: int, epoch: int) -> bool:
+        """Whether the claim was given back."""
+        return (self._folder(model) / f"{block}.{epoch}{RELEASED}").exists()
+
+    def read(self, model: str, block: int, epoch: int) -> bytes | None:
+        """Content of a claim file; None when it cannot be read."""
+        try:
+            with (self._folder(model) / f"{block}.{epoch}").open("rb") as file:
+                return file.read(_LONGEST)
+        except OSError:
+            return None
+
+    def make(self, model: str, block: int, epoch: int, content: bytes) -> bool:
+        """Make a claim file; False when the name is taken.
+
+        Raises
+        ------
+        UsageError
+            The model's name cannot be a directory.
+        WriteError
+            The file cannot be written.
+        """
+        folder, tmp = self._folder(model), self.directory / "tmp"
+        target = folder / f"{block}.{epoch}"
+        # Not synced: a power cut that takes a claim away takes its owner too.
+        try:
+            return publish_new(tmp, target, [content], durable=False, link=self._link)
+        except WriteError as error:
+            if error.errno != errno.ENOENT:
+                raise
+        make_dir(folder, durable=False)  # the first claim, or somebody cleaned up
+        make_dir(tmp, durable=False)
+        return publish_new(tmp, target, [content], durable=False, link=self._link)
+
+    def mark_released(self, model: str, block: int, epoch: int) -> None:
+        """Make the marker beside a claim file; fine when it exists. Its name is all it says."""
+        marker = self._folder(model) / f"{block}.{epoch}{RELEASED}"
+        try:
+            os.close(os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+        except OSError as error:
+            raise WriteError(f"{marker}: {error.strerror}", errno=error.errno) from error
+
+    def _folder(self, model: str) -> Path:
+        if not _MODEL.fullmatch(model):
+            raise UsageError(
+                f"{model!r} cannot be the name of a model: use letters, digits, '_', '-' and '.' "
+                "(not first), at most 100"
+            )
+        return self.directory / "claims" / model
 
 
 def claim_content(worker: str, *, identity: Identity) -> bytes:
@@ -45,7 +129,7 @@ def claim_content(worker: str, *, identity: Identity) -> bytes:
 
 
 def parse_claim(content: bytes | None) -> tuple[str | None, Identity | None]:
-    """Worker and identity in a claim file; None and None when it cannot be made out."""
+    """Worker and identity in a claim file; None and None when it is unreadable."""
     try:
         found = parse_json(content) if content is not None else None
     except ValueError:
@@ -53,46 +137,3 @@ def parse_claim(content: bytes | None) -> tuple[str | None, Identity | None]:
     if not isinstance(found, dict) or not is_worker(found.get("worker")):
         return None, None
     return found["worker"], Identity.from_json(found.get("identity"))
-
-
-def read_claim(path: Path) -> bytes | None:
-    """Content of a claim file; None when it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return file.read(_LONGEST)
-    except OSError:
-        return None
-
-
-def highest(folder: Path, block: int) -> int:
-    """Highest epoch of a block, 0 if there is none.
-
-    Epochs have no gaps, so a few looks upwards find it; a listing would read every block's names.
-    """
-    epoch = 0
-    while (folder / f"{block}.{epoch + 1}").exists():
-        epoch += 1
-    return epoch
-
-
-def unchanged(folder: Path, block: int, seen: int) -> int | None:
-    """Return ``seen`` if it is still the highest epoch of the block, else None."""
-    if (folder / f"{block}.{seen + 1}").exists():
-        return None
-    if seen and not (folder / f"{block}.{seen}").exists():
-        return None  # the side directory was wiped since
-    return seen
-
-
-def is_released(folder: Path, block: int, epoch: int) -> bool:
-    """Whether the claim was given back."""
-    return (folder / f"{block}.{epoch}{RELEASED}").exists()
-
-
-def mark_released(claim: Path) -> None:
-    """Make the marker beside a claim file; fine when it is there. Its name is all it says."""
-    marker = claim.with_name(claim.name + RELEASED)
-    try:
-        os.close(os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
-    except OSError as error:
-        raise WriteError(f"{marker}: {error.strerror}", errno=error.errno) from error

@@ -1,9 +1,7 @@
-"""Signs of life: the file a worker keeps moving, and how others judge it.
+"""Signs of life: the file that a worker rewrites every few seconds.
 
-A worker rewrites ``workers/<uuid>`` every few seconds; the counter in it goes up each time. Whoever
-wants to know whether the worker lives watches the file and times, on its own monotonic clock, how
-long the content stands still. No clock of another host and no file time enters, so clocks may be
-wrong by years. The same file tells `status` how far the worker is.
+Each time the counter in ``workers/<uuid>`` goes up, so that others can see that the worker lives
+(`store.claims.liveness`). The same file tells `status` how far the worker is.
 """
 
 from __future__ import annotations
@@ -14,26 +12,22 @@ import os
 import re
 import stat
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
-from store.claims.process import Identity, identify, is_gone
+from store.claims.process import Identity, identify
 from store.errors import UsageError
 from store.io.files import WriteError, make_dir, publish_replace
 from store.io.json import parse_json
 
 INTERVAL = 5.0  # seconds between two beats
-LEASE = 60.0  # seconds without a beat after which a worker counts as dead
 
 _SIZE = 4096  # bytes of a heartbeat file: one page, one write, never more space
 _WORKER = re.compile(r"[0-9a-f]{32}")
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def new_worker() -> str:
@@ -55,7 +49,7 @@ class Beat:
     counter: int  # beats so far
     ended: bool  # the worker has left in good order
     interval: float  # seconds it means to leave between beats
-    progress: dict[str, Any]  # whatever the worker last told about its work
+    progress: dict[str, Any]  # what the worker last told about its work
 
 
 class Heartbeat:
@@ -122,7 +116,7 @@ class Heartbeat:
             self.beat()
         except WriteError as error:
             # The counter stands still from now on, which others will notice too, only later.
-            _log.warning("cannot record the end of this worker: %s", error)
+            log.warning("cannot record the end of this worker: %s", error)
 
     def report(self, progress: Mapping[str, Any]) -> None:
         """Replace what the next beats tell about the work; small, and fit for JSON."""
@@ -156,12 +150,7 @@ class Heartbeat:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _content(self, progress: dict[str, Any]) -> bytes:
@@ -189,7 +178,7 @@ class Heartbeat:
                 self.beat()
             except WriteError as error:
                 if not self._failing:
-                    _log.warning("no sign of life from this worker for now: %s", error)
+                    log.warning("no sign of life from this worker for now: %s", error)
                 self._failing = True
             else:
                 self._failing = False
@@ -197,8 +186,8 @@ class Heartbeat:
 
 def read_beat(directory: Path, worker: str) -> Beat | None:
     """Read one worker's heartbeat file; None when it is missing or unreadable."""
-    content = _read(directory, worker)
-    return _parse(worker, content) if content is not None else None
+    content = read_content(directory, worker)
+    return parse_beat(worker, content) if content is not None else None
 
 
 def workers(directory: Path) -> list[str]:
@@ -216,144 +205,14 @@ def read_beats(directory: Path) -> list[Beat]:
     return [beat for beat in beats if beat is not None]
 
 
-class Verdict(Enum):
-    """What a watcher makes of a worker."""
-
-    LIVE = "live"  # seen to move, less than a lease ago
-    UNKNOWN = "unknown"  # not seen to move, but watched for less than a lease
-    ENDED = "ended"  # left in good order
-    GONE = "gone"  # its process, on this machine, does not exist any more
-    SILENT = "silent"  # has stood still for a whole lease
-
-    @property
-    def stale(self) -> bool:
-        """Whether the worker's claims may be taken over."""
-        return self in (Verdict.ENDED, Verdict.GONE, Verdict.SILENT)
-
-
-@dataclass(slots=True)
-class _Watch:
-    """What a watcher remembers of one worker."""
-
-    content: bytes | None  # the heartbeat file as last seen; None: never seen
-    looked: float  # when the last look ended, on the watcher's clock
-    still: float  # seconds for which the content has been seen to stand still
-    moved: bool  # whether it was ever seen to move
-    final: Verdict | None  # a verdict that no later look can change
-
-
-class Liveness:
-    """Watches workers; one object per process, kept for as long as the process runs.
-
-    Parameters
-    ----------
-    directory
-        The side directory of the store.
-    lease
-        Seconds of standstill after which a worker counts as dead.
-    identity
-        Who watches; the calling process when not given.
-    clock
-        Monotonic clock in seconds.
-
-    Notes
-    -----
-    Between two looks at most a third of the lease is counted. A watcher that was itself frozen,
-    perhaps together with the worker (a suspended job, a paused machine), wakes up to a clock that
-    ran on; it must then look several times more before it calls anybody dead.
-
-    A heartbeat file is read again only after a sixtieth of the lease.
-    """
-
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        lease: float = LEASE,
-        identity: Identity | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        if lease <= 0:
-            raise UsageError(f"a lease of {lease} s is not possible: give more than 0")
-        self.lease = lease
-        self._directory = directory
-        self._me = identity if identity is not None else identify()
-        self._clock = clock
-        self._watched: dict[str, _Watch] = {}
-        self._lock = threading.Lock()
-
-    def verdict(self, worker: str, *, identity: Identity | None) -> Verdict:
-        """Look at a worker and judge it.
-
-        Parameters
-        ----------
-        worker
-            Its id. Anything else names a claim whose owner cannot be read; it has no heartbeat
-            file and so is silent after a lease.
-        identity
-            Its process as its claim tells it; as its heartbeat tells it when not given.
-        """
-        with self._lock:
-            watch = self._look(worker, identity)
-            if watch.final is not None:
-                return watch.final
-            if watch.still >= self.lease:
-                return Verdict.SILENT
-            return Verdict.LIVE if watch.moved else Verdict.UNKNOWN
-
-    def last_beat(self, worker: str) -> Beat | None:
-        """What the heartbeat of a worker that was looked at and has not left said last."""
-        with self._lock:
-            watch = self._watched.get(worker)
-            content = watch.content if watch else None
-        return _parse(worker, content) if content is not None else None
-
-    def still_for(self, worker: str) -> float:
-        """Seconds for which this process has seen the worker's heartbeat stand still."""
-        with self._lock:
-            watch = self._watched.get(worker)
-            return watch.still if watch else 0.0
-
-    def _look(self, worker: str, identity: Identity | None) -> _Watch:
-        watch = self._watched.get(worker)
-        before = self._clock()
-        if watch is not None and (
-            watch.final is not None or before - watch.looked < self.lease / 60
-        ):
-            return watch
-        content = _read(self._directory, worker) if is_worker(worker) else None
-        # A standstill is timed from the end of one look to the beginning of the next: never more
-        # than it was, however long the reading takes.
-        after = self._clock()
-        if watch is None:
-            watch = _Watch(content=content, looked=after, still=0.0, moved=False, final=None)
-            self._watched[worker] = watch
-        elif content is not None and content != watch.content:
-            watch.content = content
-            watch.moved = True
-            watch.still = 0.0
-        else:  # a file that vanished or cannot be read shows no life either
-            watch.still += min(before - watch.looked, self.lease / 3)
-        watch.looked = after
-        beat = _parse(worker, content) if content is not None else None
-        if identity is None and beat is not None:
-            identity = beat.identity
-        if beat is not None and beat.ended:
-            watch.final = Verdict.ENDED
-        elif identity is not None and is_gone(identity, me=self._me):
-            watch.final = Verdict.GONE
-        if watch.final is not None:
-            watch.content = None  # there may be thousands
-        return watch
-
-
 def _path(directory: Path, worker: str) -> Path:
     return directory / "workers" / worker
 
 
-def _read(directory: Path, worker: str) -> bytes | None:
+def read_content(directory: Path, worker: str) -> bytes | None:
+    """Content of a worker's heartbeat file; None when it is missing or unreadable."""
     try:
-        # What is no file (a pipe would wait for a writer) is as good as none.
+        # Opening a pipe would wait for a writer, so ask not to wait and take regular files only.
         fd = os.open(_path(directory, worker), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             return os.read(fd, _SIZE) if stat.S_ISREG(os.fstat(fd).st_mode) else None
@@ -363,7 +222,8 @@ def _read(directory: Path, worker: str) -> bytes | None:
         return None
 
 
-def _parse(worker: str, content: bytes) -> Beat | None:
+def parse_beat(worker: str, content: bytes) -> Beat | None:
+    """What a heartbeat file says; None when it is damaged."""
     try:
         found = parse_json(content)
     except ValueError:  # half old, half new, or damaged

@@ -1,29 +1,22 @@
-"""A process that takes part in a store: its heartbeat, its view of the others, its claims."""
+"""A process at work on a store: its heartbeat, its view of the others, its claims."""
 
 from __future__ import annotations
 
 import math
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from store.claims.claims import Claims
-from store.claims.heartbeat import (
-    INTERVAL,
-    LEASE,
-    Beat,
-    Heartbeat,
-    Liveness,
-    Verdict,
-    new_worker,
-    workers,
-)
+from store.claims.heartbeat import INTERVAL, Beat, Heartbeat, new_worker, workers
+from store.claims.liveness import LEASE, Liveness, Verdict
 from store.claims.process import identify
 
 
-class Presence:
+class Participant:
     """Heartbeat and claims of the calling process; a context manager around its work.
+
+    One that is never entered has no heartbeat and leaves no file: enough to look at claims.
 
     Parameters
     ----------
@@ -77,11 +70,6 @@ class Presence:
         self.heartbeat.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.claims.release_all()
         self.heartbeat.stop()

@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.claims.claims import APPEND, Claims
-from store.claims.heartbeat import Liveness, new_worker
-from store.claims.participant import Presence
+from store.claims.heartbeat import new_worker
+from store.claims.liveness import Liveness
+from store.claims.participant import Participant
 from store.claims.process import identify
 from store.errors import BusyError, DamageError, NotAStoreError
 from store.hdf5.commit import COMMIT_BYTES, Commit, check_metadata, find_commit
@@ -219,7 +220,7 @@ def settle(path: Path) -> None:
             return  # the old state is whole until the patches are written
         elif time.monotonic() - began > _PATIENCE:
             # Waits until the appender shows a sign of life (BusyError) or counts as dead.
-            with Presence(sidecar) as presence, presence.claims.acquire(APPEND):
+            with Participant(sidecar) as presence, presence.claims.acquire(APPEND):
                 _recover_held(path, sidecar)
             return
         time.sleep(_RETRY)
@@ -228,7 +229,7 @@ def settle(path: Path) -> None:
 def _recover(path: Path, sidecar: Path, *, wanted: bool) -> bool:
     """Take the dead appender's lock and finish its growth; False if another was faster."""
     try:
-        with Presence(sidecar) as presence:
+        with Participant(sidecar) as presence:
             claim = presence.claims.try_claim(APPEND)
             if claim is None:
                 return False

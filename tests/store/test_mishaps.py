@@ -13,7 +13,7 @@ import pytest
 
 from store import layout
 from store.claims.claims import APPEND
-from store.claims.participant import Presence
+from store.claims.participant import Participant
 from store.errors import ClaimLostError, DamageError, NotAStoreError, UsageError
 from store.io.files import publish_replace
 from store.repair import reopen_damaged, repair, verify_store
@@ -145,7 +145,7 @@ def test_a_chunk_of_another_block_is_never_taken_over(tmp_path: Path) -> None:
 def test_a_block_healed_meanwhile_is_not_opened(tmp_path: Path) -> None:
     store = filled_store(tmp_path / "run.zarr", rows=40)
     before = contents(store.path)
-    with Presence(store.sidecar.path) as presence:
+    with Participant(store.sidecar.path) as presence:
         said = reopen_damaged(store, model="small", block=1, claims=presence.claims)
     assert "made good" in said
     assert contents(store.path) == before

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 
-from store.claims.heartbeat import LEASE
+from store.claims.liveness import LEASE
 from store.open import open_store
 from vnp.cli.main import DONE, INCOMPLETE, INTERRUPTED
 from vnp.cli.output import print_json, print_lines

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.claims.heartbeat import INTERVAL, LEASE
+from store.claims.heartbeat import INTERVAL
+from store.claims.liveness import LEASE
 from vnp.inference.encoder import Precision
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from store.claims.claims import APPEND, Claims
-from store.claims.heartbeat import Beat, Liveness, Verdict, new_worker, read_beats
+from store.claims.heartbeat import Beat, new_worker, read_beats
+from store.claims.liveness import Liveness, Verdict
 from store.claims.process import Identity, identify, is_gone
 from store.geometry import rows_wanted
 from store.store import Store

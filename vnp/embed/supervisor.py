@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from store.claims.participant import Presence
+from store.claims.participant import Participant
 from store.open import open_store
 from store.repair import reopen_damaged
 from store.store import Store
@@ -311,7 +311,7 @@ def _reopen_failed(store: Store, models: tuple[str, ...], say: Callable[[str], N
     failed = [(model, block) for model in models for block, _ in store.certify(model).failed]
     if not failed:
         return
-    with Presence(store.sidecar.path) as presence:
+    with Participant(store.sidecar.path) as presence:
         for model, block in failed:
             say(reopen_damaged(store, model=model, block=block, claims=presence.claims))
 

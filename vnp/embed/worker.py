@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from store.claims.participant import Presence
+from store.claims.participant import Participant
 from store.errors import ClaimLostError, DataError, StoreError
 from store.open import open_store
 from vnp.embed.config import WorkerConfig
@@ -109,7 +109,7 @@ class Worker:
         for model in models:
             self._store.schema.model(model)
         started = time.monotonic()
-        with Presence(
+        with Participant(
             self._store.sidecar.path, interval=self._config.heartbeat, lease=self._config.lease
         ) as self._presence:
             self._source = BlockSource(

@@ -20,7 +20,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from store.claims.participant import Presence
+from store.claims.participant import Participant
 from store.errors import SampleExistsError
 from store.geometry import chunks_of
 from store.schema import Model, Sample
@@ -113,7 +113,7 @@ def import_files(
         index = RecordIndex(store, made)
         for path in files:
             staged.add(read_results(path), index)
-        with Presence(store.sidecar.path) as presence:
+        with Participant(store.sidecar.path) as presence:
             for model in staged.models:
                 _publish(store, presence, model, made, staged, hashes, say)
         matched = {model.name: staged.count(model) for model in staged.models}
@@ -215,7 +215,7 @@ class _Staged:
 
 def _publish(
     store: Store,
-    presence: Presence,
+    presence: Participant,
     model: Model,
     sample: Sample,
     staged: _Staged,

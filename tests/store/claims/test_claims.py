@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 
 from store.claims.claims import APPEND, Claims
-from store.claims.heartbeat import Heartbeat, Liveness
+from store.claims.heartbeat import Heartbeat
+from store.claims.liveness import Liveness
 from store.claims.process import Identity
 from store.errors import BusyError, ClaimLostError, UsageError
 from store.io.files import WriteError

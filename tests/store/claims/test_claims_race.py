@@ -20,7 +20,8 @@ import pytest
 
 from store.claims.claims import Claims
 from store.claims.files import parse_claim
-from store.claims.heartbeat import Heartbeat, Liveness, Verdict, new_worker
+from store.claims.heartbeat import Heartbeat, new_worker
+from store.claims.liveness import Liveness, Verdict
 from store.claims.process import identify
 
 pytestmark = pytest.mark.skipif(

@@ -11,14 +11,8 @@ import sys
 
 import pytest
 
-from store.claims.heartbeat import (
-    Heartbeat,
-    Liveness,
-    Verdict,
-    new_worker,
-    read_beat,
-    read_beats,
-)
+from store.claims.heartbeat import Heartbeat, new_worker, read_beat, read_beats
+from store.claims.liveness import Liveness, Verdict
 from store.claims.process import Identity, identify, is_gone
 from store.errors import UsageError
 

@@ -7,7 +7,8 @@ import numpy as np
 from hypothesis import given
 
 from store.claims.claims import Claims
-from store.claims.heartbeat import Heartbeat, Liveness, Verdict
+from store.claims.heartbeat import Heartbeat
+from store.claims.liveness import Liveness, Verdict
 from store.claims.process import Identity
 from store.claims.worklist import WorkList
 from tests.store.claims.claiming import BOUNDED

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from store.claims.claims import APPEND
-from store.claims.participant import Presence
+from store.claims.participant import Participant
 from store.errors import BusyError, DamageError, NotAStoreError
 from store.hdf5 import file as hdf5_file
 from store.hdf5 import overlay as hdf5_overlay
@@ -120,7 +120,7 @@ def test_readers_are_told_while_a_living_appender_commits(
 ) -> None:
     store = filled_store(tmp_path / "run.h5", rows=57)
     monkeypatch.setattr(hdf5_file, "_PATIENCE", 0.0)
-    with Presence(store.sidecar.path, interval=0.01) as other, other.claims.acquire(APPEND):
+    with Participant(store.sidecar.path, interval=0.01) as other, other.claims.acquire(APPEND):
         with store.path.open("r+b") as file:
             file.write(b"vnp\0abcd")
         with pytest.raises(BusyError, match="append is locked by process"):

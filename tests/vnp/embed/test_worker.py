@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from store.claims.claims import Claims
-from store.claims.heartbeat import Liveness, new_worker
+from store.claims.heartbeat import new_worker
+from store.claims.liveness import Liveness
 from store.claims.process import identify
 from store.errors import DataError, UsageError
 from store.zarr.backend import ZarrStore
@@ -202,9 +203,9 @@ def test_told_to_stop_it_drops_the_block_and_releases_it(store: ZarrStore) -> No
 
 
 def test_without_linger_it_leaves_blocks_to_their_holders(store: ZarrStore) -> None:
-    from store.claims.participant import Presence
+    from store.claims.participant import Participant
 
-    with Presence(store.sidecar.path) as other:
+    with Participant(store.sidecar.path) as other:
         held = other.claims.try_claim("wide", 3)
         assert held is not None
         config = WorkerConfig(poll=0.01, linger=False)

@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from store.claims.heartbeat import Beat, Heartbeat, Verdict
-from store.claims.participant import Presence
+from store.claims.heartbeat import Beat, Heartbeat
+from store.claims.liveness import Verdict
+from store.claims.participant import Participant
 from store.claims.process import Identity
 from store.schema import Model
 from store.zarr.backend import ZarrStore
@@ -52,7 +53,7 @@ def source_of(tmp_path, others, *, clock=lambda: 0.0):
     )
     append(store, "a", 70)  # five blocks
     store.sidecar.make()
-    presence = Presence(store.sidecar.path)
+    presence = Participant(store.sidecar.path)
     return BlockSource(
         store,
         claims=presence.claims,
@@ -122,7 +123,7 @@ def identity(name):
 @pytest.fixture
 def presence(tmp_path):
     """A presence with a clock of its own, which each look moves on by ten seconds."""
-    presence, now = Presence(tmp_path, interval=5.0), [0.0]
+    presence, now = Participant(tmp_path, interval=5.0), [0.0]
     presence.liveness._clock = lambda: now[0]
 
     def others():

@@ -1,11 +1,12 @@
-"""Fixtures that several test modules share."""
+"""Workers on hosts of their own, for tests of claims."""
 
 from __future__ import annotations
 
 import pytest
 
 from store.claims.claims import Claims
-from store.claims.heartbeat import Heartbeat, Liveness
+from store.claims.heartbeat import Heartbeat
+from store.claims.liveness import Liveness
 from store.claims.process import Identity
 from tests.store.claims.claiming import Clock, Worker
 

@@ -1,0 +1,151 @@
+"""Judging whether other workers live, by watching their heartbeat files.
+
+A watcher times, on its own monotonic clock, how long a file's content does not change. No clock of
+another host and no file time enters, so clocks may be wrong by years.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from store.claims.heartbeat import Beat, is_worker, parse_beat, read_content
+from store.claims.process import Identity, identify, is_gone
+from store.errors import UsageError
+
+LEASE = 60.0  # seconds without a beat after which a worker counts as dead
+
+
+class Verdict(Enum):
+    """What a watcher makes of a worker."""
+
+    LIVE = "live"  # seen to move, less than a lease ago
+    UNKNOWN = "unknown"  # not seen to move, but watched for less than a lease
+    ENDED = "ended"  # left in good order
+    GONE = "gone"  # its process, on this machine, does not exist any more
+    SILENT = "silent"  # has stood still for a whole lease
+
+    @property
+    def stale(self) -> bool:
+        """Whether the worker's claims may be taken over."""
+        return self in (Verdict.ENDED, Verdict.GONE, Verdict.SILENT)
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What a watcher remembers of one worker."""
+
+    content: bytes | None  # the heartbeat file as last seen; None: never seen
+    looked: float  # when the last look ended, on the watcher's clock
+    still: float  # seconds for which the content has been seen to stand still
+    moved: bool  # whether it was ever seen to move
+    final: Verdict | None  # a verdict that no later look can change
+
+
+class Liveness:
+    """Watches workers; one object per process, kept for as long as the process runs.
+
+    Parameters
+    ----------
+    directory
+        The side directory of the store.
+    lease
+        Seconds of standstill after which a worker counts as dead.
+    identity
+        Who watches; the calling process when not given.
+    clock
+        Monotonic clock in seconds.
+
+    Notes
+    -----
+    Between two looks at most a third of the lease is counted. A watcher that was itself frozen,
+    perhaps together with the worker (a suspended job, a paused machine), wakes up to a clock that
+    ran on; it must then look several times more before it calls anybody dead.
+
+    A heartbeat file is read again only after a sixtieth of the lease.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        lease: float = LEASE,
+        identity: Identity | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if lease <= 0:
+            raise UsageError(f"a lease of {lease} s is not possible: give more than 0")
+        self.lease = lease
+        self._directory = directory
+        self._me = identity if identity is not None else identify()
+        self._clock = clock
+        self._watched: dict[str, _Watch] = {}
+        self._lock = threading.Lock()
+
+    def verdict(self, worker: str, *, identity: Identity | None) -> Verdict:
+        """Look at a worker and judge it.
+
+        Parameters
+        ----------
+        worker
+            Its id. Anything else names a claim whose owner cannot be read; it has no heartbeat
+            file and so is silent after a lease.
+        identity
+            Its process as its claim tells it; as its heartbeat tells it when not given.
+        """
+        with self._lock:
+            watch = self._look(worker, identity)
+            if watch.final is not None:
+                return watch.final
+            if watch.still >= self.lease:
+                return Verdict.SILENT
+            return Verdict.LIVE if watch.moved else Verdict.UNKNOWN
+
+    def last_beat(self, worker: str) -> Beat | None:
+        """What the heartbeat of a worker that was looked at and has not left said last."""
+        with self._lock:
+            watch = self._watched.get(worker)
+            content = watch.content if watch else None
+        return parse_beat(worker, content) if content is not None else None
+
+    def still_for(self, worker: str) -> float:
+        """Seconds for which this process has seen the worker's heartbeat stand still."""
+        with self._lock:
+            watch = self._watched.get(worker)
+            return watch.still if watch else 0.0
+
+    def _look(self, worker: str, identity: Identity | None) -> _Watch:
+        watch = self._watched.get(worker)
+        before = self._clock()
+        if watch is not None and (
+            watch.final is not None or before - watch.looked < self.lease / 60
+        ):
+            return watch
+        content = read_content(self._directory, worker) if is_worker(worker) else None
+        # A standstill is timed from the end of one look to the beginning of the next: never more
+        # than it was, however long the reading takes.
+        after = self._clock()
+        if watch is None:
+            watch = _Watch(content=content, looked=after, still=0.0, moved=False, final=None)
+            self._watched[worker] = watch
+        elif content is not None and content != watch.content:
+            watch.content = content
+            watch.moved = True
+            watch.still = 0.0
+        else:  # a file that vanished or cannot be read shows no life either
+            watch.still += min(before - watch.looked, self.lease / 3)
+        watch.looked = after
+        beat = parse_beat(worker, content) if content is not None else None
+        if identity is None and beat is not None:
+            identity = beat.identity
+        if beat is not None and beat.ended:
+            watch.final = Verdict.ENDED
+        elif identity is not None and is_gone(identity, me=self._me):
+            watch.final = Verdict.GONE
+        if watch.final is not None:
+            watch.content = None  # there may be thousands
+        return watch

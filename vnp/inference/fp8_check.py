@@ -16,6 +16,7 @@ from store.errors import DataError
 from store.io.ragged import Ragged
 from store.read.sample import spread
 from store.store import Store
+from vnp.models.similarity import row_similarity
 
 SAMPLE_RECORDS = 384
 _SAMPLE_BLOCKS = 6
@@ -64,11 +65,8 @@ class Quality:
 
 def compare(fp8: NDArray[np.float32], bfloat16: NDArray[np.float32]) -> Quality:
     """Compare embeddings row by row, (n, dim) each."""
-    a, b = fp8.astype(np.float64), bfloat16.astype(np.float64)
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        cosines = (a * b).sum(axis=1) / norms
-    return Quality(len(a), float(cosines.min()), float(np.median(cosines)))
+    cosines, _ = row_similarity(fp8, bfloat16)
+    return Quality(len(cosines), float(cosines.min()), float(np.median(cosines)))
 
 
 def sample(store: Store) -> tuple[Ragged, Ragged]:

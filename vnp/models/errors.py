@@ -7,6 +7,8 @@ DataError
 ├── WeightsNotFoundError   the files are not on this machine: get them, or say where they are
 ├── WeightsError           the files are not those of the model, or are damaged: get them anew
 │   └── UnsafeWeightsError the file wants to run code or reach outside its folder: do not use it
+├── TorchFileError         a file of torch.save cannot be read: get it anew
+│   └── UnsafeTorchFileError it holds more than tensors, lists and texts: do not use it
 └── RecordTooLongError     one record alone exceeds the device's memory: use a larger device
 """
 
@@ -31,6 +33,14 @@ class WeightsError(DataError):
 
 class UnsafeWeightsError(WeightsError):
     """A weight file holds more than tensors, or an index points outside its folder."""
+
+
+class TorchFileError(DataError):
+    """A file of ``torch.save`` is not there or cannot be read."""
+
+
+class UnsafeTorchFileError(TorchFileError):
+    """A file of ``torch.save`` names what could run code. Nothing of it was executed."""
 
 
 class RecordTooLongError(DataError):

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import re
-import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,7 +20,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vnp.models.errors import UnsafeWeightsError, WeightsError
+from vnp.models.errors import (
+    TorchFileError,
+    UnsafeTorchFileError,
+    UnsafeWeightsError,
+    WeightsError,
+)
+from vnp.models.torch_files import load_torch_file
 
 _HASH_THREADS = 16
 # TensorFlow's names of a norm's parameters, which transformers 5 writes for ESM-2 again.
@@ -154,24 +157,18 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 def _bin(path: Path) -> dict[str, Tensor]:
     try:
-        # Files written before torch 1.6 are no zip archives and cannot be memory-mapped.
-        mapped = zipfile.is_zipfile(path)
-        with warnings.catch_warnings():
-            # Torch warns of pickles it did not write, then refuses or reads them.
-            warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError:
+        content = load_torch_file(path, mapped=True)
+    except UnsafeTorchFileError as error:
         raise UnsafeWeightsError(
-            f"{path} holds something other than tensors and was refused unread; it may be damaged "
-            "or may try to run code: take the safetensors of the same model"
+            f"{path} holds something other than tensors: take the safetensors of the same model "
+            f"({error})"
         ) from None
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
-        first_line = (str(error) or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"{path} cannot be read ({first_line}); get the file anew") from None
+    except TorchFileError as error:
+        raise WeightsError(f"{error}; get the file anew") from None
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()
     ):
-        raise WeightsError(f"{path} is no state dict: it does not map names to tensors")
+        raise WeightsError(f"{path} is not a state dict: it does not map names to tensors")
     return content
 
 

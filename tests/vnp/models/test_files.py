@@ -71,7 +71,7 @@ def test_cache_by_environment_offline_in_a_fresh_process(tmp_path):
     spec = tiny("esm2", name="esm2_8m")
     write_checkpoint(into_cache(tmp_path / "hub", spec), spec, random_state(spec))
     code = (
-        "from tests.models_checkpoints import tiny\n"
+        "from tests.vnp.models.checkpoints import tiny\n"
         "from vnp.models import files\n"
         "print(files.locate(tiny('esm2', name='esm2_8m')).revision)"
     )

@@ -49,7 +49,7 @@ def test_unknown_names_list_the_known_ones():
 
 def test_interface_imports_no_torch():
     code = (
-        "import sys, vnp.models.encoder, vnp.models.files, vnp.models.packing\n"
+        "import sys, vnp.inference.encoder, vnp.models.files, vnp.models.packing\n"
         "heavy = {'torch', 'transformers', 'huggingface_hub'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )

@@ -147,7 +147,7 @@ def test_bin_that_is_no_state_dict(tmp_path):
     spec = SPECS["esm2"]
     folder = write_checkpoint(tmp_path / spec.name, spec, random_state(spec), kind="bin")
     torch.save([1, 2], folder / "pytorch_model.bin")
-    with pytest.raises(WeightsError, match="no state dict"):
+    with pytest.raises(WeightsError, match="not a state dict"):
         read(tmp_path, spec)
 
 

@@ -45,6 +45,20 @@ def replacing(target: Path, *, force: bool) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file; it replaces the one of that name, if any, when it is safe on disk."""
+    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        fsync_dir(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def check_free(target: Path, *, force: bool) -> None:
     """Refuse a target that exists, unless told to replace it.
 

@@ -18,11 +18,14 @@ from Bio.Seq import UndefinedSequenceError
 
 from store.errors import DataError
 from store.io.ragged import from_items
-from vnp.classify.errors import DatasetError
 from vnp.sequence.compression import open_bytes
 from vnp.sequence.fastx import ContigBatch, ContigReader
 
 _SEPARATOR = b"\n"  # no amino acid, so no frame matches across two proteins
+
+
+class DatasetError(DataError):
+    """The input files do not give the training set asked for: add or correct files."""
 
 
 @dataclass(frozen=True, slots=True)

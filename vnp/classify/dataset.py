@@ -30,8 +30,7 @@ from numpy.typing import NDArray
 
 from store.errors import UsageError
 from store.schema import check_sample_name
-from vnp.classify.annotation import Genome, read_genomes
-from vnp.classify.errors import DatasetError
+from vnp.classify.annotation import DatasetError, Genome, read_genomes
 from vnp.classify.mlp import CLASSES
 from vnp.embed.progress import Progress
 from vnp.sequence.frames import FRAMES

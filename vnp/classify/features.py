@@ -13,14 +13,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from store.errors import UsageError
 from store.read.view import View
 from store.store import Store
-from vnp.classify.errors import FeaturesError
 from vnp.classify.files import Card
 from vnp.classify.mlp import Mlp
 from vnp.models import registry
 
 BATCH = 256  # rows the published code scores at a time
+
+
+class FeaturesError(UsageError):
+    """The models chosen do not give the numbers that the classifier takes: say which."""
 
 
 def choose_models(store: Store, card: Card, names: Sequence[str] = ()) -> tuple[str, ...]:

@@ -8,27 +8,33 @@ and how well it did. The card carries the hash of the tensors, so the two cannot
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from store.errors import UsageError
-from vnp.classify.errors import ClassifierError
-from vnp.classify.mlp import CLASSES, Mlp, from_tensors
+from store.io.replace import write_whole
+from vnp.classify.mlp import CLASSES, EPS, ClassifierError, Mlp, from_tensors
 from vnp.classify.pickled import read_pickled
 from vnp.models.weights import digest
 
 FORMAT = "vnp-classifier-1"
-_EPS = 1e-5  # of a torch batch norm unless the file says otherwise
-_COUNTER = "bn1.num_batches_tracked"  # not in old files, and not needed to apply it
+_METRICS = {
+    "accuracy": "Accuracy",
+    "precision": "Precision",
+    "recall": "Recall",
+    "f1": "F1",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "brier": "Brier score",
+    "ece": "Expected calibration error",
+    "log_loss": "Log loss",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,7 @@ class Card:
     inputs: int  # width of a feature row
     hidden: int  # width of the hidden layer
     digest: str  # hash of the tensors, ``sha256:...``
-    eps: float = _EPS  # of the batch norm
+    eps: float = EPS  # of the batch norm
     models: tuple[tuple[str, int], ...] = ()  # name and width of each band of a row; () if unknown
     segment_length: int | None = None  # bases per window it was trained on; None if unknown
     source: str = ""  # file it was converted from, or "vnp train"
@@ -66,23 +72,20 @@ def load_classifier(path: Path) -> Classifier:
     Raises
     ------
     ClassifierError
-        If it is no classifier of this form; `UnsafeClassifierError` if it names other things.
+        If it is not a classifier of this form; `UnsafeClassifierError` if it names other things.
     """
     if not path.is_file():
-        raise ClassifierError(f"{path} is no file; give a published .pth or a .safetensors file")
+        raise ClassifierError(f"{path} is not a file; give a published .pth or a .safetensors file")
+    card: Card | None = None
     if _is_safetensors(path):
-        tensors = _read_safetensors(path)
-        card = _read_card(path)
-        eps = card.eps if card is not None else _EPS
+        tensors, card = _read_safetensors(path), _read_card(path)
+        eps: object = card.eps if card is not None else EPS
     else:
-        tensors, norm = read_pickled(path)
-        card, eps = None, norm.get("eps", _EPS)
-    if not isinstance(eps, float) or not 0 < eps < 1:
-        raise ClassifierError(f"{path}: the batch norm's eps is {eps!r}, no small number")
-    module = from_tensors(_checked(tensors, path), eps=eps)
-    found = digest(_tensors_of(module))
+        tensors, eps = read_pickled(path)
+    module = from_tensors(tensors, eps=eps, source=path)
+    found = digest(module.tensors())
     if card is None:
-        card = Card(module.inputs, module.hidden, found, eps=eps, source=path.name)
+        card = Card(module.inputs, module.hidden, found, eps=module.bn1.eps, source=path.name)
     elif card.digest != found:
         raise ClassifierError(
             f"{card_path(path)} belongs to other weights than {path.name} holds (their hash is "
@@ -103,87 +106,31 @@ def save_classifier(module: Mlp, card: Card, path: Path) -> Card:
     """
     if path.suffix != ".safetensors":
         raise UsageError(f"{path}: the name of a classifier file must end in .safetensors")
-    tensors = _tensors_of(module)
-    card = Card(
-        module.inputs,
-        module.hidden,
-        digest(tensors),
+    tensors = module.tensors()
+    card = replace(
+        card,
+        inputs=module.inputs,
+        hidden=module.hidden,
+        digest=digest(tensors),
         eps=module.bn1.eps,
-        models=card.models,
-        segment_length=card.segment_length,
-        source=card.source,
-        training=card.training,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The card first: weights under the name never stand beside a missing card.
-    text = json.dumps(card.to_json(), indent=1) + "\n"
-    write_whole(card_path(path), text.encode())
+    # The card first: no weights are ever under the name without their card.
+    write_whole(card_path(path), (json.dumps(card.to_json(), indent=1) + "\n").encode())
     write_whole(path, save(tensors, metadata={"format": FORMAT}))
     return card
+
+
+def write_markdown(card: Card, path: Path) -> Path:
+    """Write the card of the trained classifier ``path`` for people, beside it as ``NAME.md``."""
+    target = path.with_suffix(".md")
+    write_whole(target, ("\n".join(_markdown(card, path.stem)) + "\n").encode())
+    return target
 
 
 def card_path(path: Path) -> Path:
     """Where the card of a native file lies."""
     return path.with_suffix(".json")
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name and give it its own when it is safe on disk."""
-    part = path.with_name(f"{path.name}.{uuid4().hex[:8]}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _tensors_of(module: Mlp) -> dict[str, Tensor]:
-    return {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in module.state_dict().items()
-        if name != _COUNTER
-    }
-
-
-def _checked(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Hold tensors to the form of the classifier; return them in float32."""
-    weight = tensors.get("hidden_layer.weight")
-    if weight is None or weight.dim() != 2 or 0 in weight.shape:
-        raise ClassifierError(
-            f"{path} has no matrix hidden_layer.weight: it is no classifier of VirNucPro's form"
-        )
-    hidden, inputs = weight.shape
-    shapes: dict[str, tuple[int, ...]] = {
-        "hidden_layer.weight": (hidden, inputs),
-        "hidden_layer.bias": (hidden,),
-        "bn1.weight": (hidden,),
-        "bn1.bias": (hidden,),
-        "bn1.running_mean": (hidden,),
-        "bn1.running_var": (hidden,),
-        "output_layer.weight": (len(CLASSES), hidden),
-        "output_layer.bias": (len(CLASSES),),
-    }
-    unknown = sorted(tensors.keys() - shapes.keys() - {_COUNTER})
-    if unknown:
-        raise ClassifierError(f"{path} has a tensor {unknown[0]}, which this form does not have")
-    checked: dict[str, Tensor] = {}
-    for name, shape in shapes.items():
-        tensor = tensors.get(name)
-        if tensor is None:
-            raise ClassifierError(f"{path} lacks the tensor {name}")
-        if tuple(tensor.shape) != shape:
-            raise ClassifierError(
-                f"{path}: the tensor {name} has the shape {tuple(tensor.shape)}, not {shape}"
-            )
-        if not tensor.is_floating_point():
-            raise ClassifierError(f"{path}: the tensor {name} holds {tensor.dtype}, not numbers")
-        if not torch.isfinite(tensor).all():
-            raise ClassifierError(f"{path}: the tensor {name} holds NaN or infinity")
-        checked[name] = tensor.float().contiguous()
-    return {**checked, _COUNTER: torch.zeros((), dtype=torch.int64)}
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -209,7 +156,7 @@ def _read_card(path: Path) -> Card | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ClassifierError(f"{card} is damaged: it is no JSON ({error})") from None
+        raise ClassifierError(f"{card} is damaged: it is not JSON ({error})") from None
     try:
         if value["format"] != FORMAT:
             raise ClassifierError(f"{card} has the format {value['format']!r}, not {FORMAT}")
@@ -225,4 +172,72 @@ def _read_card(path: Path) -> Card | None:
             training=dict(value["training"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ClassifierError(f"{card} is no card of a classifier: {error!r}") from None
+        raise ClassifierError(f"{card} is not the card of a classifier: {error!r}") from None
+
+
+def _markdown(card: Card, name: str) -> Iterator[str]:
+    training: dict[str, Any] = dict(card.training)
+    bands = " + ".join(f"{model} ({dim})" for model, dim in card.models)
+    yield f"# {name}"
+    yield ""
+    yield (
+        "Tells viral from other reading frames by their embeddings. "
+        f"{card.inputs} -> {card.hidden} -> 2: linear, batch norm, ReLU, dropout, linear, softmax "
+        "(VirNucPro's classifier)."
+    )
+    yield ""
+    yield f"- features: {bands}"
+    yield f"- segments: {card.segment_length} bp"
+    yield f"- weights: `{card.digest}`"
+    yield (
+        f"- made {training['made']} with vnp {training['vnp']}, torch {training['torch']}, on "
+        f"{training['device']}"
+    )
+    if any(model.startswith("demo_") for model, _ in card.models):
+        yield "- **the demo models are random: this classifier means nothing**"
+    yield ""
+    yield "## Data"
+    yield ""
+    split = training["split"]
+    yield f"Divided by {split['by']}, seed {training['schedule']['seed']}."
+    if split["by"] == "random":
+        yield (
+            "Overlapping segments of one contig are on both sides, as in the published training: "
+            "the metrics below are too good."
+        )
+    if split["stretched"]:
+        yield (
+            f"The class {' and '.join(split['stretched'])} has too few contigs to hold whole ones "
+            f"out: stretches were held out, less {split['left_out_at_boundaries']} records next "
+            "to a boundary. Stretches of one genome resemble each other."
+        )
+    if split["left_out_as_repeated"]:
+        yield (
+            f"{split['left_out_as_repeated']} records with the sequences of training records were "
+            "left out."
+        )
+    yield ""
+    yield "| | virus | others |"
+    yield "|---|---|---|"
+    for part, counts in training["records"].items():
+        if sum(counts.values()):
+            yield f"| {part.replace('_', '-')} | {counts['virus']:,} | {counts['others']:,} |"
+    yield ""
+    yield "## How well it did"
+    yield ""
+    parts = list(training["metrics"])
+    yield "| | " + " | ".join(part.replace("_", "-") for part in parts) + " |"
+    yield "|---" * (len(parts) + 1) + "|"
+    for key, label in _METRICS.items():
+        values = [training["metrics"][part][key] for part in parts]
+        yield (
+            f"| {label} | "
+            + " | ".join("-" if value is None else f"{value:.4f}" for value in values)
+            + " |"
+        )
+    yield ""
+    yield (
+        f"Best of {len(training['history'])} epochs: {training['best_epoch']}. The held-out "
+        "records chose it, so their metrics are a little too good; those of test records, where "
+        "there are some, are not."
+    )

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from store.errors import DataError
 from store.io.ragged import Ragged
 from store.schema import COLUMN_CHUNK_ROWS
 from store.store import Store
-from vnp.classify.errors import LabelsError
 from vnp.classify.mlp import CLASSES
 
 UNLABELLED = -1
@@ -26,6 +26,10 @@ _LEVELS = ("record", "contig", "sample")
 _CODES = {"others": 0, "virus": 1, "0": 0, "1": 1}
 
 _Key = tuple[bytes | None, bytes]  # sample or None for any, and name
+
+
+class LabelsError(DataError):
+    """The table of labels, or what is asked of it, is wrong: correct it."""
 
 
 @dataclass(frozen=True, slots=True)

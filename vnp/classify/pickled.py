@@ -26,7 +26,11 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from vnp.classify.errors import ClassifierError, UnsafeClassifierError
+from vnp.classify.mlp import EPS, ClassifierError
+
+
+class UnsafeClassifierError(ClassifierError):
+    """The file names something other than the parts of a classifier, and was not executed."""
 
 
 class _Part:
@@ -70,15 +74,15 @@ _INDIRECT = {"STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEWOBJ_EX"}
 _LEGACY_PICKLES = 5  # magic number, protocol, system, the object, names of its storages
 
 
-def read_pickled(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_pickled(path: Path) -> tuple[dict[str, Tensor], object]:
     """Read a module or a state dict written by ``torch.save``, without executing any of it.
 
     Returns
     -------
     dict of str to Tensor
         Tensors by dotted name, as a state dict has them.
-    dict of str to Any
-        Attributes of the batch norm (``eps`` among them); empty for a state dict.
+    object
+        ``eps`` of the batch norm as the file states it, unchecked; torch's own for a state dict.
 
     Raises
     ------
@@ -103,7 +107,7 @@ def read_pickled(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 "without executing it; save its state_dict() with the torch that made it"
             ) from None
         raise UnsafeClassifierError(
-            f"{path} holds something that is no part of a classifier and was refused unread "
+            f"{path} holds something that is not part of a classifier and was refused unread "
             f"({_first_line(error)}); it may be damaged or may try to run code"
         ) from None
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -116,9 +120,10 @@ def read_pickled(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path} is put together as no torch.save does it ({_first_line(error)})"
         ) from None
     if isinstance(content, _Classifier):
-        return _of_module(content, path)
+        tensors, norm = _of_module(content, path)
+        return tensors, norm.get("eps", EPS)
     if isinstance(content, Mapping):
-        return _state_dict(content, path), {}
+        return _state_dict(content, path), EPS
     raise ClassifierError(
         f"{path} holds a {type(content).__name__.lstrip('_')}, neither a classifier nor its state "
         "dict"
@@ -131,7 +136,7 @@ def _check(path: Path) -> None:
         full = f"{module}.{name}"
         if full not in _STAND_INS and not _TENSOR_PARTS.fullmatch(full):
             raise UnsafeClassifierError(
-                f"{path} names {full}, which is no part of a classifier; nothing of the file was "
+                f"{path} names {full}, which is not part of a classifier; nothing of the file was "
                 "executed, and it is refused"
             )
 
@@ -171,7 +176,7 @@ def _of_module(part: _Part, path: Path) -> tuple[dict[str, Tensor], dict[str, An
     norm: dict[str, Any] = {}
     for name, child in _dict_of(part, "_modules", path).items():
         if not isinstance(child, _Part) or not isinstance(name, str):
-            raise ClassifierError(f"{path}: its attribute {name!r} is no layer of a classifier")
+            raise ClassifierError(f"{path}: its attribute {name!r} is not a layer of a classifier")
         if isinstance(child, _BatchNorm):
             norm = dict(vars(child))
         for kind in ("_parameters", "_buffers"):
@@ -184,14 +189,14 @@ def _of_module(part: _Part, path: Path) -> tuple[dict[str, Tensor], dict[str, An
 def _dict_of(part: _Part, key: str, path: Path) -> Mapping[Any, Any]:
     value = vars(part).get(key, {})
     if not isinstance(value, Mapping):
-        raise ClassifierError(f"{path}: {key} of a layer is no mapping")
+        raise ClassifierError(f"{path}: {key} of a layer is not a mapping")
     return value
 
 
 def _state_dict(content: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise ClassifierError(f"{path} is no state dict: it does not map names to tensors")
+            raise ClassifierError(f"{path} is not a state dict: it does not map names to tensors")
     return {name: tensor.detach() for name, tensor in content.items()}
 
 

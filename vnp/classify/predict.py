@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from store.errors import UsageError
 from store.io.ragged import Ragged
+from store.io.replace import write_whole
 from store.read.view import View
 from store.schema import COLUMN_CHUNK_ROWS, Sample
 from store.store import Store
 from vnp.classify.calls import Contig, Contigs, RecordScores, Window, Windows
 from vnp.classify.features import Scores, choose_models, filled_of_blocks, score_rows
-from vnp.classify.files import Classifier, write_whole
+from vnp.classify.files import Classifier
 from vnp.classify.tables import SampleTables
 from vnp.embed.progress import Progress
 from vnp.sequence.segments import described

@@ -16,8 +16,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from vnp.classify.errors import LabelsError
-from vnp.classify.labels import UNLABELLED, RowLabels
+from vnp.classify.labels import UNLABELLED, LabelsError, RowLabels
 from vnp.classify.mlp import CLASSES
 
 STRETCHES = 20  # a class without enough groups is cut into so many

@@ -17,11 +17,9 @@ from store.read.view import View
 from store.store import Store
 from vnp import __version__
 from vnp.classify.batches import MEMORY, Rows
-from vnp.classify.card import write_card_markdown
-from vnp.classify.errors import LabelsError
-from vnp.classify.files import Card, save_classifier
+from vnp.classify.files import Card, save_classifier, write_markdown
 from vnp.classify.fit import Epoch, Schedule, fit, score_rows_of
-from vnp.classify.labels import UNLABELLED, RowLabels, label_rows, read_labels
+from vnp.classify.labels import UNLABELLED, LabelsError, RowLabels, label_rows, read_labels
 from vnp.classify.metrics import all_metrics
 from vnp.classify.mlp import CLASSES
 from vnp.classify.split import Part, Split, group_split, random_split, without_known
@@ -184,7 +182,7 @@ def train(
         },
     )
     card = save_classifier(module, card, output)
-    write_card_markdown(card, output)
+    write_markdown(card, output)
     return TrainReport(output, card, uncertified)
 
 

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 
 from store.errors import UsageError
-from vnp.classify.errors import FeaturesError
+from vnp.classify.features import FeaturesError
 from vnp.classify.files import card_path, load_classifier, save_classifier
 from vnp.cli.output import print_json, print_lines
 from vnp.models import registry

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from store.io.replace import write_whole
 from store.open import open_store
-from vnp.classify.files import write_whole
 from vnp.cli.output import print_json, print_lines
 from vnp.report import multiqc
 from vnp.report.calls import ScoresOf, classifier_scores, saved_scores

@@ -18,8 +18,9 @@ from torch import nn
 
 from store.errors import UsageError
 from tests.vnp.classify.classify_files import MLPClassifier, as_main, publish, trained
-from vnp.classify.errors import ClassifierError, UnsafeClassifierError
 from vnp.classify.files import load_classifier, save_classifier
+from vnp.classify.mlp import ClassifierError
+from vnp.classify.pickled import UnsafeClassifierError
 from vnp.cli.main import main
 
 INPUTS = 12
@@ -129,7 +130,7 @@ def test_another_class_is_refused_by_name(tmp_path: Path) -> None:
         load_classifier(tmp_path / "m.pth")
 
 
-def test_what_is_no_classifier_is_named(tmp_path: Path) -> None:
+def test_what_is_not_a_classifier_is_named(tmp_path: Path) -> None:
     state = trained(INPUTS).state_dict()
     wrong = {
         "lacks the tensor bn1.weight": {k: v for k, v in state.items() if k != "bn1.weight"},
@@ -137,7 +138,7 @@ def test_what_is_no_classifier_is_named(tmp_path: Path) -> None:
         "holds NaN": {**state, "bn1.bias": torch.full((512,), torch.nan)},
         "has a tensor extra": {**state, "extra": torch.zeros(1)},
         "no matrix hidden_layer.weight": {"a": torch.zeros(1)},
-        "no state dict": {"hidden_layer.weight": 3},
+        "not a state dict": {"hidden_layer.weight": 3},
     }
     for message, content in wrong.items():
         torch.save(content, tmp_path / "m.pth")
@@ -147,7 +148,7 @@ def test_what_is_no_classifier_is_named(tmp_path: Path) -> None:
         (tmp_path / "m.pth").write_bytes(raw)
         with pytest.raises(ClassifierError):
             load_classifier(tmp_path / "m.pth")
-    with pytest.raises(ClassifierError, match="is no file"):
+    with pytest.raises(ClassifierError, match="is not a file"):
         load_classifier(tmp_path / "none.pth")
 
 

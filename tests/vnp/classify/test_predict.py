@@ -20,8 +20,7 @@ from tests.rows import MODELS, append, commit, expected
 from tests.rows import publish as fill
 from tests.vnp.classify.classify_files import MLPClassifier, as_main, publish
 from vnp.classify.calls import Contigs, RecordScores, Windows
-from vnp.classify.errors import FeaturesError
-from vnp.classify.features import choose_models, score_rows
+from vnp.classify.features import FeaturesError, choose_models, score_rows
 from vnp.classify.files import Card, load_classifier
 from vnp.cli.main import main
 

@@ -18,9 +18,8 @@ from store.open import open_store
 from store.store import Store
 from tests.rows import filled_store
 from vnp.classify.batches import STRIPE, Rows
-from vnp.classify.errors import LabelsError
 from vnp.classify.fit import Schedule, fit
-from vnp.classify.labels import UNLABELLED, RowLabels, label_rows, read_labels
+from vnp.classify.labels import UNLABELLED, LabelsError, RowLabels, label_rows, read_labels
 from vnp.classify.metrics import all_metrics
 from vnp.classify.split import Part, group_split, random_split, without_known
 from vnp.cli.main import main

@@ -324,12 +324,6 @@ class Store(Reading, abc.ABC):
 
     # -- reading --------------------------------------------------------------------------------
 
-    def filled(self, model: str) -> NDArray[np.bool_]:
-        """Which rows are certified, shape (N,)."""
-        rows = self.schema.block_rows
-        counts = np.repeat(self.rows_filled(model), rows)[: self.n_rows]
-        return np.arange(self.n_rows) % rows < counts
-
     def read(self, model: str, start: int = 0, stop: int | None = None) -> NDArray[np.float16]:
         """Embeddings of rows ``start .. stop``: float16 (rows, dim), NaN where not certified.
 

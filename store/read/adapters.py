@@ -1,7 +1,7 @@
-"""A store as pandas, AnnData, dask and xarray know their data.
+"""Adapters: a store as pandas, AnnData, dask and xarray objects.
 
-Rows go into memory only where the caller names them. The libraries are imported when a function
-is called; a missing one is told with the command that installs it.
+Rows are loaded into memory only where the caller names them. The libraries are imported when a
+function is called; the error for a missing one names the command that installs it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,21 +20,19 @@ from store.io.ragged import Ragged
 from store.layout import row_columns
 from store.read.columns import sample_names, take_column
 from store.read.indexing import Ints
+from store.read.source import Source
 from store.read.view import View
 from store.schema import COLUMN_CHUNK_ROWS
-
-if TYPE_CHECKING:
-    from store.read.reader import Reading
 
 SEQUENCES = ("nucleotide", "protein")
 
 
-def obs_columns(store: Reading) -> list[str]:
+def obs_columns(store: Source) -> list[str]:
     """Names of the obs columns, less the index, the sample and what workers write."""
     return [name for name in row_columns(store.schema) if name not in ("id", "sample", *SEQUENCES)]
 
 
-def to_pandas(store: Reading, rows: Ints, *, sequences: bool = False) -> Any:
+def to_pandas(store: Source, rows: Ints, *, sequences: bool = False) -> Any:
     """Make the obs table of some rows: one line a record, indexed by record id.
 
     Parameters
@@ -60,7 +58,7 @@ def to_pandas(store: Reading, rows: Ints, *, sequences: bool = False) -> Any:
         values = take_column(store, name, rows)
         columns[name] = values.decode() if isinstance(values, Ragged) else values
     for model in store.schema.models:
-        columns[f"filled_{model.name}"] = store.filled(model.name)[rows]
+        columns[f"filled_{model.name}"] = View(store, models=model.name).filled[rows]
     for kept in store.schema.scores:
         scores = store.scores(kept.name)[rows]
         columns |= {f"{kept.name}_score{at + 1}": scores[:, at] for at in (0, 1)}
@@ -69,7 +67,7 @@ def to_pandas(store: Reading, rows: Ints, *, sequences: bool = False) -> Any:
     return pandas.DataFrame(columns, index=pandas.Index(ids.decode(), dtype=object, name="id"))
 
 
-def to_anndata(store: Reading, rows: Ints, *, models: Sequence[str] | None = None) -> Any:
+def to_anndata(store: Source, rows: Ints, *, models: Sequence[str] | None = None) -> Any:
     """Make an AnnData of some rows in memory: ``obs``, and ``obsm["X_<model>"]`` as float16.
 
     Parameters
@@ -92,12 +90,12 @@ def to_anndata(store: Reading, rows: Ints, *, models: Sequence[str] | None = Non
     obs.index.name = None
     return anndata.AnnData(
         obs=obs,
-        obsm={f"X_{name}": store[name][rows] for name in names},
+        obsm={f"X_{name}": View(store, models=name)[rows] for name in names},
         uns={"vnp": {name: _json(store.provenance(name)) for name in names}},
     )
 
 
-def lazy_anndata(store: Reading) -> Any:
+def lazy_anndata(store: Source) -> Any:
     """Make an AnnData of all rows that reads from the store's files what is used of it."""
     require("anndata", for_what="an AnnData object")
     require("dask.array", for_what="a lazy AnnData object")
@@ -138,7 +136,7 @@ def to_dask(view: View, *, chunk_rows: int | None = None) -> Any:
     )
 
 
-def to_xarray(store: Reading, *, models: Sequence[str] | None = None) -> Any:
+def to_xarray(store: Source, *, models: Sequence[str] | None = None) -> Any:
     """Make an xarray Dataset of the whole store: dask arrays behind every variable.
 
     Returns
@@ -150,7 +148,7 @@ def to_xarray(store: Reading, *, models: Sequence[str] | None = None) -> Any:
     """
     xarray = require("xarray", for_what="an xarray Dataset")
     array = require("dask.array", for_what="an xarray Dataset")
-    merged = store.merged(models)
+    merged = View(store, models=models)
 
     def column(name: str) -> Any:
         lazy = LazyColumn(store, name)
@@ -165,8 +163,9 @@ def to_xarray(store: Reading, *, models: Sequence[str] | None = None) -> Any:
         name: ("record", column(name)) for name in ("sample", *obs_columns(store))
     }
     for model in merged.models:
-        variables[f"X_{model.name}"] = (("record", f"{model.name}_dim"), to_dask(store[model.name]))
-        variables[f"filled_{model.name}"] = ("record", store.filled(model.name))
+        view = View(store, models=model.name)
+        variables[f"X_{model.name}"] = (("record", f"{model.name}_dim"), to_dask(view))
+        variables[f"filled_{model.name}"] = ("record", view.filled)
     variables["X_merged"] = (("record", "feature"), to_dask(merged))
     names, index = zip(*merged.columns, strict=True)
     return xarray.Dataset(
@@ -188,12 +187,15 @@ class LazyColumn:
 
     ndim = 1
 
-    def __init__(self, store: Reading, name: str) -> None:
+    def __init__(self, store: Source, name: str) -> None:
         self._store = copy.copy(store)  # a refresh must not move it
         self._name = name
-        self.shape = (store.n_rows,)
-        is_text = name in ("id", "sample", "contig", *SEQUENCES)
-        self.dtype = np.dtype(object) if is_text else store.column(name, 0, 0).dtype  # type: ignore[union-attr]
+        self.shape = (store.schema.n_rows,)
+        none = store.column(name, 0, 0)
+        if name == "sample" or isinstance(none, Ragged):
+            self.dtype = np.dtype(object)
+        else:
+            self.dtype = none.dtype
 
     def __len__(self) -> int:
         return self.shape[0]

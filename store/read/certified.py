@@ -7,21 +7,22 @@ from numpy.typing import NDArray
 
 from store.errors import DamageError
 from store.read.indexing import Ints
-from store.store import Store
+from store.read.source import Source
+from store.read.view import View
 
 
 class CertifiedRows:
     """Rows of filled blocks, for copying into other blocks of the same model.
 
     One object per worker: it remembers which blocks it has read whole and found sound. Rows of
-    those are then fetched one by one from the mapped file.
+    those are then read one by one from the mapped file.
     """
 
     def __init__(self) -> None:
         self._sound: set[tuple[str, int]] = set()
 
     def take(
-        self, store: Store, *, model: str, rows: Ints
+        self, store: Source, *, model: str, rows: Ints
     ) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
         """Fetch rows that are certified.
 
@@ -47,12 +48,13 @@ class CertifiedRows:
         for number in np.unique(block[found]).tolist():
             if not self._is_sound(store, model, number):
                 found &= block != number
-        return store[model][rows[found]], found
+        return View(store, models=model)[rows[found]], found
 
-    def _is_sound(self, store: Store, model: str, block: int) -> bool:
+    def _is_sound(self, store: Source, model: str, block: int) -> bool:
         if (model, block) not in self._sound:
             try:
-                store.read(model, *store.block_bounds(block))
+                size = store.schema.block_rows
+                store.read(model, block * size, (block + 1) * size)
             except DamageError:
                 return False  # verify names it; here the rows are simply embedded
             self._sound.add((model, block))

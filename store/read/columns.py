@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,23 +10,14 @@ from numpy.typing import NDArray
 from store.io.ragged import Ragged, concatenate, offsets_of
 from store.read.indexing import Ints
 from store.read.plan import Uniform, pieces, positions
-from store.schema import COLUMN_CHUNK_ROWS, Schema
+from store.read.source import Source
+from store.schema import COLUMN_CHUNK_ROWS
 
 # Columns whose chunks are one block; all others have chunks of COLUMN_CHUNK_ROWS.
 _BY_BLOCK = ("nucleotide", "protein")
 
 
-class ColumnSource(Protocol):
-    """What reading columns needs of a store."""
-
-    schema: Schema
-
-    def column(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any] | Ragged:
-        """Values of rows ``start .. stop``."""
-        ...
-
-
-def take_column(store: ColumnSource, name: str, rows: Ints) -> NDArray[Any] | Ragged:
+def take_column(store: Source, name: str, rows: Ints) -> NDArray[Any] | Ragged:
     """Values of a column at ``rows`` (n,), any order, repeats allowed.
 
     Each chunk that holds one of the rows is read once; strings come as `Ragged`.
@@ -64,7 +55,7 @@ def take(column: Ragged, rows: Ints) -> Ragged:
     return Ragged(column.data[np.arange(offsets[-1]) + shift], offsets)
 
 
-def sample_names(store: ColumnSource, codes: NDArray[Any]) -> NDArray[np.object_]:
+def sample_names(store: Source, codes: NDArray[Any]) -> NDArray[np.object_]:
     """Sample of each code of the column ``sample``, as str, shape (n,)."""
     names = np.array([sample.name for sample in store.schema.samples] or [""], dtype=object)
     chosen: NDArray[np.object_] = names[codes]

@@ -1,11 +1,13 @@
 """NumPy's rules for indexing two axes, as a pure function from a key to rows and columns.
 
-A key names either every chosen row crossed with every chosen column (`Outer`), or single numbers
-by their row and column (`Pairs`), exactly as ``ndarray.__getitem__`` has it::
+A key chooses rows and columns, and every chosen row is crossed with every chosen column::
 
-    a[5]            one row             a[3:9, [0, 7]]     rows 3..8, two columns
-    a[[4, 1, 1]]    three rows          a[[4, 1], [0, 7]]  two numbers: (4, 0) and (1, 7)
-    a[mask]         the rows it marks   a[mask2d]          the numbers it marks
+    a[5]            one row                  a[3:9, [0, 7]]            rows 3..8, two columns
+    a[[4, 1, 1]]    three rows               a[np.ix_([4, 1], [0, 7])] two rows, two columns
+    a[mask]         the rows it marks        a[..., 3]                 one column
+
+What NumPy reads as single numbers by row and column (``a[[4, 1], [0, 7]]``, a mask of both axes) is
+refused.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ Axis: TypeAlias = range | Ints  # positions along one axis, none negative, in th
 
 
 @dataclass(frozen=True, slots=True)
-class Outer:
+class Selection:
     """Every row of ``rows`` with every column of ``columns``."""
 
     rows: Axis
@@ -30,55 +32,27 @@ class Outer:
     shape: tuple[int, ...]  # of the result
 
 
-@dataclass(frozen=True, slots=True)
-class Pairs:
-    """Single numbers: ``rows[i]`` with ``columns[i]``; both have one dimension."""
-
-    rows: Ints
-    columns: Ints
-    shape: tuple[int, ...]  # of the result
-
-
-def selection(key: Any, shape: tuple[int, int]) -> Outer | Pairs:
-    """Say which numbers of an array of ``shape`` a key asks for.
+def selection(key: Any, shape: tuple[int, int]) -> Selection:
+    """Say which rows and columns of an array of ``shape`` a key asks for.
 
     Raises
     ------
     IndexError
-        Where ndarray raises it too, and for ``None`` (newaxis) and for a bare True or False.
+        Where ndarray raises it too, and for ``None`` (newaxis), a bare True or False, and keys
+        that choose single numbers by row and column.
     """
-    parts = _spread(key)
-    if len(parts) == 1 and isinstance(parts[0], np.ndarray) and parts[0].ndim == 2:
-        mask = parts[0]
-        if mask.dtype == np.bool_:
-            if mask.shape != shape:
-                raise IndexError(f"a mask of shape {mask.shape} on an array of shape {shape}")
-            rows, columns = np.nonzero(mask)
-            return Pairs(rows, columns, rows.shape)
     row, column = (
         _resolve(part, size, axis)
-        for axis, (part, size) in enumerate(zip(parts, shape, strict=True))
+        for axis, (part, size) in enumerate(zip(_spread(key), shape, strict=True))
     )
     if isinstance(row, np.ndarray) and isinstance(column, np.ndarray):
-        try:
-            rows, columns = np.broadcast_arrays(row, column)
-        except ValueError:
+        if not (row.ndim == column.ndim == 2 and row.shape[1] == column.shape[0] == 1):
             raise IndexError(
-                f"shape mismatch: rows {row.shape} and columns {column.shape} do not broadcast"
-            ) from None
-        return Pairs(rows.ravel(), columns.ravel(), rows.shape)
-    kept = tuple(
-        size
-        for part in (row, column)
-        for size in (
-            part.shape
-            if isinstance(part, np.ndarray)
-            else ()
-            if isinstance(part, int)
-            else (len(part),)
-        )
-    )
-    return Outer(_flat(row), _flat(column), kept)
+                "single numbers by row and column cannot be chosen; for every combination of rows "
+                "and columns use np.ix_(rows, columns), else index the result: a[rows][...]"
+            )
+        return Selection(row.ravel(), column.ravel(), (row.shape[0], column.shape[1]))
+    return Selection(_flat(row), _flat(column), _kept(row) + _kept(column))
 
 
 def row_positions(rows: Any, n_rows: int) -> Ints:
@@ -101,7 +75,7 @@ def row_positions(rows: Any, n_rows: int) -> Ints:
 def _spread(key: Any) -> list[Any]:
     """One part for each axis, the ellipsis and what is left out filled in."""
     parts = [_part(item) for item in (key if isinstance(key, tuple) else (key,))]
-    axes = sum(_axes(part) for part in parts if part is not Ellipsis)
+    axes = sum(part is not Ellipsis for part in parts)
     if axes > 2:
         raise IndexError(f"too many indices: the array has 2 axes, {axes} were indexed")
     dots = [place for place, part in enumerate(parts) if part is Ellipsis]
@@ -138,10 +112,6 @@ def _part(item: Any) -> Any:
     return array.astype(np.int64)
 
 
-def _axes(part: Any) -> int:
-    return part.ndim if isinstance(part, np.ndarray) and part.dtype == np.bool_ else 1
-
-
 def _resolve(part: Any, size: int, axis: int) -> int | Axis:
     """Positions along one axis, none negative."""
     if isinstance(part, slice):
@@ -168,6 +138,13 @@ def _flat(part: int | Axis) -> Axis:
     if isinstance(part, int):
         return range(part, part + 1)
     return part.ravel() if isinstance(part, np.ndarray) else part
+
+
+def _kept(part: int | Axis) -> tuple[int, ...]:
+    """Axes of the result that come from one axis of the array."""
+    if isinstance(part, int):
+        return ()
+    return part.shape if isinstance(part, np.ndarray) else (len(part),)
 
 
 def _outside(index: int, size: int, axis: int) -> IndexError:

@@ -15,7 +15,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -31,22 +31,6 @@ class Piece:
     part: int  # number of the block or band
     source: Span  # positions within the part, ascending unless the axis is a falling range
     target: Span  # positions in the result, one for each of the source
-
-
-class Parts(Protocol):
-    """A division of an axis."""
-
-    def bounds(self, part: int) -> tuple[int, int]:
-        """First position of a part and one past its last."""
-        ...
-
-    def of(self, positions: Ints) -> Ints:
-        """Number of the part that each position lies in."""
-        ...
-
-    def part(self, position: int) -> int:
-        """Number of the part that one position lies in."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +69,9 @@ class Bands:
     def part(self, position: int) -> int:
         """Number of the part that one position lies in."""
         return bisect_right(self.edges, position) - 1
+
+
+Parts: TypeAlias = Uniform | Bands  # a division of an axis
 
 
 def pieces(axis: Axis, parts: Parts) -> Iterator[Piece]:

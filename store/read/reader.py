@@ -1,81 +1,43 @@
-"""How a store is read, whatever its backend: views, chosen rows, and faces for other libraries.
+"""The reading half of a store's public interface: views, chosen rows, adapters, search.
 
-What a backend brings to it is ``chunk_file``, where a block's numbers lie. The libraries behind
-the faces are imported when a face is called, never before.
+Adapters and search are imported when one is called, and the libraries behind them with them.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store.errors import UsageError
-from store.io.ragged import Ragged
 from store.read.indexing import Ints, row_positions
+from store.read.source import Source
 from store.read.view import Missing, View
-from store.schema import Schema
 
 if TYPE_CHECKING:
     from store.read.search import Hits
 
 
-class Reading(ABC):
-    """The reading half of `store.store.Store`, which documents what is abstract here."""
+class Reading(Source):
+    """What `store.store.Store` offers to readers, built on what it is as a `Source`."""
 
-    path: Path
-    schema: Schema
-
-    # -- what it builds on --------------------------------------------------------------------
-
-    @property
-    @abstractmethod
-    def n_rows(self) -> int:
-        """Committed rows, N."""
-
-    @abstractmethod
-    def rows_filled(self, model: str) -> Ints:
-        """Filled rows of every block, shape (n_blocks,)."""
-
-    @abstractmethod
-    def filled(self, model: str) -> NDArray[np.bool_]:
-        """Which rows are certified, shape (N,)."""
-
-    @abstractmethod
-    def chunk_file(self, model: str, block: int) -> tuple[Path, int]:
-        """File of a block's embeddings and the byte at which its (R, dim) values begin."""
-
-    @abstractmethod
-    def read(self, model: str, start: int = 0, stop: int | None = None) -> NDArray[np.float16]:
-        """Embeddings of rows ``start .. stop``, checksums compared, NaN where not certified."""
-
-    @abstractmethod
-    def column(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any] | Ragged:
-        """Values of one of the appender's columns."""
-
-    @abstractmethod
-    def scores(self, name: str) -> NDArray[np.float32]:
-        """Scores kept under a name: float32 (N, 2), NaN for none."""
-
-    @abstractmethod
-    def provenance(self, model: str) -> dict[str, Any] | None:
-        """Return what is recorded of what made a model's embeddings."""
-
-    # -- views --------------------------------------------------------------------------------
+    # -- views and rows -----------------------------------------------------------------------
 
     def __getitem__(self, model: str) -> View:
         """Return the embeddings of one model as a lazy array (N, dim)."""
         if not isinstance(model, str):
             raise TypeError(f"a store is indexed by a model's name, not by {model!r}")
-        return View(self, models=(model,))
+        return View(self, models=model)
+
+    def filled(self, model: str) -> NDArray[np.bool_]:
+        """Which rows are certified, shape (N,)."""
+        return self[model].filled
 
     def merged(
         self,
-        models: Sequence[str] | None = None,
+        models: str | Sequence[str] | None = None,
         *,
         missing: Missing = "nan",
         verify: bool = False,
@@ -95,10 +57,7 @@ class Reading(ABC):
         UsageError
             If a model is not in the store or named twice, or there is none.
         """
-        if isinstance(models, str):
-            models = (models,)
-        names = [model.name for model in self.schema.models] if models is None else models
-        return View(self, models=names, missing=missing, verify=verify)
+        return View(self, models=models, missing=missing, verify=verify)
 
     def rows_of(self, samples: str | Sequence[str]) -> Ints:
         """Row numbers of one or more samples, shape (n,), in the order the samples are named.
@@ -117,7 +76,7 @@ class Reading(ABC):
             parts.append(np.arange(sample.start, sample.stop))
         return np.concatenate(parts)
 
-    # -- faces ------------------------------------------------------------------------------
+    # -- adapters and search ------------------------------------------------------------------
 
     def to_pandas(self, rows: Any = None, *, sequences: bool = False) -> Any:
         """Return the obs table (pandas) of the chosen rows; see `store.read.adapters.to_pandas`."""

@@ -1,14 +1,15 @@
-"""Some records of a store, from all over it."""
+"""A sample of records, spread over the whole store."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from store.geometry import n_blocks
 from store.io.ragged import Ragged, concatenate
-from store.store import Store
+from store.read.source import Source
 
 
-def spread(store: Store, *, count: int, blocks: int) -> tuple[Ragged, Ragged]:
+def spread(store: Source, *, count: int, blocks: int) -> tuple[Ragged, Ragged]:
     """Take about ``count`` records from the beginnings of blocks spread evenly over a store.
 
     Parameters
@@ -26,9 +27,14 @@ def spread(store: Store, *, count: int, blocks: int) -> tuple[Ragged, Ragged]:
     tuple of Ragged
         Nucleotide and protein sequences.
     """
-    chosen = np.unique(np.linspace(0, max(store.n_blocks - 1, 0), blocks).astype(int))
+    schema = store.schema
+    n = n_blocks(schema.n_rows, schema.block_rows)
+    starts = np.unique(np.linspace(0, max(n - 1, 0), blocks).astype(int))[:n] * schema.block_rows
+    each = min(-(-count // max(len(starts), 1)), schema.block_rows)
     parts: tuple[list[Ragged], list[Ragged]] = ([], [])
-    for block in chosen[: store.n_blocks].tolist():
-        for part, column in zip(parts, store.sequences(block), strict=True):
-            part.append(column.slice(0, min(-(-count // len(chosen)), len(column))))
+    for start in starts.tolist():
+        for part, name in zip(parts, ("nucleotide", "protein"), strict=True):
+            column = store.column(name, start, min(start + each, schema.n_rows))
+            assert isinstance(column, Ragged)  # a column of strings
+            part.append(column)
     return concatenate(parts[0]), concatenate(parts[1])

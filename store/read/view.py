@@ -12,18 +12,18 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, pairwise
-from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import DamageError, DataError, UsageError
 from store.geometry import rows_wanted
-from store.read.indexing import Axis, Ints, Pairs, selection
+from store.read.indexing import Axis, Ints, selection
 from store.read.mapping import map_chunk
 from store.read.plan import Bands, Piece, Span, Uniform, below, pieces, positions
-from store.schema import Model, Schema
+from store.read.source import Source
+from store.schema import Model
 
 Missing: TypeAlias = Literal["nan", "raise"]
 Rows: TypeAlias = NDArray[np.float16]
@@ -38,25 +38,6 @@ class MissingRowsError(DataError):
     """Rows were asked for that are not certified, of a view that was told to raise."""
 
 
-class BlockSource(Protocol):
-    """What a view needs of a store."""
-
-    path: Path
-    schema: Schema
-
-    def rows_filled(self, model: str) -> Ints:
-        """Filled rows of every block."""
-        ...
-
-    def chunk_file(self, model: str, block: int) -> tuple[Path, int]:
-        """File of a block's chunk and the byte at which its (R, dim) float16 values begin."""
-        ...
-
-    def read(self, model: str, start: int = 0, stop: int | None = None) -> Rows:
-        """Embeddings of rows ``start .. stop``, checksums compared."""
-        ...
-
-
 class View:
     """Embeddings of one or more models as a read-only array, shape (N, sum of dims), float16.
 
@@ -68,7 +49,7 @@ class View:
     store
         The store.
     models
-        Names of the models, left to right.
+        Names of the models, left to right; by default all of the store.
     missing
         What rows are that are not certified: ``"nan"``, or ``"raise"`` `MissingRowsError`.
     verify
@@ -81,12 +62,16 @@ class View:
 
     def __init__(
         self,
-        store: BlockSource,
+        store: Source,
         *,
-        models: Sequence[str],
+        models: str | Sequence[str] | None = None,
         missing: Missing = "nan",
         verify: bool = False,
     ) -> None:
+        if models is None:
+            models = [model.name for model in store.schema.models]
+        elif isinstance(models, str):
+            models = [models]
         if not models:
             raise UsageError(
                 "a view needs at least one model; the store has none or none was named"
@@ -173,11 +158,7 @@ class View:
     def __getitem__(self, key: Any) -> Rows: ...
     def __getitem__(self, key: Any) -> Rows | np.float16:
         chosen = selection(key, self.shape)
-        if isinstance(chosen, Pairs):
-            values = self._read_pairs(chosen.rows, chosen.columns)
-        else:
-            values = self._read(chosen.rows, chosen.columns)
-        result = values.reshape(chosen.shape)
+        result = self._read(chosen.rows, chosen.columns).reshape(chosen.shape)
         return result if chosen.shape else result[()]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -254,25 +235,6 @@ class View:
             else:
                 values = chunk[_cross(piece.source, band.source)]
             out[_cross(piece.target, band.target)] = values
-
-    def _read_pairs(self, rows: Ints, columns: Ints) -> Rows:
-        """Single numbers: float16 (n,)."""
-        out = np.empty(len(rows), dtype=np.float16)
-        for piece in pieces(rows, self._blocks):
-            row, place = positions(piece.source), positions(piece.target)
-            for band in pieces(columns[place], self._bands):
-                index, column = positions(band.target), positions(band.source)
-                inside = row[index] < self._filled[band.part][piece.part]
-                if not inside.all():
-                    if self.missing == "raise":
-                        at = rows[place[index[~inside]]]
-                        raise self._missing_rows(at, self._models[band.part].name)
-                    out[place[index[~inside]]] = np.nan
-                    index, column = index[inside], column[inside]
-                if len(index):
-                    chunk = self._chunk(band.part, piece.part, row[index])
-                    out[place[index]] = chunk[row[index], column]
-        return out
 
     def _chunk(self, band: int, block: int, rows: Span) -> Rows:
         """Return a block of one model, of which ``rows`` will be touched."""

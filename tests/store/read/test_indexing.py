@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.read.indexing import Outer, row_positions, selection
+from store.read.indexing import row_positions, selection
 from store.read.plan import Bands, Uniform, below, pieces, positions
 
 
@@ -51,6 +51,13 @@ def keys(rows: int, columns: int) -> st.SearchStrategy[Any]:
     )
 
 
+def chooses_single_numbers(key: Any) -> bool:
+    """Whether NumPy reads the key as single numbers by row and column, which a view refuses."""
+    parts = key if isinstance(key, tuple) else (key,)
+    arrays = [np.asarray(part) for part in parts if np.ndim(part) > 0]
+    return len(arrays) == 2 or any(array.ndim == 2 and array.dtype == bool for array in arrays)
+
+
 shapes = st.tuples(st.integers(0, 23), st.integers(1, 9))
 
 
@@ -59,6 +66,10 @@ shapes = st.tuples(st.integers(0, 23), st.integers(1, 9))
 def test_a_key_means_what_it_means_to_numpy(data: st.DataObject, shape: tuple[int, int]) -> None:
     array = np.arange(shape[0] * shape[1]).reshape(shape)
     key = data.draw(keys(*shape))
+    if chooses_single_numbers(key):
+        with pytest.raises(IndexError):
+            selection(key, shape)
+        return
     try:
         expected = array[key]
     except IndexError:
@@ -67,9 +78,7 @@ def test_a_key_means_what_it_means_to_numpy(data: st.DataObject, shape: tuple[in
         return
     chosen = selection(key, shape)
     rows, columns = np.asarray(chosen.rows), np.asarray(chosen.columns)
-    if isinstance(chosen, Outer):
-        rows = rows[:, None].astype(int)
-    result = array[rows, columns.astype(int)].reshape(chosen.shape)
+    result = array[rows[:, None].astype(int), columns.astype(int)].reshape(chosen.shape)
     np.testing.assert_array_equal(result, expected)
     assert chosen.shape == np.shape(expected)
 
@@ -92,13 +101,30 @@ def test_a_key_means_what_it_means_to_numpy(data: st.DataObject, shape: tuple[in
         ((0, [-9]), "index -9 .* axis 1"),
         (np.ones(4, bool), "mask"),
         (np.ones((5, 4), bool), "mask"),
-        ((np.ones((5, 3), bool), 0), "too many"),
-        (([0, 1], [0, 1, 2]), "broadcast"),
+        (np.ones((5, 3), bool), "mask"),
+        ((np.ones((5, 3), bool), 0), "mask"),
+        (([0, 1], [0, 1, 2]), "np.ix_"),
+        (([0, 1], [0, 2]), "np.ix_"),
+        ((np.ones(5, bool), [0]), "np.ix_"),
     ],
 )
 def test_a_key_that_numpy_or_we_refuse(key: Any, words: str) -> None:
     with pytest.raises(IndexError, match=words):
         selection(key, (5, 3))
+
+
+def test_rows_crossed_with_columns_by_ix() -> None:
+    array = np.arange(40).reshape(8, 5)
+    for rows, columns in [
+        ([4, 1, -1], [0, 3]),
+        ([2], [1, 1]),
+        ([], [0, 1]),
+        (np.arange(8) > 5, [4]),
+    ]:
+        key = np.ix_(rows, columns)
+        chosen = selection(key, array.shape)
+        result = array[np.asarray(chosen.rows)[:, None], np.asarray(chosen.columns)]
+        np.testing.assert_array_equal(result.reshape(chosen.shape), array[key])
 
 
 def test_rows_are_chosen_by_slice_mask_or_numbers() -> None:

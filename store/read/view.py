@@ -146,9 +146,14 @@ class View:
     def filled(self) -> NDArray[np.bool_]:
         """Rows certified for every model of the view, shape (N,)."""
         size = self.block_rows
-        counts = np.minimum.reduce(self._filled)
         within = np.arange(self.shape[0]) % size
-        return within < np.repeat(counts, size)[: self.shape[0]]
+        return within < np.repeat(self.filled_of_blocks, size)[: self.shape[0]]
+
+    @property
+    def filled_of_blocks(self) -> NDArray[np.int64]:
+        """First rows of each block that are certified for every model of the view, (n_blocks,)."""
+        counts: NDArray[np.int64] = np.minimum.reduce(self._filled)
+        return counts
 
     # -- reading ----------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """From scores of records to calls: of windows by VirNucPro's rule, of contigs, of stretches.
 
 Records of a window are neighbours in the store, and so are windows of a contig, so everything is
-told apart by looking at neighbours, and only the window and the contig in hand are remembered.
+told apart by looking at neighbours, and only the contig in hand is remembered.
 
 A window is viral if the highest score2 of its records is at least the highest score1. A **region**
 is a run of viral windows of one contig, interrupted by no window that is called otherwise; windows
@@ -10,8 +10,10 @@ without a record have no call and interrupt nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,48 +117,50 @@ class Contig:
         return 2 * self.viral >= self.windows
 
 
-class Windows:
-    """Calls windows as rows go by; a window may lie in several of the parts handed in."""
+@dataclass(slots=True)
+class Counts:
+    """What the contigs of a sample add up to."""
 
-    def __init__(self) -> None:
-        self._open: Window | None = None
+    windows: int = 0  # called windows
+    viral_windows: int = 0  # of these, viral
+    contigs: int = 0  # contigs with a called window
+    viral_contigs: int = 0  # of these, at least half of whose windows are viral
+    total: float = 0.0  # sum of score2 over called windows
+    best: float = 0.0  # highest score2
 
-    def add(self, rows: RecordScores) -> Iterator[Window]:
-        """Take the next rows and yield the windows that are complete and have a score."""
-        for window in _windows(rows):
-            held = self._open
-            if held is not None and (held.contig, held.number) == (window.contig, window.number):
-                self._open = _joined(held, window)
-                continue
-            if held is not None and held.records:
-                yield held
-            self._open = window
-
-    def end(self) -> Iterator[Window]:
-        """Yield the last window."""
-        if self._open is not None and self._open.records:
-            yield self._open
-        self._open = None
+    def add(self, contig: Contig) -> None:
+        """Take the next contig in."""
+        self.windows += contig.windows
+        self.viral_windows += contig.viral
+        self.contigs += 1
+        self.viral_contigs += contig.is_virus
+        self.total += contig.total
+        self.best = max(self.best, contig.best)
 
 
-class Contigs:
-    """Gathers the windows of a contig as they go by."""
+def call_windows(parts: Iterable[RecordScores]) -> Iterator[Window]:
+    """Call the windows that have a score; one may lie in several of the consecutive parts."""
+    held: Window | None = None
+    for part in parts:
+        for window in _windows(part):
+            if held is not None:
+                if (held.contig, held.number) == (window.contig, window.number):
+                    held = _joined(held, window)
+                    continue
+                if held.records:
+                    yield held
+            held = window
+    if held is not None and held.records:
+        yield held
 
-    def __init__(self) -> None:
-        self._open: Contig | None = None
 
-    def add(self, window: Window) -> Iterator[Contig]:
-        """Take the next window and yield the contig before, if it is complete."""
-        if self._open is None or self._open.id != window.contig:
-            yield from self.end()
-            self._open = Contig(window.contig)
-        self._open.add(window)
-
-    def end(self) -> Iterator[Contig]:
-        """Yield the last contig."""
-        if self._open is not None:
-            yield self._open
-        self._open = None
+def call_contigs(parts: Iterable[RecordScores]) -> Iterator[tuple[Contig, list[Window]]]:
+    """Call contigs; each comes with its called windows."""
+    for name, group in groupby(call_windows(parts), key=attrgetter("contig")):
+        contig, windows = Contig(name), list(group)
+        for window in windows:
+            contig.add(window)
+        yield contig, windows
 
 
 def _windows(rows: RecordScores) -> Iterator[Window]:

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from store.errors import UsageError
+from store.io.ragged import Ragged
 from store.read.view import View
+from store.schema import COLUMN_CHUNK_ROWS
 from store.store import Store
+from vnp.classify.calls import RecordScores
 from vnp.classify.files import Card
 from vnp.classify.mlp import Mlp
 from vnp.models import registry
@@ -72,7 +77,13 @@ class Scores:
 
 
 def score_rows(
-    view: View, module: Mlp, *, device: torch.device, start: int, stop: int, chunk: int
+    view: View,
+    module: Mlp,
+    *,
+    device: torch.device,
+    start: int,
+    stop: int,
+    chunk: int = COLUMN_CHUNK_ROWS,
 ) -> Iterator[Scores]:
     """Score the certified rows among ``start .. stop``, in row order.
 
@@ -88,64 +99,70 @@ def score_rows(
     chunk
         Rows of one result; results end at multiples of it and at ``stop``.
     """
-    filled = filled_of_blocks(view)
-    first = start
-    values = np.full((_until(first, stop, chunk), 2), np.nan, dtype=np.float32)
-    for rows, batch in _batches(view, filled, start, stop):
-        x_BD = torch.from_numpy(batch.astype(np.float32)).to(device)
-        found = module.probabilities(x_BD).cpu().numpy()
-        at = 0
-        while at < len(rows):
-            while rows[at] >= first + len(values):
-                yield Scores(first, values)
-                first += len(values)
-                values = np.full((_until(first, stop, chunk), 2), np.nan, dtype=np.float32)
-            end = int(np.searchsorted(rows, first + len(values)))
-            values[rows[at:end] - first] = found[at:end]
-            at = end
-    while len(values):
+    batches = _scored_batches(view, module, device, start, stop)
+    rows, scores = np.empty(0, np.int64), np.empty((0, 2), np.float32)
+    edges = sorted({start, stop, *range((start // chunk + 1) * chunk, stop, chunk)})
+    for first, last in pairwise(edges):
+        values = np.full((last - first, 2), np.nan, dtype=np.float32)
+        while True:
+            here = int(np.searchsorted(rows, last))
+            values[rows[:here] - first] = scores[:here]
+            rows, scores = rows[here:], scores[here:]
+            if len(rows):  # they belong to later results
+                break
+            batch = next(batches, None)
+            if batch is None:
+                break
+            rows, scores = batch
         yield Scores(first, values)
-        first += len(values)
-        values = np.full((_until(first, stop, chunk), 2), np.nan, dtype=np.float32)
 
 
-def filled_of_blocks(view: View) -> NDArray[np.int64]:
-    """Rows of each block, its first ones, that are certified for every model of the view."""
-    size = view.block_rows
-    blocks = -(-len(view) // size)
-    padded = np.zeros(blocks * size, dtype=bool)
-    padded[: len(view)] = view.filled
-    counts: NDArray[np.int64] = padded.reshape(blocks, size).sum(axis=1)
-    return counts
+def with_records(store: Store, scores: Scores, *, ids: bool = True) -> RecordScores:
+    """Look up whose scores these are; record ids, which only tables need, may be left out."""
+    start, stop = scores.first, scores.first + len(scores)
+
+    def texts(name: str) -> list[bytes]:
+        column = store.column(name, start, stop)
+        assert isinstance(column, Ragged)
+        return column.tolist()
+
+    def numbers(name: str) -> NDArray[Any]:
+        return np.asarray(store.column(name, start, stop))
+
+    return RecordScores(
+        id=texts("id") if ids else [b""] * len(scores),
+        contig=texts("contig"),
+        segment=numbers("segment"),
+        start=numbers("start"),
+        end=numbers("end"),
+        scores=scores.values,
+    )
 
 
-def _until(first: int, stop: int, chunk: int) -> int:
-    """Rows from ``first`` to the next multiple of ``chunk``, or to ``stop``."""
-    return min((first // chunk + 1) * chunk, stop) - first
+def _scored_batches(
+    view: View, module: Mlp, device: torch.device, start: int, stop: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Yield row numbers (b,) and scores (b, 2) of certified rows, `BATCH` at a time."""
+    for rows, features in _batches(view, start, stop):
+        x_BD = torch.from_numpy(features.astype(np.float32)).to(device)
+        yield rows, module.probabilities(x_BD).cpu().numpy()
 
 
 def _batches(
-    view: View, filled: NDArray[np.int64], start: int, stop: int
+    view: View, start: int, stop: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
     """Yield row numbers (b,) and features (b, D) of certified rows, `BATCH` at a time."""
-    numbers: list[NDArray[np.int64]] = []
-    features: list[NDArray[np.float16]] = []
-    waiting = 0
-    size = view.block_rows
+    size, filled = view.block_rows, view.filled_of_blocks
+    rows, features = np.empty(0, np.int64), np.empty((0, view.shape[1]), np.float16)
     for block in range(start // size, -(-stop // size)):
         low, high = max(block * size, start), min(block * size + int(filled[block]), stop)
         if low >= high:
             continue
-        numbers.append(np.arange(low, high))
-        features.append(view[low:high])
-        waiting += high - low
-        if waiting < BATCH:
-            continue
-        row, feature = np.concatenate(numbers), np.concatenate(features)
-        whole = waiting - waiting % BATCH
+        rows = np.concatenate([rows, np.arange(low, high)])
+        features = np.concatenate([features, view[low:high]])
+        whole = len(rows) - len(rows) % BATCH
         for at in range(0, whole, BATCH):
-            yield row[at : at + BATCH], feature[at : at + BATCH]
-        numbers, features = [row[whole:]], [feature[whole:]]
-        waiting -= whole
-    if waiting:
-        yield np.concatenate(numbers), np.concatenate(features)
+            yield rows[at : at + BATCH], features[at : at + BATCH]
+        rows, features = rows[whole:], features[whole:]
+    if len(rows):
+        yield rows, features

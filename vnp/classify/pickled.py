@@ -1,8 +1,8 @@
 """Published classifier files, which are whole pickled modules, as tensors.
 
 ``torch.save(model)`` writes a pickle that names classes, above all ``__main__.MLPClassifier``. The
-safe reader of torch files (`vnp.models.torch_files`) builds inert stand-ins in their place, and what
-the file gave them is read here.
+safe reader of torch files (`vnp.models.torch_files`) builds inert stand-ins in their place, and
+what the file gave them is read here.
 """
 
 from __future__ import annotations

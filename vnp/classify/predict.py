@@ -7,27 +7,31 @@ every model of the feature are scored; the others are named in a table and make 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from store.errors import UsageError
-from store.io.ragged import Ragged
 from store.io.replace import write_whole
-from store.read.view import View
-from store.schema import COLUMN_CHUNK_ROWS, Sample
+from store.schema import Sample
+from store.schema import Scores as KeptScores
 from store.store import Store
-from vnp.classify.calls import Contig, Contigs, RecordScores, Window, Windows
-from vnp.classify.features import Scores, choose_models, filled_of_blocks, score_rows
+from vnp.classify.calls import Counts, RecordScores, call_contigs
+from vnp.classify.features import Scores, choose_models, score_rows, with_records
 from vnp.classify.files import Classifier
 from vnp.classify.tables import SampleTables
 from vnp.embed.progress import Progress
 from vnp.sequence.segments import described
+
+log = logging.getLogger(__name__)
 
 SAMPLES = "samples.tsv"
 REPORT = "predict.json"
@@ -70,19 +74,16 @@ class Prediction:
         return {**asdict(self), "unscored": self.unscored, "complete": not self.unscored}
 
 
-Sink = Callable[[Scores], None]  # told the scores of every row, in row order within a sample
-
-
 def predict(
     store: Store,
     classifier: Classifier,
-    output: Path,
+    output: Path | None = None,
     *,
     samples: Sequence[str] = (),
     models: Sequence[str] = (),
     device: torch.device,
-    say: Callable[[str], None],
-    sink: Sink | None = None,
+    save: str | None = None,
+    replace: bool = False,
 ) -> Prediction:
     """Score samples of a store and write their tables under ``output``.
 
@@ -93,52 +94,56 @@ def predict(
     classifier
         The classifier.
     output
-        Folder; each sample gets one in it, named after the sample.
+        Folder; each sample gets one in it, named after the sample. By default it lies beside the
+        store.
     samples, models
         Which; by default all samples, and the models that fit the classifier.
     device
         Where the classifier runs.
-    say
-        Told what a user should know.
-    sink
-        Given every score, for saving.
+    save
+        Name under which the store keeps the scores, if at all.
+    replace
+        Whether scores of another classifier under that name are dropped.
 
     Raises
     ------
     UsageError
-        If there is no such sample or model, or their widths do not fit the classifier.
+        If there is no such sample or model, their widths do not fit the classifier, or the name is
+        taken.
     DamageError
         If certified rows cannot be read; ``vnp verify`` names what is wrong.
+    BusyError
+        At the end, if scores are to be kept and an appender is at work.
     """
+    output = output or store.path.with_name(f"{store.path.name}.predictions")
     chosen = choose_models(store, classifier.card, models)
-    _warn(store, classifier, chosen, say)
     wanted = _samples(store, samples)
+    _warn_of_differences(store, classifier, chosen)
+    # Before the view: what is filled meanwhile is not taken for what it lacks.
+    filled = {model: store.rows_filled(model) for model in chosen}
     view = store.merged(chosen, verify=True)
-    classifier.module.to(device)
-    calls = []
+    module = classifier.module.to(device)
     total = sum(sample.stop - sample.start for sample in wanted)
-    with Progress("predict", total=total, unit="records") as progress:
+    calls = []
+    with (
+        _keeping(store, classifier.card.digest, save, replace=replace) as keep,
+        Progress("predict", total=total, unit="records") as progress,
+    ):
+        progress.update(0)
         done = 0
-        progress.update(done)
+
+        def scored(sample: Sample) -> Iterator[Scores]:
+            for scores in score_rows(
+                view, module, device=device, start=sample.start, stop=sample.stop
+            ):
+                keep(scores)
+                progress.update(done + scores.first + len(scores) - sample.start)
+                yield scores
+
         for sample in wanted:
             folder = output / sample.name
-            with SampleTables(folder) as tables:
-                run = _Sample(store, view, tables)
-                for scores in score_rows(
-                    view,
-                    classifier.module,
-                    device=device,
-                    start=sample.start,
-                    stop=sample.stop,
-                    chunk=COLUMN_CHUNK_ROWS,
-                ):
-                    run.add(scores)
-                    if sink is not None:
-                        sink(scores)
-                    done += len(scores)
-                    progress.update(done)
-                run.end()
-            calls.append(run.report(sample, folder))
+            calls.append(_predict_sample(store, sample, scored(sample), filled, folder))
+            done += sample.stop - sample.start
     result = Prediction(
         store=str(store.path),
         classifier=str(classifier.path),
@@ -152,20 +157,103 @@ def predict(
     return result
 
 
-def _warn(
-    store: Store, classifier: Classifier, chosen: tuple[str, ...], say: Callable[[str], None]
-) -> None:
-    """Tell of what fits in numbers but perhaps not in meaning."""
+def _predict_sample(
+    store: Store,
+    sample: Sample,
+    scored: Iterable[Scores],
+    filled: Mapping[str, NDArray[np.int64]],
+    folder: Path,
+) -> SampleCalls:
+    """Write the tables of a sample from the scores of all its rows; return its counts."""
+    counts = Counts()
+    with SampleTables(folder) as tables:
+        parts = _listed(store, scored, filled, tables)
+        for contig, windows in call_contigs(parts):
+            for window in windows:
+                tables.window(window)
+            tables.contig(contig)
+            counts.add(contig)
+        tables.publish()
+    records = sample.stop - sample.start
+    return SampleCalls(
+        sample=sample.name,
+        records=records,
+        scored=records - tables.unscored,
+        unscored=tables.unscored,
+        windows=counts.windows,
+        viral_windows=counts.viral_windows,
+        contigs=counts.contigs,
+        viral_contigs=counts.viral_contigs,
+        mean_score=counts.total / counts.windows if counts.windows else None,
+        best_score=counts.best if counts.windows else None,
+        folder=str(folder),
+    )
+
+
+def _listed(
+    store: Store,
+    scored: Iterable[Scores],
+    filled: Mapping[str, NDArray[np.int64]],
+    tables: SampleTables,
+) -> Iterator[RecordScores]:
+    """Write each record to its table, with or without a score, and pass it on."""
+    for scores in scored:
+        rows = with_records(store, scores)
+        tables.records(rows)
+        for at in np.flatnonzero(np.isnan(scores.values[:, 1])).tolist():
+            block, within = divmod(scores.first + at, store.schema.block_rows)
+            missing = [model for model, counts in filled.items() if within >= counts[block]]
+            tables.unscored_record(rows.id[at], scores.first + at, missing)
+        yield rows
+
+
+@contextmanager
+def _keeping(
+    store: Store, digest: str, name: str | None, *, replace: bool
+) -> Iterator[Callable[[Scores], None]]:
+    """Yield what takes the scores that the store keeps under ``name`` if the body succeeds.
+
+    Scoring may take hours, so scores are collected in a file of the sidecar and the appender's lock
+    is held only at the end. Rows never move, so they stay right whatever is appended meanwhile.
+    """
+    if name is None:
+        yield lambda _: None
+        return
+    KeptScores(name, 0, digest, "")  # refuses an illegal name before hours of work
+    known = next((scores for scores in store.schema.scores if scores.name == name), None)
+    nothing = np.empty((0, 2), np.float32)
+    if known is not None and known.digest != digest and not replace:
+        store.save_scores(name, digest=digest, values=nothing, rows=())  # refuses, saying why
+    path = store.sidecar.make().tmp / f"scores-{uuid4().hex}"
+    ranges: list[tuple[int, int]] = []
+    try:
+        held = nothing
+        if store.n_rows:
+            held = np.memmap(path, dtype=np.float32, mode="w+", shape=(store.n_rows, 2))
+
+        def keep(scores: Scores) -> None:
+            stop = scores.first + len(scores)
+            held[scores.first : stop] = scores.values
+            ranges.append((scores.first, stop))
+
+        yield keep
+        store.save_scores(name, digest=digest, values=held, rows=ranges, replace=replace)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _warn_of_differences(store: Store, classifier: Classifier, chosen: tuple[str, ...]) -> None:
+    """Warn of what fits in numbers but perhaps not in meaning."""
     card = classifier.card
     trained_on = tuple(name for name, _ in card.models)
     if trained_on and trained_on != chosen:
-        say(
+        log.warning(
             f"{classifier.path.name} was trained on {' + '.join(trained_on)}, and is applied to "
             f"{' + '.join(chosen)}"
         )
     length = store.schema.segment_length
     if card.segment_length is not None and card.segment_length != length:
-        say(
+        log.warning(
             f"{classifier.path.name} was trained on {described(card.segment_length)}, and the "
             f"store holds {described(length)}"
         )
@@ -182,95 +270,6 @@ def _samples(store: Store, names: Sequence[str]) -> tuple[Sample, ...]:
             raise UsageError(f"the store has no sample {name!r} (it has: {known})")
         found.append(sample)
     return tuple(found)
-
-
-class _Sample:
-    """Turns the scores of one sample into tables and counts."""
-
-    def __init__(self, store: Store, view: View, tables: SampleTables) -> None:
-        self._store = store
-        self._filled = {
-            model.name: filled_of_blocks(store.merged([model.name])) for model in view.models
-        }
-        self._tables = tables
-        self._windows, self._contigs = Windows(), Contigs()
-        self.scored = 0
-        self.windows = self.viral_windows = 0
-        self.contigs = self.viral_contigs = 0
-        self.total = self.best = 0.0
-
-    def add(self, scores: Scores) -> None:
-        """Take the scores of the next rows."""
-        start, stop = scores.first, scores.first + len(scores)
-        rows = RecordScores(
-            id=self._strings("id", start, stop),
-            contig=self._strings("contig", start, stop),
-            segment=self._numbers("segment", start, stop),
-            start=self._numbers("start", start, stop),
-            end=self._numbers("end", start, stop),
-            scores=scores.values,
-        )
-        without = start + np.flatnonzero(np.isnan(scores.values[:, 1]))
-        self.scored += len(scores) - len(without)
-        self._tables.records(rows)
-        for row in without.tolist():
-            self._tables.unscored_record(rows.id[row - start], row, self._missing(row))
-        for window in self._windows.add(rows):
-            self._window(window)
-
-    def end(self) -> None:
-        """Call what is still open, and give the tables their names."""
-        for window in self._windows.end():
-            self._window(window)
-        for contig in self._contigs.end():
-            self._contig(contig)
-        self._tables.publish()
-
-    def report(self, sample: Sample, folder: Path) -> SampleCalls:
-        """Return the counts."""
-        records = sample.stop - sample.start
-        return SampleCalls(
-            sample=sample.name,
-            records=records,
-            scored=self.scored,
-            unscored=records - self.scored,
-            windows=self.windows,
-            viral_windows=self.viral_windows,
-            contigs=self.contigs,
-            viral_contigs=self.viral_contigs,
-            mean_score=self.total / self.windows if self.windows else None,
-            best_score=self.best if self.windows else None,
-            folder=str(folder),
-        )
-
-    def _window(self, window: Window) -> None:
-        self._tables.window(window)
-        self.windows += 1
-        self.viral_windows += window.is_virus
-        self.total += window.score2
-        self.best = max(self.best, window.score2)
-        for contig in self._contigs.add(window):
-            self._contig(contig)
-
-    def _contig(self, contig: Contig) -> None:
-        self._tables.contig(contig)
-        self.contigs += 1
-        self.viral_contigs += contig.is_virus
-
-    def _missing(self, row: int) -> list[str]:
-        """Models that a row is not certified for."""
-        block, within = divmod(row, self._store.schema.block_rows)
-        return [model for model, filled in self._filled.items() if within >= filled[block]]
-
-    def _strings(self, name: str, start: int, stop: int) -> list[bytes]:
-        column = self._store.column(name, start, stop)
-        assert isinstance(column, Ragged)
-        return column.tolist()
-
-    def _numbers(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        column = self._store.column(name, start, stop)
-        assert not isinstance(column, Ragged)
-        return column
 
 
 def _samples_tsv(result: Prediction) -> str:

@@ -7,7 +7,6 @@ import argparse
 from store.open import open_store
 from vnp.classify.files import load_classifier
 from vnp.classify.predict import Prediction, predict
-from vnp.classify.saving import saving
 from vnp.cli.main import DONE, INCOMPLETE
 from vnp.cli.output import print_json, print_lines, say
 from vnp.inference.device import place
@@ -17,19 +16,17 @@ def run(options: argparse.Namespace) -> int:
     """Score, write the tables, and keep the scores if asked to."""
     store = open_store(options.store)
     classifier = load_classifier(options.classifier)
-    output = options.output or store.path.with_name(store.path.name + ".predictions")
     device = place(options.device, precision="float32", threads=None, warn=say).device
-    with saving(store, classifier.card.digest, options.save, replace=options.replace) as sink:
-        result = predict(
-            store,
-            classifier,
-            output,
-            samples=options.sample or (),
-            models=options.models or (),
-            device=device,
-            say=say,
-            sink=sink,
-        )
+    result = predict(
+        store,
+        classifier,
+        options.output,
+        samples=options.sample or (),
+        models=options.models or (),
+        device=device,
+        save=options.save,
+        replace=options.replace,
+    )
     if options.json:
         print_json(result.to_json())
     else:

@@ -8,20 +8,20 @@ from store.io.replace import write_whole
 from store.open import open_store
 from vnp.cli.output import print_json, print_lines
 from vnp.report import multiqc
-from vnp.report.calls import ScoresOf, classifier_scores, saved_scores
-from vnp.report.collect import default_output, gather
+from vnp.report.calls import classifier_scores, saved_scores
+from vnp.report.collect import collect, default_output
 from vnp.report.page import page
 
 
 def run(options: argparse.Namespace) -> int:
-    """Gather, and write the page."""
+    """Collect, and write the page."""
     store = open_store(options.store)
-    scores: tuple[str, ScoresOf] | None
-    if options.classifier is not None:
-        scores = classifier_scores(store, options.classifier, device=options.device)
-    else:
-        scores = saved_scores(store, options.scores)
-    data = gather(store, title=options.title, scores=scores, umap=not options.no_umap)
+    scores = (
+        saved_scores(store, options.scores)
+        if options.classifier is None
+        else classifier_scores(store, options.classifier, device=options.device)
+    )
+    data = collect(store, title=options.title, scores=scores, umap=not options.no_umap)
     output = options.output or default_output(store.path)
     output.parent.mkdir(parents=True, exist_ok=True)
     written = [output]

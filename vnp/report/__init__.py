@@ -2,7 +2,7 @@
 
 ::
 
-    store, scores --gather--> ReportData --page------> one HTML file
+    store, scores --collect--> ReportData --page------> one HTML file
                                          --multiqc---> *_mqc.json
 
 Everything in `vnp.report.data.ReportData` is bounded, whatever the size of the store: what there

@@ -18,8 +18,9 @@ from store.io.ragged import Ragged
 from store.schema import COLUMN_CHUNK_ROWS, Model
 from store.store import Store
 from vnp import __version__
+from vnp.classify.calls import Counts
 from vnp.report.binning import filled_before, length_histogram, shares, spread
-from vnp.report.calls import SampleCounts, ScoresOf, gather_calls
+from vnp.report.calls import ScoreSource, collect_calls
 from vnp.report.data import (
     LENGTH_BINS,
     MOST_CELLS,
@@ -40,14 +41,14 @@ from vnp.sequence.frames import FRAMES
 Ints = NDArray[np.int64]
 
 
-def gather(
+def collect(
     store: Store,
     *,
     title: str | None = None,
-    scores: tuple[str, ScoresOf] | None = None,
+    scores: ScoreSource | None = None,
     umap: bool = True,
 ) -> ReportData:
-    """Gather what a report shows.
+    """Collect what a report shows.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def gather(
     title
         Headline; by default the store's name.
     scores
-        Name of a classifier's scores, and what gives them.
+        Scores of a classifier, if any.
     umap
         Whether to project by UMAP too, if it is installed.
 
@@ -76,13 +77,11 @@ def gather(
         edges = np.array([sample.start for sample in schema.samples] + [store.n_rows])
         rows = choose_rows(everywhere, edges)
     calls: Calls | None = None
-    counts: tuple[SampleCounts, ...] = ()
+    counts: tuple[Counts, ...] = ()
     found: NDArray[np.float64] | None = None
     if scores is not None:
-        gathered = gather_calls(
-            store, scores[1], source=scores[0], group=group, groups=groups, rows=rows
-        )
-        calls, counts, found = gathered.calls, gathered.counts, gathered.scores
+        collected = collect_calls(store, scores, group=group, groups=groups, rows=rows)
+        calls, counts, found = collected.calls, collected.counts, collected.scores
     sampled = None
     if len(rows):
         starts = np.array([sample.start for sample in schema.samples])
@@ -137,7 +136,7 @@ def _groups(store: Store) -> tuple[Ints, tuple[str, ...]]:
 
 
 def _samples(
-    store: Store, filled: dict[str, Ints], counts: Sequence[SampleCounts]
+    store: Store, filled: dict[str, Ints], counts: Sequence[Counts]
 ) -> tuple[tuple[SampleRow, ...], SampleRow | None, SampleRow]:
     """Rows of the table of samples, the rest of them summed up, and the sum of all."""
     samples = store.schema.samples
@@ -167,8 +166,8 @@ def _samples(
             count = counts[number]
             row = replace(
                 row,
-                called_segments=count.segments,
-                viral_segments=count.viral_segments,
+                called_segments=count.windows,
+                viral_segments=count.viral_windows,
                 called_contigs=count.contigs,
                 viral_contigs=count.viral_contigs,
             )

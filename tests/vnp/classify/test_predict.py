@@ -19,7 +19,7 @@ from store.store import Store
 from tests.rows import MODELS, append, commit, expected
 from tests.rows import publish as fill
 from tests.vnp.classify.classify_files import MLPClassifier, as_main, publish
-from vnp.classify.calls import Contigs, RecordScores, Windows
+from vnp.classify.calls import RecordScores, call_contigs, call_windows
 from vnp.classify.features import FeaturesError, choose_models, score_rows
 from vnp.classify.files import Card, load_classifier
 from vnp.cli.main import main
@@ -220,11 +220,8 @@ def test_windows_and_contigs_do_not_depend_on_how_rows_are_parted() -> None:
         )
 
     def all_of(cuts: list[int]) -> tuple[list[object], list[str]]:
-        windows, contigs = Windows(), Contigs()
-        found = [w for a, b in pairwise(cuts) for w in windows.add(rows(a, b))]
-        found += list(windows.end())
-        made = [c for w in found for c in contigs.add(w)] + list(contigs.end())
-        return list(found), [repr(c) for c in made]
+        parts = [rows(a, b) for a, b in pairwise(cuts)]
+        return list(call_windows(parts)), [repr(contig) for contig, _ in call_contigs(parts)]
 
     whole = all_of([0, n])
     assert whole == all_of([0, 1, 2, 50, 51, 130, 130, 299, n])
@@ -247,8 +244,7 @@ def test_a_tie_is_others_for_a_record_and_virus_for_a_window(tmp_path: Path) -> 
         end=np.array([500]),
         scores=np.array([[0.5, 0.5]], np.float32),
     )
-    windows = Windows()
-    found = [*windows.add(rows), *windows.end()]
+    found = list(call_windows([rows]))
     with tables_module.SampleTables(tmp_path / "a") as tables:
         tables.records(rows)
         for window in found:

@@ -24,7 +24,7 @@ from vnp.cli.main import main
 from vnp.report import multiqc
 from vnp.report.binning import filled_before, length_histogram, shares, spread, timeline
 from vnp.report.calls import classifier_scores, saved_scores
-from vnp.report.collect import gather
+from vnp.report.collect import collect
 from vnp.report.data import MOST_CELLS, MOST_SAMPLES, MOST_TIME_BINS, ReportData
 from vnp.report.markup import Markup, clipped, escaped, tag
 from vnp.report.numbers import percent, short
@@ -69,7 +69,7 @@ def classifier(tmp_path: Path) -> Path:
 @pytest.fixture
 def data(store: Store, classifier: Path) -> ReportData:
     scores = classifier_scores(store, classifier, device="cpu")
-    return gather(store, title=HOSTILE, scores=scores, umap=False)
+    return collect(store, title=HOSTILE, scores=scores, umap=False)
 
 
 class _Elements(HTMLParser):
@@ -137,7 +137,7 @@ def test_counts_are_those_of_the_store(data: ReportData, store: Store) -> None:
 
 def test_what_is_not_filled_is_told(store: Store) -> None:
     store.reopen("wide", 1)
-    data = gather(store, umap=False)
+    data = collect(store, umap=False)
     assert not data.complete
     assert [row.certified for row in data.samples] == [54, 30]
     assert "incomplete: 16 embeddings" in page(data)
@@ -149,7 +149,7 @@ def test_empty_stores_have_a_page(tmp_path: Path) -> None:
     opened = rows.create_store(
         tmp_path / "empty.zarr", models=rows.MODELS, segment_length=0, block_rows=16
     )
-    text = page(gather(opened))
+    text = page(collect(opened))
     assert "empty: no records yet" in text
     assert "whole contigs" in text
     _Elements(text)
@@ -179,7 +179,7 @@ def test_many_samples_are_summed_up(tmp_path: Path) -> None:
     )
     for number in range(MOST_SAMPLES + 5):
         rows.append(opened, f"s{number}", number % 7)
-    data = gather(opened, umap=False)
+    data = collect(opened, umap=False)
     assert len(data.samples) == MOST_SAMPLES - 1
     assert data.rest is not None
     assert data.rest.name == "6 more"
@@ -209,7 +209,7 @@ def test_saved_scores_make_the_same_page(
     arguments = ["predict", store.path, "--classifier", classifier, "--save", "kept"]
     assert main([*map(str, arguments), "--device", "cpu"]) == 0
     store.refresh()
-    found = gather(store, scores=saved_scores(store), umap=False)
+    found = collect(store, scores=saved_scores(store), umap=False)
     assert found.calls is not None
     assert data.calls is not None
     assert found.calls.source == "kept"

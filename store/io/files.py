@@ -1,6 +1,7 @@
-"""Files that appear whole, or not at all, and stay after a power cut.
+"""Files that appear whole, or not at all, and survive a power cut.
 
-Everything the store publishes goes through one of two doors. Both write a temporary file first::
+Everything the store publishes goes through one of two functions. Both write a temporary file
+first::
 
     publish_new      tmp --write, fsync--> link(tmp, target)    --unlink tmp, fsync directory-->
     publish_replace  tmp --write, fsync--> replace(tmp, target) --fsync directory-->
@@ -108,18 +109,31 @@ def publish_replace(tmp_dir: Path, target: Path, data: Buffers, *, durable: bool
     """
     tmp = _write_tmp(tmp_dir, target, data, durable=durable)
     try:
-        written = tmp.stat()
-        try:
-            tmp.replace(target)
-        except OSError as error:
-            # As with link: a reply lost on the way makes NFS repeat a rename that was done.
-            if not _is_file(target, written):
-                raise _failure(error, target) from error
+        rename_over(tmp, target)
     except BaseException:
         _discard(tmp)
         raise
     if durable:
         fsync_dir(target.parent)
+
+
+def rename_over(tmp: Path, target: Path) -> None:
+    """Give a finished file its name, whether or not the name is taken."""
+    written = tmp.stat()
+    try:
+        tmp.replace(target)
+    except OSError as error:
+        # As with link: a reply lost on the way makes NFS repeat a rename that was done.
+        if not _is_file(target, written):
+            raise _failure(error, target) from error
+
+
+def temporary_name(directory: Path, target: Path) -> Path:
+    """Return a free, hidden path for what will become ``target``.
+
+    It holds the target's name for whoever finds the file after a crash.
+    """
+    return directory / f".{target.name[:64]}.{uuid4().hex}.part"
 
 
 def fsync_dir(path: Path) -> None:
@@ -163,8 +177,7 @@ def remove_durable(path: Path) -> bool:
 
 def _write_tmp(tmp_dir: Path, target: Path, data: Buffers, *, durable: bool) -> Path:
     """Write a new temporary file and return its path; on any failure leave nothing behind."""
-    # The target's name is there for whoever finds the file after a crash.
-    tmp = tmp_dir / f"{uuid4().hex}.{target.name[:64]}"
+    tmp = temporary_name(tmp_dir, target)
     try:
         fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
@@ -248,7 +261,7 @@ def _failure(error: OSError, path: Path, data: Buffers = ()) -> WriteError:
         )
     hint = ""
     if error.errno == errno.EXDEV:
-        hint = " Store and side directory (.vnp) must lie on one file system."
+        hint = " The store and its side directory (.vnp) must be on one file system."
     elif error.errno in _NO_LINKS:
         hint = (
             " If this file system has no hard links, which claims need, or is not writable for "

@@ -1,4 +1,11 @@
-"""An output that appears whole under its name, or not at all."""
+"""Output files and folders that appear whole under their name, or not at all.
+
+What is written goes to a hidden name beside the target first::
+
+    .<name>.<uuid>.part  --write, fsync--> rename to <name> --fsync directory-->
+
+A rename cannot replace a folder, so an old folder is moved aside first and removed at the end.
+"""
 
 from __future__ import annotations
 
@@ -7,56 +14,49 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 from store.errors import UsageError
-from store.io.files import fsync_dir
+from store.io.files import fsync_dir, publish_replace, rename_over, temporary_name
+
+
+def write_whole(target: Path, content: bytes) -> None:
+    """Write a file; it replaces the one of that name, if any, when it is safe on disk.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be written; nothing is left of it, and an old file is as it was.
+    """
+    publish_replace(target.parent, target, [content])
 
 
 @contextmanager
 def replacing(target: Path, *, force: bool) -> Iterator[Path]:
     """Give a free path beside ``target``; what is made there is renamed to it at the end.
 
-    The path may become a file or a directory. If the body fails, nothing is left of it and what
-    stood at ``target`` stands.
+    The path may become a file or a folder. If the body fails, nothing is left of it and
+    ``target`` is as it was.
 
     Raises
     ------
     UsageError
-        If something stands at ``target`` and ``force`` is not set.
+        If ``target`` exists and ``force`` is not set.
     """
     check_free(target, force=force)
-    part = target.with_name(f".{target.name}.{uuid4().hex}.part")
+    part = temporary_name(target.parent, target)
     try:
         yield part
+        check_free(target, force=force)  # it took a while: somebody may have been faster
         if part.is_file():
             with part.open("rb") as file:
                 os.fsync(file.fileno())
         if part.is_dir() or target.is_dir():
-            _swap(part, target, force=force)
+            _swap(part, target)
         else:
-            check_free(target, force=force)  # it took a while: somebody may have been faster
-            part.replace(target)
+            rename_over(part, target)
         fsync_dir(target.parent)
     finally:
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file; it replaces the one of that name, if any, when it is safe on disk."""
-    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        fsync_dir(path.parent)
-    finally:
-        part.unlink(missing_ok=True)
+        _remove(part)
 
 
 def check_free(target: Path, *, force: bool) -> None:
@@ -68,19 +68,28 @@ def check_free(target: Path, *, force: bool) -> None:
         Saying what to do.
     """
     if not target.parent.is_dir():
-        raise UsageError(f"{target.parent} is no directory; make it first")
+        raise UsageError(f"{target.parent} is not a directory; make it first")
     if target.exists() and not force:
         raise UsageError(f"{target} exists already; choose another name or replace it with --force")
 
 
-def _swap(part: Path, target: Path, *, force: bool) -> None:
-    """Put a directory in the place of what is there; a rename cannot replace one that has files."""
-    check_free(target, force=force)
-    old = target.with_name(f".{target.name}.{uuid4().hex}.old")
-    if target.exists():
-        target.rename(old)
-    part.rename(target)
-    if old.is_dir():
-        shutil.rmtree(old)
+def _swap(part: Path, target: Path) -> None:
+    """Put a file or folder in the place of what is there, which comes back if that fails."""
+    old = temporary_name(target.parent, target)
+    if not target.exists():
+        part.rename(target)
+        return
+    target.rename(old)
+    try:
+        part.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
     else:
-        old.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)

@@ -23,12 +23,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import UsageError
+from store.io.replace import replacing
 from store.schema import check_sample_name
 from vnp.classify.annotation import DatasetError, Genome, read_genomes
 from vnp.classify.mlp import CLASSES
@@ -134,8 +134,7 @@ def make_dataset(
             f"one other; given: {', '.join(inputs)}"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    work = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.part")
-    try:
+    with replacing(folder, force=False) as work:
         (work / "parts").mkdir(parents=True)
         counts = {
             group: _cut(group, paths, work / "parts" / group, recipe)
@@ -144,9 +143,6 @@ def make_dataset(
         taken = _sample({group: found.parts for group, found in counts.items()}, recipe, say)
         result = _write(work, folder, counts, taken, recipe)
         shutil.rmtree(work / "parts")
-        work.rename(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return result
 
 

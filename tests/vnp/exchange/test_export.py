@@ -347,7 +347,7 @@ def test_pt_of_many_rows_and_strange_ids(tmp_path: Path) -> None:
         ("out.npy", {"ids": "plain"}, "column for the sample"),
         ("out.faiss", {"ids": "plain"}, "row numbers"),
         ("out.pt", {"layout": "ESM", "models": ["demo_dnabert_s"]}, "one model of protein"),
-        ("no/out.npy", {}, "no directory"),
+        ("no/out.npy", {}, "not a directory"),
     ],
 )
 def test_options_that_do_not_fit(

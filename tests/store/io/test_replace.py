@@ -1,0 +1,107 @@
+"""Output files and folders: whole or absent, old ones kept on failure, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from store.errors import UsageError
+from store.io.files import WriteError
+from store.io.replace import replacing, write_whole
+
+
+def make(part: Path, kind: str, content: str) -> None:
+    if kind == "folder":
+        part.mkdir()
+        part = part / "inside"
+    part.write_text(content)
+
+
+def content(target: Path) -> str:
+    return (target / "inside" if target.is_dir() else target).read_text()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("before", ["nothing", "file", "folder"])
+def test_either_kind_takes_the_place_of_either(tmp_path, kind, before):
+    target = tmp_path / "out"
+    if before != "nothing":
+        make(target, before, "old")
+    with replacing(target, force=True) as part:
+        make(part, kind, "new")
+        assert not target.exists() or content(target) == "old"
+    assert content(target) == "new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def write(target: Path, fill, *, force: bool = True) -> None:
+    with replacing(target, force=force) as part:
+        fill(part)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_exists_is_replaced_only_by_force(tmp_path, kind):
+    def slow(part):
+        make(part, kind, "new")
+        make(tmp_path / "b", kind, "somebody was faster")
+
+    make(tmp_path / "out", kind, "old")
+    with pytest.raises(UsageError, match="--force"):
+        write(tmp_path / "out", pytest.fail, force=False)
+    with pytest.raises(UsageError, match="--force"):
+        write(tmp_path / "b", slow, force=False)
+    assert content(tmp_path / "b") == "somebody was faster"
+    with pytest.raises(UsageError, match="not a directory"):
+        write(tmp_path / "nowhere" / "out", pytest.fail)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "out"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_failing_body_leaves_the_old_one_and_nothing_else(tmp_path, kind):
+    def interrupted(part):
+        make(part, kind, "half")
+        raise KeyboardInterrupt
+
+    make(tmp_path / "out", kind, "old")
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "out", interrupted)
+    assert content(tmp_path / "out") == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_old_folder_comes_back_if_the_new_one_cannot_be_renamed(tmp_path, monkeypatch):
+    real = Path.rename
+
+    def failing(source, target):
+        if content(source) == "new":
+            raise OSError("disk on fire")
+        return real(source, target)
+
+    make(tmp_path / "out", "folder", "old")
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="on fire"):
+        write(tmp_path / "out", lambda part: make(part, "folder", "new"))
+    assert content(tmp_path / "out") == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_written_at_once(tmp_path, monkeypatch):
+    write_whole(tmp_path / "out", b"old")
+    write_whole(tmp_path / "out", b"new")
+    assert (tmp_path / "out").read_bytes() == b"new"
+    with pytest.raises(WriteError, match="nowhere"):
+        write_whole(tmp_path / "nowhere" / "out", b"x")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(WriteError, match="folder"):
+        write_whole(tmp_path / "folder", b"x")
+
+    def failing(fd):
+        raise OSError(5, "no")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(WriteError, match="out"):
+        write_whole(tmp_path / "out", b"newer")
+    assert (tmp_path / "out").read_bytes() == b"new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "out"]

@@ -16,19 +16,20 @@ kept records. Other frames of those windows get no label and are not trained on.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import random
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from store.errors import UsageError
 from store.io.replace import replacing
+from store.io.words import count
 from store.schema import check_sample_name
 from vnp.classify.annotation import DatasetError, Genome, read_genomes
 from vnp.classify.mlp import CLASSES
@@ -37,10 +38,13 @@ from vnp.sequence.frames import FRAMES
 from vnp.sequence.records import record_batches
 from vnp.sequence.segments import cut_windows
 
+log = logging.getLogger(__name__)
+
 LABELS = "labels.tsv"
 REPORT = "dataset.json"
 PART_RECORDS = 10_000
-_AMBIGUOUS = b"NRYMKSWHBVD"  # the letters that the published code looks for, upper case
+# By byte: the letters, upper case, that the published code looks for.
+_AMBIGUOUS = np.isin(np.arange(256), list(b"NRYMKSWHBVD"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,8 @@ class GroupCounts:
     ambiguous: int  # of these, dropped for an ambiguous letter
     records: int  # kept records
     parts: int  # complete runs of them
-    parts_taken: int  # of these, sampled
-    records_taken: int  # records in them
+    parts_taken: int = 0  # of these, sampled
+    records_taken: int = 0  # records in them
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +100,7 @@ class Kept:
         return f"{self.genome}\t{self.window}\t{self.frame}\t{self.bases}\n"
 
 
-def make_dataset(
-    inputs: Mapping[str, Sequence[Path]],
-    folder: Path,
-    *,
-    recipe: Recipe,
-    say: Callable[[str], None],
-) -> Dataset:
+def make_dataset(inputs: Mapping[str, Sequence[Path]], folder: Path, *, recipe: Recipe) -> Dataset:
     """Make a training set.
 
     Parameters
@@ -113,8 +111,6 @@ def make_dataset(
         Folder to make; it appears whole or not at all.
     recipe
         How it is made.
-    say
-        Told what a user should know.
 
     Raises
     ------
@@ -127,22 +123,27 @@ def make_dataset(
         raise UsageError(f"{folder} exists already; choose another folder")
     for group in inputs:
         check_sample_name(group)
-    others = [group for group in inputs if group != recipe.virus]
-    if recipe.virus not in inputs or not others:
+    if recipe.virus not in inputs or len(inputs) < 2:
         raise UsageError(
             f"a training set needs the group {recipe.virus} (say which with --virus) and at least "
             f"one other; given: {', '.join(inputs)}"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with replacing(folder, force=False) as work:
-        (work / "parts").mkdir(parents=True)
-        counts = {
-            group: _cut(group, paths, work / "parts" / group, recipe)
-            for group, paths in inputs.items()
-        }
-        taken = _sample({group: found.parts for group, found in counts.items()}, recipe, say)
-        result = _write(work, folder, counts, taken, recipe)
-        shutil.rmtree(work / "parts")
+        parts = work / "parts"
+        parts.mkdir(parents=True)
+        cut = {group: _cut(group, paths, parts, recipe) for group, paths in inputs.items()}
+        taken = _sample({group: counts.parts for group, counts in cut.items()}, recipe)
+        groups = _write(work, parts, cut, taken, recipe)
+        result = Dataset(
+            folder=str(folder),
+            recipe=recipe,
+            files={group: str(folder / f"{group}.fa") for group in groups if taken[group]},
+            labels=str(folder / LABELS),
+            groups=groups,
+        )
+        (work / REPORT).write_text(json.dumps(result.to_json(), indent=1) + "\n")
+        shutil.rmtree(parts)
     return result
 
 
@@ -156,43 +157,30 @@ def kept_records(genome: Genome, *, segment_length: int) -> tuple[list[Kept], in
     """
     bases = genome.contig.sequence.data
     # Ambiguous letters up to each position, so that those of a window are a difference.
-    before = np.concatenate([[0], np.cumsum(_is_ambiguous(bases))])
+    before = np.concatenate([[0], np.cumsum(_AMBIGUOUS[bases])])
+    windows = cut_windows(np.array([len(bases)]), segment_length=segment_length)
+    ambiguous = np.count_nonzero(before[windows.end] > before[windows.start])
     kept: list[Kept] = []
-    segments = 0
     for batch in record_batches([genome.contig], segment_length=segment_length):
         rows = batch.rows
-        segments += batch.segments
-        clean = before[rows.end] == before[rows.start]
-        for at in np.flatnonzero(clean).tolist():
-            if rows.protein[at] in genome.proteins:
-                start, end = int(rows.start[at]), int(rows.end[at])
-                kept.append(
-                    Kept(
-                        genome.id,
-                        f"{genome.id}_chunk_{rows.segment[at]}",
-                        FRAMES[int(rows.frame[at]) - 1 + 3 * int(rows.strand[at] < 0)],
-                        bases[start:end].tobytes().decode(),
-                    )
-                )
-    return kept, segments, _ambiguous_windows(before, len(bases), segment_length)
+        clean = np.flatnonzero(before[rows.end] == before[rows.start])
+        kept += [
+            Kept(
+                genome.id,
+                f"{genome.id}_chunk_{rows.segment[at]}",
+                FRAMES[int(rows.frame[at]) - 1 + 3 * int(rows.strand[at] < 0)],
+                bases[rows.start[at] : rows.end[at]].tobytes().decode(),
+            )
+            for at in clean.tolist()
+            if rows.protein[at] in genome.proteins
+        ]
+    return kept, len(windows), int(ambiguous)
 
 
-def _is_ambiguous(bases: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    table = np.zeros(256, dtype=bool)
-    table[list(_AMBIGUOUS)] = True
-    found: NDArray[np.bool_] = table[bases]
-    return found
-
-
-def _ambiguous_windows(before: NDArray[np.int64], bases: int, segment_length: int) -> int:
-    windows = cut_windows(np.array([bases]), segment_length=segment_length)
-    return int(np.count_nonzero(before[windows.end] > before[windows.start]))
-
-
-def _cut(group: str, paths: Sequence[Path], folder: Path, recipe: Recipe) -> GroupCounts:
-    """Write the kept records of a group in runs, ``folder/0``, ``folder/1``, ..."""
-    folder.mkdir()
-    genomes = windows = ambiguous = records = parts = 0
+def _cut(group: str, paths: Sequence[Path], parts: Path, recipe: Recipe) -> GroupCounts:
+    """Write the kept records of a group in runs, ``parts/GROUP/0``, ``parts/GROUP/1``, ..."""
+    (parts / group).mkdir()
+    genomes = windows = ambiguous = records = runs = 0
     waiting: list[str] = []  # lines of the run in hand; an incomplete one is never written
     with Progress(f"read {group}", total=None, unit="records") as progress:
         for genome in read_genomes(paths):
@@ -201,48 +189,46 @@ def _cut(group: str, paths: Sequence[Path], folder: Path, recipe: Recipe) -> Gro
             records += len(kept)
             waiting += [record.line() for record in kept]
             while len(waiting) >= recipe.part_records:
-                (folder / str(parts)).write_text("".join(waiting[: recipe.part_records]))
+                run = waiting[: recipe.part_records]
+                (parts / group / str(runs)).write_text("".join(run))
                 del waiting[: recipe.part_records]
-                parts += 1
+                runs += 1
             progress.update(records)
     if not genomes:
         raise DatasetError(
             f"no record of the group {group} has a sequence: give the FASTA files that belong to "
             "its GenBank files"
         )
-    return GroupCounts(genomes, windows, ambiguous, records, parts, 0, 0)
+    return GroupCounts(genomes, windows, ambiguous, records, runs)
 
 
-def _sample(
-    parts: Mapping[str, int], recipe: Recipe, say: Callable[[str], None]
-) -> dict[str, list[int]]:
+def _sample(parts: Mapping[str, int], recipe: Recipe) -> dict[str, list[int]]:
     """Choose the runs of each group, ascending."""
     n_virus = parts[recipe.virus]
+    run = f"run of {count(recipe.part_records, 'record')}"
+    runs = run.replace("run", "runs", 1)
     if not n_virus:
         raise DatasetError(
-            f"the group {recipe.virus} gives less than one run of {recipe.part_records:,} records; "
-            "give more files, or a smaller --part-records"
+            f"the group {recipe.virus} gives less than one {run}; give more files, or a smaller "
+            "--part-records"
         )
     others = [group for group in parts if group != recipe.virus]
     share = math.ceil(n_virus / len(others))
-    rng = random.Random(recipe.seed)  # noqa: S311 - a sample, no secret
+    rng = random.Random(recipe.seed)  # noqa: S311 - a sample, not a secret
     drawn: list[tuple[str, int]] = []
     for group in others:
         have = parts[group]
         if have < share:
-            text = (
-                f"the group {group} gives {have:,} runs of {recipe.part_records:,} records where "
-                f"its share is {share:,}"
-            )
+            text = f"the group {group} gives {count(have, run, runs)} where its share is {share:,}"
             if not recipe.uneven:
                 raise DatasetError(
                     f"{text}; give more files, a smaller --part-records, or --uneven to take what "
                     "there is"
                 )
-            say(text)
+            log.warning(text)
         drawn += [(group, part) for part in rng.sample(range(have), min(share, have))]
     if not drawn:
-        raise DatasetError("the other groups give no complete run of records at all")
+        raise DatasetError("the other groups do not give a single complete run of records")
     drawn = rng.sample(drawn, min(n_virus, len(drawn)))
     taken = {group: sorted(part for name, part in drawn if name == group) for group in others}
     return {recipe.virus: list(range(n_virus)), **taken}
@@ -250,23 +236,22 @@ def _sample(
 
 def _write(
     work: Path,
-    folder: Path,
-    counts: Mapping[str, GroupCounts],
+    parts: Path,
+    cut: Mapping[str, GroupCounts],
     taken: Mapping[str, Sequence[int]],
     recipe: Recipe,
-) -> Dataset:
-    """Write FASTA files, labels and the report of the runs taken."""
-    groups, files = {}, {}
+) -> dict[str, GroupCounts]:
+    """Write the FASTA files and the labels of the runs taken; return the counts with them."""
+    groups = {}
     with (work / LABELS).open("w") as labels:
         labels.write("sample\trecord\tlabel\tgroup\n")
-        for group, found in counts.items():
-            label = CLASSES[group == recipe.virus]
+        for group, counts in cut.items():
             records = 0
             if taken[group]:
-                files[group] = str(folder / f"{group}.fa")
+                label = CLASSES[group == recipe.virus]
                 with (work / f"{group}.fa").open("w") as fasta:
                     last = ""
-                    for kept in _records_of(work / "parts" / group, taken[group]):
+                    for kept in _records_of(parts / group, taken[group]):
                         if kept.window != last:  # a run may begin inside a window
                             last = kept.window
                             fasta.write(f">{kept.window}\n{kept.bases}\n")
@@ -274,18 +259,8 @@ def _write(
                         record = f"{kept.window}_chunk_1{kept.frame}"
                         labels.write(f"{group}\t{record}\t{label}\t{kept.genome}\n")
                         records += 1
-            groups[group] = GroupCounts(
-                found.genomes,
-                found.windows,
-                found.ambiguous,
-                found.records,
-                found.parts,
-                parts_taken=len(taken[group]),
-                records_taken=records,
-            )
-    result = Dataset(str(folder), recipe, files, str(folder / LABELS), groups)
-    (work / REPORT).write_text(json.dumps(result.to_json(), indent=1) + "\n")
-    return result
+            groups[group] = replace(counts, parts_taken=len(taken[group]), records_taken=records)
+    return groups
 
 
 def _records_of(folder: Path, parts: Sequence[int]) -> Iterator[Kept]:

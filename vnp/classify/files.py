@@ -104,8 +104,7 @@ def save_classifier(module: Mlp, card: Card, path: Path) -> Card:
     UsageError
         If ``path`` does not end in ``.safetensors``.
     """
-    if path.suffix != ".safetensors":
-        raise UsageError(f"{path}: the name of a classifier file must end in .safetensors")
+    check_name(path)
     tensors = module.tensors()
     card = replace(
         card,
@@ -126,6 +125,12 @@ def write_markdown(card: Card, path: Path) -> Path:
     target = path.with_suffix(".md")
     write_whole(target, ("\n".join(_markdown(card, path.stem)) + "\n").encode())
     return target
+
+
+def check_name(path: Path) -> None:
+    """Refuse a name that does not end in ``.safetensors``, at best before hours of work."""
+    if path.suffix != ".safetensors":
+        raise UsageError(f"{path}: the name of a classifier file must end in .safetensors")
 
 
 def card_path(path: Path) -> Path:

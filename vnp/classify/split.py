@@ -16,6 +16,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from store.io.words import count
 from vnp.classify.labels import UNLABELLED, LabelsError, RowLabels
 from vnp.classify.mlp import CLASSES
 
@@ -30,6 +31,16 @@ class Part(IntEnum):
     TRAIN = 1
     HELD_OUT = 2
     TEST = 3
+
+    @property
+    def key(self) -> str:
+        """Its name in a card."""
+        return self.name.lower()
+
+    @property
+    def words(self) -> str:
+        """Its name in a sentence."""
+        return self.key.replace("_", "-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +104,9 @@ def group_split(
             n_groups = int(group.max()) + 1
         if n_groups < needed:
             raise LabelsError(
-                f"the class {name} has {n_groups} groups with records, and {needed} are needed to "
-                "hold some out: label more contigs or samples, or choose --split contig or random"
+                f"the class {name} has {count(n_groups, 'group')} with records, and {needed} are "
+                "needed to hold some out: label more contigs or samples, or choose --split contig "
+                "or random"
             )
         of_group = _assign(np.bincount(group, minlength=n_groups), shares, rng)
         chosen = of_group[group]
@@ -104,9 +116,7 @@ def group_split(
             left_out += int(dropped.sum())
             stretched.append(name)
         part[mine] = chosen
-        counts[name] = {
-            kind.name.lower(): int(np.count_nonzero(of_group == kind)) for kind in Part if kind
-        }
+        counts[name] = {kind.key: int(np.count_nonzero(of_group == kind)) for kind in Part if kind}
     return Split(part, groups=counts, stretched=tuple(stretched), left_out=left_out)
 
 

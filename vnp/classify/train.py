@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+import logging
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,17 +13,20 @@ import torch
 from numpy.typing import NDArray
 
 from store.errors import UsageError
+from store.io.words import count
 from store.read.view import View
 from store.store import Store
 from vnp import __version__
 from vnp.classify.batches import MEMORY, Rows
-from vnp.classify.files import Card, save_classifier, write_markdown
+from vnp.classify.files import Card, check_name, save_classifier, write_markdown
 from vnp.classify.fit import Epoch, Schedule, fit, score_rows_of
 from vnp.classify.labels import UNLABELLED, LabelsError, RowLabels, label_rows, read_labels
 from vnp.classify.metrics import all_metrics
-from vnp.classify.mlp import CLASSES
+from vnp.classify.mlp import CLASSES, Mlp
 from vnp.classify.split import Part, Split, group_split, random_split, without_known
 from vnp.embed.progress import Progress
+
+log = logging.getLogger(__name__)
 
 SplitBy = Literal["contig", "sample", "random"]
 
@@ -65,7 +68,6 @@ def train(
     *,
     settings: TrainSettings,
     device: torch.device,
-    say: Callable[[str], None],
 ) -> TrainReport:
     """Train a classifier and write it with its cards.
 
@@ -81,65 +83,79 @@ def train(
         What is asked for.
     device
         Where to train.
-    say
-        Told what a user should know.
 
     Raises
     ------
     LabelsError
         If the labels do not fit the store, or a class is too small to hold some of it out.
     UsageError
-        If a model is not in the store, or the shares leave nothing on one side.
+        If a model is not in the store, the shares leave nothing on one side, or the name of the
+        output does not end in ``.safetensors``.
     """
+    check_name(output)
     view = store.merged(settings.models or None, missing="raise", verify=True)
     table = read_labels(labels)
     rows = label_rows(store, table, by_sample=settings.split == "sample")
     if rows.unused:
-        say(f"{rows.unused:,} contigs of {labels} have no record in the store")
+        log.info(f"{labels} labels {count(rows.unused, 'contig')} without a record in the store")
     labelled = rows.label != UNLABELLED
     uncertified = int(np.count_nonzero(labelled & ~view.filled))
     if uncertified:
         rows.label[~view.filled] = UNLABELLED
-        say(
-            f"{uncertified:,} labelled records are not certified for every model and are left "
-            "out; run 'vnp embed' first to train on all"
+        log.warning(
+            f"{count(uncertified, 'labelled record')} {'is' if uncertified == 1 else 'are'} not "
+            "certified for every model and left out; run 'vnp embed' first to train on all"
         )
-    split, repeated = _divide(store, rows, settings, say)
-    data: dict[Part, Rows] = {
+    split, repeated = _divide(store, rows, settings)
+    data = {
         part: _rows(view, split.part == part, rows.label, settings.memory)
-        for part in Part
-        if part is not Part.UNUSED
+        for part in (Part.TRAIN, Part.HELD_OUT, Part.TEST)
     }
     for part in (Part.TRAIN, Part.HELD_OUT):
         if len(set(data[part].label.tolist())) < len(CLASSES):
             raise LabelsError(
-                f"the {part.name.lower().replace('_', '-')} records do not hold both classes; "
-                "label more, or hold out another share"
+                f"the {part.words} records do not hold both classes; label more, or hold out "
+                "another share"
             )
-    with Progress("train", total=settings.schedule.epochs, unit="epochs") as progress:
-
-        def tell(epoch: Epoch) -> None:
-            progress.update(epoch.epoch)
-            if epoch.epoch == 1 or epoch.epoch % 10 == 0:
-                progress.say(
-                    f"epoch {epoch.epoch}: loss {epoch.train_loss:.4f}, held out "
-                    f"{epoch.held_out_loss:.4f}, accuracy {epoch.held_out_accuracy:.4f}"
-                )
-
-        progress.update(0)
-        module, history, best = fit(
-            data[Part.TRAIN],
-            data[Part.HELD_OUT],
-            inputs=view.shape[1],
-            schedule=settings.schedule,
-            device=device,
-            tell=tell,
-        )
+    module, history, best = _fit(data, view.shape[1], settings.schedule, device)
     metrics = {}
     for part in (Part.HELD_OUT, Part.TEST):
         if len(data[part]):
             score, truth = score_rows_of(module, data[part], device=torch.device("cpu"))
-            metrics[part.name.lower()] = all_metrics(truth, score)
+            metrics[part.key] = all_metrics(truth, score)
+    training = {
+        "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "vnp": __version__,
+        "torch": torch.__version__,
+        "device": device.type,
+        "store": store.path.name,
+        "samples": [asdict(sample) for sample in store.schema.samples],
+        "embeddings": {
+            model.name: (store.provenance(model.name) or {}).get("identity")
+            for model in view.models
+        },
+        "labels": {"level": table.level, "lines": len(table.entries)},
+        "schedule": asdict(settings.schedule),
+        "split": {
+            "by": settings.split,
+            "held_out": settings.held_out,
+            "test": settings.test,
+            "stretched": list(split.stretched),
+            "left_out_at_boundaries": split.left_out,
+            "left_out_as_repeated": repeated,
+            "groups": split.groups,
+        },
+        "records": {
+            part.key: {
+                name: int(np.count_nonzero(found.label == code))
+                for code, name in enumerate(CLASSES)
+            }
+            for part, found in data.items()
+        },
+        "best_epoch": best,
+        "history": [asdict(epoch) for epoch in history],
+        "metrics": metrics,
+    }
     card = Card(
         inputs=module.inputs,
         hidden=module.hidden,
@@ -147,48 +163,14 @@ def train(
         models=tuple((model.name, model.dim) for model in view.models),
         segment_length=store.schema.segment_length,
         source="vnp train",
-        training={
-            "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "vnp": __version__,
-            "torch": torch.__version__,
-            "device": device.type,
-            "store": store.path.name,
-            "samples": [asdict(sample) for sample in store.schema.samples],
-            "embeddings": {
-                model.name: (store.provenance(model.name) or {}).get("identity")
-                for model in view.models
-            },
-            "labels": {"level": table.level, "lines": len(table.entries)},
-            "schedule": asdict(settings.schedule),
-            "split": {
-                "by": settings.split,
-                "held_out": settings.held_out,
-                "test": settings.test,
-                "stretched": list(split.stretched),
-                "left_out_at_boundaries": split.left_out,
-                "left_out_as_repeated": repeated,
-                "groups": split.groups,
-            },
-            "records": {
-                part.name.lower(): {
-                    name: int(np.count_nonzero(found.label == code))
-                    for code, name in enumerate(CLASSES)
-                }
-                for part, found in data.items()
-            },
-            "best_epoch": best,
-            "history": [asdict(epoch) for epoch in history],
-            "metrics": metrics,
-        },
+        training=training,
     )
     card = save_classifier(module, card, output)
     write_markdown(card, output)
     return TrainReport(output, card, uncertified)
 
 
-def _divide(
-    store: Store, rows: RowLabels, settings: TrainSettings, say: Callable[[str], None]
-) -> tuple[Split, int]:
+def _divide(store: Store, rows: RowLabels, settings: TrainSettings) -> tuple[Split, int]:
     """Divide the rows; return the division and how many repeated records were left out."""
     shares = {"held_out": settings.held_out, "test": settings.test}
     if settings.held_out <= 0 or settings.held_out + settings.test >= 1:
@@ -198,19 +180,46 @@ def _divide(
         )
     seed = settings.schedule.seed
     if settings.split == "random":
-        say("records are held out at random, as published: overlapping segments are on both sides")
+        log.warning(
+            "records are held out at random, as published: overlapping segments are on both sides"
+        )
         return random_split(rows.label, **shares, seed=seed), 0
     split = group_split(rows, **shares, seed=seed, stretch=settings.split == "contig")
     for name in split.stretched:
-        say(
+        log.warning(
             f"the class {name} has too few contigs to hold some out: stretches of them are held "
-            "out, less the windows that overlap across a boundary"
+            "out, less the segments that overlap across a boundary"
         )
-    digest = np.asarray(store.column("digest"))
-    part, repeated = without_known(split.part, digest)
+    part, repeated = without_known(split.part, np.asarray(store.column("digest")))
     if repeated:
-        say(f"{repeated:,} held-out records have the sequences of training records: left out")
-    return Split(part, split.groups, split.stretched, split.left_out), repeated
+        records = count(repeated, "held-out record")
+        log.info(f"left out {records} with the sequences of training records")
+    return replace(split, part=part), repeated
+
+
+def _fit(
+    data: dict[Part, Rows], inputs: int, schedule: Schedule, device: torch.device
+) -> tuple[Mlp, list[Epoch], int]:
+    """Fit, showing the progress."""
+    with Progress("train", total=schedule.epochs, unit="epochs") as progress:
+
+        def tell(epoch: Epoch) -> None:
+            progress.update(epoch.epoch)
+            if epoch.epoch == 1 or epoch.epoch % 10 == 0:
+                log.info(
+                    f"epoch {epoch.epoch}: loss {epoch.train_loss:.4f}, held out "
+                    f"{epoch.held_out_loss:.4f}, accuracy {epoch.held_out_accuracy:.4f}"
+                )
+
+        progress.update(0)
+        return fit(
+            data[Part.TRAIN],
+            data[Part.HELD_OUT],
+            inputs=inputs,
+            schedule=schedule,
+            device=device,
+            tell=tell,
+        )
 
 
 def _rows(view: View, chosen: NDArray[np.bool_], label: NDArray[np.int8], memory: int) -> Rows:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from store.errors import UsageError
 from vnp.classify.dataset import Dataset, Recipe, make_dataset
-from vnp.cli.output import print_json, print_lines, say
+from vnp.cli.output import print_json, print_lines
 
 
 def run(options: argparse.Namespace) -> int:
@@ -27,7 +27,6 @@ def run(options: argparse.Namespace) -> int:
             seed=options.seed,
             uneven=options.uneven,
         ),
-        say=say,
     )
     if options.json:
         print_json(result.to_json())

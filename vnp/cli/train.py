@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from store.errors import UsageError
 from store.open import open_store
 from vnp.classify.fit import Schedule
 from vnp.classify.train import TrainReport, TrainSettings, train
@@ -15,8 +14,6 @@ from vnp.inference.device import place
 
 def run(options: argparse.Namespace) -> int:
     """Train, write the classifier, tell how well it does."""
-    if options.output.suffix != ".safetensors":
-        raise UsageError(f"{options.output}: the name of the classifier must end in .safetensors")
     settings = TrainSettings(
         models=tuple(options.models or ()),
         split=options.split,
@@ -36,7 +33,6 @@ def run(options: argparse.Namespace) -> int:
         options.output,
         settings=settings,
         device=place(options.device, precision="float32", threads=None, warn=say).device,
-        say=say,
     )
     if options.json:
         print_json(report.to_json())

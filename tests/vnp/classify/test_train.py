@@ -287,7 +287,7 @@ def test_a_published_split_and_one_by_sample(
     assert main([*base, *out, "--split", "random"]) == 0
     assert "overlapping segments are on both sides" in capsys.readouterr().err
     assert main([*base, *out, "--split", "sample"]) == 1
-    assert "has 1 groups" in capsys.readouterr().err
+    assert "has 1 group with records" in capsys.readouterr().err
     assert main([*base, *out, "--held-out", "0"]) == 2
     assert main([*base, "-o", "m.pth"]) == 2
 

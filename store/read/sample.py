@@ -1,12 +1,20 @@
-"""A sample of records, spread over the whole store."""
+"""A few of many, evenly apart: of numbers, and of the records of a store."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from store.geometry import n_blocks
 from store.io.ragged import Ragged, concatenate
 from store.read.source import Source
+
+
+def evenly(n: int, most: int) -> NDArray[np.int64]:
+    """At most ``most`` of the numbers 0 .. n - 1, evenly apart, the first and last among them."""
+    if n <= most:
+        return np.arange(n)
+    return np.unique(np.linspace(0, n - 1, most).round().astype(np.int64))
 
 
 def spread(store: Source, *, count: int, blocks: int) -> tuple[Ragged, Ragged]:
@@ -29,7 +37,7 @@ def spread(store: Source, *, count: int, blocks: int) -> tuple[Ragged, Ragged]:
     """
     schema = store.schema
     n = n_blocks(schema.n_rows, schema.block_rows)
-    starts = np.unique(np.linspace(0, max(n - 1, 0), blocks).astype(int))[:n] * schema.block_rows
+    starts = evenly(n, blocks) * schema.block_rows
     each = min(-(-count // max(len(starts), 1)), schema.block_rows)
     parts: tuple[list[Ragged], list[Ragged]] = ([], [])
     for start in starts.tolist():

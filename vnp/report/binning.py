@@ -17,13 +17,6 @@ _SHORTEST_BIN = 2.0  # seconds
 _PAUSE = 900.0  # seconds without any work that are cut out of the time axis
 
 
-def spread(n: int, most: int) -> Ints:
-    """At most ``most`` of the numbers 0 .. n - 1, evenly spread, the first and last among them."""
-    if n <= most:
-        return np.arange(n)
-    return np.unique(np.linspace(0, n - 1, most).round().astype(np.int64))
-
-
 def shares(part: Ints, whole: Ints, most: int) -> Floats:
     """Share of ``part`` in ``whole`` over runs of neighbours, at most ``most`` of them."""
     n = len(whole)

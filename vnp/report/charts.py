@@ -1,4 +1,6 @@
-"""The charts, as SVG: each takes plain values and returns one element.
+"""The charts, as SVG, and numbers as people read them.
+
+Each chart takes plain values and returns one element.
 
 Colours are classes of the style sheet (``s0`` .. ``s7`` for groups, ``q0`` .. ``q10`` for a score
 from 0 to 1, ``grid``, ``axis``, ``ink``), so that they follow the reader's light or dark theme.
@@ -7,14 +9,16 @@ Sizes are in the units of the view box, one of which is about one pixel.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vnp.report.binning import round_step
 from vnp.report.data import MOST_GROUPS, Histogram, Timeline, Track
 from vnp.report.markup import Child, Markup, clipped, join, number, tag
-from vnp.report.numbers import moment, short, tick_text, ticks
 
 Floats = NDArray[np.float64]
 
@@ -307,3 +311,52 @@ def _runs(cells: Floats) -> list[tuple[int, int, float]]:
 
 def _listed(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def short(value: float) -> str:
+    """Write a count in three digits: 950, 12.3 k, 4.56 M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size * 0.9995:
+            scaled = value / size
+            # 0.9996 k is written as the 1.00 k it rounds to.
+            return f"{scaled:.{min(max(0, 2 - _digits(scaled)), 2)}f} {unit}"
+    if value == int(value):
+        return f"{int(value):,}"
+    return f"{value:.{max(0, 2 - _digits(value))}f}"
+
+
+def percent(part: float, whole: float) -> str:
+    """Write a share; nothing that is not all of it is written 100 %, nothing that is, less."""
+    if not whole:
+        return "n/a"
+    share = 100 * part / whole
+    if part != whole and share > 99.9:
+        return "99.9 %"
+    if part and share < 0.1:
+        return "< 0.1 %"
+    return f"{share:.0f} %" if share in (0, 100) else f"{share:.1f} %"
+
+
+def ticks(low: float, high: float, most: int) -> list[float]:
+    """Round numbers between ``low`` and ``high``, at most ``most`` + 1 of them."""
+    step = round_step(high - low, most)
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [number * step for number in range(first, last + 1)]
+
+
+def tick_text(value: float) -> str:
+    """Write a tick."""
+    if abs(value) >= 10_000:
+        return short(value).replace(".00", "").replace(".0", "")
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
+
+
+def moment(seconds: float, *, exact: bool = False) -> str:
+    """Write a time, UTC, to the minute or to the second."""
+    form = "%Y-%m-%d %H:%M:%S" if exact else "%Y-%m-%d %H:%M"
+    return datetime.fromtimestamp(seconds, UTC).strftime(form)
+
+
+def _digits(value: float) -> int:
+    return math.floor(math.log10(abs(value))) if value else 0

@@ -15,11 +15,12 @@ from store.errors import DamageError
 from store.geometry import rows_wanted
 from store.io.clock import utc_now
 from store.io.ragged import Ragged
+from store.read.sample import evenly
 from store.schema import COLUMN_CHUNK_ROWS, Model
 from store.store import Store
 from vnp import __version__
 from vnp.classify.calls import Counts
-from vnp.report.binning import filled_before, length_histogram, shares, spread
+from vnp.report.binning import filled_before, length_histogram, shares
 from vnp.report.calls import ScoreSource, collect_calls
 from vnp.report.data import (
     LENGTH_BINS,
@@ -241,14 +242,14 @@ def _distributions(store: Store) -> Distributions:
     def numbers(name: str) -> Ints:
         parts = [
             store.column(name, chunk * COLUMN_CHUNK_ROWS, min((chunk + 1) * COLUMN_CHUNK_ROWS, n))
-            for chunk in spread(-(-n // COLUMN_CHUNK_ROWS), MOST_SCANNED).tolist()
+            for chunk in evenly(-(-n // COLUMN_CHUNK_ROWS), MOST_SCANNED).tolist()
         ]
         return np.concatenate([np.asarray(part, dtype=np.int64) for part in parts])
 
     windows = numbers("end") - numbers("start")
     codes = np.where(numbers("strand") > 0, 0, 3) + numbers("frame") - 1
     proteins = []
-    for block in spread(store.n_blocks, MOST_SCANNED).tolist():
+    for block in evenly(store.n_blocks, MOST_SCANNED).tolist():
         column = store.column("protein", block * size, min((block + 1) * size, n))
         assert isinstance(column, Ragged)
         proteins.append(column.lengths)

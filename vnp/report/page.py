@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from vnp.report import charts
+from vnp.report.charts import moment, percent, short
 from vnp.report.data import Calls, ModelRow, ReportData, Sampled, SampleRow, Work
 from vnp.report.markup import Child, Markup, clipped, tag
-from vnp.report.numbers import moment, percent, short
 from vnp.sequence.segments import described
 
 _NAME = 60  # letters of an id that are shown

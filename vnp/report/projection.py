@@ -1,9 +1,4 @@
-"""Records in two dimensions: a seeded sample of the certified ones, by PCA, and UMAP if installed.
-
-The principal components come from a randomised singular value decomposition (Halko, Martinsson and
-Tropp 2011, SIAM Review 53, 217-288, algorithm 4.4): a few products with the sample instead of a
-decomposition of it, and equal to it in the leading components.
-"""
+"""Records in two dimensions: a seeded sample, by PCA, and by UMAP if it is installed."""
 
 from __future__ import annotations
 
@@ -11,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from store.read.view import View
@@ -21,7 +17,7 @@ Floats = NDArray[np.float64]
 
 _SEED = 20250226
 _COMPONENTS = 30  # kept for UMAP
-_EXTRA = 10  # more than that in the random basis
+_EXTRA = 10  # more than that in the random basis of `torch.pca_lowrank`
 _POWERS = 6  # times the basis is sharpened
 _FEWEST = 3  # records that have a plane
 
@@ -76,19 +72,14 @@ def principal_components(x: Floats, count: int) -> tuple[Floats, Floats]:
     Signs are fixed: the loading of largest size is positive.
     """
     count = min(count, *x.shape)
-    total = float((x**2).sum())
-    width = min(count + _EXTRA, *x.shape)
-    generator = np.random.default_rng(_SEED)
-    basis, _ = np.linalg.qr(x @ generator.standard_normal((x.shape[1], width)))
-    for _ in range(_POWERS):
-        back, _ = np.linalg.qr(x.T @ basis)
-        basis, _ = np.linalg.qr(x @ back)
-    left, sizes, right = np.linalg.svd(basis.T @ x, full_matrices=False)
-    scores = (basis @ left)[:, :count] * sizes[:count]
-    largest = np.abs(right[:count]).argmax(axis=1)
-    sign = np.sign(right[np.arange(count), largest])
-    share = sizes[:count] ** 2 / total if total > 0 else np.zeros(count)
-    return scores * np.where(sign == 0, 1, sign), share
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_SEED)
+        width = min(count + _EXTRA, *x.shape)
+        found = torch.pca_lowrank(torch.from_numpy(x), q=width, center=False, niter=_POWERS)
+    left, sizes, right = (part.numpy()[..., :count] for part in found)
+    largest = np.abs(right).argmax(axis=0)
+    sign = np.where(right[largest, np.arange(count)] < 0, -1.0, 1.0)
+    return left * sizes * sign, sizes**2 / max(float((x**2).sum()), np.finfo(float).tiny)
 
 
 def project(x: Floats, *, umap: bool = True) -> tuple[Projection, ...]:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from store.certificate import Certificate
 from store.errors import DamageError
+from store.read.sample import evenly
 from store.store import Store
-from vnp.report.binning import spread, timeline
+from vnp.report.binning import timeline
 from vnp.report.data import MOST_CERTIFICATES, MOST_GROUPS, MOST_WORKERS, Work, WorkerRow
 
 Environments: TypeAlias = dict[str, dict[str, int]]  # field -> value -> blocks
@@ -48,7 +49,7 @@ def read_work(
     read = of = 0
     for model in store.schema.models:
         blocks = np.flatnonzero(filled[model.name])
-        chosen = blocks[spread(len(blocks), MOST_CERTIFICATES)]
+        chosen = blocks[evenly(len(blocks), MOST_CERTIFICATES)]
         of += len(blocks)
         weight = len(blocks) / max(len(chosen), 1)
         counters = {name: Counter[str]() for name in FIELDS}

@@ -16,18 +16,19 @@ import pytest
 import torch
 
 from store.io.ragged import from_items
+from store.read.sample import evenly
 from store.store import Store
 from tests import rows
 from vnp.classify.files import Card, save_classifier
 from vnp.classify.mlp import Mlp
 from vnp.cli.main import main
 from vnp.report import multiqc
-from vnp.report.binning import filled_before, length_histogram, shares, spread, timeline
+from vnp.report.binning import filled_before, length_histogram, shares, timeline
 from vnp.report.calls import classifier_scores, saved_scores
+from vnp.report.charts import percent, short
 from vnp.report.collect import collect
 from vnp.report.data import MOST_CELLS, MOST_SAMPLES, MOST_TIME_BINS, ReportData
 from vnp.report.markup import Markup, clipped, escaped, tag
-from vnp.report.numbers import percent, short
 from vnp.report.page import page
 from vnp.report.projection import choose_rows, principal_components
 
@@ -282,8 +283,8 @@ def test_chosen_rows_are_certified_bounded_and_of_every_sample() -> None:
 
 
 def test_binning() -> None:
-    assert spread(10, 20).tolist() == list(range(10))
-    assert (spread(1000, 5)[[0, -1]] == [0, 999]).all()
+    assert evenly(10, 20).tolist() == list(range(10))
+    assert (evenly(1000, 5)[[0, -1]] == [0, 999]).all()
     assert shares(np.array([4, 2, 0]), np.array([4, 4, 1]), 9).tolist() == [1, 0.5, 0]
     assert filled_before(np.array([0, 3, 4, 7, 9]), np.array([2, 4, 1]), 4).tolist() == [
         0, 2, 2, 5, 7

@@ -82,7 +82,7 @@ class Heartbeat:
         self.identity = identity if identity is not None else identify()
         self.interval = interval
         self._directory = directory
-        self._path = _path(directory, self.worker)
+        self._path = directory / "workers" / self.worker
         self._counter = 0
         self._progress: dict[str, Any] = {}
         self._ended = False
@@ -104,7 +104,7 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the thread and say that the worker has ended. Safe to call more than once."""
+        """Stop the thread and record that the worker has ended. Safe to call again."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -115,11 +115,11 @@ class Heartbeat:
         try:
             self.beat()
         except WriteError as error:
-            # The counter stands still from now on, which others will notice too, only later.
+            # Others notice later, by the counter that no longer moves.
             log.warning("cannot record the end of this worker: %s", error)
 
     def report(self, progress: Mapping[str, Any]) -> None:
-        """Replace what the next beats tell about the work; small, and fit for JSON."""
+        """Replace the progress that the next beats carry; small, and fit for JSON."""
         fresh = dict(progress)
         with self._lock:
             self._content(fresh)  # refuse here, not in the thread
@@ -130,9 +130,8 @@ class Heartbeat:
         with self._lock:
             self._counter += 1
             content = self._content(self._progress)
-            # Overwriting in place needs no space, so a full disk does not kill the worker's name.
-            # A reader may catch a page half old, half new: then it differs from what he saw
-            # before, and that is all he wants to know.
+            # Overwriting in place needs no space, so a worker survives a full disk. A reader may
+            # see a page half old, half new: it differs from the one before, which is all it needs.
             try:
                 fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
                 try:
@@ -186,12 +185,11 @@ class Heartbeat:
 
 def read_beat(directory: Path, worker: str) -> Beat | None:
     """Read one worker's heartbeat file; None when it is missing or unreadable."""
-    content = read_content(directory, worker)
-    return parse_beat(worker, content) if content is not None else None
+    return parse_beat(worker, read_content(directory, worker))
 
 
 def workers(directory: Path) -> list[str]:
-    """Ids of all workers there ever were, in order."""
+    """Ids of all workers that ever had a heartbeat, in order."""
     try:
         names = os.listdir(directory / "workers")
     except FileNotFoundError:
@@ -200,20 +198,16 @@ def workers(directory: Path) -> list[str]:
 
 
 def read_beats(directory: Path) -> list[Beat]:
-    """Read the heartbeat file of every worker there ever was, in the order of their ids."""
+    """Read every heartbeat file, in the order of the workers' ids."""
     beats = (read_beat(directory, name) for name in workers(directory))
     return [beat for beat in beats if beat is not None]
-
-
-def _path(directory: Path, worker: str) -> Path:
-    return directory / "workers" / worker
 
 
 def read_content(directory: Path, worker: str) -> bytes | None:
     """Content of a worker's heartbeat file; None when it is missing or unreadable."""
     try:
         # Opening a pipe would wait for a writer, so ask not to wait and take regular files only.
-        fd = os.open(_path(directory, worker), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = os.open(directory / "workers" / worker, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             return os.read(fd, _SIZE) if stat.S_ISREG(os.fstat(fd).st_mode) else None
         finally:
@@ -222,10 +216,10 @@ def read_content(directory: Path, worker: str) -> bytes | None:
         return None
 
 
-def parse_beat(worker: str, content: bytes) -> Beat | None:
-    """What a heartbeat file says; None when it is damaged."""
+def parse_beat(worker: str, content: bytes | None) -> Beat | None:
+    """What the content of a heartbeat file says; None when it is missing or damaged."""
     try:
-        found = parse_json(content)
+        found = parse_json(content or b"")
     except ValueError:  # half old, half new, or damaged
         return None
     if not isinstance(found, dict) or found.get("worker") != worker:

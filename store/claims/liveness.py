@@ -21,13 +21,13 @@ LEASE = 60.0  # seconds without a beat after which a worker counts as dead
 
 
 class Verdict(Enum):
-    """What a watcher makes of a worker."""
+    """What a watcher concludes about a worker."""
 
     LIVE = "live"  # seen to move, less than a lease ago
     UNKNOWN = "unknown"  # not seen to move, but watched for less than a lease
     ENDED = "ended"  # left in good order
     GONE = "gone"  # its process, on this machine, does not exist any more
-    SILENT = "silent"  # has stood still for a whole lease
+    SILENT = "silent"  # no sign of life for a whole lease
 
     @property
     def stale(self) -> bool:
@@ -41,7 +41,7 @@ class _Watch:
 
     content: bytes | None  # the heartbeat file as last seen; None: never seen
     looked: float  # when the last look ended, on the watcher's clock
-    still: float  # seconds for which the content has been seen to stand still
+    still: float  # seconds for which the content has been seen not to change
     moved: bool  # whether it was ever seen to move
     final: Verdict | None  # a verdict that no later look can change
 
@@ -54,7 +54,7 @@ class Liveness:
     directory
         The side directory of the store.
     lease
-        Seconds of standstill after which a worker counts as dead.
+        Seconds without a sign of life after which a worker counts as dead.
     identity
         Who watches; the calling process when not given.
     clock
@@ -63,8 +63,8 @@ class Liveness:
     Notes
     -----
     Between two looks at most a third of the lease is counted. A watcher that was itself frozen,
-    perhaps together with the worker (a suspended job, a paused machine), wakes up to a clock that
-    ran on; it must then look several times more before it calls anybody dead.
+    perhaps together with the worker (a suspended job, a paused machine), finds that its clock ran
+    on; it must look several times more before it calls a worker dead.
 
     A heartbeat file is read again only after a sixtieth of the lease.
     """
@@ -92,10 +92,10 @@ class Liveness:
         Parameters
         ----------
         worker
-            Its id. Anything else names a claim whose owner cannot be read; it has no heartbeat
-            file and so is silent after a lease.
+            Its id. Any other text names a claim whose owner cannot be read; it has no heartbeat
+            file, so it is silent after a lease.
         identity
-            Its process as its claim tells it; as its heartbeat tells it when not given.
+            Its process according to its claim; by default that of its heartbeat.
         """
         with self._lock:
             watch = self._look(worker, identity)
@@ -106,17 +106,10 @@ class Liveness:
             return Verdict.LIVE if watch.moved else Verdict.UNKNOWN
 
     def last_beat(self, worker: str) -> Beat | None:
-        """What the heartbeat of a worker that was looked at and has not left said last."""
+        """Last heartbeat of a worker that was looked at; None once it has left."""
         with self._lock:
             watch = self._watched.get(worker)
-            content = watch.content if watch else None
-        return parse_beat(worker, content) if content is not None else None
-
-    def still_for(self, worker: str) -> float:
-        """Seconds for which this process has seen the worker's heartbeat stand still."""
-        with self._lock:
-            watch = self._watched.get(worker)
-            return watch.still if watch else 0.0
+        return parse_beat(worker, watch.content) if watch else None
 
     def _look(self, worker: str, identity: Identity | None) -> _Watch:
         watch = self._watched.get(worker)
@@ -126,8 +119,8 @@ class Liveness:
         ):
             return watch
         content = read_content(self._directory, worker) if is_worker(worker) else None
-        # A standstill is timed from the end of one look to the beginning of the next: never more
-        # than it was, however long the reading takes.
+        # Timed from the end of one look to the beginning of the next, so that slow reads of the
+        # file never count as silence.
         after = self._clock()
         if watch is None:
             watch = _Watch(content=content, looked=after, still=0.0, moved=False, final=None)
@@ -136,10 +129,10 @@ class Liveness:
             watch.content = content
             watch.moved = True
             watch.still = 0.0
-        else:  # a file that vanished or cannot be read shows no life either
+        else:  # a missing or unreadable file is not a sign of life
             watch.still += min(before - watch.looked, self.lease / 3)
         watch.looked = after
-        beat = parse_beat(worker, content) if content is not None else None
+        beat = parse_beat(worker, content)
         if identity is None and beat is not None:
             identity = beat.identity
         if beat is not None and beat.ended:

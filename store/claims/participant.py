@@ -25,7 +25,7 @@ class Participant:
     interval
         Seconds between two heartbeats.
     lease
-        Seconds of standstill after which another worker counts as dead.
+        Seconds without a sign of life after which another worker counts as dead.
     """
 
     def __init__(self, sidecar: Path, *, interval: float = INTERVAL, lease: float = LEASE) -> None:
@@ -38,15 +38,14 @@ class Participant:
         self.claims = Claims(sidecar, worker=self.worker, identity=identity, liveness=self.liveness)
         self._sidecar = sidecar
         self._others: list[Beat] = []
-        self._skipped: dict[str, float] = {}  # workers that are not looked at, and until when
-        self._look_again = 0.0  # when, on the monotonic clock
+        self._skipped: dict[str, float] = {}  # worker -> not looked at until then
+        self._look_again = 0.0  # a time of the monotonic clock, as above
 
     def others(self) -> list[Beat]:
-        """Last signs of life of the other workers that this process has seen to be alive.
+        """Last heartbeats of the other workers that this process has seen to be alive.
 
-        Files are read again when they may have changed, those of workers that were silent for a
-        lease once a lease, those of workers that have left never; and looking takes a tenth of the
-        time at most.
+        Files are read again when they may have changed: those of silent workers once a lease,
+        those of workers that have left never. Looking takes at most a tenth of the time.
         """
         began = time.monotonic()
         if began < self._look_again:

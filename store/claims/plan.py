@@ -1,4 +1,4 @@
-"""Which block to try next: pure planning from a picture of the claims, no I/O.
+"""Which block to try next: pure planning from a listing of the claims, no I/O.
 
 A claim is a file named ``<block>.<epoch>``, a release another one beside it::
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 RELEASED = ".released"  # suffix of the marker beside a claim
 
-# At most 18 digits fit an int64; more is no claim of ours.
+# 18 digits fit an int64; a longer number is not one of our claims.
 _PATTERN = r"[0-9]{1,18}\.[0-9]{1,18}(?:\.released)?"
 _NAME = re.compile(_PATTERN)
 _ALL_NAMES = re.compile(rf"(?:{_PATTERN}\n)*")
@@ -31,17 +31,17 @@ _ALL_NAMES = re.compile(rf"(?:{_PATTERN}\n)*")
 
 @dataclass(frozen=True, slots=True)
 class ClaimScan:
-    """The highest epoch of every block of one model that was ever claimed; arrays of length k."""
+    """Highest epoch of each block of a model that was ever claimed; arrays of length k."""
 
     block: NDArray[np.int64]  # block numbers, ascending, each once
     epoch: NDArray[np.int64]  # highest epoch of the block, 1 or more
     released: NDArray[np.bool_]  # whether that epoch was released
 
     def find(self, blocks: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Place of each block in this scan, and whether it is in it at all.
+        """Index of each block in this scan, and whether the scan has it.
 
-        The place of a block that is not in the scan means nothing (but is within bounds, unless
-        the scan is empty).
+        The index of a block that the scan lacks is arbitrary, and within bounds unless the scan is
+        empty.
         """
         at = np.searchsorted(self.block, blocks)
         at = np.minimum(at, max(len(self.block) - 1, 0))
@@ -52,7 +52,7 @@ class ClaimScan:
 def read_names(names: Iterable[str]) -> ClaimScan:
     """Build a scan from the file names of one model's claims, in any order.
 
-    Names that are no claims are passed over.
+    Other names are ignored.
     """
     names = list(names)
     text = "\n".join([*names, ""])
@@ -91,12 +91,12 @@ class ClaimPlan:
     Parameters
     ----------
     open_blocks
-        Blocks that want filling: a bool array over all blocks, or ascending block numbers.
+        Blocks to fill: a bool array over all blocks, or ascending block numbers.
     scan
         The claims.
     takeable
-        For each entry of ``scan``, whether a claim that was not released may be taken over all the
-        same (its owner is dead); shape (k,).
+        For each entry of ``scan``, whether an unreleased claim may be taken over because its owner
+        is dead; shape (k,).
     start
         Block number to begin at; the order wraps round. Workers that begin in different places do
         not race for the same block.
@@ -141,10 +141,10 @@ class ClaimPlan:
         return Candidate(block=int(self._block[i]), epoch=int(self._epoch[i]))
 
     def turn(self, fraction: float) -> None:
-        """Go on elsewhere: move the cursor by this fraction (0 to 1) of what is left of its kind.
+        """Skip ahead by this fraction (0 to 1) of the candidates left of the same kind.
 
-        What is passed over comes later, and free blocks still come before stale ones. For a worker
-        that ran into another one's blocks: beyond them its own way is clear again.
+        Skipped ones come later, and free blocks still come before stale ones. For a worker that
+        ran into another one's blocks.
         """
         stop = self._n_free if self._next < self._n_free else len(self._block)
         left = slice(self._next, stop)

@@ -1,8 +1,8 @@
-"""Who a worker is, so that others on the same machine can tell that it is gone.
+"""Which process a worker is, so that others on the same machine can tell that it is gone.
 
-A process id alone proves little: another machine has the same numbers, a container has its own,
-and a number is given out again after its process ended. A worker is therefore host, boot, pid
-namespace, pid and the time at which that pid started, all as the kernel tells them.
+A process id alone proves little: other machines and containers use the same numbers, and a number
+is reused after its process ended. A worker is therefore identified by host, boot, pid namespace,
+pid and the time at which that pid started, all from the kernel.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 _PROC = Path("/proc")
 _DEAD = frozenset("ZXx")  # zombie or dead: it will never run again
-# Where schedulers say which job this is; for people who read `status`, nothing is decided by it.
+# Where schedulers say which job this is: shown by `status`, never used in a decision.
 _JOBS = (
     ("slurm", "SLURM_JOB_ID"),
     ("pbs", "PBS_JOBID"),
@@ -27,7 +27,7 @@ _JOBS = (
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A process, told apart from every other on any machine."""
+    """A process, distinct from every other on any machine."""
 
     host: str  # host name
     boot: str | None  # the kernel's id of this boot; None where there is none (not Linux)
@@ -42,7 +42,7 @@ class Identity:
 
     @classmethod
     def from_json(cls, found: object) -> Identity | None:
-        """Read what `to_json` wrote; None when it is anything else."""
+        """Read what `to_json` wrote; None for anything else."""
         if not isinstance(found, dict):
             return None
         host, pid = found.get("host"), found.get("pid")
@@ -65,7 +65,7 @@ class Identity:
 
 
 def identify() -> Identity:
-    """Describe the calling process. Ask again after a fork: the child is someone else."""
+    """Describe the calling process. Ask again after a fork: the child is another process."""
     pid = os.getpid()
     state = _state(pid)
     return Identity(
@@ -79,10 +79,10 @@ def identify() -> Identity:
 
 
 def is_gone(other: Identity, *, me: Identity) -> bool:
-    """Whether ``me`` can see for sure that the process ``other`` will never run again.
+    """Whether ``me`` can be sure that the process ``other`` will never run again.
 
-    False means that it runs or that nobody can tell from here, as for another host or another
-    container. A stopped process is not gone, a zombie is.
+    False means that it runs, or that this cannot be told from here: another host or container. A
+    stopped process is not gone, a zombie is.
     """
     here = (me.host, me.boot, me.pid_ns)
     if me.boot is None or me.pid_ns is None or here != (other.host, other.boot, other.pid_ns):

@@ -1,4 +1,4 @@
-"""A worker's way through the open blocks of one model: plan, try, plan again."""
+"""The order in which a worker takes the open blocks of one model: plan, try, plan again."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from store.claims.claims import Claim, Claims
 from store.claims.plan import ClaimPlan, as_blocks
 
 # Candidates in a row that others took since the plan was made, after which a new plan is cheaper:
-# a miss costs a look at one name, a plan the listing of the whole directory.
+# a miss costs a look at one name, a plan lists the whole directory.
 PATIENCE = 64
 
 
 class WorkList:
     """Hands out claims on open blocks until nothing is left to take.
 
-    Each worker begins at a place of its own and goes on from the block it had last, so a worker's
-    blocks lie together. Where it meets another it goes on elsewhere.
+    Each worker begins at a place of its own and continues from its last block, so its blocks are
+    adjacent. Where it meets another worker it continues elsewhere.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class WorkList:
     model
         Model whose blocks to fill.
     open_blocks
-        Tells which blocks have unfilled rows now: a bool array over all blocks, or ascending block
+        Returns the blocks with unfilled rows: a bool array over all blocks, or ascending block
         numbers. Called once per plan.
     start
         Block to begin at; by default one drawn from the worker's id.
@@ -60,7 +60,7 @@ class WorkList:
         self._random = random.Random(claims.worker)  # noqa: S311 - spreads workers, no secret
 
     def next(self) -> Claim | None:
-        """Claim the next block; None when there is none to take at present.
+        """Claim the next block; None when there is none to take now.
 
         Look again whether the block is filled. After None, ``n_open`` of 0 means that all blocks
         are filled; otherwise others hold the rest: ask again later, some of them may die.
@@ -82,15 +82,14 @@ class WorkList:
                     self._plan = plan
                     self._start = claim.block + 1
                     return claim
-                # Others are at work here. Trotting behind them would cost a miss for each of
-                # their blocks, so leave.
+                # Following another worker would cost a miss for each of its blocks.
                 plan.turn(self._random.random())
             self._plan = None
             if fresh and not len(plan):
                 return None
 
     def look(self) -> int:
-        """Plan anew, and tell how many blocks could be taken at this moment."""
+        """Make a new plan and return how many blocks could be taken now."""
         self._plan = self._make_plan()
         return len(self._plan)
 

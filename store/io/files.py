@@ -79,8 +79,8 @@ def publish_new(
     Returns
     -------
     bool
-        False when the name was taken: whoever took it has won and the file is theirs, whole and
-        (when ``durable``) safe on disk.
+        False when the name was taken: another writer has won, and its file is whole and (when
+        ``durable``) safe on disk.
 
     Raises
     ------
@@ -95,8 +95,7 @@ def publish_new(
     finally:
         _discard(tmp)
     if durable:
-        # Also when we lost: the winner may not have come to its own sync yet, and our caller is
-        # about to build on the file.
+        # Also when we lost: the winner may not have synced yet, and our caller relies on the file.
         fsync_dir(target.parent)
     return made
 
@@ -131,7 +130,7 @@ def rename_over(tmp: Path, target: Path) -> None:
 def temporary_name(directory: Path, target: Path) -> Path:
     """Return a free, hidden path for what will become ``target``.
 
-    It holds the target's name for whoever finds the file after a crash.
+    The target's name in it explains the file if a crash leaves it behind.
     """
     return directory / f".{target.name[:64]}.{uuid4().hex}.part"
 
@@ -164,7 +163,7 @@ def make_dir(path: Path, *, durable: bool = True) -> None:
 
 
 def remove_durable(path: Path) -> bool:
-    """Remove a file for good; say whether it was there."""
+    """Remove a file for good; return whether it existed."""
     try:
         path.unlink()
     except FileNotFoundError:
@@ -213,7 +212,7 @@ def _link(tmp: Path, target: Path, link: Callable[[Path, Path], None]) -> bool:
         link(tmp, target)
     except OSError as error:
         # On NFS the reply to a link that was made can get lost, and the repeated request then
-        # fails. The file knows better: nobody but us ever links it, so two names mean success.
+        # fails. Only we ever link the temporary file, so two names mean success.
         if _links(tmp) == 2:
             return True
         if isinstance(error, FileExistsError):
@@ -243,7 +242,7 @@ def _is_file(path: Path, known: os.stat_result) -> bool:
 
 
 def _discard(tmp: Path) -> None:
-    """Drop a temporary file; one that cannot be dropped is an orphan, not an error."""
+    """Remove a temporary file; one that cannot be removed is an orphan, not an error."""
     with suppress(OSError):
         tmp.unlink()
 

@@ -1,11 +1,11 @@
-"""JSON that a stranger may have written: every way in which it can be wrong is a ValueError."""
+"""Untrusted JSON: every way in which it can be wrong is a ValueError."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-_LONGEST = 64 << 20  # bytes; the root metadata of 100,000 samples takes half of that
+_LONGEST = 64 << 20  # bytes; twice the root metadata of 100,000 samples
 
 
 def parse_json(text: bytes | str) -> Any:

@@ -1,4 +1,4 @@
-"""Libraries that only some faces of a store need, with the command that installs a missing one."""
+"""Optional libraries: import one, or say in one sentence how to install it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from store.errors import UsageError
 
 # Name to import -> what to give pip, where the two differ.
-_PACKAGES = {"faiss": "faiss-cpu", "dask.array": "'dask[array]'", "xarray": "xarray"}
+_PACKAGES = {"faiss": "faiss-cpu", "dask.array": "'dask[array]'"}
 
 
 class MissingPackageError(UsageError):
-    """A library is not installed that the call needs."""
+    """The call needs a library that is not installed."""
 
 
 def require(name: str, *, for_what: str) -> Any:
-    """Import a library.
+    """Import a library for one feature.
 
     Raises
     ------

@@ -28,7 +28,7 @@ SEQUENCES = ("nucleotide", "protein")
 
 
 def obs_columns(store: Source) -> list[str]:
-    """Names of the obs columns, less the index, the sample and what workers write."""
+    """Names of the obs columns except the index, the sample and what workers write."""
     return [name for name in row_columns(store.schema) if name not in ("id", "sample", *SEQUENCES)]
 
 
@@ -96,14 +96,14 @@ def to_anndata(store: Source, rows: Ints, *, models: Sequence[str] | None = None
 
 
 def lazy_anndata(store: Source) -> Any:
-    """Make an AnnData of all rows that reads from the store's files what is used of it."""
+    """Make an AnnData of all rows that reads from the store's files only what is used."""
     require("anndata", for_what="an AnnData object")
     require("dask.array", for_what="a lazy AnnData object")
     read_lazy = require("anndata.experimental", for_what="a lazy AnnData object").read_lazy
     if store.path.is_dir():
         return read_lazy(store.path)
     h5py = require("h5py", for_what="an HDF5 store as AnnData")
-    # The file stays open for as long as the object that reads from it lives.
+    # The file stays open as long as the object that reads from it exists.
     return read_lazy(h5py.File(store.path, "r"))
 
 
@@ -182,7 +182,7 @@ def to_xarray(store: Source, *, models: Sequence[str] | None = None) -> Any:
 class LazyColumn:
     """One of the appender's columns as a lazy one-dimensional array; strings come as ``str``.
 
-    The column ``sample`` is given as sample names.
+    The column ``sample`` reads as sample names.
     """
 
     ndim = 1

@@ -56,6 +56,6 @@ class CertifiedRows:
                 size = store.schema.block_rows
                 store.read(model, block * size, (block + 1) * size)
             except DamageError:
-                return False  # verify names it; here the rows are simply embedded
+                return False  # verify reports it; here the rows are embedded again
             self._sound.add((model, block))
         return True

@@ -24,26 +24,27 @@ def take_column(store: Source, name: str, rows: Ints) -> NDArray[Any] | Ragged:
     """
     schema = store.schema
     size = schema.block_rows if name in _BY_BLOCK else COLUMN_CHUNK_ROWS
-    if len(rows) and (np.diff(rows) == 1).all():
+    if not len(rows):
+        return store.column(name, 0, 0)
+    if (np.diff(rows) == 1).all():
         return store.column(name, int(rows[0]), int(rows[-1]) + 1)
-    parts: list[NDArray[Any] | Ragged] = []
-    targets = [np.empty(0, np.int64)]
+    strings: list[Ragged] = []
+    numbers: list[NDArray[Any]] = []
+    targets: list[Ints] = []
     for piece in pieces(rows, Uniform(size)):
         start = piece.part * size
         values = store.column(name, start, min(start + size, schema.n_rows))
         source = positions(piece.source)
-        parts.append(take(values, source) if isinstance(values, Ragged) else values[source])
+        if isinstance(values, Ragged):
+            strings.append(take(values, source))
+        else:
+            numbers.append(values[source])
         targets.append(positions(piece.target))
-    if not parts:
-        return store.column(name, 0, 0)
-    back = np.empty(len(rows), dtype=np.int64)
-    back[np.concatenate(targets)] = np.arange(len(rows))
-    strings = [part for part in parts if isinstance(part, Ragged)]
-    if strings:
-        joined = concatenate(strings)
-        return joined if _is_identity(back) else take(joined, back)
-    numbers = [part for part in parts if not isinstance(part, Ragged)]
-    return np.concatenate(numbers)[back]
+    order = np.concatenate(targets)
+    if (np.diff(order) == 1).all():
+        return concatenate(strings) if strings else np.concatenate(numbers)
+    back = np.argsort(order)
+    return take(concatenate(strings), back) if strings else np.concatenate(numbers)[back]
 
 
 def take(column: Ragged, rows: Ints) -> Ragged:
@@ -60,7 +61,3 @@ def sample_names(store: Source, codes: NDArray[Any]) -> NDArray[np.object_]:
     names = np.array([sample.name for sample in store.schema.samples] or [""], dtype=object)
     chosen: NDArray[np.object_] = names[codes]
     return chosen
-
-
-def _is_identity(order: Ints) -> bool:
-    return bool((order == np.arange(len(order))).all())

@@ -13,6 +13,7 @@ refused.
 from __future__ import annotations
 
 import operator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -63,13 +64,14 @@ def row_positions(rows: Any, n_rows: int) -> Ints:
     IndexError
         If it reaches outside the rows, or is a mask of another length.
     """
-    chosen = _resolve(slice(None) if rows is None else _part(rows), n_rows, 0)
-    flat = _flat(chosen)
-    return (
-        flat
-        if isinstance(flat, np.ndarray)
-        else np.arange(flat.start, flat.stop, flat.step, dtype=np.int64)
-    )
+    return one_by_one(_flat(_resolve(slice(None) if rows is None else _part(rows), n_rows, 0)))
+
+
+def one_by_one(axis: Axis) -> Ints:
+    """Positions along an axis as an array."""
+    if isinstance(axis, np.ndarray):
+        return axis
+    return np.arange(axis.start, axis.stop, axis.step, dtype=np.int64)
 
 
 def _spread(key: Any) -> list[Any]:
@@ -91,19 +93,15 @@ def _part(item: Any) -> Any:
         raise IndexError("newaxis is not supported here: index first, then add axes to the result")
     if item is Ellipsis or isinstance(item, slice):
         return item
-    if isinstance(item, bool | np.bool_):
-        raise IndexError("a bare True or False is not supported as an index")
-    try:
-        return operator.index(item)
-    except TypeError:
-        pass
     array = np.asarray(item)
-    if array.size == 0 and not isinstance(item, np.ndarray):
-        array = array.astype(np.int64)  # an empty list has no type of its own
     if array.dtype == np.bool_:
         if array.ndim == 0:
             raise IndexError("a bare True or False is not supported as an index")
         return array
+    with suppress(TypeError):  # it is not a single number
+        return operator.index(item)
+    if array.size == 0 and not isinstance(item, np.ndarray):
+        array = array.astype(np.int64)  # an empty list has no type of its own
     if array.dtype.kind not in "iu":
         raise IndexError(
             "only integers, slices, ellipsis and arrays of integers or booleans are indices, "

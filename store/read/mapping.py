@@ -1,4 +1,4 @@
-"""One block's embeddings, memory-mapped where they lie: nothing is read before it is touched."""
+"""One block's embeddings, memory-mapped in place: nothing is read before it is touched."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def map_chunk(
     shape
         Rows and numbers a row.
     rows
-        The few rows that will be touched: the kernel begins to fetch them, and nothing else, at
-        once. None if it is better to read ahead.
+        The few rows that will be touched: the kernel starts to read them, and nothing else. None
+        if it is better to read ahead.
 
     Raises
     ------
     DamageError
-        If the file is missing or too short; touching such a mapping would end the process.
+        If the file is missing or too short: touching such a mapping would kill the process.
     """
     size = shape[0] * shape[1] * _F16.itemsize
     try:
@@ -56,18 +56,18 @@ def map_chunk(
 
 
 def _fetch(fd: int, mapped: mmap.mmap, begins: Ints, size: int) -> None:
-    """Have the kernel fetch the ranges of ``size`` bytes, side by side, unless it has them."""
+    """Ask the kernel to read the ranges of ``size`` bytes concurrently, unless it has them."""
     probes = begins[[0, len(begins) // 2, -1]].tolist()
     if all(_is_cached(fd, begin) for begin in probes):
-        return  # most likely the rest is too; if not, it is only read later
+        return  # most likely all are; the others are read when touched
     mapped.madvise(mmap.MADV_RANDOM)
     for begin in begins.tolist():
         os.posix_fadvise(fd, begin, size, os.POSIX_FADV_WILLNEED)
 
 
 def _is_cached(fd: int, position: int) -> bool:
-    """Whether a byte of a file can be had without waiting for the disk."""
+    """Whether a byte of a file can be read without waiting for the disk."""
     try:
         return os.preadv(fd, [bytearray(1)], position, os.RWF_NOWAIT) == 1
-    except OSError:  # it must be waited for, or the file system cannot tell
+    except OSError:  # it is not in memory, or the file system cannot tell
         return False

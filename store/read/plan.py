@@ -1,6 +1,6 @@
-"""Which part of which chunk goes where: the plan of a read, without the reading.
+"""Which part of which chunk goes where: the plan of a read, without I/O.
 
-Rows lie in blocks, the columns of a merged view in bands, one band a model. A read of rows x
+Rows are in blocks, the columns of a merged view in bands, one band a model. A read of rows x
 columns is the product of two plans, one along each axis::
 
     rows asked      7  2  9  3           blocks of 4 rows: [0..3] [4..7] [8..11]
@@ -44,11 +44,11 @@ class Uniform:
         return part * self.size, (part + 1) * self.size
 
     def of(self, positions: Ints) -> Ints:
-        """Number of the part that each position lies in."""
+        """Number of the part of each position."""
         return positions // self.size
 
     def part(self, position: int) -> int:
-        """Number of the part that one position lies in."""
+        """Number of the part of one position."""
         return position // self.size
 
 
@@ -63,11 +63,11 @@ class Bands:
         return self.edges[part], self.edges[part + 1]
 
     def of(self, positions: Ints) -> Ints:
-        """Number of the part that each position lies in."""
+        """Number of the part of each position."""
         return np.searchsorted(self.edges, positions, side="right").astype(np.int64) - 1
 
     def part(self, position: int) -> int:
-        """Number of the part that one position lies in."""
+        """Number of the part of one position."""
         return bisect_right(self.edges, position) - 1
 
 
@@ -75,7 +75,7 @@ Parts: TypeAlias = Uniform | Bands  # a division of an axis
 
 
 def pieces(axis: Axis, parts: Parts) -> Iterator[Piece]:
-    """Divide positions along an axis by the part they lie in; each part comes at most once.
+    """Divide positions along an axis by their part; each part comes at most once.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def positions(span: Span) -> Ints:
 
 
 def below(piece: Piece, limit: int) -> tuple[Piece | None, Span | None]:
-    """Divide a piece: what lies below position ``limit`` of its part, and the targets of the rest.
+    """Divide a piece: what is below position ``limit`` of its part, and the targets of the rest.
 
     Returns
     -------

@@ -41,11 +41,11 @@ def search(view: View, query: ArrayLike, k: int = 10, *, engine: str = "auto") -
     ----------
     view
         Where to search. In a merged view the numbers of all models count alike, so a model with
-        larger numbers has more to say.
+        larger numbers has more weight.
     query
         Shape (columns,) or (q, columns).
     k
-        Rows to find for each query; fewer are given if fewer are certified.
+        Rows to find for each query; fewer if fewer are certified.
     engine
         ``"faiss"`` or ``"numpy"`` compare; ``"auto"`` takes faiss if it is installed. Both are
         exact; their scores differ by rounding in float32.
@@ -121,7 +121,7 @@ def _best_of_block(queries: F32, block: F32, k: int, faiss: Any) -> tuple[Ints, 
         return index, scores
     table = queries @ block.T  # (q, rows)
     if k < table.shape[1]:
-        # argpartition alone would choose freely among rows that score like the k-th best.
+        # argpartition alone chooses arbitrarily among rows that score like the k-th best.
         least = np.partition(table, -k, axis=1)[:, -k]
         if (np.count_nonzero(table >= least[:, None], axis=1) == k).all():
             index = np.argpartition(table, -k, axis=1)[:, -k:]

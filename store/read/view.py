@@ -1,8 +1,8 @@
 """Views: the embeddings of one model, or of several side by side, as a lazy read-only array.
 
 A view reads what an index asks for and nothing else. Each block is one chunk of a file that is
-memory-mapped for the read and let go after it, so a view holds no file open, can be pickled and
-is safe to use after a fork and from any thread.
+memory-mapped for the read only, so a view holds no file open, can be pickled and is safe to use
+after a fork and from any thread.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from store.errors import DamageError, DataError, UsageError
 from store.geometry import rows_wanted
-from store.read.indexing import Axis, Ints, selection
+from store.read.indexing import Axis, one_by_one, selection
 from store.read.mapping import map_chunk
 from store.read.plan import Bands, Piece, Span, Uniform, below, pieces, positions
 from store.read.source import Source
@@ -28,21 +28,21 @@ from store.schema import Model
 Missing: TypeAlias = Literal["nan", "raise"]
 Rows: TypeAlias = NDArray[np.float16]
 
-_THREADS = 8  # at most, that copy large parts of blocks side by side
-_THREADED_BYTES = 1 << 20  # of a block; less is copied faster than it is handed to a thread
-_OPENED = 64  # blocks mapped at a time: their rows are fetched from a disk side by side
-_SCATTERED = 8  # fewer than one row in so many: read-ahead would read mostly other rows
+_THREADS = 8  # at most, that copy large parts of blocks concurrently
+_THREADED_BYTES = 1 << 20  # of a block; copying less is faster than handing it to a thread
+_OPENED = 64  # blocks mapped at a time, so that the disk reads their rows concurrently
+_SCATTERED = 8  # below one row in 8, read-ahead would read mostly other rows
 
 
 class MissingRowsError(DataError):
-    """Rows were asked for that are not certified, of a view that was told to raise."""
+    """A view with ``missing="raise"`` was asked for rows that are not certified."""
 
 
 class View:
     """Embeddings of one or more models as a read-only array, shape (N, sum of dims), float16.
 
-    Indexing follows NumPy (`indexing`) and gives NumPy arrays. The view keeps the rows, and
-    the knowledge of which are certified, of the moment it was made; make a new one for newer rows.
+    Indexing follows NumPy (`store.read.indexing`) and gives NumPy arrays. A view keeps the rows of
+    the moment it was made, and which of them were certified; make a new one for newer rows.
 
     Parameters
     ----------
@@ -51,10 +51,11 @@ class View:
     models
         Names of the models, left to right; by default all of the store.
     missing
-        What rows are that are not certified: ``"nan"``, or ``"raise"`` `MissingRowsError`.
+        Rows that are not certified read as NaN (``"nan"``) or raise `MissingRowsError`
+        (``"raise"``).
     verify
-        Compare checksums on every read, which reads each block touched as a whole. Without it a
-        read costs what was asked for, and damage on the disk shows in ``vnp verify`` alone.
+        Compare checksums on every read, which reads each block touched as a whole. Without it
+        only ``vnp verify`` finds damage on the disk.
     """
 
     dtype = np.dtype(np.float16)
@@ -106,7 +107,7 @@ class View:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all numbers, were they in memory."""
+        """Bytes of all numbers in memory."""
         return self.size * self.dtype.itemsize
 
     @property
@@ -132,7 +133,7 @@ class View:
 
     @property
     def token(self) -> str:
-        """A name for what the view shows: equal for views of equal content, as dask wants it."""
+        """A name that is equal for views of equal content, as dask needs it."""
         digest = hashlib.sha256(repr((self._store.path, self._models, self.missing)).encode())
         digest.update(repr(self._store.schema).encode())
         for filled in self._filled:
@@ -168,7 +169,7 @@ class View:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
-            raise ValueError("a view lies on disk: as an array it is always a copy")
+            raise ValueError("a view is on disk: as an array it is always a copy")
         values = self[:]
         return values if dtype is None else values.astype(dtype, copy=False)
 
@@ -186,8 +187,7 @@ class View:
         start, stop
             First row and one past the last; by default all.
         reuse
-            Put every batch into the same memory, which is faster: whoever keeps a batch while
-            the next one is read must copy it.
+            Put every batch into the same memory, which is faster: the next one overwrites it.
         """
         stop = self.shape[0] if stop is None else min(stop, self.shape[0])
         columns = range(self.shape[1])
@@ -209,7 +209,7 @@ class View:
             return out
         plan = list(pieces(rows, self._blocks))
         if self.missing == "raise":
-            self._require(rows, plan, bands)
+            self._require(rows, bands)
 
         if out.nbytes >= _THREADED_BYTES * len(plan) and len(plan) > 1:
             result = out
@@ -222,7 +222,7 @@ class View:
         return out
 
     def _fill(self, out: Rows, plan: Sequence[Piece], bands: Sequence[Piece]) -> None:
-        """Copy the numbers that lie in some blocks: map all of them first, then touch them."""
+        """Copy the numbers of some blocks: map all of the blocks first, then touch them."""
         opened: list[tuple[Rows, Piece, Piece]] = []
         for piece in plan:
             for band in bands:
@@ -242,56 +242,32 @@ class View:
             out[_cross(piece.target, band.target)] = values
 
     def _chunk(self, band: int, block: int, rows: Span) -> Rows:
-        """Return a block of one model, of which ``rows`` will be touched."""
+        """Map or read a block of one model, of which ``rows`` will be touched."""
         model = self._models[band]
         if self.verify:
             start = block * self.block_rows
             return self._store.read(model.name, start, start + int(self._filled[band][block]))
         path, offset = self._store.chunk_file(model.name, block)
-        scattered = _count(rows) * _SCATTERED < self.block_rows
+        touched = positions(rows)
+        few = touched if len(touched) * _SCATTERED < self.block_rows else None
         try:
-            return map_chunk(
-                path,
-                offset=offset,
-                shape=(self.block_rows, model.dim),
-                rows=positions(rows) if scattered else None,
-            )
+            return map_chunk(path, offset=offset, shape=(self.block_rows, model.dim), rows=few)
         except DamageError as error:
             raise DamageError(f"{path}, {model.name} block {block}: {error}") from None
 
-    def _require(self, rows: Axis, plan: Sequence[Piece], bands: Sequence[Piece]) -> None:
+    def _require(self, rows: Axis, bands: Sequence[Piece]) -> None:
         """Raise if a row is not certified, before anything is read."""
+        at = one_by_one(rows)
+        block, within = np.divmod(at, self.block_rows)
         for band in bands:
-            filled = self._filled[band.part]
-            rest = [
-                positions(without)
-                for piece in plan
-                if filled[piece.part] < self._wanted[piece.part]
-                and (without := below(piece, int(filled[piece.part]))[1]) is not None
-            ]
-            if rest:
-                at = np.sort(np.concatenate(rest))
-                picked = rows[at] if isinstance(rows, np.ndarray) else _picked(rows, at)
-                raise self._missing_rows(picked, self._models[band.part].name)
-
-    def _missing_rows(self, rows: Ints, model: str) -> MissingRowsError:
-        return MissingRowsError(
-            f"{len(rows)} of the rows asked for are not certified for {model}, the first is row "
-            f"{int(rows[0])} of {self._store.path}; fill them with 'vnp embed', choose rows by "
-            "the view's 'filled', or open it with missing='nan'"
-        )
-
-
-def _picked(rows: range, at: Ints) -> Ints:
-    return rows.start + rows.step * at
-
-
-def _count(span: Span) -> int:
-    if isinstance(span, np.ndarray):
-        return len(span)
-    return (
-        len(positions(span)) if span.stop is None else abs(span.stop - span.start) // abs(span.step)
-    )
+            missing = at[within >= self._filled[band.part][block]]
+            if len(missing):
+                raise MissingRowsError(
+                    f"{len(missing)} of the rows asked for are not certified for "
+                    f"{self._models[band.part].name}, the first is row {missing[0]} of "
+                    f"{self._store.path}; fill them with 'vnp embed', choose rows by the view's "
+                    "'filled', or open it with missing='nan'"
+                )
 
 
 def _cross(rows: Span, columns: Span) -> tuple[Any, Any]:

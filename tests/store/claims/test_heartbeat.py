@@ -122,7 +122,7 @@ def test_beating_worker_is_live_and_silent_after_a_lease(tmp_path, clock, watche
     for _ in range(11):
         clock.now += 5
         assert look(watcher, heartbeat) is Verdict.LIVE
-    assert watcher.still_for(heartbeat.worker) == 55
+    assert watcher._watched[heartbeat.worker].still == 55
     clock.now += 5
     assert look(watcher, heartbeat) is Verdict.SILENT
     heartbeat.beat()  # it was only frozen
@@ -150,7 +150,7 @@ def test_reading_time_is_no_standstill(tmp_path):
     watcher = Liveness(tmp_path, lease=60.0, clock=lambda: float(next(ticks)))
     look(watcher, heartbeat)  # asks at 0 and 10
     look(watcher, heartbeat)  # asks at 20 and 30: between 10 and 20 it stood still
-    assert watcher.still_for(heartbeat.worker) == 10
+    assert watcher._watched[heartbeat.worker].still == 10
 
 
 def test_missing_file_is_a_standstill_and_no_proof(tmp_path, clock, watcher):

@@ -8,7 +8,9 @@ from hypothesis import settings
 
 from store.claims.claims import Claims
 from store.claims.heartbeat import Heartbeat
+from store.claims.process import Identity
 
+ELSEWHERE = Identity(host="node7", boot="b", pid_ns="pid:[1]", pid=4711, started=99, job="slurm:12")
 BOUNDED = settings(deadline=None, derandomize=True, max_examples=80)
 
 
@@ -39,3 +41,7 @@ class Worker:
             self.clock.now += 5
             for model in models or ("m",):
                 self.claims.states(model)
+
+
+def far_heartbeat(tmp_path) -> Heartbeat:
+    return Heartbeat(tmp_path, identity=ELSEWHERE)

@@ -28,3 +28,13 @@ def make_worker(tmp_path):
         return Worker(heartbeat, claims, clock)
 
     return make
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def watcher(tmp_path, clock):
+    return Liveness(tmp_path, lease=60.0, clock=clock)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +38,9 @@ from vnp.report.throughput import Environments, read_work
 from vnp.sequence.frames import FRAMES
 
 Ints = NDArray[np.int64]
+
+_SUMMED = ("contigs", "without_records", "bases", "segments", "records", "certified")
+_SUMMED_CALLS = ("called_segments", "viral_segments", "called_contigs", "viral_contigs")
 
 
 def collect(
@@ -151,9 +152,8 @@ def _samples(
         or [np.zeros(len(samples), np.int64)],
         axis=0,
     )
-    rows = []
-    for number, sample in enumerate(samples):
-        row = SampleRow(
+    rows = [
+        SampleRow(
             name=sample.name,
             contigs=sample.contigs,
             without_records=sample.contigs_without_records,
@@ -162,17 +162,13 @@ def _samples(
             records=sample.stop - sample.start,
             certified=int(certified[number]),
             appended=sample.appended,
+            called_segments=counts[number].windows if counts else None,
+            viral_segments=counts[number].viral_windows if counts else None,
+            called_contigs=counts[number].contigs if counts else None,
+            viral_contigs=counts[number].viral_contigs if counts else None,
         )
-        if counts:
-            count = counts[number]
-            row = replace(
-                row,
-                called_segments=count.windows,
-                viral_segments=count.viral_windows,
-                called_contigs=count.contigs,
-                viral_contigs=count.viral_contigs,
-            )
-        rows.append(row)
+        for number, sample in enumerate(samples)
+    ]
     total = _sum("all samples", rows)
     if len(rows) <= MOST_SAMPLES:
         return tuple(rows), None, total
@@ -183,28 +179,12 @@ def _samples(
 
 
 def _sum(name: str, rows: Sequence[SampleRow]) -> SampleRow:
-    def add(field: str) -> int:
-        return sum(getattr(row, field) for row in rows)
-
-    row = SampleRow(
-        name=name,
-        contigs=add("contigs"),
-        without_records=add("without_records"),
-        bases=add("bases"),
-        segments=add("segments"),
-        records=add("records"),
-        certified=add("certified"),
-        appended=max((row.appended for row in rows), default=""),
-    )
-    if not rows or rows[0].called_segments is None:
-        return row
-    return replace(
-        row,
-        called_segments=add("called_segments"),
-        viral_segments=add("viral_segments"),
-        called_contigs=add("called_contigs"),
-        viral_contigs=add("viral_contigs"),
-    )
+    called = bool(rows) and rows[0].called_segments is not None
+    sums = {
+        field: sum(getattr(row, field) for row in rows)
+        for field in (*_SUMMED, *(_SUMMED_CALLS if called else ()))
+    }
+    return SampleRow(name=name, appended=max((row.appended for row in rows), default=""), **sums)
 
 
 def _marks(store: Store) -> tuple[tuple[str, float, float], ...]:
@@ -262,8 +242,3 @@ def _distributions(store: Store) -> Distributions:
         sequences=len(lengths),
         frames={name: counted[number] for number, name in enumerate(FRAMES)},
     )
-
-
-def default_output(store: Path) -> Path:
-    """Where the report of a store goes unless it is said."""
-    return store.with_name(f"{store.name}.report.html")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -198,7 +198,6 @@ class ReportData:
     distributions: Distributions | None  # None for a store without rows
     calls: Calls | None
     sampled: Sampled | None
-    notes: tuple[str, ...] = field(default=())  # what a reader must know
 
     @property
     def complete(self) -> bool:

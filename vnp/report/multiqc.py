@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vnp.report.data import ReportData
+from vnp.report.data import Calls, ReportData
 from vnp.report.markup import escaped
 
 _PARENT = {
@@ -20,76 +20,67 @@ _PARENT = {
 }
 
 
-def contents(data: ReportData) -> dict[str, dict[str, Any]]:
-    """Custom content by name: ``samples`` always, ``scores`` when there are scores."""
-    called = data.total.called_contigs is not None
-    rows = {}
-    for row in data.samples:
-        values: dict[str, Any] = {
-            "contigs": row.contigs,
-            "segments": row.segments,
-            "records": row.records,
-            "certified": 100 * row.certified / row.records if row.records else None,
-        }
-        if called:
-            values["viral_segments"] = row.viral_segments
-            values["viral_contigs"] = row.viral_contigs
-        rows[str(escaped(row.name))] = values
+_COUNT = {"format": "{:,.0f}", "scale": "Blues"}
+
+
+def texts(data: ReportData, *, beside: Path) -> dict[Path, str]:
+    """Files for MultiQC beside a report: of the samples, and of the scores if there are any."""
+    contents = {"samples": _samples(data)}
+    if data.calls is not None:
+        contents["scores"] = _scores(data.calls)
+    return {
+        beside.with_name(f"{beside.stem}_{name}_mqc.json"): json.dumps(content, indent=1) + "\n"
+        for name, content in contents.items()
+    }
+
+
+def _samples(data: ReportData) -> dict[str, Any]:
     headers: dict[str, Any] = {
-        "contigs": {"title": "Contigs", "format": "{:,.0f}", "scale": "Blues"},
-        "segments": {"title": "Segments", "format": "{:,.0f}", "scale": "Blues"},
-        "records": {"title": "Records", "format": "{:,.0f}", "scale": "Blues"},
+        "contigs": {"title": "Contigs", **_COUNT},
+        "segments": {"title": "Segments", **_COUNT},
+        "records": {"title": "Records", **_COUNT},
         "certified": {"title": "Certified", "suffix": " %", "min": 0, "max": 100},
     }
-    if called:
+    if data.total.called_contigs is not None:
         headers["viral_segments"] = {"title": "Viral segments", "format": "{:,.0f}"}
         headers["viral_contigs"] = {"title": "Viral contigs", "format": "{:,.0f}"}
-    found = {
-        "samples": {
-            "id": "vnp_samples",
-            **_PARENT,
-            "section_name": "Samples",
-            "description": "Records are stop-free reading frames; certified ones have embeddings.",
-            "plot_type": "table",
-            "pconfig": {"id": "vnp_samples_table", "title": "vnp: samples"},
-            "headers": headers,
-            "data": rows,
-        }
+    rows = {}
+    for row in data.samples:
+        values = {name: getattr(row, name) for name in headers}
+        values["certified"] = 100 * row.certified / row.records if row.records else None
+        rows[str(escaped(row.name))] = values
+    return {
+        "id": "vnp_samples",
+        **_PARENT,
+        "section_name": "Samples",
+        "description": "Records are stop-free reading frames; certified ones have embeddings.",
+        "plot_type": "table",
+        "pconfig": {"id": "vnp_samples_table", "title": "vnp: samples"},
+        "headers": headers,
+        "data": rows,
     }
-    if data.calls is not None:
-        lines = {}
-        for name, counts in zip(data.calls.groups, data.calls.histograms, strict=True):
-            if counts.total:
-                middle = counts.low + counts.width / 2
-                lines[str(escaped(name))] = {
-                    f"{middle + index * counts.width:.4f}": 100 * count / counts.total
-                    for index, count in enumerate(counts.counts.tolist())
-                }
-        found["scores"] = {
-            "id": "vnp_scores",
-            **_PARENT,
-            "section_name": "Virus scores",
-            "description": "Segments by the highest virus score of their records.",
-            "plot_type": "linegraph",
-            "pconfig": {
-                "id": "vnp_scores_plot",
-                "title": "vnp: virus scores",
-                "xlab": "score",
-                "ylab": "% of segments",
-            },
-            "data": lines,
-        }
-    return found
 
 
-def paths(report: Path) -> dict[str, Path]:
-    """Where the custom content beside a report goes, by name."""
-    return {name: report.with_name(f"{report.stem}_{name}_mqc.json") for name in _NAMES}
-
-
-def texts(data: ReportData) -> dict[str, str]:
-    """Return the files' content, by name."""
-    return {name: json.dumps(value, indent=1) + "\n" for name, value in contents(data).items()}
-
-
-_NAMES = ("samples", "scores")
+def _scores(calls: Calls) -> dict[str, Any]:
+    lines = {}
+    for name, counts in zip(calls.groups, calls.histograms, strict=True):
+        if counts.total:
+            middle = counts.low + counts.width / 2
+            lines[str(escaped(name))] = {
+                f"{middle + index * counts.width:.4f}": 100 * count / counts.total
+                for index, count in enumerate(counts.counts.tolist())
+            }
+    return {
+        "id": "vnp_scores",
+        **_PARENT,
+        "section_name": "Virus scores",
+        "description": "Segments by the highest virus score of their records.",
+        "plot_type": "linegraph",
+        "pconfig": {
+            "id": "vnp_scores_plot",
+            "title": "vnp: virus scores",
+            "xlab": "score",
+            "ylab": "% of segments",
+        },
+        "data": lines,
+    }

@@ -118,7 +118,7 @@ def test_names_are_text_whatever_they_hold(data: ReportData) -> None:
     assert html.escape(HOSTILE, quote=True) in text
     for track in data.calls.tracks if data.calls else ():
         assert track.contig.startswith(HOSTILE)
-    for content in multiqc.texts(data).values():
+    for content in multiqc.texts(data, beside=Path("r.html")).values():
         assert "<script" not in content
 
 
@@ -194,8 +194,9 @@ def test_the_command_writes_the_page_and_multiqc(
     arguments = ["report", store.path, "-o", output, "--classifier", classifier, "--no-umap"]
     assert main([*map(str, arguments), "--multiqc", "--json"]) == 0
     files = json.loads(capsys.readouterr().out)["files"]
-    assert set(files) == {str(output), *map(str, multiqc.paths(output).values())}
-    for path in multiqc.paths(output).values():
+    custom = [output.with_name(f"report_{name}_mqc.json") for name in ("samples", "scores")]
+    assert set(files) == {str(output), *map(str, custom)}
+    for path in custom:
         assert path.name.endswith("_mqc.json")
         content = json.loads(path.read_text())
         assert {"id", "section_name", "plot_type", "pconfig", "data"} <= content.keys()

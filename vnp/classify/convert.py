@@ -1,0 +1,78 @@
+"""A published classifier file becomes safetensors and a card that says which models it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from store.errors import UsageError
+from vnp.classify.features import FeaturesError
+from vnp.classify.files import Card, load_classifier, save_classifier
+from vnp.models import registry
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """How a conversion came out."""
+
+    path: Path  # the new file
+    card: Card  # which lies beside it
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        return {"file": str(self.path), "card": self.card.to_json()}
+
+
+def convert_classifier(
+    path: Path,
+    output: Path,
+    *,
+    models: Sequence[str] | None = None,
+    segment_length: int | None = None,
+) -> Converted:
+    """Convert a classifier file; the tensors keep every bit.
+
+    Parameters
+    ----------
+    path, output
+        The file, and the ``.safetensors`` file to make.
+    models
+        Bands of its feature row, for the card; by default those of the recipe whose width fits.
+    segment_length
+        Bases per segment it was trained on, for the card.
+
+    Raises
+    ------
+    UsageError
+        If the output exists or has another suffix.
+    ClassifierError, FeaturesError
+        If the file does not hold a classifier, or one of another width than the models'.
+    """
+    if output.exists():
+        raise UsageError(f"{output} exists already; choose another name or remove it")
+    classifier = load_classifier(path)
+    card = replace(
+        classifier.card,
+        models=_bands(classifier.card.inputs, models),
+        segment_length=segment_length or classifier.card.segment_length,
+    )
+    return Converted(output, save_classifier(classifier.module, card, output))
+
+
+def _bands(inputs: int, names: Sequence[str] | None) -> tuple[tuple[str, int], ...]:
+    """Name and width of each band; () if no recipe has this width."""
+    if names is None:
+        candidates = [registry.recipe(name) for name in registry.RECIPES]
+    else:
+        candidates = [tuple(registry.model(name) for name in names)]
+    for specs in candidates:
+        if sum(spec.dim for spec in specs) == inputs:
+            return tuple((spec.name, spec.dim) for spec in specs)
+    if names is not None:
+        total = sum(spec.dim for spec in candidates[0])
+        raise FeaturesError(
+            f"the classifier takes {inputs} numbers a row, but {' + '.join(names)} give {total}"
+        )
+    return ()

@@ -1,0 +1,59 @@
+"""The report of a store as files: the page, and custom content for MultiQC beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from store.io.replace import write_whole
+from store.store import Store
+from vnp.report import multiqc
+from vnp.report.calls import ScoreSource
+from vnp.report.collect import collect
+from vnp.report.page import page
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenReport:
+    """What was written."""
+
+    store: Path
+    files: tuple[Path, ...]  # the page first
+    complete: bool  # whether every row is filled for every model
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report's report as a JSON object: files with their sizes in bytes."""
+        files = {str(path): path.stat().st_size for path in self.files}
+        return {"store": str(self.store), "files": files, "complete": self.complete}
+
+
+def write_report(
+    store: Store,
+    output: Path | None = None,
+    *,
+    title: str | None = None,
+    scores: ScoreSource | None = None,
+    umap: bool = True,
+    for_multiqc: bool = False,
+) -> WrittenReport:
+    """Write the report of a store.
+
+    Parameters
+    ----------
+    output
+        The page; by default it lies beside the store.
+    for_multiqc
+        Whether to write ``*_mqc.json`` beside it.
+    title, scores, umap
+        See `vnp.report.collect.collect`.
+    """
+    output = output or store.path.with_name(f"{store.path.name}.report.html")
+    data = collect(store, title=title, scores=scores, umap=umap)
+    contents = {output: page(data)}
+    if for_multiqc:
+        contents |= multiqc.texts(data, beside=output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    for path, text in contents.items():
+        write_whole(path, text.encode())
+    return WrittenReport(store.path, tuple(contents), data.complete)

@@ -1,55 +1,53 @@
-"""An append under way: rows first, then one commit, all under the appender's lock."""
+"""Appending the rows of a sample: what every backend's transaction is told."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
-from store.claims.claims import Claim
+import numpy as np
+
+from store.backend import Backend, Transaction
+from store.duplicates import NO_DUPLICATE, Digests, DuplicateSearch
 from store.errors import SampleExistsError
+from store.geometry import block_bounds, chunks_of
 from store.io.clock import utc_now
 from store.rows import RowBatch
-from store.schema import Sample, Schema
-
-
-class Writer(Protocol):
-    """Takes the rows of one sample for a backend; nothing is visible until it commits."""
-
-    rows: int  # taken so far
-
-    def write(self, batch: RowBatch) -> None:
-        """Take the next rows."""
-        ...
-
-    def commit(self, sample: Sample, *, still_mine: Callable[[], None]) -> Schema:
-        """Make the rows visible as ``sample`` and return the new schema.
-
-        Parameters
-        ----------
-        sample
-            The sample; its ``start`` and ``stop`` must fit the rows written, its ``repeats``
-            are counted here.
-        still_mine
-            Called right before the commit; raises if the appender's lock was lost.
-        """
-        ...
-
-    def abort(self) -> None:
-        """Drop the rows and leave the store as it was."""
-        ...
+from store.schema import Sample
 
 
 class Append:
-    """Takes the rows of one sample; made by ``store.appending()``."""
+    """Takes the rows of one sample; made by ``store.appending()``.
 
-    def __init__(self, writer: Writer, *, schema: Schema, lock: Claim) -> None:
-        self._writer: Writer | None = writer
-        self._schema = schema
-        self._lock = lock
+    Parameters
+    ----------
+    backend
+        The commit that the rows are appended to.
+    transaction
+        Takes the columns.
+    tmp_dir
+        Existing directory for 16 bytes a row, until the end.
+    """
+
+    def __init__(self, backend: Backend, transaction: Transaction, *, tmp_dir: Path) -> None:
+        self._backend = backend
+        self._schema = backend.schema
+        self._transaction: Transaction | None = transaction
+        self._search = DuplicateSearch(tmp_dir, first_row=backend.schema.n_rows)
+        self._rows = 0
 
     def write(self, batch: RowBatch) -> None:
         """Take the next rows."""
-        self._open_writer().write(batch)
+        transaction = self._open()
+        digests = self._search.add(batch.nucleotide, batch.protein)
+        for name in RowBatch.__dataclass_fields__:
+            transaction.append(name, getattr(batch, name))
+        codes = np.full(len(batch), len(self._schema.samples), dtype=np.int32)
+        transaction.append("sample", codes)
+        transaction.append("digest", digests[:, 0])
+        transaction.append("digest_low", digests[:, 1])
+        self._rows += len(batch)
 
     def commit(
         self,
@@ -73,9 +71,9 @@ class Append:
         SampleExistsError
             If the name, or the content under another name, is in the store.
         ClaimLostError
-            If this process stood still for so long that another appender took over.
+            If this process was stopped for so long that another appender took over.
         """
-        writer = self._open_writer()
+        transaction = self._open()
         same = next((known for known in self._schema.samples if known.content == content), None)
         if same is not None:
             raise SampleExistsError(
@@ -85,28 +83,46 @@ class Append:
         sample = Sample(
             name=name,
             start=self._schema.n_rows,
-            stop=self._schema.n_rows + writer.rows,
+            stop=self._schema.n_rows + self._rows,
             contigs=contigs,
             contigs_without_records=contigs_without_records,
             segments=segments,
             bases=bases,
-            repeats=0,  # the writer counts them
+            repeats=0,
             content=content,
             file_sha256=file_sha256,
             source=source,
             appended=appended or utc_now(),
         )
-        schema = writer.commit(sample, still_mine=self._lock.require)
-        self._writer = None
-        return schema.samples[-1]
+        self._schema.with_sample(sample)  # refuses a name before the duplicates are searched
+        duplicates = self._search.duplicates(self._old_digests)
+        transaction.append("twin", duplicates)
+        repeats = int(np.count_nonzero(duplicates != NO_DUPLICATE))
+        sample = replace(sample, repeats=repeats)
+        transaction.commit(self._schema.with_sample(sample))
+        self._transaction = None
+        self._search.close()
+        return sample
 
     def abort(self) -> None:
         """Drop the rows, unless they are committed; safe to call again."""
-        if self._writer is not None:
-            self._writer.abort()
-            self._writer = None
+        self._search.close()
+        if self._transaction is not None:
+            self._transaction.abort()
+            self._transaction = None
 
-    def _open_writer(self) -> Writer:
-        if self._writer is None:
+    def _open(self) -> Transaction:
+        if self._transaction is None:
             raise AssertionError("the append is over")
-        return self._writer
+        return self._transaction
+
+    def _old_digests(self) -> Iterator[tuple[int, Digests]]:
+        """Yield the digests of the committed rows, a chunk at a time."""
+        size = self._backend.column_rows("digest")
+        for chunk in chunks_of(0, self._schema.n_rows, size):
+            start, stop = block_bounds(chunk, self._schema.n_rows, size)
+            parts = [
+                np.asarray(self._backend.read_column(name, chunk, stop - start))[: stop - start]
+                for name in ("digest", "digest_low")
+            ]
+            yield start, np.stack(parts, axis=1)

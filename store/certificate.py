@@ -1,16 +1,15 @@
-"""What vouches for a block, and for a model: the same in every backend."""
+"""Block certificates, and what re-reading them says about a model: the same in every backend."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import ClaimLostError, DamageError, DataError
+from store.errors import DamageError, DataError
 from store.geometry import block_bounds
 from store.io.json import parse_json
 from store.schema import Schema
@@ -37,7 +36,7 @@ class Certificate:
     details: dict[str, Any]  # the worker's device, precision, fall-backs, versions, seconds
 
     def to_json(self) -> bytes:
-        """Return the certificate as it stands in the store."""
+        """Return the certificate as it is kept in the store."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -47,7 +46,7 @@ def parse_certificate(text: bytes) -> Certificate:
     Raises
     ------
     DamageError
-        If it is no JSON of the right form.
+        If it is not JSON of the right form.
     """
     try:
         value = parse_json(text)
@@ -58,7 +57,7 @@ def parse_certificate(text: bytes) -> Certificate:
         raise DamageError(f"certificate is unreadable: {error}") from None
     for name, kind in _TYPES.items():
         if type(getattr(certificate, name)) is not kind:
-            raise DamageError(f"certificate is unreadable: {name} is no {kind.__name__}")
+            raise DamageError(f"certificate is unreadable: {name} is not {kind.__name__}")
     return certificate
 
 
@@ -68,7 +67,7 @@ class Certification:
 
     model: str
     rows: int  # rows of the store
-    certified: int  # of these, rows whose block stood the check
+    certified: int  # of these, rows whose block passed the check
     open_blocks: tuple[int, ...]  # not (wholly) filled
     failed: tuple[tuple[int, str], ...]  # filled, but not as certified: block and reason
 
@@ -127,9 +126,3 @@ def check_values(
             f"the first is row {start + int(bad[0])}; nothing was published"
         )
     return start, stop
-
-
-def require_claim(is_current: Callable[[], bool], *, model: str, block: int) -> None:
-    """Raise `ClaimLostError` unless the claim still has the highest epoch."""
-    if not is_current():
-        raise ClaimLostError(f"{model} block {block}: a newer claim exists")

@@ -1,9 +1,9 @@
 """Rows with the same sequences: which earlier row each new row repeats.
 
-A row's *twin* is the first row of the store with the same nucleotide and protein sequences; it is
-embedded once and copied. Rows are the same if the first 128 bits of SHA-256 over both sequences
-are: two different records that agree in these would be a find in itself, by chance or by intent,
-and comparing letters instead would mean to decompress a block for each scattered twin.
+A row's *duplicate* is the first row of the store with the same nucleotide and protein sequences;
+it is embedded once and copied. Rows are the same if the first 128 bits of SHA-256 over both
+sequences are: two different records that agree in these would be a find in itself, by chance or by
+intent, and comparing letters instead would mean decompressing a block for each scattered one.
 
 Everything here works on digests in row order, a chunk at a time. Old digests are only streamed
 past the new ones, and of the new ones `_SORTED_AT_ONCE` are held sorted, so memory stays bounded
@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TypeAlias
 
 import numpy as np
@@ -24,7 +25,7 @@ from store.io.ragged import Ragged
 
 Digests: TypeAlias = NDArray[np.uint64]  # (n, 2): first and second eight bytes, big-endian
 
-NO_TWIN = -1
+NO_DUPLICATE = -1
 _SORTED_AT_ONCE = 1 << 23  # new digests held sorted: about 200 MB
 _SEPARATOR = b"\0"  # ends the nucleotide sequence, so that no letter can move across
 
@@ -43,47 +44,50 @@ def sequence_digests(nucleotide: Ragged, protein: Ragged) -> Digests:
     return np.frombuffer(bytes(parts), dtype=">u8").astype(np.uint64).reshape(-1, 2)
 
 
-class TwinSearch:
-    """Collects the digests of an append and finds the twins of its rows.
+class DuplicateSearch:
+    """Collects the digests of an append and finds the duplicates of its rows.
 
     Parameters
     ----------
-    spool
-        Path of a file for the digests, 16 bytes a row; it is removed by whoever removes its
-        folder.
+    folder
+        Existing directory for the digests, 16 bytes a row, in a file without a name.
     first_row
         Row number of the first new row.
     """
 
-    def __init__(self, spool: Path, *, first_row: int) -> None:
-        self._spool = spool
+    def __init__(self, folder: Path, *, first_row: int) -> None:
+        self._spool = TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
         self._first_row = first_row
         self._rows = 0
 
     def add(self, nucleotide: Ragged, protein: Ragged) -> Digests:
         """Take the next rows and return their digests (n, 2)."""
         digests = sequence_digests(nucleotide, protein)
-        with self._spool.open("ab") as file:
-            file.write(digests.tobytes())
+        self._spool.write(digests.tobytes())
         self._rows += len(digests)
         return digests
 
-    def twins(self, old: Callable[[], Iterable[tuple[int, Digests]]]) -> NDArray[np.int64]:
-        """Twins (n,) of all rows taken; see `find_twins` for ``old``, called once per pass."""
+    def duplicates(self, old: Callable[[], Iterable[tuple[int, Digests]]]) -> NDArray[np.int64]:
+        """Duplicates (n,) of all rows taken; for ``old`` see `find_duplicates`."""
         if not self._rows:
             return np.empty(0, dtype=np.int64)
+        self._spool.flush()
         new = np.memmap(self._spool, dtype=np.uint64, mode="r", shape=(self._rows, 2))
-        return find_twins(new, first_row=self._first_row, old=old)
+        return find_duplicates(new, first_row=self._first_row, old=old)
+
+    def close(self) -> None:
+        """Drop the digests; safe to call again."""
+        self._spool.close()
 
 
-def find_twins(
+def find_duplicates(
     new: Digests,
     *,
     first_row: int,
     old: Callable[[], Iterable[tuple[int, Digests]]],
     sorted_at_once: int = _SORTED_AT_ONCE,
 ) -> NDArray[np.int64]:
-    """Twin of each new row.
+    """Duplicate of each new row.
 
     Parameters
     ----------
@@ -100,17 +104,17 @@ def find_twins(
     Returns
     -------
     int64 array, shape (n,)
-        Row number of the first row with the same digest, or `NO_TWIN` for a row that is itself
+        Row number of the first row with the same digest, or `NO_DUPLICATE` for a row that is itself
         the first.
     """
-    twins = np.full(len(new), NO_TWIN, dtype=np.int64)
+    duplicates = np.full(len(new), NO_DUPLICATE, dtype=np.int64)
     for start in range(0, len(new), sorted_at_once):
         part = _Sorted(np.asarray(new[start : start + sorted_at_once]))
         for row, digests in _earlier(old, new, start, first_row, sorted_at_once):
             part.see(row, digests)
         part.see_itself(first_row + start)
-        twins[start : start + part.size] = part.twins
-    return twins
+        duplicates[start : start + part.size] = part.duplicates
+    return duplicates
 
 
 def _earlier(
@@ -140,7 +144,7 @@ class _Sorted:
         kind = np.empty(self.size, dtype=np.int64)
         kind[order] = np.cumsum(fresh) - 1
         self._kind = kind
-        self._row = np.full(len(self._high), NO_TWIN, dtype=np.int64)
+        self._row = np.full(len(self._high), NO_DUPLICATE, dtype=np.int64)
 
     def see(self, row: int, digests: Digests) -> None:
         """Note which kinds occur in earlier rows, from ``row`` on; the first sight counts."""
@@ -153,20 +157,20 @@ class _Sorted:
             # Kinds that agree in the first 64 bits alone stand side by side.
             while kind < len(self._high) and self._high[kind] == digests[hit, 0]:
                 if self._low[kind] == digests[hit, 1]:
-                    if self._row[kind] == NO_TWIN:
+                    if self._row[kind] == NO_DUPLICATE:
                         self._row[kind] = row + hit
                     break
                 kind += 1
 
     def see_itself(self, row: int) -> None:
         """Note that kinds not seen before begin here, at ``row`` plus their index."""
-        unseen = self._row == NO_TWIN
+        unseen = self._row == NO_DUPLICATE
         self._row[unseen] = row + self._first[unseen]
         self._start = row
 
     @property
-    def twins(self) -> NDArray[np.int64]:
-        """Twin of each digest, in the order in which they were given."""
-        twins = self._row[self._kind]
-        own = twins == self._start + np.arange(self.size)
-        return np.where(own, NO_TWIN, twins)
+    def duplicates(self) -> NDArray[np.int64]:
+        """Duplicate of each digest, in the order in which they were given."""
+        duplicates = self._row[self._kind]
+        own = duplicates == self._start + np.arange(self.size)
+        return np.where(own, NO_DUPLICATE, duplicates)

@@ -3,7 +3,7 @@
 StoreError
 ├── UsageError            the call itself is wrong: fix the call           (exit code 2)
 ├── DataError             the input or the store's content is wrong        (exit code 1)
-│   ├── NotAStoreError    the path is no vnp store, or one made by a newer vnp
+│   ├── NotAStoreError    the path is not a vnp store, or one made by a newer vnp
 │   ├── SampleExistsError the sample (by name or by content) is there already
 │   └── DamageError       bytes on disk do not match their checksum
 ├── BusyError             someone else holds the lock: wait or try again   (exit code 1)

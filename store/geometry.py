@@ -52,6 +52,16 @@ def once_partial(ends: Iterable[int], block_rows: int) -> frozenset[int]:
     return frozenset(end // block_rows for end in ends if end % block_rows)
 
 
+def partial_ends(schema: Schema) -> dict[int, set[int]]:
+    """Row counts that each once partial block had at some commit."""
+    ends: dict[int, set[int]] = {}
+    for sample in schema.samples:
+        block, rows = divmod(sample.stop, schema.block_rows)
+        if rows and block < n_blocks(schema.n_rows, schema.block_rows):
+            ends.setdefault(block, set()).add(rows)
+    return ends
+
+
 def chunks_of(start: int, stop: int, chunk_rows: int) -> range:
     """Indices of the chunks that rows ``start .. stop`` touch."""
     if stop <= start:

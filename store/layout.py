@@ -1,21 +1,13 @@
-"""The on-disk tree of a store: every array, and every ``zarr.json`` as a function of the schema.
-
-Nothing here touches a file. Because all metadata follows from the schema, growing the store is
-"write ``documents(new schema)``, the root last", and verifying it is "compare with
-``documents(schema)``".
-"""
+"""The tree of a store: every array, as a function of the schema. Nothing here touches a file."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
-from store import schema as schema_module
 from store.geometry import n_blocks
 from store.schema import COLUMN_CHUNK_ROWS, Model, Schema
 
-ROOT_DOCUMENT = "zarr.json"  # renaming it is the commit
 ROW_DIMENSION = "record"
 _CATEGORY_CHUNK = 1024
 
@@ -169,79 +161,3 @@ def listed_columns(schema: Schema) -> list[str]:
     return listed + [
         f"{scores.name}_{which}" for scores in schema.scores for which in ("score1", "score2")
     ]
-
-
-def documents(schema: Schema) -> dict[str, bytes]:
-    """Every ``zarr.json`` of the store by its path, the root last.
-
-    The tree is a valid AnnData: ``obs`` a dataframe whose sequences and certificates stand
-    beside its columns without being listed in ``column-order``, so that AnnData skips them;
-    ``var`` empty; embeddings in ``obsm``.
-    """
-    listed = listed_columns(schema)
-    nodes: dict[str, dict[str, Any]] = {
-        "obs": _group("dataframe", "0.2.0", {"_index": "_index", "column-order": listed}),
-        "obs/sample": _group("categorical", "0.2.0", {"ordered": False}),
-        "obsm": _group("dict", "0.1.0"),
-        "uns": _group("dict", "0.1.0"),
-        "uns/vnp": _group("dict", "0.1.0"),
-        "var": _group("dataframe", "0.2.0", {"_index": "_index", "column-order": []}),
-        "var/_index": _array(
-            Column("var/_index", "string", (0,), (1,), "", ("variable",)),
-        ),
-    }
-    for column in all_columns(schema):
-        nodes[column.path] = _array(column)
-    # zarr groups consolidated nodes by adjacent equal parents, so order by depth, then by path.
-    nodes = dict(sorted(nodes.items(), key=lambda item: (item[0].count("/"), item[0])))
-    root = _group("anndata", "0.1.0", {"vnp": schema_module.to_attribute(schema)})
-    root["consolidated_metadata"] = {
-        "kind": "inline",
-        "must_understand": False,
-        "metadata": nodes,
-    }
-    files = {f"{path}/zarr.json": _dump(node) for path, node in nodes.items()}
-    files[ROOT_DOCUMENT] = _dump(root)
-    return files
-
-
-def _group(kind: str, version: str, attributes: dict[str, Any] | None = None) -> dict[str, Any]:
-    encoding = {"encoding-type": kind, "encoding-version": version}
-    return {
-        "attributes": {**encoding, **(attributes or {})},
-        "zarr_format": 3,
-        "node_type": "group",
-    }
-
-
-def _array(column: Column) -> dict[str, Any]:
-    if column.dtype == "string":
-        codecs: list[dict[str, Any]] = [{"name": "vlen-utf8"}]
-    elif column.dtype in ("bool", "int8"):
-        codecs = [{"name": "bytes"}]
-    else:
-        codecs = [{"name": "bytes", "configuration": {"endian": "little"}}]
-    if column.compressed:
-        codecs.append({"name": "zstd", "configuration": {"level": 1, "checksum": False}})
-    codecs.append({"name": "crc32c"})
-    if not column.shape and column.dtype == "string":
-        encoding = "string"
-    else:
-        encoding = "string-array" if column.dtype == "string" else "array"
-    return {
-        "shape": list(column.shape),
-        "data_type": column.dtype,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(column.chunk)}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "fill_value": column.fill,
-        "codecs": codecs,
-        "attributes": {"encoding-type": encoding, "encoding-version": "0.2.0"},
-        "dimension_names": list(column.dimensions),
-        "zarr_format": 3,
-        "node_type": "array",
-        "storage_transformers": [],
-    }
-
-
-def _dump(node: dict[str, Any]) -> bytes:
-    return json.dumps(node, separators=(",", ":")).encode()

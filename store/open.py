@@ -4,36 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
+from store.backend import Backend
 from store.errors import UsageError
-from store.schema import DEFAULT_BLOCK_ROWS, Model
+from store.schema import DEFAULT_BLOCK_ROWS, Model, Schema
 from store.store import Store
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".h5ad")
 
 
-def backend(path: Path) -> type[Store]:
-    """Return the class of the stores that have this path's suffix.
+class BackendKind(Protocol):
+    """How the stores of a backend are made and opened."""
+
+    def new(self, path: Path, schema: Schema) -> Backend:
+        """Make an empty store at a free path; it appears whole or not at all."""
+        ...
+
+    def open(self, path: Path) -> Backend:
+        """Open a store at its last commit."""
+        ...
+
+
+def backend(path: Path) -> BackendKind:
+    """Return the backend of the stores that have this path's suffix.
 
     Raises
     ------
     UsageError
-        If it is no suffix of a store, or h5py is not installed.
+        If it is not a suffix of a store, or h5py is not installed.
     """
     if path.suffix == ".zarr":
-        from store.zarr.backend import ZarrStore
+        from store.zarr.backend import ZarrBackend
 
-        return ZarrStore
+        return ZarrBackend
     if path.suffix in HDF5_SUFFIXES:
         try:
-            from store.hdf5.backend import Hdf5Store
+            from store.hdf5.backend import Hdf5Backend
         except ModuleNotFoundError as error:
             if error.name != "h5py":
                 raise
             raise UsageError(
                 f"{path}: an HDF5 store needs the package h5py: pip install h5py"
             ) from None
-        return Hdf5Store
+        return Hdf5Backend
     raise UsageError(
         f"{path}: the name of a store ends in .zarr (a directory) or "
         f"{', '.join(HDF5_SUFFIXES)} (one file)"
@@ -47,14 +61,28 @@ def create_store(
     segment_length: int,
     block_rows: int = DEFAULT_BLOCK_ROWS,
 ) -> Store:
-    """Make an empty store; see `store.store.Store.create`."""
-    path = Path(path)
-    return backend(path).create(
-        path, models=models, segment_length=segment_length, block_rows=block_rows
-    )
+    """Make an empty store; it appears whole or not at all.
+
+    Raises
+    ------
+    UsageError
+        If something exists at ``path`` already, or the arguments are out of range.
+    """
+    kind = backend(Path(path))
+    path = Path(path).resolve()
+    if path.exists():
+        raise UsageError(f"{path} exists already; choose another path, or append to it")
+    schema = Schema(block_rows=block_rows, segment_length=segment_length, models=tuple(models))
+    return Store(kind.new(path, schema))
 
 
 def open_store(path: str | Path) -> Store:
-    """Open a store at its last commit; see `store.store.Store.open`."""
+    """Open a store at its last commit.
+
+    Raises
+    ------
+    NotAStoreError
+        If there is none, or it was made by a newer vnp.
+    """
     path = Path(path)
-    return backend(path.resolve() if path.is_symlink() else path).open(path)
+    return Store(backend(path.resolve() if path.is_symlink() else path).open(path.resolve()))

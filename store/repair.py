@@ -90,7 +90,7 @@ def repair(store: Store, findings: Iterable[Finding]) -> list[str]:
         for model, block in sorted(blocks):
             done.append(reopen_damaged(store, model=model, block=block, claims=presence.claims))
     if any(finding.remedy is Remedy.REWRITE for finding in findings):
-        store.rewrite_documents()
+        store.rewrite_metadata()
         done.append("metadata was written again")
     removed = [finding for finding in findings if finding.remedy is Remedy.REMOVE]
     if removed:

@@ -188,7 +188,7 @@ def from_attribute(value: object, *, where: str) -> Schema:
         If the attribute is absent, of a newer format, damaged or of the wrong form.
     """
     if not isinstance(value, dict) or "format" not in value:
-        raise NotAStoreError(f"{where} is no vnp store: its root has no attribute 'vnp'")
+        raise NotAStoreError(f"{where} is not a vnp store: its root has no attribute 'vnp'")
     if value["format"] != FORMAT_VERSION:
         raise NotAStoreError(
             f"{where} has store format {value['format']!r}; this vnp reads format "

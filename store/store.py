@@ -1,94 +1,73 @@
-"""What a store is to the rest of the world, whichever file it lives in.
+"""A store: geometry, locks and rules over a `store.backend.Backend`, whichever it is.
 
-A backend says where rows and blocks lie and how they get there; everything that does not depend
-on that (geometry, locks, which rows count, reading by blocks) is written here once. The backends
-are :class:`store.zarr.backend.ZarrStore` and :class:`store.hdf5.backend.Hdf5Store`.
-
-An object holds one committed schema, the snapshot it was opened with; :meth:`Store.refresh` takes
-the newest. Objects hold no file open between calls: they can be copied and pickled.
+An object holds one commit, the snapshot it was opened with; `Store.refresh` takes the newest.
+Objects hold no file open between calls: they can be copied and pickled.
 """
 
 from __future__ import annotations
 
-import abc
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store.append import Append, Writer
+from store import blocks
+from store.append import Append
+from store.backend import Backend, Cell, Part, Transaction
 from store.certificate import BlockClaim, Certificate, Certification
 from store.claims.claims import APPEND, Claim
 from store.claims.participant import Participant
 from store.errors import DamageError, UsageError
 from store.findings import Finding
 from store.geometry import block_bounds, chunks_of, n_blocks, rows_wanted
-from store.io.ragged import Ragged
+from store.io.ragged import Ragged, concatenate
+from store.layout import row_columns
 from store.read.reader import Reading
-from store.schema import DEFAULT_BLOCK_ROWS, Model, Schema
+from store.schema import Model, Schema
+from store.scores import read_scores, save_scores
 from store.sidecar import Sidecar, sidecar_of
+from store.verify import read_provenance, verify
 
 
-class Store(Reading, abc.ABC):
-    """One store at one commit.
+class Store(Reading):
+    """One store at one commit; made by ``store.open`` and ``store.create``.
 
-    Attributes
+    Parameters
     ----------
-    path : Path
-        The store's directory or file, resolved.
-    schema : Schema
-        Models, samples and geometry of the commit this object reads.
+    backend
+        Keeps the bytes.
     """
 
-    def __init__(self, path: Path, schema: Schema) -> None:
-        self.path = path
-        self.schema = schema
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
     def __repr__(self) -> str:
         models = ", ".join(model.name for model in self.schema.models)
         return f"<vnp store {self.path}: {self.n_rows} rows; models: {models or 'none'}>"
 
-    # -- making, opening ----------------------------------------------------------------------
+    @property
+    def path(self) -> Path:
+        """The store's directory or file, resolved."""
+        return self._backend.path
 
-    @classmethod
-    @abc.abstractmethod
-    def create(
-        cls,
-        path: Path,
-        *,
-        models: Iterable[Model],
-        segment_length: int,
-        block_rows: int = DEFAULT_BLOCK_ROWS,
-    ) -> Self:
-        """Make an empty store; it appears whole or not at all.
+    @property
+    def schema(self) -> Schema:
+        """Models, samples and geometry of the commit this object reads."""
+        return self._backend.schema
 
-        Raises
-        ------
-        UsageError
-            If something stands at ``path`` already, or the arguments are out of range.
-        """
-
-    @classmethod
-    @abc.abstractmethod
-    def open(cls, path: Path) -> Self:
-        """Open a store at its last commit.
-
-        Raises
-        ------
-        NotAStoreError
-            If there is none, or it was made by a newer vnp.
-        """
-
-    @abc.abstractmethod
     def refresh(self) -> bool:
         """Take the newest commit; return whether it differs from the one held."""
+        before = self.schema
+        self._backend = self._backend.newest()
+        return self.schema != before
 
-    def snapshot(self) -> Self:
+    def snapshot(self) -> Store:
         """Return an object of its own on the newest commit, which no refresh of this one moves."""
-        return self.open(self.path)
+        return Store(self._backend.newest())
 
     # -- geometry -----------------------------------------------------------------------------
 
@@ -125,15 +104,13 @@ class Store(Reading, abc.ABC):
         BusyError
             If another appender is at work.
         """
-        with self._locked() as lock:
-            append = Append(self._writer(lock), schema=self.schema, lock=lock)
+        with self._changing() as transaction:
+            append = Append(self._backend, transaction, tmp_dir=self.sidecar.make().tmp)
             try:
                 yield append
             finally:
                 append.abort()
-                self.refresh()
 
-    @abc.abstractmethod
     def add_model(self, model: Model) -> None:
         """Add an (unfilled) array for one more model.
 
@@ -142,8 +119,9 @@ class Store(Reading, abc.ABC):
         BusyError
             If an appender is at work.
         """
+        with self._changing() as transaction:
+            transaction.commit(self.schema.with_model(model))
 
-    @abc.abstractmethod
     def save_scores(
         self,
         name: str,
@@ -153,17 +131,39 @@ class Store(Reading, abc.ABC):
         rows: Iterable[tuple[int, int]],
         replace: bool = False,
     ) -> None:
-        """Keep scores of rows as obs columns; see :func:`store.zarr.scores.save_scores`.
+        """Keep scores of rows as obs columns.
+
+        Parameters
+        ----------
+        name, digest
+            Name of the columns, and what says which classifier made them.
+        values
+            Scores by row (n, 2); may be memory-mapped.
+        rows
+            Ranges of rows to write, NaN included; others keep the score they have.
+        replace
+            Whether scores that another classifier made under the name may be dropped.
 
         Raises
         ------
         BusyError
             If an appender is at work.
         UsageError
-            If the name is another classifier's.
+            If the name is another classifier's, or that of a column.
+        DamageError
+            If rows to keep are damaged.
         """
+        with self._changing() as transaction:
+            save_scores(
+                transaction,
+                self.schema,
+                name=name,
+                digest=digest,
+                values=values,
+                rows=rows,
+                replace=replace,
+            )
 
-    @abc.abstractmethod
     def scores(self, name: str) -> NDArray[np.float32]:
         """Scores kept under a name: score1 and score2 by row, float32 (N, 2), NaN for none.
 
@@ -171,25 +171,37 @@ class Store(Reading, abc.ABC):
         ------
         UsageError
             If there are none of that name.
+        DamageError
+            If they are missing or damaged.
         """
+        return read_scores(self._backend, name)
 
-    @abc.abstractmethod
-    def rewrite_documents(self) -> None:
+    def rewrite_metadata(self) -> None:
         """Write all metadata again from the schema (repair)."""
-
-    @abc.abstractmethod
-    def _writer(self, lock: Claim) -> Writer:
-        """Return what takes the rows of one sample, for the schema held."""
+        with self._locked():
+            self._backend.rewrite_metadata()
 
     @contextmanager
     def _locked(self) -> Iterator[Claim]:
-        with Participant(self.sidecar.path) as presence, presence.claims.acquire(APPEND) as lock:
-            self.refresh()
+        with (
+            Participant(self.sidecar.path) as participant,
+            participant.claims.acquire(APPEND) as lock,
+        ):
+            self._backend = self._backend.newest(locked=True)
             yield lock
+
+    @contextmanager
+    def _changing(self) -> Iterator[Transaction]:
+        with self._locked() as lock:
+            transaction = self._backend.begin(lock.require)
+            try:
+                yield transaction
+            finally:
+                transaction.abort()
+                self.refresh()
 
     # -- embedding ------------------------------------------------------------------------------
 
-    @abc.abstractmethod
     def sequences(self, block: int) -> tuple[Ragged, Ragged]:
         """Nucleotide and protein sequences of a block's rows, one column each.
 
@@ -198,6 +210,12 @@ class Store(Reading, abc.ABC):
         DamageError
             If they are not what was appended.
         """
+        nucleotide, protein = (
+            self.column(name, *self.block_bounds(block)) for name in ("nucleotide", "protein")
+        )
+        assert isinstance(nucleotide, Ragged)
+        assert isinstance(protein, Ragged)
+        return nucleotide, protein
 
     def publish(
         self,
@@ -235,48 +253,37 @@ class Store(Reading, abc.ABC):
         DamageError
             If the bytes on disk are not the bytes written.
         """
-        return self._publish(
-            claim.model,
-            block=claim.block,
-            values=values,
-            worker=origin.worker if origin else claim.worker,
-            epoch=origin.epoch if origin else claim.epoch,
-            is_current=claim.is_current,
-            details=details,
-            published=origin.published if origin else "",
-        )
+        return blocks.publish(self._backend, claim, values, details or {}, origin=origin)
 
-    @abc.abstractmethod
-    def _publish(
-        self,
-        model: str,
-        *,
-        block: int,
-        values: NDArray[np.float16],
-        worker: str,
-        epoch: int,
-        is_current: Callable[[], bool],
-        details: Mapping[str, Any] | None = None,
-        published: str = "",
-    ) -> Certificate: ...
-
-    @abc.abstractmethod
     def provenance(self, model: str) -> dict[str, Any] | None:
         """Return what the first worker recorded about a model, or None before any has run."""
+        self.schema.model(model)
+        try:
+            return read_provenance(self._backend, model)
+        except DamageError as error:
+            name = self._backend.name(Cell(Part.PROVENANCE, model))
+            raise DamageError(f"{name}: {error}; run 'vnp verify'") from None
 
-    @abc.abstractmethod
     def pin_provenance(self, model: str, provenance: Mapping[str, Any]) -> dict[str, Any]:
-        """Record a model's provenance unless it is recorded; return what stands.
+        """Record a model's provenance unless it is recorded; return the one that is.
 
         Of many workers starting at once one wins, and the others see what it wrote.
         """
+        standing = self.provenance(model)
+        if standing is None:
+            text = json.dumps(dict(provenance), sort_keys=True).encode()
+            self._backend.create(Cell(Part.PROVENANCE, model), text)
+            standing = self.provenance(model)
+        if standing is None:
+            raise DamageError(f"the provenance of {model} vanished right after it was written")
+        return standing
 
-    @abc.abstractmethod
     def drop_provenance(self, model: str) -> None:
         """Forget a provenance that is damaged.
 
         The next worker whose model is the one in the blocks' certificates records it again.
         """
+        self._backend.remove(Cell(Part.PROVENANCE, model))
 
     def is_filled(self, model: str, block: int) -> bool:
         """Whether every committed row of the block is filled; a damaged record says no."""
@@ -286,7 +293,6 @@ class Store(Reading, abc.ABC):
         except DamageError:
             return False
 
-    @abc.abstractmethod
     def filled_of_block(self, model: str, block: int) -> int:
         """Filled rows of one block, its first ones.
 
@@ -295,20 +301,20 @@ class Store(Reading, abc.ABC):
         DamageError
             If the record of it is damaged.
         """
+        return blocks.filled_of_block(self._backend, model, block)
 
-    @abc.abstractmethod
     def rows_filled(self, model: str) -> NDArray[np.int64]:
         """Filled rows of every block, shape (n_blocks,)."""
+        return blocks.rows_filled(self._backend, model)
 
     def open_blocks(self, model: str) -> NDArray[np.int64]:
         """Blocks with unfilled rows, ascending."""
         return np.flatnonzero(self.rows_filled(model) < rows_wanted(self.schema))
 
-    @abc.abstractmethod
     def certify(self, model: str) -> Certification:
-        """Check that every filled block still stands as it was certified."""
+        """Check that every filled block still is as it was certified."""
+        return blocks.certify(self._backend, model)
 
-    @abc.abstractmethod
     def certificate(self, model: str, block: int) -> Certificate | None:
         """Return the certificate of a block, or None.
 
@@ -317,10 +323,11 @@ class Store(Reading, abc.ABC):
         DamageError
             If it is damaged.
         """
+        return blocks.certificate_of(self._backend, model, block)
 
-    @abc.abstractmethod
     def reopen(self, model: str, block: int) -> None:
         """Make a block open again; the caller holds its claim."""
+        blocks.reopen(self._backend, model, block)
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -348,35 +355,50 @@ class Store(Reading, abc.ABC):
             first, last = max(start, block * rows), min(stop, block * rows + filled)
             if first >= last:
                 continue
-            chunk = self._block_values(model, block)
+            try:
+                chunk = blocks.read_block(self._backend, model, block, filled)
+            except DamageError as error:
+                raise DamageError(f"{model} block {block}: {error}; run 'vnp verify'") from None
             out[first - start : last - start] = chunk[first - block * rows : last - block * rows]
         return out
 
-    @abc.abstractmethod
-    def _block_values(self, model: str, block: int) -> NDArray[np.float16]:
-        """All rows of a filled block, compared with their checksum: float16 (>= filled, dim)."""
-
-    @abc.abstractmethod
-    def chunk_file(self, model: str, block: int) -> tuple[Path, int]:
+    def values_file(self, model: str, block: int) -> tuple[Path, int] | None:
         """File of a block's embeddings and the byte at which its (R, dim) values begin.
 
         The values are little-endian float16, not compressed, so they can be memory-mapped;
-        ``filled`` alone tells which of them count.
+        ``filled`` alone tells which of them count. None where the backend has no such file.
         """
+        return self._backend.values_file(Cell(Part.VALUES, model, block))
 
-    @abc.abstractmethod
     def column(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any] | Ragged:
         """Values of one of the appender's columns, e.g. ``id``, ``start`` or ``protein``.
 
         Strings come as `Ragged`, ``sample`` as codes into ``schema.samples``.
         """
+        columns = row_columns(self.schema)
+        if name not in columns:
+            raise UsageError(f"no column {name!r} (there are: {', '.join(columns)})")
+        stop = self.n_rows if stop is None else min(stop, self.n_rows)
+        rows = self._backend.column_rows(name)
+        strings: list[Ragged] = []
+        numbers: list[NDArray[Any]] = []
+        for chunk in chunks_of(start, stop, rows):
+            first, last = max(start - chunk * rows, 0), min(stop - chunk * rows, rows)
+            values = self._backend.read_column(name, chunk, last)
+            if isinstance(values, Ragged):
+                strings.append(values.slice(first, last))
+            else:
+                numbers.append(values[first:last])
+        if columns[name].dtype == "string":
+            return concatenate(strings)
+        return np.concatenate(numbers) if numbers else np.empty(0, dtype=columns[name].dtype)
 
     # -- checking -------------------------------------------------------------------------------
 
-    @abc.abstractmethod
     def verify(self) -> Iterator[Finding]:
         """Re-read everything; yield whatever is not as it must be."""
+        return verify(self._backend)
 
-    @abc.abstractmethod
     def verify_block(self, model: str, block: int) -> list[Finding]:
         """Re-read one block; return whatever is not as it must be."""
+        return list(blocks.verify_block(self._backend, model, block))

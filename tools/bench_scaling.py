@@ -26,9 +26,10 @@ from typing import Any
 import numpy as np
 
 from store.io.ragged import Ragged, from_items
+from store.open import create_store
 from store.rows import RowBatch
 from store.schema import Model
-from store.zarr.backend import ZarrStore
+from store.store import Store
 from vnp.embed.config import WorkerConfig
 from vnp.embed.worker import Worker
 from vnp.inference.encoder import Provenance
@@ -89,11 +90,11 @@ def work(path: Path, seconds_per_token: float, ready: Any, results: Any) -> None
     results.put((encoder.began, encoder.ended, report.blocks, seconds_per_token))
 
 
-def make_store(folder: Path, *, blocks: int) -> tuple[ZarrStore, int]:
+def make_store(folder: Path, *, blocks: int) -> tuple[Store, int]:
     """Make a store of so many blocks; return it and the tokens of a block."""
     rows = blocks * _ROWS
     folder.mkdir()
-    store = ZarrStore.create(
+    store = create_store(
         folder / "run.zarr", models=[Model("stub", 64)], segment_length=500, block_rows=_ROWS
     )
     generator = np.random.default_rng(0)

@@ -25,17 +25,18 @@ import numpy as np
 from store.claims.participant import Participant
 from store.claims.worklist import WorkList
 from store.layout import filled_column
+from store.open import create_store
 from store.schema import Model, Sample
-from store.zarr.appender import write_documents
-from store.zarr.backend import ZarrStore
+from store.store import Store
 from store.zarr.codec import encode_numbers
+from store.zarr.transaction import write_documents
 
 MODELS = (Model("dnabert_s", 768), Model("esm2_3b", 2560))
 
 
-def make_store(folder: Path, *, rows: int, share: float, samples: int) -> ZarrStore:
+def make_store(folder: Path, *, rows: int, share: float, samples: int) -> Store:
     """Make a store of ``rows`` rows, ``share`` of its blocks filled and claimed."""
-    store = ZarrStore.create(folder / "run.zarr", models=MODELS, segment_length=500)
+    store = create_store(folder / "run.zarr", models=MODELS, segment_length=500)
     ends = np.linspace(0, rows, samples + 1).astype(int).tolist()
     made = tuple(
         Sample(f"s{i}", start, stop, 1, 0, 1, 500, 0, f"{i}", "", f"s{i}.fa", "")
@@ -61,7 +62,7 @@ def make_store(folder: Path, *, rows: int, share: float, samples: int) -> ZarrSt
     return store
 
 
-def time_status(store: ZarrStore, runs: int) -> list[float]:
+def time_status(store: Store, runs: int) -> list[float]:
     """Seconds of whole `vnp status` processes."""
     command = [sys.executable, "-m", "vnp", "status", str(store.path), "--json"]
     seconds = []
@@ -73,7 +74,7 @@ def time_status(store: ZarrStore, runs: int) -> list[float]:
     return seconds
 
 
-def time_claims(store: ZarrStore, count: int) -> tuple[float, list[float]]:
+def time_claims(store: Store, count: int) -> tuple[float, list[float]]:
     """Seconds of a worker's first claim, and of each of the next ones."""
     with Participant(store.sidecar.path) as presence:
         work = WorkList(

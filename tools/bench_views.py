@@ -170,7 +170,7 @@ class Sorted:
 def chunks(opened: store.Store) -> Iterator[Path]:
     """Every file that holds embeddings."""
     paths = (
-        opened.chunk_file(model.name, block)[0]
+        opened.values_file(model.name, block)[0]
         for model in MODELS
         for block in range(opened.n_blocks)
     )

@@ -13,20 +13,19 @@ from numpy.typing import NDArray
 
 from store.errors import DamageError
 from store.geometry import block_bounds
-from store.hdf5.file import Places, current_places, reading
+from store.hdf5.file import FileMap, current_map, reading
 from store.hdf5.heap import REFERENCE, collections_of, decode
-from store.hdf5.layout import CHECKSUMS
+from store.hdf5.layout import CHECKSUMS, CHECKSUMS_PER_CHUNK
 from store.io.ragged import Ragged
 from store.layout import Column, row_columns
 
 Read = TypeVar("Read")
 
-_CHECKSUMS_PER_CHUNK = 256
 _CRC_BYTES = 4
 
 
 def read_block_column(
-    path: Path, places: Places, name: str, *, block: int, rows: int
+    path: Path, file_map: FileMap, name: str, *, block: int, rows: int
 ) -> NDArray[Any] | Ragged:
     """Values of a column in the first ``rows`` rows of a block.
 
@@ -35,19 +34,16 @@ def read_block_column(
     DamageError
         If they do not match their checksum.
     """
-    if row_columns(places.schema)[name].dtype == "string":
-        return read_block_strings(path, places, name, block=block, rows=rows)
-    return _at_some_commit(path, places, lambda fd, at: _numbers(fd, at, name, block)[:rows])
+
+    def read(fd: int, at: FileMap) -> NDArray[Any] | Ragged:
+        if row_columns(at.schema)[name].dtype == "string":
+            return _strings(fd, at, name, block).slice(0, rows)
+        return _numbers(fd, at, name, block)[:rows]
+
+    return _at_some_commit(path, file_map, read)
 
 
-def read_block_strings(path: Path, places: Places, name: str, *, block: int, rows: int) -> Ragged:
-    """Values of a column of strings; see `read_block_column`."""
-    return _at_some_commit(
-        path, places, lambda fd, at: _strings(fd, at, name, block).slice(0, rows)
-    )
-
-
-def _at_some_commit(path: Path, places: Places, read: Callable[[int, Places], Read]) -> Read:
+def _at_some_commit(path: Path, file_map: FileMap, read: Callable[[int, FileMap], Read]) -> Read:
     """Read at the given commit, or where its checksums have been overtaken, at the newest.
 
     A later append into the same block leaves its older rows as they are, but their checksum then
@@ -56,37 +52,37 @@ def _at_some_commit(path: Path, places: Places, read: Callable[[int, Places], Re
     while True:
         try:
             with reading(path) as fd:
-                return read(fd, places)
+                return read(fd, file_map)
         except DamageError:
-            newest = current_places(path, places)
-            if newest is places:
+            newest = current_map(path, file_map)
+            if newest is file_map:
                 raise
-            places = newest
+            file_map = newest
 
 
-def _numbers(fd: int, places: Places, name: str, block: int) -> NDArray[Any]:
-    column = row_columns(places.schema)[name]
+def _numbers(fd: int, file_map: FileMap, name: str, block: int) -> NDArray[Any]:
+    column = row_columns(file_map.schema)[name]
     dtype = np.dtype(column.dtype).newbyteorder("<")
-    raw = _read_chunk(fd, places, column, block, dtype)
-    _compare(fd, places, name, block, google_crc32c.value(raw))
+    raw = _read_chunk(fd, file_map, column, block, dtype)
+    _compare(fd, file_map, name, block, google_crc32c.value(raw))
     return np.frombuffer(raw, dtype=dtype)
 
 
-def _strings(fd: int, places: Places, name: str, block: int) -> Ragged:
-    column = row_columns(places.schema)[name]
+def _strings(fd: int, file_map: FileMap, name: str, block: int) -> Ragged:
+    column = row_columns(file_map.schema)[name]
     where = f"{column.path} block {block}"
-    raw = _read_chunk(fd, places, column, block, REFERENCE)
+    raw = _read_chunk(fd, file_map, column, block, REFERENCE)
     values = np.frombuffer(raw, dtype=REFERENCE)
     crc = google_crc32c.value(raw)
-    size = places.collection
+    size = file_map.collection
     addresses = collections_of(values)
-    inside = (addresses >= 0) & (addresses + size <= places.commit.end)
+    inside = (addresses >= 0) & (addresses + size <= file_map.commit.end)
     if not bool(inside.all()):
         raise DamageError(f"{where}: a reference points outside the file; run 'vnp verify'")
     content = _read_runs(fd, addresses, size, where)
     for collection in content:
         crc = google_crc32c.extend(crc, collection.tobytes())
-    _compare(fd, places, name, block, crc)
+    _compare(fd, file_map, name, block, crc)
     try:
         return decode(values, content)
     except DamageError as error:
@@ -109,11 +105,13 @@ def pread(fd: int, offset: int, size: int, where: str) -> bytes:
     return raw
 
 
-def _read_chunk(fd: int, places: Places, column: Column, block: int, dtype: np.dtype[Any]) -> bytes:
+def _read_chunk(
+    fd: int, file_map: FileMap, column: Column, block: int, dtype: np.dtype[Any]
+) -> bytes:
     """Rows of a block that were committed: the checksum covers these."""
-    schema = places.schema
+    schema = file_map.schema
     start, stop = block_bounds(block, schema.n_rows, schema.block_rows)
-    offset = int(places.chunks[column.path][block])
+    offset = int(file_map.chunks[column.path][block])
     return pread(fd, offset, (stop - start) * dtype.itemsize, f"{column.path} block {block}")
 
 
@@ -128,11 +126,13 @@ def _read_runs(fd: int, addresses: NDArray[np.int64], size: int, where: str) -> 
     return out
 
 
-def _compare(fd: int, places: Places, name: str, block: int, crc: int) -> None:
-    names = list(row_columns(places.schema))
-    where = f"{row_columns(places.schema)[name].path} block {block}"
-    chunk, row = divmod(block, _CHECKSUMS_PER_CHUNK)
-    at = int(places.chunks[CHECKSUMS][chunk]) + (row * len(names) + names.index(name)) * _CRC_BYTES
+def _compare(fd: int, file_map: FileMap, name: str, block: int, crc: int) -> None:
+    names = list(row_columns(file_map.schema))
+    where = f"{row_columns(file_map.schema)[name].path} block {block}"
+    chunk, row = divmod(block, CHECKSUMS_PER_CHUNK)
+    at = (
+        int(file_map.chunks[CHECKSUMS][chunk]) + (row * len(names) + names.index(name)) * _CRC_BYTES
+    )
     wanted = int.from_bytes(pread(fd, at, _CRC_BYTES, where), "little")
     if crc != wanted:
         raise DamageError(f"{where} does not match its checksum; run 'vnp verify'")

@@ -86,7 +86,7 @@ def find_commit(fd: int, path: Path) -> tuple[int, bytes]:
         if len(raw) < COMMIT_BYTES:
             break
     raise NotAStoreError(
-        f"{path} is no vnp store, or its commit record is damaged; make a store with "
+        f"{path} is not a vnp store, or its commit record is damaged; make a store with "
         f"'vnp init {path}'"
     )
 

@@ -34,7 +34,7 @@ from store.hdf5.layout import (
     COMMIT,
     HEAP,
     chunk_offsets,
-    fixed_places,
+    fixed_fields,
     open_library,
     schema_text,
     worker_paths,
@@ -54,7 +54,7 @@ _PATIENCE = 5.0  # seconds after which a file without signature is not just bein
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class FileMap:
     """A commit, and where its data lie."""
 
     schema: Schema
@@ -70,7 +70,7 @@ class Places:
         return self.fixed[COMMIT][0]
 
 
-def read_places(path: Path) -> Places:
+def read_map(path: Path) -> FileMap:
     """Open a store's file at its last commit.
 
     Raises
@@ -87,42 +87,42 @@ def read_places(path: Path) -> Places:
         settle(path)
         try:
             with reading(path) as fd:
-                places = _try_places(fd, path)
+                file_map = _try_map(fd, path)
         except (NotAStoreError, DamageError):
             # Half of it may have been read before a commit and half after it: that passes.
             failed += 1
             if failed == _FAILURES:
                 raise
-            places = None
-        if places is not None:
-            return places
+            file_map = None
+        if file_map is not None:
+            return file_map
         time.sleep(_RETRY)
     raise BusyError(f"{path} is changing all the time; try again in a moment")
 
 
-def current_places(path: Path, known: Places) -> Places:
+def current_map(path: Path, known: FileMap) -> FileMap:
     """Return ``known`` if it still is the last commit, else the last commit."""
     with reading(path) as fd:
         if has_signature(fd) and os.pread(fd, COMMIT_BYTES, known.record_at) == known.record:
             return known
-    return read_places(path)
+    return read_map(path)
 
 
-def load(fd: int, overlay: Overlay, path: Path) -> Places:
+def load(fd: int, overlay: Overlay, path: Path) -> FileMap:
     """Ask the library for everything; the file must not be changing."""
     with open_library(overlay, "r") as tree:
         text = schema_text(tree)
         if text is None:
             raise NotAStoreError(
-                f"{path} is no vnp store: its root has no attribute 'vnp'; make one with "
+                f"{path} is not a vnp store: its root has no attribute 'vnp'; make one with "
                 f"'vnp init {path}'"
             )
         try:
             value: Any = json.loads(text)
         except ValueError:
-            raise NotAStoreError(f"{path}: the attribute 'vnp' is damaged: no JSON") from None
+            raise NotAStoreError(f"{path}: the attribute 'vnp' is damaged: not JSON") from None
         schema = from_attribute(value, where=str(path))
-        fixed = fixed_places(tree, schema)
+        fixed = fixed_fields(tree, schema)
         names = [column.path for column in row_columns(schema).values()]
         names += [CHECKSUMS, *worker_paths(schema)]
         chunks = {name: chunk_offsets(tree[name]) for name in names}
@@ -137,13 +137,13 @@ def load(fd: int, overlay: Overlay, path: Path) -> Places:
     for name, offsets in chunks.items():
         if bool(((offsets < 0) | (offsets >= commit.end)).any()):
             raise DamageError(f"{path}: a chunk of {name} lies outside the file (damaged)")
-    return Places(schema, commit, record, chunks, fixed, collection)
+    return FileMap(schema, commit, record, chunks, fixed, collection)
 
 
 def with_tree(path: Path, read: Callable[[h5py.File], T]) -> T:
     """Read something of a committed state through the library; again if the file changed."""
     for _ in range(_TRIES):
-        places = read_places(path)
+        file_map = read_map(path)
         with reading(path) as fd:
             try:
                 with open_library(Overlay(fd), "r") as tree:
@@ -152,7 +152,10 @@ def with_tree(path: Path, read: Callable[[h5py.File], T]) -> T:
                 failure: Exception | None = error
             else:
                 failure = None
-            if has_signature(fd) and os.pread(fd, COMMIT_BYTES, places.record_at) == places.record:
+            if (
+                has_signature(fd)
+                and os.pread(fd, COMMIT_BYTES, file_map.record_at) == file_map.record
+            ):
                 if failure is not None:
                     raise DamageError(f"{path}: {failure}; run 'vnp verify'") from None
                 return result
@@ -167,7 +170,7 @@ def reading(path: Path) -> Iterator[int]:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise NotAStoreError(
-            f"{path} is no vnp store (there is no such file); make one with 'vnp init {path}'"
+            f"{path} is not a vnp store (there is no such file); make one with 'vnp init {path}'"
         ) from None
     try:
         yield fd
@@ -192,7 +195,7 @@ def writing(path: Path) -> Iterator[int]:
 def settle(path: Path) -> None:
     """Finish what a killed appender left half done, or wait until a living one is through.
 
-    Returns at once when no growth is under way, or when one is but the committed state can be
+    Returns at once when no growth is in flight, or when one is but the committed state can be
     read meanwhile.
 
     Raises
@@ -257,22 +260,22 @@ def _recover_held(path: Path, sidecar: Path) -> None:
         os.close(fd)
 
 
-def _try_places(fd: int, path: Path) -> Places | None:
+def _try_map(fd: int, path: Path) -> FileMap | None:
     """Load the last commit; None when the file changed meanwhile."""
     if not has_signature(fd):
         if is_blanked(fd):
             return None
-        raise NotAStoreError(f"{path} is no HDF5 file (it begins with other bytes)")
+        raise NotAStoreError(f"{path} is not an HDF5 file (it begins with other bytes)")
     _, record = find_commit(fd, path)
     try:
         check_metadata(fd, Commit.from_bytes(record))
     except DamageError as error:
         raise DamageError(f"{path}: {error}; restore it from a copy") from None
     try:
-        places = load(fd, Overlay(fd), path)
+        file_map = load(fd, Overlay(fd), path)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise NotAStoreError(
-            f"{path} is no vnp store, or its metadata is damaged: {error}"
+            f"{path} is not a vnp store, or its metadata is damaged: {error}"
         ) from None
-    record = os.pread(fd, COMMIT_BYTES, places.record_at)
-    return places if has_signature(fd) and record == places.record else None
+    record = os.pread(fd, COMMIT_BYTES, file_map.record_at)
+    return file_map if has_signature(fd) and record == file_map.record else None

@@ -2,7 +2,7 @@
 
 It is the tree of :mod:`store.layout`, a valid h5ad, with these differences: every chunk of a row
 column holds one block; the strings' letters lie in ``obs/vnp/heap`` (:mod:`store.hdf5.heap`);
-checksums of the appender's columns stand in ``obs/vnp/checksums``; ``obsm/X_merged`` is a virtual
+checksums of the appender's columns are in ``obs/vnp/checksums``; ``obsm/X_merged`` is a virtual
 dataset over all models. The functions here get an open :class:`h5py.File` over an overlay and
 know nothing of journals.
 """
@@ -10,14 +10,13 @@ know nothing of journals.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from store import schema as schema_module
 from store.errors import UsageError
 from store.geometry import n_blocks
 from store.hdf5.commit import COMMIT_BYTES
@@ -34,7 +33,7 @@ from store.layout import (
     row_columns,
     score_columns,
 )
-from store.schema import Model, Schema
+from store.schema import Model, Schema, to_attribute
 
 COMMIT = "obs/vnp/commit"  # sealed record of the last commit
 HEAP = "obs/vnp/heap"  # letters of all string columns
@@ -43,9 +42,9 @@ MERGED = "obsm/X_merged"
 CERTIFICATE_BYTES = 1024
 PROVENANCE_BYTES = 16384
 ALIGNMENT = 4096  # of whatever is at least so large
+CERTIFICATES_PER_CHUNK = 16
+CHECKSUMS_PER_CHUNK = 256
 
-_CERTIFICATES_PER_CHUNK = 16
-_CHECKSUMS_PER_CHUNK = 256
 _UNLIMITED = h5py.h5s.UNLIMITED
 
 
@@ -76,7 +75,7 @@ def create_tree(tree: h5py.File, schema: Schema) -> None:
     _chunked(tree, HEAP, np.dtype("u1"), (0,), (heap,), early=False)
     columns = len(row_columns(schema))
     _chunked(
-        tree, CHECKSUMS, np.dtype("<u4"), (0, columns), (_CHECKSUMS_PER_CHUNK, columns), early=False
+        tree, CHECKSUMS, np.dtype("<u4"), (0, columns), (CHECKSUMS_PER_CHUNK, columns), early=False
     )
     var = tree.create_group("var")
     _encode(var, "dataframe", "0.2.0", _index="_index")
@@ -86,26 +85,24 @@ def create_tree(tree: h5py.File, schema: Schema) -> None:
         _encode(tree.create_group(group), "dict", "0.1.0")
     for model in schema.models:
         _add_arrays(tree, schema, model)
-    write_schema(tree, schema)
-    _write_merged(tree, schema)
-
-
-def add_model(tree: h5py.File, schema: Schema, model: Model) -> None:
-    """Add the arrays of a model that ``schema`` has already."""
-    _add_arrays(tree, schema, model)
-    write_schema(tree, schema)
+    _write_schema(tree, schema)
     _write_merged(tree, schema)
 
 
 def grow(tree: h5py.File, schema: Schema, checksums: dict[int, NDArray[np.uint32]]) -> None:
-    """Grow everything but the row columns to the rows of ``schema``.
+    """Make what is new in ``schema``, and grow everything but the row columns to its rows.
 
     Parameters
     ----------
     checksums
         New row of ``obs/vnp/checksums`` for each block that got rows.
     """
+    made = False
     for model in schema.models:
+        if provenance_column(model).path not in tree:
+            _add_arrays(tree, schema, model)
+            made = True
+            continue
         for column in _worker_columns(schema, model):
             tree[column.path].resize(column.shape)
     for scores in schema.scores:
@@ -121,22 +118,42 @@ def grow(tree: h5py.File, schema: Schema, checksums: dict[int, NDArray[np.uint32
     names = [sample.name for sample in schema.samples[had:]]
     if names:
         categories[had:] = np.array(names, dtype=object)
-    write_schema(tree, schema)
+    _write_schema(tree, schema)
+    if made:
+        _write_merged(tree, schema)
 
 
-def make_score_column(tree: h5py.File, column: Column, values: NDArray[np.float32]) -> None:
-    """Write a column of scores anew; rows that come later read NaN."""
-    if column.path in tree:
-        del tree[column.path]
-    tree.create_dataset(
-        column.path,
-        data=values,
-        dtype="<f4",
-        maxshape=(None,),
-        chunks=column.chunk,
-        fillvalue=np.float32(np.nan),
-    )
-    _encode(tree[column.path], "array", "0.2.0")
+def write_scores(
+    tree: h5py.File,
+    columns: list[Column],
+    values: NDArray[np.float32],
+    ranges: Iterable[tuple[int, int]],
+    *,
+    kept: int,
+) -> None:
+    """Write both columns of scores anew; rows that are appended later read NaN.
+
+    Their bytes are covered by the checksum of the file's metadata, which is compared at every
+    opening (8 bytes a row and name).
+    """
+    scores = np.full((columns[0].shape[0], len(columns)), np.nan, dtype=np.float32)
+    for at, column in enumerate(columns):
+        if kept:
+            scores[:kept, at] = tree[column.path][:kept]
+    for start, stop in ranges:
+        scores[start:stop] = values[start:stop]
+    for at, column in enumerate(columns):
+        if column.path in tree:
+            del tree[column.path]
+        tree.create_dataset(
+            column.path,
+            data=scores[:, at],
+            dtype="<f4",
+            maxshape=(None,),
+            chunks=column.chunk,
+            fillvalue=np.float32(np.nan),
+        )
+        _encode(tree[column.path], "array", "0.2.0")
 
 
 def check_models(schema: Schema) -> None:
@@ -156,13 +173,13 @@ def checksummed_paths(schema: Schema) -> list[str]:
     return [*rows, HEAP, CHECKSUMS, *worker_paths(schema)]
 
 
-def fixed_places(tree: h5py.File, schema: Schema) -> dict[str, tuple[int, int]]:
+def fixed_fields(tree: h5py.File, schema: Schema) -> dict[str, tuple[int, int]]:
     """Offset and length of the fields that never move: the commit record and the provenances."""
-    places = {COMMIT: (int(tree[COMMIT].id.get_offset()), COMMIT_BYTES)}
+    fields = {COMMIT: (int(tree[COMMIT].id.get_offset()), COMMIT_BYTES)}
     for model in schema.models:
         path = provenance_column(model).path
-        places[path] = (int(tree[path].id.get_offset()), PROVENANCE_BYTES)
-    return places
+        fields[path] = (int(tree[path].id.get_offset()), PROVENANCE_BYTES)
+    return fields
 
 
 def chunk_offsets(dataset: h5py.Dataset) -> NDArray[np.int64]:
@@ -205,16 +222,16 @@ def _add_arrays(tree: h5py.File, schema: Schema, model: Model) -> None:
     _chunked(tree, embedding.path, np.dtype("<f2"), embedding.shape, embedding.chunk)
     _chunked(tree, filled.path, np.dtype(np.bool_), filled.shape, filled.chunk)
     text = h5py.string_dtype("utf-8", CERTIFICATE_BYTES)
-    _chunked(tree, certificate.path, text, certificate.shape, (_CERTIFICATES_PER_CHUNK,))
+    _chunked(tree, certificate.path, text, certificate.shape, (CERTIFICATES_PER_CHUNK,))
     _contiguous(
         tree, provenance_column(model).path, (), h5py.string_dtype("utf-8", PROVENANCE_BYTES)
     )
     _encode(tree[provenance_column(model).path], "string", "0.2.0")
 
 
-def write_schema(tree: h5py.File, schema: Schema) -> None:
+def _write_schema(tree: h5py.File, schema: Schema) -> None:
     """Write the root attribute and the names of the columns that AnnData reads."""
-    tree.attrs["vnp"] = json.dumps(schema_module.to_attribute(schema), separators=(",", ":"))
+    tree.attrs["vnp"] = json.dumps(to_attribute(schema), separators=(",", ":"))
     listed = listed_columns(schema)
     current = tree["obs"].attrs.get("column-order")
     if current is None or list(current) != listed:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
+from store.backend import Values
 from store.errors import BusyError, DamageError, UsageError
+from store.hdf5.appender import ColumnAppender
 from store.hdf5.commit import (
     Commit,
     check_metadata,
@@ -21,25 +25,29 @@ from store.hdf5.commit import (
     index_bytes,
     spans_between,
 )
-from store.hdf5.file import Places, load
+from store.hdf5.file import FileMap, load
 from store.hdf5.journal import Journal, apply_journal, write_journal
 from store.hdf5.layout import (
+    check_models,
     checksummed_paths,
     chunk_bytes,
     chunk_offsets,
     create_tree,
-    fixed_places,
+    fixed_fields,
+    grow,
     open_library,
     worker_paths,
+    write_scores,
 )
 from store.hdf5.overlay import Overlay
 from store.io.files import fsync_dir, make_dir
+from store.layout import score_columns
 from store.schema import Schema
 from store.sidecar import Sidecar
 
 
-class Growth:
-    """The tree of a store, open for one change; nothing is visible until `commit`.
+class Hdf5Transaction:
+    """The tree of a store, open for one change; see `store.backend.Transaction`.
 
     Parameters
     ----------
@@ -59,56 +67,74 @@ class Growth:
     """
 
     def __init__(
-        self, path: Path, *, places: Places, sidecar: Sidecar, guard: Callable[[], None]
+        self, path: Path, *, file_map: FileMap, sidecar: Sidecar, guard: Callable[[], None]
     ) -> None:
-        self._places = places
+        self._map = file_map
         self._sidecar = sidecar
+        self._guard = guard
+        self._columns: dict[str, ColumnAppender] = {}
+        self._checksums: dict[int, NDArray[np.uint32]] = {}  # of blocks that got rows
         self._begun = False  # the journal may be in place: the file must not be touched otherwise
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             self._lock = _lock(sidecar.path, path)
             # What a killed appender wrote beyond the end must not show through as unfilled rows.
-            os.ftruncate(self._fd, places.commit.end)
-            self.overlay = Overlay(self._fd, end=places.commit.end, guard=guard)
-            _check(self._fd, places, path)
+            os.ftruncate(self._fd, file_map.commit.end)
+            self.overlay = Overlay(self._fd, end=file_map.commit.end, guard=guard)
+            _check(self._fd, file_map, path)
             self.tree: h5py.File = open_library(self.overlay, "r+")
         except BaseException:
             self._close()
             raise
 
-    def commit(self, schema: Schema, *, still_mine: Callable[[], None]) -> None:
-        """Make the change the committed state.
+    def append(self, name: str, values: Values) -> None:
+        """Add values to the end of a row column."""
+        if name not in self._columns:
+            self._columns[name] = ColumnAppender(
+                self.tree, self.overlay, name, schema=self._map.schema, checksums=self._checksums
+            )
+        self._columns[name].add(values)
 
-        Parameters
-        ----------
-        schema
-            The schema that the tree has now.
-        still_mine
-            Called right before the commit; raises if the appender's lock was lost.
-        """
+    def write_scores(
+        self,
+        name: str,
+        values: NDArray[np.float32],
+        ranges: Iterable[tuple[int, int]],
+        *,
+        kept: int,
+    ) -> None:
+        """Write both columns of scores anew."""
+        write_scores(self.tree, score_columns(self._map.schema, name), values, ranges, kept=kept)
+
+    def commit(self, schema: Schema) -> None:
+        """Make the change the committed state: link its journal, then apply it."""
+        check_models(schema)
+        for column in self._columns.values():
+            column.finish()
+        grow(self.tree, schema, self._checksums)
         self._zero_recycled(schema)
-        fixed = fixed_places(self.tree, schema)
+        fixed = fixed_fields(self.tree, schema)
         self.tree.close()
         self.overlay.raise_error()
-        record_at = self._places.record_at
+        record_at = self._map.record_at
         commit = seal_commit(
             self.overlay,
             schema,
             record_at=record_at,
-            generation=self._places.commit.generation + 1,
+            generation=self._map.commit.generation + 1,
         )
         journal = Journal(
             record_at=record_at,
-            before=self._places.record,
+            before=self._map.record,
             after=commit.to_bytes(),
             end=commit.end,
             patches=tuple(self.overlay.patches()),
         )
-        if fixed != {**fixed, **self._places.fixed}:
+        if fixed != {**fixed, **self._map.fixed}:
             raise AssertionError("a field that never moves was moved")
         os.ftruncate(self._fd, commit.end)
         os.fsync(self._fd)
-        still_mine()
+        self._guard()
         self._begun = True
         write_journal(self._sidecar.path, journal)
         apply_journal(self._fd, self._sidecar.path, journal)
@@ -122,16 +148,16 @@ class Growth:
             if not self._begun:
                 with suppress(Exception):  # it only closes what is dropped anyway
                     self.tree.close()
-                os.ftruncate(self._fd, self._places.commit.end)
+                os.ftruncate(self._fd, self._map.commit.end)
         finally:
             self._close()
 
     def _zero_recycled(self, schema: Schema) -> None:
         """Zero chunks of workers that lie where the library had freed metadata."""
-        end = self._places.commit.end
+        end = self._map.commit.end
         for name in worker_paths(schema):
             dataset = self.tree[name]
-            had = len(self._places.chunks.get(name, ()))
+            had = len(self._map.chunks.get(name, ()))
             offsets = chunk_offsets(dataset)[had:]
             for offset in offsets[offsets < end].tolist():
                 self.overlay.pwrite(offset, bytes(chunk_bytes(dataset)))
@@ -146,19 +172,7 @@ class Growth:
             self._lock = -1
 
 
-@contextmanager
-def growing(
-    path: Path, *, places: Places, sidecar: Sidecar, guard: Callable[[], None]
-) -> Iterator[Growth]:
-    """Open the tree for one change, and leave the file as it was unless it is committed."""
-    growth = Growth(path, places=places, sidecar=sidecar, guard=guard)
-    try:
-        yield growth
-    finally:
-        growth.abort()
-
-
-def create_file(path: Path, *, schema: Schema, sidecar: Sidecar) -> Places:
+def create_file(path: Path, *, schema: Schema, sidecar: Sidecar) -> FileMap:
     """Make an empty store's file; it appears whole or not at all.
 
     Raises
@@ -172,18 +186,18 @@ def create_file(path: Path, *, schema: Schema, sidecar: Sidecar) -> Places:
         overlay = Overlay(fd, end=0)
         with open_library(overlay, "w") as tree:
             create_tree(tree, schema)
-            record_at = fixed_places(tree, schema)["obs/vnp/commit"][0]
+            record_at = fixed_fields(tree, schema)["obs/vnp/commit"][0]
         overlay.raise_error()
         seal_commit(overlay, schema, record_at=record_at, generation=1)
         os.ftruncate(fd, overlay.size)
         os.fsync(fd)
-        places = load(fd, Overlay(fd), path)
+        file_map = load(fd, Overlay(fd), path)
         try:
             os.link(made, path)
         except FileExistsError:
             raise UsageError(f"{path} was created by someone else just now") from None
         fsync_dir(path.parent)
-        return places
+        return file_map
     finally:
         os.close(fd)
         made.unlink(missing_ok=True)
@@ -203,7 +217,7 @@ def seal_commit(overlay: Overlay, schema: Schema, *, record_at: int, generation:
             size = chunk_bytes(tree[name])
             offsets = chunk_offsets(tree[name])
             taken += [(offset, offset + size) for offset in offsets[offsets >= 0].tolist()]
-        for offset, size in fixed_places(tree, schema).values():
+        for offset, size in fixed_fields(tree, schema).values():
             taken.append((offset, offset + size))
     spans = spans_between(taken, end)
     index = index_bytes(spans)
@@ -220,18 +234,18 @@ def seal_commit(overlay: Overlay, schema: Schema, *, record_at: int, generation:
     return commit
 
 
-def _check(fd: int, places: Places, path: Path) -> None:
+def _check(fd: int, file_map: FileMap, path: Path) -> None:
     """Compare the metadata with their checksum: a change computes it anew, damage and all."""
     try:
-        check_metadata(fd, places.commit)
+        check_metadata(fd, file_map.commit)
     except DamageError as error:
         raise DamageError(f"{path}: {error}; run 'vnp verify'") from None
 
 
 def _lock(sidecar: Path, path: Path) -> int:
-    """Lock the store's file against other appenders of this machine, the frozen ones too.
+    """Lock the store's file against other appenders of this machine, frozen ones too.
 
-    The claim on the appender's lock can be lost by standing still; this lock ends only with the
+    The claim on the appender's lock can be lost while frozen; this lock ends only with the
     process, so one that wakes up cannot write into what its successor writes.
     """
     folder = sidecar / "journal"
@@ -243,7 +257,7 @@ def _lock(sidecar: Path, path: Path) -> int:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             os.close(fd)
             raise BusyError(
-                f"{path}: an appender that stood still still has the file open; end its process, "
+                f"{path}: an appender that was frozen still has the file open; end its process, "
                 "then run the command again"
             ) from None
         # A file system without locks: the claim alone must do.

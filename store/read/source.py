@@ -15,15 +15,22 @@ from store.schema import Schema
 class Source(Protocol):
     """Rows and their embeddings, at one commit; `store.store.Store` documents the methods."""
 
-    path: Path
-    schema: Schema
+    @property
+    def path(self) -> Path:
+        """The store's directory or file."""
+        ...
+
+    @property
+    def schema(self) -> Schema:
+        """Models, samples and geometry of the commit."""
+        ...
 
     def rows_filled(self, model: str) -> NDArray[np.int64]:
         """Filled rows of every block, shape (n_blocks,)."""
         ...
 
-    def chunk_file(self, model: str, block: int) -> tuple[Path, int]:
-        """File of a block's embeddings and the byte at which its (R, dim) float16 values begin."""
+    def values_file(self, model: str, block: int) -> tuple[Path, int] | None:
+        """File of a block's embeddings and the byte at which its (R, dim) begin; None for none."""
         ...
 
     def read(self, model: str, start: int = 0, stop: int | None = None) -> NDArray[np.float16]:

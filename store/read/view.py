@@ -244,10 +244,11 @@ class View:
     def _chunk(self, band: int, block: int, rows: Span) -> Rows:
         """Map or read a block of one model, of which ``rows`` will be touched."""
         model = self._models[band]
-        if self.verify:
+        file = None if self.verify else self._store.values_file(model.name, block)
+        if file is None:
             start = block * self.block_rows
             return self._store.read(model.name, start, start + int(self._filled[band][block]))
-        path, offset = self._store.chunk_file(model.name, block)
+        path, offset = file
         touched = positions(rows)
         few = touched if len(touched) * _SCATTERED < self.block_rows else None
         try:

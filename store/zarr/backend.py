@@ -1,71 +1,64 @@
-"""An open store in a Zarr directory: what the rest of the world calls.
+"""A store in a Zarr v3 directory: one file a cell, one file a chunk of a column.
 
-What this class adds to :class:`store.store.Store` is where rows and blocks lie.
+A cell is created with ``link()``: the first writer wins, and name and content appear together.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from math import prod
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store.certificate import Certificate, Certification
-from store.claims.claims import Claim
+from store.backend import Cell, Part, Rows, Values
 from store.errors import DamageError, NotAStoreError, UsageError
 from store.findings import Finding
 from store.geometry import chunks_of
-from store.io.clock import utc_now
-from store.io.files import fsync_dir, publish_new, remove_durable
+from store.io.files import fsync_dir, publish_new, publish_replace, remove_durable
 from store.io.json import parse_json
-from store.io.ragged import Ragged, concatenate, from_items
-from store.layout import Column, embedding_column, provenance_column, row_columns
-from store.schema import DEFAULT_BLOCK_ROWS, Model, Schema, from_attribute
-from store.sidecar import sidecar_of
-from store.store import Store
-from store.zarr.appender import RowWriter, write_documents
-from store.zarr.blocks import (
-    BlockFiles,
-    block_files,
-    publish_block,
-    read_certificate,
-    reopen_block,
+from store.io.ragged import from_items
+from store.layout import (
+    Column,
+    certificate_column,
+    embedding_column,
+    filled_column,
+    provenance_column,
+    row_columns,
+    score_columns,
 )
-from store.zarr.certify import certify
-from store.zarr.codec import decode_numbers, decode_strings, encode_strings
-from store.zarr.progress import filled_of_block, rows_filled
-from store.zarr.scores import read_scores, save_scores
-from store.zarr.verify import verify_block, verify_tree
+from store.schema import Schema, from_attribute
+from store.sidecar import sidecar_of
+from store.zarr.codec import (
+    CRC_BYTES,
+    decode_numbers,
+    decode_strings,
+    encode_numbers,
+    encode_strings,
+    numpy_dtype,
+    stored_crc,
+)
+from store.zarr.transaction import ZarrTransaction, read_scores_chunk, write_documents
+from store.zarr.verify import verify_tree
 
 
-class ZarrStore(Store):
-    """A vnp store in a Zarr v3 directory."""
+class ZarrBackend:
+    """One commit of a store in a Zarr directory; see `store.backend.Backend`."""
+
+    checks_itself = True  # every chunk ends in its CRC-32C
+
+    def __init__(self, path: Path, schema: Schema) -> None:
+        self.path = path
+        self.schema = schema
 
     @classmethod
-    def create(
-        cls,
-        path: Path,
-        *,
-        models: Iterable[Model],
-        segment_length: int,
-        block_rows: int = DEFAULT_BLOCK_ROWS,
-    ) -> Self:
-        """Make an empty store; it appears whole or not at all.
-
-        Raises
-        ------
-        UsageError
-            If something stands at ``path`` already, or the arguments are out of range.
-        """
-        path = path.resolve()
-        if path.exists():
-            raise UsageError(f"{path} exists already; choose another path, or append to it")
-        schema = Schema(block_rows=block_rows, segment_length=segment_length, models=tuple(models))
+    def new(cls, path: Path, schema: Schema) -> Self:
+        """Make an empty store; it appears whole or not at all."""
         sidecar = sidecar_of(path).make()
         made = sidecar.tmp / f"create-{uuid4().hex}"
         made.mkdir()
@@ -82,239 +75,169 @@ class ZarrStore(Store):
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open a store at its last commit.
-
-        Raises
-        ------
-        NotAStoreError
-            If there is none, or it was made by a newer vnp.
-        """
-        path = path.resolve()
+        """Open a store at its last commit."""
         return cls(path, _read_schema(path))
 
-    def refresh(self) -> bool:
-        """Take the newest commit; return whether it differs from the one held."""
+    # -- commits ------------------------------------------------------------------------------
+
+    def newest(self, *, locked: bool = False) -> Self:  # noqa: ARG002 - nothing to finish
+        """Return the last commit."""
         schema = _read_schema(self.path)
-        changed = schema != self.schema
-        self.schema = schema
-        return changed
+        return self if schema == self.schema else type(self)(self.path, schema)
 
-    # -- changing the schema: under the appender's lock --------------------------------------
+    def begin(self, guard: Callable[[], None]) -> ZarrTransaction:
+        """Begin a change."""
+        tmp_dir = sidecar_of(self.path).make().tmp
+        return ZarrTransaction(self.path, schema=self.schema, tmp_dir=tmp_dir, guard=guard)
 
-    def _writer(self, lock: Claim) -> RowWriter:  # noqa: ARG002 - asked once, at the commit
-        return RowWriter(self.path, schema=self.schema, tmp_dir=self.sidecar.make().tmp)
+    def rewrite_metadata(self) -> None:
+        """Write every ``zarr.json`` again."""
+        tmp_dir = sidecar_of(self.path).make().tmp
+        write_documents(self.path, before=None, after=self.schema, tmp_dir=tmp_dir)
 
-    def add_model(self, model: Model) -> None:
-        """Add an (unfilled) array for one more model.
+    # -- rows, read ---------------------------------------------------------------------------
 
-        Raises
-        ------
-        BusyError
-            If an appender is at work.
-        """
-        with self._locked():
-            after = self.schema.with_model(model)
-            tmp_dir = self.sidecar.make().tmp
-            write_documents(self.path, before=self.schema, after=after, tmp_dir=tmp_dir)
-            self.schema = after
+    def column_rows(self, name: str) -> int:
+        """Rows of a chunk of a row column."""
+        return row_columns(self.schema)[name].chunk[0]
 
-    def save_scores(
-        self,
-        name: str,
-        *,
-        digest: str,
-        values: NDArray[np.float32],
-        rows: Iterable[tuple[int, int]],
-        replace: bool = False,
-    ) -> None:
-        """Keep scores of rows as obs columns; see :func:`store.zarr.scores.save_scores`."""
-        with self._locked():
-            self.schema = save_scores(
-                self.path,
-                schema=self.schema,
-                name=name,
-                digest=digest,
-                values=values,
-                rows=rows,
-                replace=replace,
-                tmp_dir=self.sidecar.make().tmp,
-            )
-
-    def scores(self, name: str) -> NDArray[np.float32]:
-        """Scores kept under a name: score1 and score2 by row, float32 (N, 2), NaN for none."""
-        return read_scores(self.path, schema=self.schema, name=name)
-
-    def rewrite_documents(self) -> None:
-        """Write all metadata again from the schema (repair)."""
-        with self._locked():
-            tmp_dir = self.sidecar.make().tmp
-            write_documents(self.path, before=None, after=self.schema, tmp_dir=tmp_dir)
-
-    # -- embedding --------------------------------------------------------------------------
-
-    def sequences(self, block: int) -> tuple[Ragged, Ragged]:
-        """Nucleotide and protein sequences of a block's rows, one column each.
-
-        Raises
-        ------
-        DamageError
-            If they are not what was appended.
-        """
-        start, stop = self.block_bounds(block)
-        columns = row_columns(self.schema)
-        return (
-            self._strings(columns["nucleotide"], start, stop),
-            self._strings(columns["protein"], start, stop),
-        )
-
-    def _publish(
-        self,
-        model: str,
-        *,
-        block: int,
-        values: NDArray[np.float16],
-        worker: str,
-        epoch: int,
-        is_current: Callable[[], bool],
-        details: Mapping[str, Any] | None = None,
-        published: str = "",
-    ) -> Certificate:
-        """Publish a block's embeddings; see :func:`store.zarr.blocks.publish_block`."""
-        return publish_block(
-            self.path,
-            schema=self.schema,
-            model=model,
-            block=block,
-            values=values,
-            worker=worker,
-            epoch=epoch,
-            published=published or utc_now(),
-            details=details or {},
-            is_current=is_current,
-            tmp_dir=self.sidecar.tmp,
-        )
-
-    def provenance(self, model: str) -> dict[str, Any] | None:
-        """Return what the first worker recorded about a model, or None before any has run."""
-        column = provenance_column(self.schema.model(model))
+    def read_column(self, name: str, chunk: int, rows: int) -> Values:  # noqa: ARG002 - whole
+        """Values of a chunk of a row column."""
+        column = row_columns(self.schema)[name]
+        key = column.chunk_key(chunk)
+        decode = decode_strings if column.dtype == "string" else decode_numbers
         try:
-            raw = (self.path / column.chunk_key()).read_bytes()
+            values: Values = decode((self.path / key).read_bytes(), column=column)
+        except FileNotFoundError:
+            raise DamageError(f"{key} is missing; run 'vnp verify'") from None
+        except DamageError as error:
+            raise DamageError(f"{key}: {error}; run 'vnp verify' on the store") from None
+        return values
+
+    def read_scores(self, name: str) -> NDArray[np.float32]:
+        """Scores by row: float32 (N, 2)."""
+        [known] = [scores for scores in self.schema.scores if scores.name == name]
+        out = np.full((self.schema.n_rows, 2), np.nan, dtype=np.float32)
+        for at, column in enumerate(score_columns(self.schema, name)):
+            size = column.chunk[0]
+            for chunk in chunks_of(0, known.rows, size):
+                part = out[chunk * size : (chunk + 1) * size, at]
+                part[:] = read_scores_chunk(self.path, column, chunk)[: len(part)]
+        return out
+
+    # -- cells --------------------------------------------------------------------------------
+
+    def encode(self, model: str, values: Rows) -> tuple[bytes, str]:
+        """Encode a chunk, padded with NaN; the CRC-32C covers the padding too."""
+        column = embedding_column(self.schema, self.schema.model(model))
+        content = encode_numbers(values, column=column)
+        return content, stored_crc(content)
+
+    def create(self, cell: Cell, content: bytes) -> bool:
+        """Create the cell's file with ``link()``."""
+        path, column = self._locate(cell)
+        tmp_dir = sidecar_of(self.path).make().tmp if cell.part is Part.PROVENANCE else self._tmp
+        return publish_new(tmp_dir, path, [_encode(cell, content, column)])
+
+    def replace(self, cell: Cell, content: bytes) -> None:
+        """Replace the cell's file."""
+        path, column = self._locate(cell)
+        publish_replace(self._tmp, path, [_encode(cell, content, column)])
+
+    def remove(self, cell: Cell) -> None:
+        """Remove the cell's file."""
+        remove_durable(self._locate(cell)[0])
+
+    def exists(self, cell: Cell) -> bool:
+        """Whether the cell has a file."""
+        return self._locate(cell)[0].exists()
+
+    def read(self, cell: Cell) -> bytes | None:
+        """Content of the cell's file, compared with its checksum."""
+        path, column = self._locate(cell)
+        try:
+            raw = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        if cell.part is Part.FILLED:
+            return decode_numbers(raw, column=column).tobytes()
+        return decode_strings(raw, column=column)[0]
+
+    def read_values(self, cell: Cell, rows: int) -> tuple[Rows, str] | None:  # noqa: ARG002
+        """Read the whole chunk."""
+        path, column = self._locate(cell)
+        try:
+            raw = path.read_bytes()
         except FileNotFoundError:
             return None
         try:
-            value = parse_json(decode_strings(raw, column=column)[0])
-        except (DamageError, ValueError) as error:
-            raise DamageError(f"{column.chunk_key()}: {error}; run 'vnp verify'") from None
-        if not isinstance(value, dict):
-            raise DamageError(f"{column.chunk_key()}: provenance is no JSON object")
-        return value
-
-    def pin_provenance(self, model: str, provenance: Mapping[str, Any]) -> dict[str, Any]:
-        """Record a model's provenance unless it is recorded; return what stands.
-
-        Created with ``link()``: of many workers starting at once one wins, and the others see
-        what it wrote.
-        """
-        column = provenance_column(self.schema.model(model))
-        text = json.dumps(dict(provenance), sort_keys=True).encode()
-        content = encode_strings(from_items([text]), column=column)
-        publish_new(self.sidecar.make().tmp, self.path / column.chunk_key(), [content])
-        standing = self.provenance(model)
-        if standing is None:
-            raise DamageError(f"{column.chunk_key()} vanished right after it was written")
-        return standing
-
-    def drop_provenance(self, model: str) -> None:
-        """Forget a provenance that is damaged."""
-        column = provenance_column(self.schema.model(model))
-        remove_durable(self.path / column.chunk_key())
-
-    def filled_of_block(self, model: str, block: int) -> int:
-        """Filled rows of one block."""
-        return filled_of_block(self.path, schema=self.schema, model=model, block=block)
-
-    def rows_filled(self, model: str) -> NDArray[np.int64]:
-        """Filled rows of every block, shape (n_blocks,)."""
-        return rows_filled(self.path, schema=self.schema, model=model)
-
-    def certify(self, model: str) -> Certification:
-        """Re-read what certifies each block; see :mod:`store.zarr.certify`."""
-        return certify(self.path, schema=self.schema, model=model)
-
-    def certificate(self, model: str, block: int) -> Certificate | None:
-        """Return the certificate of a block, or None."""
-        return read_certificate(self._block_files(model, block))
-
-    def reopen(self, model: str, block: int) -> None:
-        """Make a block open again; the caller holds its claim."""
-        reopen_block(self._block_files(model, block))
-
-    # -- reading ----------------------------------------------------------------------------
-
-    def _block_values(self, model: str, block: int) -> NDArray[np.float16]:
-        column = embedding_column(self.schema, self.schema.model(model))
-        name = column.chunk_key(block, 0)
-        try:
-            return decode_numbers((self.path / name).read_bytes(), column=column)
-        except FileNotFoundError:
-            raise DamageError(f"{name}: filled, but missing; run 'vnp verify'") from None
+            return decode_numbers(raw, column=column), stored_crc(raw)
         except DamageError as error:
-            raise DamageError(f"{name}: {error}; run 'vnp verify'") from None
+            raise DamageError(f"{self.name(cell)}: {error}") from None
 
-    def chunk_file(self, model: str, block: int) -> tuple[Path, int]:
-        """File and offset of a block's values: a file of its own, checksum after the values."""
-        column = embedding_column(self.schema, self.schema.model(model))
-        return self.path / column.chunk_key(block, 0), 0
+    def checksum(self, cell: Cell, rows: int) -> str | None:  # noqa: ARG002 - of the chunk
+        """Read the end of the chunk: its length and the checksum it carries."""
+        path, column = self._locate(cell)
+        try:
+            with path.open("rb") as file:
+                found = file.seek(0, 2)
+                file.seek(max(found - CRC_BYTES, 0))
+                trailer = file.read()
+        except FileNotFoundError:
+            return None
+        size = prod(column.chunk) * numpy_dtype(column).itemsize + CRC_BYTES
+        if found != size:
+            raise DamageError(f"length is {found} bytes where {size} belong")
+        return stored_crc(trailer)
 
-    def column(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any] | Ragged:
-        """Values of one of the appender's columns, e.g. ``id``, ``start`` or ``protein``.
+    def flagged(self, model: str) -> NDArray[np.int64]:
+        """Blocks whose ``filled`` chunk exists, from one directory listing."""
+        column = filled_column(self.schema, self.schema.model(model))
+        try:
+            names = os.listdir(self.path / column.path)
+        except FileNotFoundError:
+            return np.empty(0, np.int64)
+        keys = [name[2:] for name in names if name.startswith("c.")]
+        return np.array([int(key) for key in keys if key.isdecimal()], dtype=np.int64)
 
-        Strings come as `Ragged`, ``sample`` as codes into ``schema.samples``.
-        """
-        columns = row_columns(self.schema)
-        if name not in columns:
-            raise UsageError(f"no column {name!r} (there are: {', '.join(columns)})")
-        stop = self.n_rows if stop is None else min(stop, self.n_rows)
-        column = columns[name]
-        if column.dtype == "string":
-            return self._strings(column, start, stop)
-        parts = [
-            decode_numbers(raw, column=column)[first:last]
-            for raw, first, last in self._chunks(column, start, stop)
-        ]
-        return np.concatenate(parts) if parts else np.empty(0, dtype=column.dtype)
+    # -- for people and for memory mapping ----------------------------------------------------
 
-    # -- checking ---------------------------------------------------------------------------
+    def name(self, cell: Cell) -> str:
+        """Path of the cell's file inside the store."""
+        return self._locate(cell)[0].relative_to(self.path).as_posix()
+
+    def values_file(self, cell: Cell) -> tuple[Path, int]:
+        """Name the block's own file, whose checksum comes after the values."""
+        return self._locate(cell)[0], 0
 
     def verify(self) -> Iterator[Finding]:
-        """Re-read everything; see :func:`store.zarr.verify.verify_tree`."""
+        """Re-read metadata and columns; see `store.zarr.verify.verify_tree`."""
         return verify_tree(self.path, schema=self.schema)
 
-    def verify_block(self, model: str, block: int) -> list[Finding]:
-        """Re-read one block; see :func:`store.zarr.verify.verify_block`."""
-        return list(verify_block(self.path, schema=self.schema, model=model, block=block))
+    @property
+    def _tmp(self) -> Path:
+        return sidecar_of(self.path).tmp
 
-    # -- inner ------------------------------------------------------------------------------
+    def _locate(self, cell: Cell) -> tuple[Path, Column]:
+        model = self.schema.model(cell.model)
+        if cell.part is Part.PROVENANCE:
+            column = provenance_column(model)
+            return self.path / column.chunk_key(), column
+        if cell.part is Part.VALUES:
+            column = embedding_column(self.schema, model)
+            return self.path / column.chunk_key(cell.block, 0), column
+        make = filled_column if cell.part is Part.FILLED else certificate_column
+        column = make(self.schema, model)
+        return self.path / column.chunk_key(cell.block), column
 
-    def _block_files(self, model: str, block: int) -> BlockFiles:
-        return block_files(self.path, schema=self.schema, model=model, block=block)
 
-    def _strings(self, column: Column, start: int, stop: int) -> Ragged:
-        parts = []
-        for raw, first, last in self._chunks(column, start, stop):
-            parts.append(decode_strings(raw, column=column).slice(first, last))
-        return concatenate(parts)
-
-    def _chunks(self, column: Column, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-        """Yield the content of each chunk and the rows of it that are asked for."""
-        rows = column.chunk[0]
-        for chunk in chunks_of(start, stop, rows):
-            name = column.chunk_key(chunk)
-            try:
-                raw = (self.path / name).read_bytes()
-            except FileNotFoundError:
-                raise DamageError(f"{name} is missing; run 'vnp verify'") from None
-            yield raw, max(start - chunk * rows, 0), min(stop - chunk * rows, rows)
+def _encode(cell: Cell, content: bytes, column: Column) -> bytes:
+    """Content of a cell's file."""
+    if cell.part is Part.VALUES:
+        return content  # as `ZarrBackend.encode` made it
+    if cell.part is Part.FILLED:
+        return encode_numbers(np.frombuffer(content, np.bool_), column=column)
+    return encode_strings(from_items([content]), column=column)
 
 
 def _read_schema(path: Path) -> Schema:
@@ -324,12 +247,12 @@ def _read_schema(path: Path) -> Schema:
     except FileNotFoundError:
         found = f"there is no {root.name} in it" if path.is_dir() else "there is no such directory"
         raise NotAStoreError(
-            f"{path} is no vnp store ({found}); make one with 'vnp init {path}'"
+            f"{path} is not a vnp store ({found}); make one with 'vnp init {path}'"
         ) from None
     except NotADirectoryError:
         raise NotAStoreError(f"{path} is a file, not a Zarr store's directory") from None
     except ValueError as error:
-        raise NotAStoreError(f"{root} is damaged: it is no JSON ({error})") from None
+        raise NotAStoreError(f"{root} is damaged: it is not JSON ({error})") from None
     attributes = node.get("attributes") if isinstance(node, dict) else None
     value = attributes.get("vnp") if isinstance(attributes, dict) else None
     return from_attribute(value, where=str(path))

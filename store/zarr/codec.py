@@ -34,18 +34,18 @@ def encode_numbers(values: NDArray[Any], *, column: Column) -> bytes:
     """Encode up to one chunk of rows, shape (rows, ...), padding it with the fill value."""
     dtype = numpy_dtype(column)
     if values.shape[1:] != column.chunk[1:] or len(values) > column.chunk[0]:
-        raise AssertionError(f"{values.shape} is no chunk {column.chunk} of {column.path}")
+        raise AssertionError(f"{values.shape} is not a chunk {column.chunk} of {column.path}")
     if len(values) < column.chunk[0]:
         padded = np.full(column.chunk, column.fill, dtype=dtype)
         padded[: len(values)] = values
         values = padded
-    return _seal(np.ascontiguousarray(values, dtype=dtype).tobytes(), column)
+    return _with_crc(np.ascontiguousarray(values, dtype=dtype).tobytes(), column)
 
 
 def encode_strings(values: Ragged, *, column: Column) -> bytes:
     """Encode up to one chunk of strings; a scalar column takes exactly one."""
     count = column.chunk[0] if column.chunk else 1
-    return _seal(encode_vlen(values, count=count), column)
+    return _with_crc(encode_vlen(values, count=count), column)
 
 
 def decode_numbers(raw: bytes, *, column: Column) -> NDArray[Any]:
@@ -56,7 +56,7 @@ def decode_numbers(raw: bytes, *, column: Column) -> NDArray[Any]:
     DamageError
         If the checksum or the size is wrong.
     """
-    body = _open(raw, column)
+    body = _without_crc(raw, column)
     dtype = numpy_dtype(column)
     expected = int(np.prod(column.chunk)) * dtype.itemsize
     if len(body) != expected:
@@ -72,7 +72,7 @@ def decode_strings(raw: bytes, *, column: Column) -> Ragged:
     DamageError
         If the checksum, a length or the item count is wrong.
     """
-    values = decode_vlen(_open(raw, column))
+    values = decode_vlen(_without_crc(raw, column))
     expected = column.chunk[0] if column.chunk else 1
     if len(values) != expected:
         raise DamageError(f"length is {len(values)} strings where {expected} belong")
@@ -84,7 +84,7 @@ def stored_crc(raw: bytes) -> str:
     return f"{int.from_bytes(raw[-CRC_BYTES:], 'little'):08x}"
 
 
-def _seal(body: bytes, column: Column) -> bytes:
+def _with_crc(body: bytes, column: Column) -> bytes:
     if len(body) > _LARGEST:
         raise DataError(
             f"a chunk of {column.path} would take {len(body):,} bytes, more than {_LARGEST:,}; "
@@ -96,7 +96,7 @@ def _seal(body: bytes, column: Column) -> bytes:
     return body + crc.to_bytes(CRC_BYTES, "little")
 
 
-def _open(raw: bytes, column: Column) -> bytes:
+def _without_crc(raw: bytes, column: Column) -> bytes:
     if len(raw) == 0:
         raise DamageError("file is empty (truncated to nothing)")
     if not any(raw[:64]) and not any(raw):

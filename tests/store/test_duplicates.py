@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.duplicates import NO_TWIN, find_twins, sequence_digests
+from store.duplicates import NO_DUPLICATE, find_duplicates, sequence_digests
 from store.io.ragged import from_items
 
 
 def slow_twins(digests: list[tuple[int, int]], first_new: int) -> list[int]:
     """What must come out: look every digest up among all the earlier ones."""
     return [
-        next((i for i in range(row) if digests[i] == digests[row]), NO_TWIN)
+        next((i for i in range(row) if digests[i] == digests[row]), NO_DUPLICATE)
         for row in range(first_new, len(digests))
     ]
 
@@ -32,7 +32,7 @@ def test_twins_are_the_first_rows_with_the_same_digest(
     split = min(split, len(digests))
     table = np.array(digests, dtype=np.uint64).reshape(-1, 2)
     old = [(start, table[start : min(start + chunk, split)]) for start in range(0, split, chunk)]
-    twins = find_twins(table[split:], first_row=split, old=lambda: old, sorted_at_once=at_once)
+    twins = find_duplicates(table[split:], first_row=split, old=lambda: old, sorted_at_once=at_once)
     assert twins.tolist() == slow_twins(digests, split)
 
 
@@ -48,4 +48,4 @@ def test_digests_tell_sequences_apart() -> None:
 @pytest.mark.parametrize("n", [0, 1])
 def test_tiny_appends(n: int) -> None:
     table = np.zeros((n, 2), dtype=np.uint64)
-    assert find_twins(table, first_row=0, old=list).tolist() == [NO_TWIN] * n
+    assert find_duplicates(table, first_row=0, old=list).tolist() == [NO_DUPLICATE] * n

@@ -73,7 +73,7 @@ def test_the_merged_tail_is_whole(tmp_path: Path, n: int) -> None:
 @pytest.mark.parametrize("left", [0, 1, -1])
 def test_a_file_that_is_there_is_not_taken_for_complete(tmp_path: Path, left: int) -> None:
     opened = rows.filled_store(tmp_path / "run.zarr", rows=40, block_rows=16)
-    chunk, _ = opened.chunk_file("small", 1)
+    chunk, _ = opened.values_file("small", 1)
     chunk.write_bytes(chunk.read_bytes()[:left])
     certification = opened.certify("small")
     assert not certification.complete

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from store import layout
 from store.claims.claims import APPEND
 from store.claims.participant import Participant
 from store.errors import ClaimLostError, DamageError, NotAStoreError, UsageError
 from store.io.files import publish_replace
+from store.open import create_store
 from store.repair import reopen_damaged, repair, verify_store
 from store.schema import Model, from_attribute, to_attribute
-from store.zarr import appender as row_writer
-from store.zarr.backend import ZarrStore
-from store.zarr.blocks import block_files
+from store.store import Store
+from store.zarr import transaction
+from store.zarr.metadata import ROOT_DOCUMENT
 from tests.rows import MODELS, append, batch, commit, filled_store
 from tests.vnp.embed.test_worker import assert_whole, work
 from vnp.embed.encoders import ModelMismatchError
@@ -31,10 +31,8 @@ def contents(path: Path) -> dict[Path, bytes]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ZarrStore:
-    store = ZarrStore.create(
-        tmp_path / "run.zarr", models=MODELS, segment_length=500, block_rows=16
-    )
+def store(tmp_path: Path) -> Store:
+    store = create_store(tmp_path / "run.zarr", models=MODELS, segment_length=500, block_rows=16)
     append(store, "a", 40)
     return store
 
@@ -46,20 +44,20 @@ def failing_root(
     """Let the renaming of the root fail, before it is done or right after."""
 
     def fail(tmp_dir: Path, target: Path, data: list[bytes]) -> None:
-        if target.name == layout.ROOT_DOCUMENT and target.parent.name == "run.zarr":
+        if target.name == ROOT_DOCUMENT and target.parent.name == "run.zarr":
             if after:
                 publish_replace(tmp_dir, target, data)
             raise error
         publish_replace(tmp_dir, target, data)
 
     with monkeypatch.context() as patched:
-        patched.setattr(row_writer, "publish_replace", fail)
+        patched.setattr(transaction, "publish_replace", fail)
         yield
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left")])
 def test_an_append_that_fails_at_the_commit_leaves_every_byte(
-    store: ZarrStore, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    store: Store, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     before = contents(store.path)
     with failing_root(monkeypatch, after=False, error=error), pytest.raises(type(error)):
@@ -71,7 +69,7 @@ def test_an_append_that_fails_at_the_commit_leaves_every_byte(
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(5, "Input/output error")])
 def test_an_error_right_after_the_commit_loses_no_row(
-    store: ZarrStore, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    store: Store, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     with failing_root(monkeypatch, after=True, error=error), pytest.raises(type(error)):
         append(store, "b", 50)
@@ -80,7 +78,7 @@ def test_an_error_right_after_the_commit_loses_no_row(
     assert store.snapshot().column("id", 40).tolist() == batch("b", 0, 50).id.tolist()
 
 
-def test_an_appender_that_lost_its_lock_spoils_nothing(store: ZarrStore) -> None:
+def test_an_appender_that_lost_its_lock_spoils_nothing(store: Store) -> None:
     with store.appending() as frozen:
         frozen.write(batch("b", 0, 100))
         # Another appender finds it dead, takes the lock over and commits.
@@ -98,7 +96,7 @@ def test_an_appender_that_lost_its_lock_spoils_nothing(store: ZarrStore) -> None
     assert list(store.snapshot().verify()) == []
 
 
-def test_repair_leaves_an_append_alone(store: ZarrStore) -> None:
+def test_repair_leaves_an_append_alone(store: Store) -> None:
     (store.path / "obs/start/c.9").write_bytes(b"left by a crash of long ago")
     with store.appending() as appending:
         appending.write(batch("b", 0, 100))
@@ -111,7 +109,7 @@ def test_repair_leaves_an_append_alone(store: ZarrStore) -> None:
     assert list(store.snapshot().verify()) == []
 
 
-def test_repair_leaves_what_is_not_ours(store: ZarrStore) -> None:
+def test_repair_leaves_what_is_not_ours(store: Store) -> None:
     mine = store.path / "obsm/X_umap/c.0.0"
     mine.parent.mkdir()
     mine.write_bytes(b"a user's own array")
@@ -130,14 +128,11 @@ def test_a_damaged_filled_chunk_is_not_certified(tmp_path: Path) -> None:
 
 def test_a_chunk_of_another_block_is_never_taken_over(tmp_path: Path) -> None:
     """Repair is killed half way through opening a block whose chunk is another block's."""
-    store = ZarrStore.create(
-        tmp_path / "run.zarr", models=MODELS, segment_length=500, block_rows=16
-    )
+    store = create_store(tmp_path / "run.zarr", models=MODELS, segment_length=500, block_rows=16)
     append(store, "a", 40)
     work(store)
-    files = block_files(store.path, schema=store.schema, model="small", block=1)
-    shutil.copyfile(store.path / "obsm/X_small/c.0.0", files.chunk_path)
-    files.filled_path.unlink()  # and here it was killed
+    shutil.copyfile(store.path / "obsm/X_small/c.0.0", store.path / "obsm/X_small/c.1.0")
+    (store.path / "obs/filled_small/c.1").unlink()  # and here it was killed
     work(store)
     assert_whole(store)
 
@@ -152,7 +147,7 @@ def test_a_block_healed_meanwhile_is_not_opened(tmp_path: Path) -> None:
 
 
 def test_a_lost_provenance_is_recorded_again_by_the_certified_model_only(
-    store: ZarrStore,
+    store: Store,
 ) -> None:
     from tests.vnp.embed.stub_worker import StubEncoder
     from vnp.inference.encoder import Provenance
@@ -176,13 +171,13 @@ def test_a_lost_provenance_is_recorded_again_by_the_certified_model_only(
     ), "only the tail, which grew, was embedded again"
 
 
-def test_a_provenance_without_identity_accepts_no_model(store: ZarrStore) -> None:
+def test_a_provenance_without_identity_accepts_no_model(store: Store) -> None:
     store.pin_provenance("small", {})
     with pytest.raises(ModelMismatchError, match="None in the store"):
         work(store)
 
 
-def test_imported_embeddings_are_added_to_with_a_word(store: ZarrStore) -> None:
+def test_imported_embeddings_are_added_to_with_a_word(store: Store) -> None:
     origin = {"identity": {}, "environment": {"imported": "VirNucPro result files"}}
     store.pin_provenance("small", origin)
     store.pin_provenance("wide", origin)
@@ -210,7 +205,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_a_hostile_schema_is_one_clear_error(store: ZarrStore, what: str) -> None:
+def test_a_hostile_schema_is_one_clear_error(store: Store, what: str) -> None:
     value = json.loads(json.dumps(to_attribute(store.schema)))
     del value["crc32c"]
     HOSTILE[what](value)
@@ -222,7 +217,7 @@ def test_a_hostile_schema_is_one_clear_error(store: ZarrStore, what: str) -> Non
 
 
 @pytest.mark.parametrize("place", ["root", "claim", "heartbeat", "certificate"])
-def test_json_nested_without_end_is_no_traceback(store: ZarrStore, place: str) -> None:
+def test_json_nested_without_end_is_no_traceback(store: Store, place: str) -> None:
     deep = "[" * 100_000
     work(store)
     if place == "root":
@@ -237,11 +232,12 @@ def test_json_nested_without_end_is_no_traceback(store: ZarrStore, place: str) -
         (store.sidecar.path / "workers" / ("a" * 32)).write_text(deep[:4000])
     else:
         from store.io.ragged import from_items
+        from store.layout import certificate_column
         from store.zarr.codec import encode_strings
 
-        files = block_files(store.path, schema=store.schema, model="small", block=0)
-        files.certificate_path.write_bytes(
-            encode_strings(from_items([deep.encode()]), column=files.certificate)
+        column = certificate_column(store.schema, store.schema.model("small"))
+        (store.path / column.chunk_key(0)).write_bytes(
+            encode_strings(from_items([deep.encode()]), column=column)
         )
         assert [block for block, _ in store.certify("small").failed] == [0]
     from vnp.embed.status import read_status
@@ -254,7 +250,7 @@ def test_limits_of_models_and_blocks(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="append"):
         Model("append", 3)
     with pytest.raises(UsageError, match="block_rows"):
-        ZarrStore.create(tmp_path / "x.zarr", models=MODELS, segment_length=500, block_rows=10**12)
+        create_store(tmp_path / "x.zarr", models=MODELS, segment_length=500, block_rows=10**12)
 
 
 def test_a_folder_with_our_module_names_is_not_run(tmp_path: Path) -> None:
@@ -271,5 +267,5 @@ def test_a_folder_with_our_module_names_is_not_run(tmp_path: Path) -> None:
         os.chdir(here)
     _, errors = process.communicate(timeout=60)
     assert "this code ran" not in errors
-    assert "no vnp store" in errors
+    assert "is not a vnp store" in errors
     assert _environment()["PYTHONPATH"]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from store.errors import NotAStoreError
-from store.zarr.backend import ZarrStore
-from store.zarr.verify import Finding, Kind, Remedy
+from store.findings import Finding, Kind, Remedy
+from store.open import create_store, open_store
 from tests.rows import MODELS, append, filled_store
 
 
@@ -53,7 +53,7 @@ DAMAGES = [delete, truncate, empty, zero, flip_first_bit, flip_middle_bit, flip_
 
 
 def findings_of(path: Path) -> list[Finding]:
-    return list(ZarrStore.open(path).verify())
+    return list(open_store(path).verify())
 
 
 @pytest.fixture(scope="module")
@@ -93,18 +93,21 @@ def test_every_damaged_file_is_named(
 
 def test_rows_that_are_not_finite_are_named(tmp_path: Path) -> None:
     store = filled_store(tmp_path / "run.zarr", rows=40)
+    from store.certificate import Certificate
     from store.io.ragged import from_items
-    from store.zarr.blocks import Certificate, block_files
+    from store.layout import certificate_column, embedding_column
     from store.zarr.codec import encode_numbers, encode_strings, stored_crc
 
-    files = block_files(store.path, schema=store.schema, model="small", block=1)
+    model = store.schema.model("small")
+    embedding = embedding_column(store.schema, model)
+    certificates = certificate_column(store.schema, model)
     values = np.ones((16, 8), dtype=np.float16)
     values[4, 2] = np.nan
-    raw = encode_numbers(values, column=files.embedding)
-    files.chunk_path.write_bytes(raw)
+    raw = encode_numbers(values, column=embedding)
+    (store.path / embedding.chunk_key(1, 0)).write_bytes(raw)
     certificate = Certificate(16, stored_crc(raw), "0" * 32, 1, "", {})
-    files.certificate_path.write_bytes(
-        encode_strings(from_items([certificate.to_json()]), column=files.certificate)
+    (store.path / certificates.chunk_key(1)).write_bytes(
+        encode_strings(from_items([certificate.to_json()]), column=certificates)
     )
     [finding] = store.verify()
     assert (finding.kind, finding.model, finding.block) == (Kind.NOT_FINITE, "small", 1)
@@ -131,9 +134,7 @@ def test_orphans_are_named(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_block_is_told_apart_from_damage(tmp_path: Path) -> None:
-    store = ZarrStore.create(
-        tmp_path / "run.zarr", models=MODELS, segment_length=500, block_rows=16
-    )
+    store = create_store(tmp_path / "run.zarr", models=MODELS, segment_length=500, block_rows=16)
     append(store, "a", 20)
     assert list(store.verify()) == []
     (store.path / "obsm/X_small/c.0.0").write_bytes(b"left by a killed worker")

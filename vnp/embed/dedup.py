@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from store.duplicates import NO_TWIN
+from store.duplicates import NO_DUPLICATE
 from store.read.indexing import Ints
 
 
@@ -55,7 +55,7 @@ def originals(twins: Ints, *, start: int) -> Ints:
         First row of the block.
     """
     own = start + np.arange(len(twins))
-    return np.where(twins == NO_TWIN, own, twins)
+    return np.where(twins == NO_DUPLICATE, own, twins)
 
 
 def plan_copies(original: Ints, *, certified: NDArray[np.bool_]) -> CopyPlan:

@@ -142,7 +142,7 @@ def test_a_frozen_appender_that_lost_its_lock_keeps_the_file(tmp_path: Path) -> 
     append(store, "third", 3)
     lock = os.open(store.sidecar.path / "journal" / "lock", os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    with pytest.raises(BusyError, match="stood still"):
+    with pytest.raises(BusyError, match="an appender that was frozen"):
         append(store, "fourth", 3)
     os.close(lock)
     append(store, "fourth", 3)
@@ -184,10 +184,10 @@ def test_other_files_are_no_stores(tmp_path: Path) -> None:
     plain = tmp_path / "plain.h5"
     with h5py.File(plain, "w") as tree:
         tree["x"] = 1
-    with pytest.raises(NotAStoreError, match="is no vnp store"):
+    with pytest.raises(NotAStoreError, match="is not a vnp store"):
         open_store(plain)
     plain.write_bytes(b"text")
-    with pytest.raises(NotAStoreError, match="no HDF5 file"):
+    with pytest.raises(NotAStoreError, match="not an HDF5 file"):
         open_store(plain)
     (tmp_path / "folder.h5").mkdir()
     with pytest.raises(NotAStoreError, match="directory"):

@@ -88,7 +88,7 @@ def test_a_truncated_file_is_refused(pristine: bytes, tmp_path: Path) -> None:
 
 
 def place(store: Store, model: str, block: int) -> int:
-    return store.chunk_file(model, block)[1]
+    return store.values_file(model, block)[1]
 
 
 def test_a_damaged_block_is_named_reopened_and_filled_again(tmp_path: Path) -> None:
@@ -129,10 +129,10 @@ def test_rows_that_are_not_finite_are_named(tmp_path: Path) -> None:
     append(store, "a", 20)
     values = expected(store, "small")[:16].copy()
     values[4, 2] = np.nan
-    from store.hdf5 import blocks as hdf5_publish
+    from store import blocks
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hdf5_publish, "check_values", lambda *_, **__: (0, 16))
+        patch.setattr(blocks, "check_values", lambda *_, **__: (0, 16))
         store.publish(HeldClaim("small", 0), values)
     store.pin_provenance("small", {"name": "small"})
     [finding] = store.verify()

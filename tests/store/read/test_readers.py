@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from store.zarr.backend import ZarrStore
+from store.open import create_store
+from store.store import Store
 from tests.rows import MODELS, append, batch, commit, expected, nucleotide, publish
 
 anndata = pytest.importorskip("anndata")
@@ -27,11 +28,9 @@ def _outside_warnings() -> Iterator[None]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ZarrStore:
+def store(tmp_path: Path) -> Store:
     """Two samples; of model ``small`` blocks 1 and 3 are filled, of ``wide`` all."""
-    store = ZarrStore.create(
-        tmp_path / "run.zarr", models=MODELS, segment_length=500, block_rows=16
-    )
+    store = create_store(tmp_path / "run.zarr", models=MODELS, segment_length=500, block_rows=16)
     append(store, "first", 40)
     append(store, "second", 17)
     for block in (1, 3):
@@ -41,14 +40,14 @@ def store(tmp_path: Path) -> ZarrStore:
     return store
 
 
-def half_filled(store: ZarrStore) -> np.ndarray:
+def half_filled(store: Store) -> np.ndarray:
     values = expected(store, "small")
     rows = np.arange(len(values))
     values[(rows < 16) | ((rows >= 32) & (rows < 48))] = np.nan
     return values
 
 
-def test_anndata_reads_it_whole(store: ZarrStore) -> None:
+def test_anndata_reads_it_whole(store: Store) -> None:
     data = anndata.read_zarr(store.path)
     assert data.shape == (57, 0)
     np.testing.assert_array_equal(data.obsm["X_small"], half_filled(store))
@@ -63,7 +62,7 @@ def test_anndata_reads_it_whole(store: ZarrStore) -> None:
     assert data.uns["vnp"]["small"] == '{"name": "small"}'
 
 
-def test_anndata_reads_it_lazily(store: ZarrStore) -> None:
+def test_anndata_reads_it_lazily(store: Store) -> None:
     from anndata.experimental import read_lazy
 
     data = read_lazy(store.path)
@@ -73,7 +72,7 @@ def test_anndata_reads_it_lazily(store: ZarrStore) -> None:
     assert part.obs["strand"].tolist() == [-1, 1] * 8
 
 
-def test_xarray_and_dask_read_it(store: ZarrStore) -> None:
+def test_xarray_and_dask_read_it(store: Store) -> None:
     pytest.importorskip("dask")
     embeddings = xarray.open_zarr(store.path, group="obsm")
     assert embeddings.X_wide.dims == ("record", "wide_dim")
@@ -85,7 +84,7 @@ def test_xarray_and_dask_read_it(store: ZarrStore) -> None:
     assert obs.protein.values[0] == "M"
 
 
-def test_plain_zarr_reads_it(store: ZarrStore) -> None:
+def test_plain_zarr_reads_it(store: Store) -> None:
     tree = zarr.open_group(store.path, mode="r")
     np.testing.assert_array_equal(tree["obsm/X_small"][:], half_filled(store))
     assert tree["obs/nucleotide"][41] == nucleotide("second", 1).decode()
@@ -96,7 +95,7 @@ def test_plain_zarr_reads_it(store: ZarrStore) -> None:
     np.testing.assert_array_equal(unconsolidated["obsm/X_small"][:], half_filled(store))
 
 
-def test_scanpy_uses_it(store: ZarrStore) -> None:
+def test_scanpy_uses_it(store: Store) -> None:
     scanpy = pytest.importorskip("scanpy")
     data = anndata.read_zarr(store.path)
     data = data[data.obs["filled_wide"].to_numpy()].copy()
@@ -104,7 +103,7 @@ def test_scanpy_uses_it(store: ZarrStore) -> None:
     assert data.obsp["distances"].shape == (57, 57)
 
 
-def test_readers_see_the_old_rows_until_the_commit(store: ZarrStore) -> None:
+def test_readers_see_the_old_rows_until_the_commit(store: Store) -> None:
     before = zarr.open_group(store.path, mode="r")["obsm/X_wide"]
     old = expected(store, "wide")
     with store.appending() as appending:
@@ -118,7 +117,7 @@ def test_readers_see_the_old_rows_until_the_commit(store: ZarrStore) -> None:
     np.testing.assert_array_equal(before[:], old)
 
 
-def test_a_grown_tail_reads_right_for_old_and_new_readers(store: ZarrStore) -> None:
+def test_a_grown_tail_reads_right_for_old_and_new_readers(store: Store) -> None:
     old = zarr.open_group(store.path, mode="r")["obsm/X_wide"]
     was = expected(store, "wide")
     append(store, "third", 12)

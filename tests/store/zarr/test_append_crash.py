@@ -9,16 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from store.zarr import appender as row_writer
-from store.zarr.backend import ZarrStore
+from store.open import create_store, open_store
+from store.zarr import transaction
 from tests.rows import MODELS, append, batch, expected, publish
 
 SCRIPT = """
 import os, sys
 from pathlib import Path
-import store.zarr.moves as moves
-import store.zarr.appender as row_writer
-from store.zarr.backend import ZarrStore
+import store.zarr.transaction as transaction
+from store.open import create_store, open_store
 from tests.rows import append
 
 left = int(sys.argv[2])
@@ -31,10 +30,10 @@ def count_down(owner, name):
             os._exit(9)
         return original(*args, **kwargs)
     setattr(owner, name, counted)
-count_down(row_writer, "publish_replace")
-count_down(moves, "fsync_dir")
-count_down(moves.Moves, "move")
-store = ZarrStore.open(Path(sys.argv[1]))
+count_down(transaction, "publish_replace")
+count_down(transaction, "fsync_dir")
+count_down(transaction._Moves, "move")
+store = open_store(Path(sys.argv[1]))
 append(store, "b", 40, step=11)
 print("done")
 """
@@ -55,9 +54,7 @@ def kill_after(path: Path, operations: int) -> bool:
 
 
 def test_a_kill_at_every_operation_loses_nothing(tmp_path: Path) -> None:
-    store = ZarrStore.create(
-        tmp_path / "run.zarr", models=MODELS, segment_length=500, block_rows=16
-    )
+    store = create_store(tmp_path / "run.zarr", models=MODELS, segment_length=500, block_rows=16)
     append(store, "a", 21)
     publish(store, "small", 0)
     publish(store, "small", 1)
@@ -65,7 +62,7 @@ def test_a_kill_at_every_operation_loses_nothing(tmp_path: Path) -> None:
     operations, through = 0, False
     while not through:
         through = kill_after(store.path, operations)
-        again = ZarrStore.open(store.path)
+        again = open_store(store.path)
         assert again.n_rows == (61 if through else 21), f"after {operations} operations"
         assert again.column("id", 0, 21).tolist() == rows_a.id.tolist()
         assert again.column("protein", 0, 21).tolist() == rows_a.protein.tolist()
@@ -75,15 +72,13 @@ def test_a_kill_at_every_operation_loses_nothing(tmp_path: Path) -> None:
             assert all(finding.path.endswith("zarr.json") for finding in damage), damage
         operations += 4  # the operations between run in threads, in no fixed order
     assert operations > 40, "the append was killed at many points"
-    assert list(ZarrStore.open(store.path).verify()) == []
+    assert list(open_store(store.path).verify()) == []
 
 
 def test_an_error_while_writing_surfaces_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = ZarrStore.create(
-        tmp_path / "run.zarr", models=MODELS, segment_length=500, block_rows=16
-    )
+    store = create_store(tmp_path / "run.zarr", models=MODELS, segment_length=500, block_rows=16)
     append(store, "a", 21)
     before = {p: p.read_bytes() for p in store.path.rglob("*") if p.is_file()}
 
@@ -92,7 +87,7 @@ def test_an_error_while_writing_surfaces_and_leaves_nothing(
 
     def write_much() -> None:
         with store.appending() as appending:
-            monkeypatch.setattr(row_writer, "publish_replace", full)
+            monkeypatch.setattr(transaction, "publish_replace", full)
             for first in range(0, 400, 40):
                 appending.write(batch("b", first, 40))
 

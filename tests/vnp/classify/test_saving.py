@@ -9,7 +9,7 @@ import numpy as np
 import pandas
 import pytest
 
-import store.zarr.scores as scores_module
+import store.zarr.transaction as transaction
 from store.errors import UsageError
 from store.open import open_store
 from store.repair import repair, verify_store
@@ -87,9 +87,8 @@ def test_killed_at_any_write_the_store_stands_and_the_next_save_mends_it(
     class Killed(BaseException):
         pass
 
-    real = scores_module.publish_replace
-    real_commit = scores_module.write_documents
-    for kill_at in range(3):
+    real = transaction.publish_replace
+    for kill_at in range(6):  # two chunks, three zarr.json, and the root
         done = 0
 
         def count(*arguments: object, kill_at: int = kill_at, **options: object) -> None:
@@ -97,10 +96,9 @@ def test_killed_at_any_write_the_store_stands_and_the_next_save_mends_it(
             if done == kill_at:
                 raise Killed
             done += 1
-            (real if "before" not in options else real_commit)(*arguments, **options)
+            real(*arguments, **options)
 
-        monkeypatch.setattr(scores_module, "publish_replace", count)
-        monkeypatch.setattr(scores_module, "write_documents", count)
+        monkeypatch.setattr(transaction, "publish_replace", count)
         with pytest.raises(Killed):
             predict(path)
         monkeypatch.undo()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import vnp
-from store.zarr.backend import ZarrStore
+from store.open import open_store
 from vnp.cli.main import main
 
 ROOT = Path(__file__).parents[3]
@@ -79,7 +79,7 @@ def test_the_main_job_from_file_to_certified_rows(store: Path) -> None:
     report = json.loads(result.stdout)
     assert report["complete"]
     assert report["certified"] == {"demo_dnabert_s": 45, "demo_esm2": 45}
-    opened = ZarrStore.open(store)
+    opened = open_store(store)
     for model in opened.schema.models:
         rows = opened.read(model.name).astype("f4")
         assert np.isfinite(rows).all()
@@ -99,7 +99,7 @@ def test_the_number_of_workers_does_not_change_a_bit(tmp_path: Path, store: Path
     assert run("worker", alone, "--threads", 1).returncode == 0
     assert run("embed", store, "--workers", 2).returncode == 0
     for model in ("demo_dnabert_s", "demo_esm2"):
-        one, two = ZarrStore.open(alone).read(model), ZarrStore.open(store).read(model)
+        one, two = open_store(alone).read(model), open_store(store).read(model)
         np.testing.assert_array_equal(one, two)
 
 
@@ -220,7 +220,7 @@ def test_the_same_file_twice_is_refused_or_skipped(
     assert (code, "same sequences as sample lambda_phage" in errors) == (1, True)
     code, _, errors = said(capsys, "append", store, renamed, "--sample", "lambda_phage")
     assert (code, "another name" in errors) == (1, True)
-    assert ZarrStore.open(store).n_rows == 45
+    assert open_store(store).n_rows == 45
 
 
 def test_contigs_without_a_record_are_named(
@@ -249,7 +249,7 @@ def test_duplicates_can_be_numbered(
     file.write_text(f">c\n{'ATGGCC' * 10}\n>c\n{'ATGGCA' * 10}\n")
     code, output, _ = said(capsys, "append", store, file, "--duplicates", "number", "--json")
     assert (code, json.loads(output)["contigs_renamed"]) == (0, 1)
-    opened = ZarrStore.open(store)
+    opened = open_store(store)
     assert set(opened.column("contig", 45).decode()) == {"c", "c_2"}
 
 
@@ -287,7 +287,7 @@ def test_reads_are_taken_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str
     made = said(capsys, "init", path, "--recipe", "demo", "--segment-length", "whole")
     assert (made[0], "reads.zarr: whole contigs; models" in made[1]) == (0, True)
     assert said(capsys, "append", path, file)[0] == 0
-    opened = ZarrStore.open(path)
+    opened = open_store(path)
     assert opened.schema.segment_length == 0
     ids = opened.column("id").decode()
     assert {name.partition("_chunk_")[0] for name in ids} == set(reads)
@@ -297,7 +297,7 @@ def test_reads_are_taken_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "whole contigs" in said(capsys, "status", path)[1]
     assert run("embed", path).returncode == 0
     assert said(capsys, "verify", path)[0] == 0
-    assert np.isfinite(ZarrStore.open(path).read("demo_esm2")).all()
+    assert np.isfinite(open_store(path).read("demo_esm2")).all()
 
 
 def test_a_chromosome_is_not_taken_whole(
@@ -310,7 +310,7 @@ def test_a_chromosome_is_not_taken_whole(
     assert code == 1
     assert f"{file}, record 2: chr1 has 120,000 bases" in errors
     assert "--segment-length 500" in errors
-    assert ZarrStore.open(path).n_rows == 0
+    assert open_store(path).n_rows == 0
     for bad in ("2", "0", "entire"):
         again = tmp_path / f"{bad}.zarr"
         assert run("init", again, "--segment-length", bad).returncode == 2
@@ -319,7 +319,7 @@ def test_a_chromosome_is_not_taken_whole(
 def test_a_model_is_added_and_listed(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, _ = said(capsys, "models", "--add", "esm2_8m", store)
     assert code == 0
-    assert [m.name for m in ZarrStore.open(store).schema.models][-1] == "esm2_8m"
+    assert [m.name for m in open_store(store).schema.models][-1] == "esm2_8m"
     code, output, _ = said(capsys, "models", "--json")
     dims = {model["name"]: model["dim"] for model in json.loads(output)["models"]}
     assert (dims["esm2_3b"], dims["dnabert_s"]) == (2560, 768)
@@ -396,7 +396,7 @@ def test_bench_measures_this_machine_and_publishes_nothing(
         rounds = speed["rounds"]
         assert min(rounds) <= speed["records_per_second"] * (1 + 1e-9)
         assert max(rounds) >= speed["records_per_second"] * (1 - 1e-9)
-    assert ZarrStore.open(store).provenance("demo_esm2") is None
+    assert open_store(store).provenance("demo_esm2") is None
     code, output, _ = said(capsys, "bench", store, "--seconds", "0.2", "--model", "demo_esm2")
     assert (code, "45 rows are left" in output) == (0, True)
     empty = store.with_name("empty.zarr")

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.duplicates import NO_TWIN
+from store.duplicates import NO_DUPLICATE
 from store.io.ragged import from_items
+from store.open import create_store
 from store.read.certified import CertifiedRows
 from store.rows import RowBatch
-from store.zarr.backend import ZarrStore
+from store.store import Store
 from tests.rows import MODELS, commit, publish
 from tests.vnp.embed.stub_worker import StubEncoder
 from tests.vnp.embed.test_worker import assert_whole, work
@@ -21,7 +22,7 @@ from vnp.embed.config import WorkerConfig
 from vnp.embed.dedup import originals, plan_copies
 
 
-def append_kinds(store: ZarrStore, name: str, kinds: list[int]) -> None:
+def append_kinds(store: Store, name: str, kinds: list[int]) -> None:
     """Append rows whose sequences follow from their kind alone."""
     n = len(kinds)
     with store.appending() as appending:
@@ -42,8 +43,8 @@ def append_kinds(store: ZarrStore, name: str, kinds: list[int]) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ZarrStore:
-    return ZarrStore.create(tmp_path / "run.zarr", models=MODELS, segment_length=500, block_rows=16)
+def store(tmp_path: Path) -> Store:
+    return create_store(tmp_path / "run.zarr", models=MODELS, segment_length=500, block_rows=16)
 
 
 class Counting(StubEncoder):
@@ -62,7 +63,7 @@ def _from_nothing() -> None:
 
 
 def test_a_resequenced_sample_with_30_percent_repeats_costs_30_percent_less(
-    store: ZarrStore,
+    store: Store,
 ) -> None:
     append_kinds(store, "first", list(range(200)))
     work(store, encoder=Counting)
@@ -78,9 +79,17 @@ def test_a_resequenced_sample_with_30_percent_repeats_costs_30_percent_less(
     assert_whole(store)
 
 
-def test_repeats_within_one_block_are_embedded_once(store: ZarrStore) -> None:
+def test_repeats_within_one_block_are_embedded_once(store: Store) -> None:
     append_kinds(store, "a", [1, 2, 1, 1, 3, 2] * 5)
-    assert store.column("twin").tolist()[:7] == [NO_TWIN, NO_TWIN, 0, 0, NO_TWIN, 1, 0]
+    assert store.column("twin").tolist()[:7] == [
+        NO_DUPLICATE,
+        NO_DUPLICATE,
+        0,
+        0,
+        NO_DUPLICATE,
+        1,
+        0,
+    ]
     report = work(store, encoder=Counting, config=WorkerConfig(models=("small",), poll=0.01))
     # Block 1 finds all its rows in block 0, unless it came first.
     assert Counting.embedded in (3, 6)
@@ -90,14 +99,14 @@ def test_repeats_within_one_block_are_embedded_once(store: ZarrStore) -> None:
     )
 
 
-def test_without_dedup_everything_is_embedded(store: ZarrStore) -> None:
+def test_without_dedup_everything_is_embedded(store: Store) -> None:
     append_kinds(store, "a", [1] * 40)
     report = work(store, encoder=Counting, config=WorkerConfig(dedup=False, poll=0.01))
     assert (Counting.embedded, report.copied) == (80, 0)
     assert_whole(store)
 
 
-def test_a_damaged_original_is_not_copied(store: ZarrStore) -> None:
+def test_a_damaged_original_is_not_copied(store: Store) -> None:
     append_kinds(store, "a", list(range(16)))
     work(store, encoder=Counting)
     path = store.path / "obsm/X_small/c.0.0"
@@ -111,7 +120,7 @@ def test_a_damaged_original_is_not_copied(store: ZarrStore) -> None:
     np.testing.assert_array_equal(store.snapshot().read("wide", 16), store.read("wide", 0, 16))
 
 
-def test_only_certified_rows_are_given_out(store: ZarrStore) -> None:
+def test_only_certified_rows_are_given_out(store: Store) -> None:
     append_kinds(store, "a", list(range(40)))
     publish(store, "small", 1)
     rows = np.array([3, 20, 39, 16, 20])
@@ -133,7 +142,7 @@ def test_a_block_is_put_together_right(kinds: list[int], known: set[int]) -> Non
         if kind in known:
             twins.append(kind)
         else:
-            twins.append(first_of.get(kind, NO_TWIN))
+            twins.append(first_of.get(kind, NO_DUPLICATE))
             first_of.setdefault(kind, start + row)
     original = originals(np.array(twins), start=start)
     plan = plan_copies(original, certified=original < start)

@@ -14,7 +14,8 @@ from store.claims.heartbeat import new_worker
 from store.claims.liveness import Liveness
 from store.claims.process import identify
 from store.errors import DataError, UsageError
-from store.zarr.backend import ZarrStore
+from store.open import create_store
+from store.store import Store
 from tests.rows import MODELS, append
 from tests.vnp.embed.stub_worker import StubEncoder, stub_rows
 from vnp.embed.config import WorkerConfig
@@ -27,16 +28,14 @@ FAST = WorkerConfig(poll=0.01, heartbeat=0.05)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ZarrStore:
-    store = ZarrStore.create(
-        tmp_path / "run.zarr", models=MODELS, segment_length=500, block_rows=16
-    )
+def store(tmp_path: Path) -> Store:
+    store = create_store(tmp_path / "run.zarr", models=MODELS, segment_length=500, block_rows=16)
     append(store, "a", 70)
     return store
 
 
 def work(
-    store: ZarrStore,
+    store: Store,
     *,
     encoder: Callable[[str], StubEncoder] = StubEncoder,
     config: WorkerConfig = FAST,
@@ -52,13 +51,13 @@ def work(
     ).run()
 
 
-def undisturbed(store: ZarrStore, model: str) -> np.ndarray:
+def undisturbed(store: Store, model: str) -> np.ndarray:
     """What every worker must have put into the store."""
     columns = store.column("nucleotide"), store.column("protein")
     return stub_rows(*columns, store.schema.model(model).dim).astype(np.float16)
 
 
-def assert_whole(store: ZarrStore) -> None:
+def assert_whole(store: Store) -> None:
     store = store.snapshot()
     for model in store.schema.models:
         assert store.certify(model.name).complete
@@ -66,7 +65,7 @@ def assert_whole(store: ZarrStore) -> None:
     assert [finding for finding in store.verify() if finding.is_damage] == []
 
 
-def test_a_worker_fills_everything(store: ZarrStore) -> None:
+def test_a_worker_fills_everything(store: Store) -> None:
     report = work(store)
     assert (report.blocks, report.records, report.failures) == (10, 140, ())
     assert_whole(store)
@@ -76,12 +75,12 @@ def test_a_worker_fills_everything(store: ZarrStore) -> None:
     assert certificate.details["device"] == "stub"
 
 
-def test_a_second_worker_finds_nothing_to_do(store: ZarrStore) -> None:
+def test_a_second_worker_finds_nothing_to_do(store: Store) -> None:
     work(store)
     assert work(store).blocks == 0
 
 
-def test_only_the_models_asked_for_are_filled(store: ZarrStore) -> None:
+def test_only_the_models_asked_for_are_filled(store: Store) -> None:
     config = WorkerConfig(models=("wide",), poll=0.01)
     assert work(store, config=config).blocks == 5
     assert len(store.open_blocks("small")) == 5
@@ -89,7 +88,7 @@ def test_only_the_models_asked_for_are_filled(store: ZarrStore) -> None:
         work(store, config=WorkerConfig(models=("other",)))
 
 
-def test_rows_appended_meanwhile_are_filled_too(store: ZarrStore) -> None:
+def test_rows_appended_meanwhile_are_filled_too(store: Store) -> None:
     appended = []
 
     class Appends(StubEncoder):
@@ -105,7 +104,7 @@ def test_rows_appended_meanwhile_are_filled_too(store: ZarrStore) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])
-def test_a_block_with_nan_or_overflow_is_named_not_published(store: ZarrStore, bad: float) -> None:
+def test_a_block_with_nan_or_overflow_is_named_not_published(store: Store, bad: float) -> None:
     class Bad(StubEncoder):
         def embed(self, tokens, **kwargs):
             rows = super().embed(tokens, **kwargs)
@@ -125,7 +124,7 @@ def test_a_block_with_nan_or_overflow_is_named_not_published(store: ZarrStore, b
     assert_whole(store)
 
 
-def test_damaged_sequences_are_named_and_the_rest_is_filled(store: ZarrStore) -> None:
+def test_damaged_sequences_are_named_and_the_rest_is_filled(store: Store) -> None:
     path = store.path / "obs/protein/c.2"
     sound = path.read_bytes()
     path.write_bytes(b"\0" * len(sound))
@@ -137,7 +136,7 @@ def test_damaged_sequences_are_named_and_the_rest_is_filled(store: ZarrStore) ->
     assert_whole(store)
 
 
-def test_an_error_ends_the_worker_naming_the_block(store: ZarrStore) -> None:
+def test_an_error_ends_the_worker_naming_the_block(store: Store) -> None:
     class Breaks(StubEncoder):
         def embed(self, tokens, **kwargs):
             if len(tokens) < 16:
@@ -150,13 +149,11 @@ def test_an_error_ends_the_worker_naming_the_block(store: ZarrStore) -> None:
     assert_whole(store)
 
 
-def test_an_error_while_publishing_surfaces(
-    store: ZarrStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_while_publishing_surfaces(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("store.zarr.blocks.publish_new", full)
+    monkeypatch.setattr("store.zarr.backend.publish_new", full)
     with pytest.raises(BlockError, match="block.*No space left"):
         work(store)
     monkeypatch.undo()
@@ -164,7 +161,7 @@ def test_an_error_while_publishing_surfaces(
     assert_whole(store)
 
 
-def test_another_model_than_the_store_was_begun_with_is_refused(store: ZarrStore) -> None:
+def test_another_model_than_the_store_was_begun_with_is_refused(store: Store) -> None:
     class OtherWeights(StubEncoder):
         def provenance(self) -> Provenance:
             mine = super().provenance()
@@ -177,7 +174,7 @@ def test_another_model_than_the_store_was_begun_with_is_refused(store: ZarrStore
     assert issubclass(ModelMismatchError, DataError)
 
 
-def test_told_to_stop_it_drops_the_block_and_releases_it(store: ZarrStore) -> None:
+def test_told_to_stop_it_drops_the_block_and_releases_it(store: Store) -> None:
     stop = threading.Event()
 
     class Stops(StubEncoder):
@@ -202,7 +199,7 @@ def test_told_to_stop_it_drops_the_block_and_releases_it(store: ZarrStore) -> No
     assert_whole(store)
 
 
-def test_without_linger_it_leaves_blocks_to_their_holders(store: ZarrStore) -> None:
+def test_without_linger_it_leaves_blocks_to_their_holders(store: Store) -> None:
     from store.claims.participant import Participant
 
     with Participant(store.sidecar.path) as other:
@@ -213,7 +210,7 @@ def test_without_linger_it_leaves_blocks_to_their_holders(store: ZarrStore) -> N
     assert store.open_blocks("wide").tolist() == [3]
 
 
-def test_a_block_filled_between_plan_and_claim_is_not_done_again(store: ZarrStore) -> None:
+def test_a_block_filled_between_plan_and_claim_is_not_done_again(store: Store) -> None:
     """Two workers in one process: every block is published by exactly one of them."""
     reports: list[WorkerReport] = []
     threads = [threading.Thread(target=lambda: reports.append(work(store))) for _ in range(3)]
@@ -226,7 +223,7 @@ def test_a_block_filled_between_plan_and_claim_is_not_done_again(store: ZarrStor
 
 
 def test_a_block_in_hand_asks_for_one_more_and_is_published_when_it_is_done(
-    store: ZarrStore,
+    store: Store,
 ) -> None:
     sidecar, me = store.sidecar.path, identify()
     claims = Claims(
@@ -273,7 +270,7 @@ def test_time_shared_by_two_lists_of_intervals() -> None:
 class SlowToLoad:
     """Loads the second model only once the first one's blocks are all in the store."""
 
-    def __init__(self, store: ZarrStore, then: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, store: Store, then: Callable[[], None] = lambda: None) -> None:
         self._store = store
         self._then = then
 
@@ -289,14 +286,14 @@ class SlowToLoad:
         return StubEncoder(name)
 
 
-def test_loading_a_second_model_is_told_apart(store: ZarrStore) -> None:
+def test_loading_a_second_model_is_told_apart(store: Store) -> None:
     report = work(store, encoder=SlowToLoad(store))
     assert report.loading_seconds > 0
     assert report.span_seconds > 0
     assert_whole(store)
 
 
-def test_loading_after_the_last_result_is_not_taken_from_the_span(store: ZarrStore) -> None:
+def test_loading_after_the_last_result_is_not_taken_from_the_span(store: Store) -> None:
     stop = threading.Event()
     report = work(store, encoder=SlowToLoad(store, then=stop.set), stop=stop)
     assert report.stopped

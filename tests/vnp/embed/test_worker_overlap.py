@@ -19,8 +19,8 @@ import pytest
 import vnp.embed.worker
 from store.errors import DataError
 from store.io.ragged import Ragged
+from store.open import create_store
 from store.store import Store
-from store.zarr.backend import ZarrStore
 from tests.rows import MODELS, append
 from tests.vnp.embed.stub_worker import StubEncoder, stub_rows
 from vnp.embed.config import WorkerConfig
@@ -117,10 +117,8 @@ class DeviceRun:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ZarrStore:
-    store = ZarrStore.create(
-        tmp_path / "run.zarr", models=MODELS, segment_length=500, block_rows=ROWS
-    )
+def store(tmp_path: Path) -> Store:
+    store = create_store(tmp_path / "run.zarr", models=MODELS, segment_length=500, block_rows=ROWS)
     append(store, "a", ROWS * BLOCKS)
     return store
 
@@ -132,7 +130,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     return device
 
 
-def work(store: ZarrStore, device: Device, *, stop: threading.Event | None = None) -> WorkerReport:
+def work(store: Store, device: Device, *, stop: threading.Event | None = None) -> WorkerReport:
     return Worker(
         store.path,
         config=WorkerConfig(models=("small",), poll=0.01, heartbeat=0.05),
@@ -157,19 +155,19 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return seconds
 
 
-def certified_seconds(store: ZarrStore) -> list[float]:
+def certified_seconds(store: Store) -> list[float]:
     certificates = [store.snapshot().certificate("small", block) for block in range(BLOCKS)]
     return [float(str(found.details["seconds"])) for found in certificates if found is not None]
 
 
-def filled(store: ZarrStore) -> int:
+def filled(store: Store) -> int:
     """Blocks that are filled."""
     return int(store.snapshot().rows_filled("small").sum()) // ROWS
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["prompt", "late"])
 def test_each_block_is_timed_by_itself_and_finished_when_its_last_batch_is_home(
-    store: ZarrStore, device: Device, told: list[float], late: bool
+    store: Store, device: Device, told: list[float], late: bool
 ) -> None:
     assert isinstance(device, PipelinedEncoder)
     device.late = late
@@ -187,7 +185,7 @@ def test_each_block_is_timed_by_itself_and_finished_when_its_last_batch_is_home(
 
 
 def test_a_block_that_comes_late_is_submitted_before_the_last_one_is_done(
-    store: ZarrStore, device: Device
+    store: Store, device: Device
 ) -> None:
     device.late = True
     work(store, device)
@@ -197,7 +195,7 @@ def test_a_block_that_comes_late_is_submitted_before_the_last_one_is_done(
 
 
 def test_told_to_stop_it_publishes_what_is_done_and_drops_the_rest(
-    store: ZarrStore, device: Device
+    store: Store, device: Device
 ) -> None:
     stop = threading.Event()
     device.on_home = lambda what: stop.set() if what == "home 2.1" else None
@@ -206,7 +204,7 @@ def test_told_to_stop_it_publishes_what_is_done_and_drops_the_rest(
     assert filled(store) == 1
 
 
-def test_told_to_stop_while_it_waits_for_the_next_block(store: ZarrStore, device: Device) -> None:
+def test_told_to_stop_while_it_waits_for_the_next_block(store: Store, device: Device) -> None:
     stop = threading.Event()
     device.late = True
     device.on_ready = lambda _: stop.set()
@@ -214,7 +212,7 @@ def test_told_to_stop_while_it_waits_for_the_next_block(store: ZarrStore, device
     assert (report.stopped, report.blocks) == (True, 0)
 
 
-def test_an_error_of_the_device_names_the_block(store: ZarrStore, device: Device) -> None:
+def test_an_error_of_the_device_names_the_block(store: Store, device: Device) -> None:
     def fail(what: str) -> None:
         if what == "home 3.2":
             raise RuntimeError("launch failure")
@@ -226,7 +224,7 @@ def test_an_error_of_the_device_names_the_block(store: ZarrStore, device: Device
 
 
 def test_a_block_given_up_while_it_is_underway_is_not_published(
-    store: ZarrStore, device: Device
+    store: Store, device: Device
 ) -> None:
     device.late = True
 
@@ -244,7 +242,7 @@ def test_a_block_given_up_while_it_is_underway_is_not_published(
 
 
 def test_a_block_is_finished_before_another_models_block_is_begun(
-    store: ZarrStore, device: Device
+    store: Store, device: Device
 ) -> None:
     wide = Device("wide")
     wide.log = device.log
@@ -261,7 +259,7 @@ def test_a_block_is_finished_before_another_models_block_is_begun(
 
 
 def test_weights_that_are_missing_do_not_cost_the_block_in_hand(
-    store: ZarrStore, device: Device
+    store: Store, device: Device
 ) -> None:
     def load(name: str, **_: object) -> Device:
         if name == "wide":

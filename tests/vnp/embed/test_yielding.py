@@ -10,8 +10,8 @@ from store.claims.heartbeat import Beat, Heartbeat
 from store.claims.liveness import Verdict
 from store.claims.participant import Participant
 from store.claims.process import Identity
+from store.open import create_store
 from store.schema import Model
-from store.zarr.backend import ZarrStore
 from tests.rows import append
 from tests.vnp.embed.stub_worker import StubEncoder
 from vnp.embed.jobs import BlockSource
@@ -48,7 +48,7 @@ def test_blocks_that_others_finish_meanwhile(paces, blocks):
 
 
 def source_of(tmp_path, others, *, clock=lambda: 0.0):
-    store = ZarrStore.create(
+    store = create_store(
         tmp_path / "run.zarr", models=[Model("small", 8)], segment_length=500, block_rows=16
     )
     append(store, "a", 70)  # five blocks

@@ -1,0 +1,362 @@
+"""A block's life: published, certified, counted, read, verified, opened again.
+
+The three cells of a block are written in this order, each durable before the next::
+
+    values       the rows
+    certificate  how many rows, their checksum, by whom and how
+    filled       only now do the rows count
+
+Where the backend can create a cell atomically the first writer of a full block wins: a worker that
+wakes up after its block was stolen and finished changes nothing. Where it cannot, such a worker can
+only write the rows it computed, at their place. If they differ from the certified ones, their
+checksum does too; `certify` compares it for every block that had more than one owner, and such a
+block is opened again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.backend import Backend, Cell, Part, Rows
+from store.certificate import (
+    BlockClaim,
+    Certificate,
+    Certification,
+    check_values,
+    parse_certificate,
+)
+from store.errors import ClaimLostError, DamageError
+from store.findings import Finding, Kind, Remedy
+from store.geometry import block_bounds, n_blocks, once_partial, partial_ends, rows_wanted
+from store.io.clock import utc_now
+from store.schema import Schema
+
+
+def publish(
+    backend: Backend,
+    claim: BlockClaim,
+    values: Rows,
+    details: Mapping[str, Any],
+    *,
+    origin: Certificate | None = None,
+) -> Certificate:
+    """Publish the embeddings of a block; see `store.store.Store.publish`."""
+    model, block = claim.model, claim.block
+    start, stop = check_values(values, schema=backend.schema, model=model, block=block)
+    rows = stop - start
+    _require(claim)
+    content, crc = backend.encode(model, values)
+    standing = _certificate_or_none(backend, model, block)
+    if standing is not None and standing.rows > rows:
+        raise ClaimLostError(f"{model} block {block}: a later owner published {standing.rows} rows")
+    cell = Cell(Part.VALUES, model, block)
+    if _still_certified(backend, cell, standing, rows) and standing is not None:
+        certificate = standing  # the first writer won; it may have died before the last step
+    else:
+        if not backend.create(cell, content):
+            kept = _crc_to_keep(backend, cell, rows=rows)
+            if kept is None:  # the tail as it was before it grew, or damaged
+                _require(claim)
+                backend.replace(cell, content)
+            else:
+                crc = kept
+        found = backend.checksum(cell, rows)
+        if found != crc:
+            raise DamageError(
+                f"{model} block {block}: {found or 'nothing'} is the checksum on disk of what was "
+                f"written with {crc}"
+            )
+        # Writing may have taken long: a worker that took over meanwhile certifies its own.
+        _require(claim)
+        certificate = Certificate(
+            rows=rows,
+            crc32c=crc,
+            worker=origin.worker if origin else claim.worker,
+            epoch=origin.epoch if origin else claim.epoch,
+            published=origin.published if origin else utc_now(),
+            details=dict(details),
+        )
+        certificate = _certify_as(backend, claim, certificate)
+    _require(claim)
+    flags = Cell(Part.FILLED, model, block)
+    if _rows_or_none(backend, flags) != rows and not backend.create(flags, b"\1" * rows):
+        _require(claim)
+        backend.replace(flags, b"\1" * rows)
+    return certificate
+
+
+def reopen(backend: Backend, model: str, block: int) -> None:
+    """Make a block open again, safe to be killed in between; the caller holds its claim.
+
+    ``filled`` goes first, so no row counts without its data. The certificate goes last: while it is
+    there no worker takes over values that are not the certified ones.
+    """
+    for part in (Part.FILLED, Part.VALUES, Part.CERTIFICATE):
+        backend.remove(Cell(part, model, block))
+
+
+def certificate_of(backend: Backend, model: str, block: int) -> Certificate | None:
+    """Return the certificate of a block, or None; DamageError if it is damaged."""
+    content = backend.read(Cell(Part.CERTIFICATE, model, block))
+    return None if content is None else parse_certificate(content)
+
+
+def filled_of_block(backend: Backend, model: str, block: int) -> int:
+    """Filled rows of a block, its first ones, capped at the rows the schema knows.
+
+    Raises
+    ------
+    DamageError
+        If the flags are damaged.
+    """
+    start, stop = _bounds(backend.schema, block)
+    return min(_filled_rows(backend, Cell(Part.FILLED, model, block)), stop - start)
+
+
+def rows_filled(backend: Backend, model: str) -> NDArray[np.int64]:
+    """Filled rows of every block, shape (n_blocks,); damaged flags count as no rows.
+
+    A worker publishes all the rows a block has, so a block with a filled row is finished unless it
+    was a partial tail at some commit: of those few the flags are read.
+    """
+    schema = backend.schema
+    filled = np.zeros(n_blocks(schema.n_rows, schema.block_rows), dtype=np.int64)
+    flagged = backend.flagged(model)
+    flagged = flagged[flagged < len(filled)]
+    filled[flagged] = rows_wanted(schema)[flagged]
+    partial = once_partial((sample.stop for sample in schema.samples), schema.block_rows)
+    for block in partial.intersection(flagged.tolist()):
+        try:
+            filled[block] = filled_of_block(backend, model, block)
+        except DamageError:
+            filled[block] = 0
+    return filled
+
+
+def read_block(backend: Backend, model: str, block: int, filled: int) -> Rows:
+    """Rows of a filled block, at least ``filled``, compared with their checksum.
+
+    Raises
+    ------
+    DamageError
+        If they are missing or do not match it.
+    """
+    certificate = None
+    if not backend.checks_itself:
+        certificate = certificate_of(backend, model, block)
+        if certificate is None:
+            raise DamageError(f"{model} block {block}: filled, but its certificate is missing")
+    return _checked_values(backend, Cell(Part.VALUES, model, block), certificate, filled)
+
+
+def certify(backend: Backend, model: str) -> Certification:
+    """Check that every filled block still is as it was certified.
+
+    Flags and certificate of each block are read. So is the checksum of its values where they carry
+    one; elsewhere the rows themselves, of each block that had an owner before the one that
+    certified it (a higher epoch, or a partial tail that grew): only there can somebody have written
+    later.
+    """
+    schema = backend.schema
+    filled, wanted = rows_filled(backend, model), rows_wanted(schema)
+    partial = once_partial((sample.stop for sample in schema.samples), schema.block_rows)
+    failed: list[tuple[int, str]] = []
+    certified = 0
+    for block in np.flatnonzero(filled).tolist():
+        rows = int(filled[block])
+        try:
+            _check_flags(backend, model, block, rows)
+            certificate = _checked_certificate(backend, model, block, rows)
+            if backend.checks_itself or certificate.epoch > 1 or block in partial:
+                _check_checksum(backend, Cell(Part.VALUES, model, block), certificate)
+            certified += rows
+        except DamageError as error:
+            failed.append((block, str(error)))
+    return Certification(
+        model=model,
+        rows=schema.n_rows,
+        certified=certified,
+        open_blocks=tuple(np.flatnonzero(filled < wanted).tolist()),
+        failed=tuple(failed),
+    )
+
+
+def verify_block(backend: Backend, model: str, block: int) -> Iterator[Finding]:
+    """Read one block whole; yield what is not as it must be."""
+    cells = {part: Cell(part, model, block) for part in Part}
+
+    def found(part: Part, detail: str, kind: Kind = Kind.DAMAGED) -> Finding:
+        remedy = Remedy.NOTHING if kind is Kind.UNCERTIFIED else Remedy.REOPEN
+        return Finding(kind, backend.name(cells[part]), detail, remedy, model, block)
+
+    def damage(part: Part, error: DamageError) -> Finding:
+        missing = not backend.exists(cells[part])
+        return found(part, str(error), Kind.MISSING if missing else Kind.DAMAGED)
+
+    start, stop = _bounds(backend.schema, block)
+    try:
+        filled = _filled_rows(backend, cells[Part.FILLED])
+    except DamageError as error:
+        yield found(Part.FILLED, str(error))
+        return
+    if filled == 0:
+        for part in (Part.CERTIFICATE, Part.VALUES):
+            if backend.exists(cells[part]):
+                detail = f"block {block} of {model} is not filled, but its {part} cell is written"
+                yield found(part, detail, Kind.UNCERTIFIED)
+        return
+    # Rows are filled all at once, so the count is what the block has, or had at some commit.
+    if filled != stop - start and filled not in partial_ends(backend.schema).get(block, ()):
+        detail = f"{filled} rows are filled where the block has {stop - start}"
+        yield found(Part.FILLED, detail)
+        return
+    try:
+        certificate = _checked_certificate(backend, model, block, filled)
+    except DamageError as error:
+        yield damage(Part.CERTIFICATE, error)
+        return
+    if certificate.rows > filled:
+        detail = f"{certificate.rows} rows are certified, {filled} of them filled"
+        yield found(Part.FILLED, detail, Kind.UNCERTIFIED)
+    try:
+        values = _checked_values(backend, cells[Part.VALUES], certificate, filled)
+    except DamageError as error:
+        yield damage(Part.VALUES, error)
+        return
+    finite = int(np.count_nonzero(np.isfinite(values[:filled]).all(axis=1)))
+    if finite < filled:
+        detail = f"{filled - finite} filled rows hold NaN or infinity"
+        yield found(Part.VALUES, detail, Kind.NOT_FINITE)
+
+
+def _bounds(schema: Schema, block: int) -> tuple[int, int]:
+    return block_bounds(block, schema.n_rows, schema.block_rows)
+
+
+def _require(claim: BlockClaim) -> None:
+    if not claim.is_current():
+        raise ClaimLostError(f"{claim.model} block {claim.block}: a newer claim exists")
+
+
+def _filled_rows(backend: Backend, cell: Cell) -> int:
+    """Count the rows that are flagged: always the first ones."""
+    flags = backend.read(cell)
+    if flags is None:
+        return 0
+    count = len(flags) - flags.count(0)
+    if flags[:count] != b"\1" * count:
+        raise DamageError("filled rows have a hole, or are not booleans")
+    return count
+
+
+def _rows_or_none(backend: Backend, cell: Cell) -> int | None:
+    try:
+        return _filled_rows(backend, cell)
+    except DamageError:
+        return None
+
+
+def _certificate_or_none(backend: Backend, model: str, block: int) -> Certificate | None:
+    try:
+        return certificate_of(backend, model, block)
+    except DamageError:
+        return None
+
+
+def _checked_certificate(backend: Backend, model: str, block: int, filled: int) -> Certificate:
+    certificate = certificate_of(backend, model, block)
+    if certificate is None:
+        raise DamageError("certificate is missing")
+    if certificate.rows < filled:
+        raise DamageError(f"certificate covers {certificate.rows} rows, {filled} are filled")
+    if not 0 <= certificate.rows <= backend.schema.block_rows:
+        raise DamageError(
+            f"certificate covers {certificate.rows} rows of {backend.schema.block_rows}"
+        )
+    return certificate
+
+
+def _still_certified(backend: Backend, cell: Cell, standing: Certificate | None, rows: int) -> bool:
+    """Whether a certificate of just these rows is there, and the values it certifies too."""
+    if standing is None or standing.rows != rows:
+        return False
+    try:
+        return backend.checksum(cell, rows) == standing.crc32c
+    except DamageError:
+        return False
+
+
+def _crc_to_keep(backend: Backend, cell: Cell, *, rows: int) -> str | None:
+    """Checksum of the values on disk if they are a first writer's, of just these rows; else None.
+
+    A worker that was killed leaves values without a certificate, or with its own. Values under
+    another certificate are damaged, or the tail from before it grew.
+
+    Raises
+    ------
+    ClaimLostError
+        If there are more rows: the store has grown and a later owner published already.
+    """
+    try:
+        read = backend.read_values(cell, backend.schema.block_rows)
+    except DamageError:
+        return None
+    if read is None:
+        return None
+    values, crc = read
+    present = int(np.count_nonzero(np.isfinite(values).all(axis=1)))
+    if present > rows:
+        raise ClaimLostError(f"{backend.name(cell)}: a later owner published {present} rows")
+    standing = _certificate_or_none(backend, cell.model, cell.block)
+    if present != rows or (standing is not None and standing.crc32c != crc):
+        return None
+    return crc
+
+
+def _certify_as(backend: Backend, claim: BlockClaim, certificate: Certificate) -> Certificate:
+    """Write a certificate, unless one of the same rows and values is there; return that of both."""
+    cell = Cell(Part.CERTIFICATE, claim.model, claim.block)
+    if not backend.create(cell, certificate.to_json()):
+        standing = _certificate_or_none(backend, claim.model, claim.block)
+        if standing is not None and (standing.rows, standing.crc32c) == (
+            certificate.rows,
+            certificate.crc32c,
+        ):
+            return standing
+        _require(claim)
+        backend.replace(cell, certificate.to_json())
+    return certificate
+
+
+def _check_flags(backend: Backend, model: str, block: int, rows: int) -> None:
+    flagged = filled_of_block(backend, model, block)
+    if flagged != rows:
+        raise DamageError(f"{flagged} rows are flagged as filled where {rows} should be")
+
+
+def _check_checksum(backend: Backend, cell: Cell, certificate: Certificate) -> None:
+    crc = backend.checksum(cell, certificate.rows)
+    if crc is None:
+        raise DamageError("values are missing")
+    if crc != certificate.crc32c:
+        raise DamageError(f"values have checksum {crc}, their certificate {certificate.crc32c}")
+
+
+def _checked_values(
+    backend: Backend, cell: Cell, certificate: Certificate | None, filled: int
+) -> Rows:
+    """Values of a filled block, compared with its certificate if it is given."""
+    read = backend.read_values(cell, filled if certificate is None else certificate.rows)
+    if read is None:
+        raise DamageError(f"values are missing, and {filled} rows were filled in them")
+    values, crc = read
+    if certificate is not None and crc != certificate.crc32c:
+        raise DamageError(
+            f"{cell.model} block {cell.block}: checksum {crc} of the values is not that of their "
+            f"certificate, {certificate.crc32c}"
+        )
+    return values

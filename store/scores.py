@@ -1,0 +1,60 @@
+"""Scores of rows, kept in a store as two obs columns per name: the rules of every backend.
+
+``obs/<name>_score1`` and ``obs/<name>_score2`` are float32, NaN where a row has no score. The
+schema says which scores there are and how many rows they cover; later rows have none.
+A name belongs to the classifier that made it: another one may replace all of its scores, never mix
+its own with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.backend import Backend, Transaction
+from store.errors import UsageError
+from store.io.clock import utc_now
+from store.layout import all_columns, score_columns
+from store.schema import Schema, Scores
+
+
+def save_scores(
+    transaction: Transaction,
+    schema: Schema,
+    *,
+    name: str,
+    digest: str,
+    values: NDArray[np.float32],
+    rows: Iterable[tuple[int, int]],
+    replace: bool,
+) -> None:
+    """Commit scores under a name; see `store.store.Store.save_scores`."""
+    known = next((scores for scores in schema.scores if scores.name == name), None)
+    kept = known.rows if known is not None else 0
+    if known is not None and known.digest != digest:
+        if not replace:
+            raise UsageError(
+                f"the store holds scores {name} of another classifier ({known.digest[:19]}..., "
+                f"made {known.made}): choose another name, or replace them (--replace)"
+            )
+        kept = 0
+    ranges = list(rows)
+    covered = max([kept, *(stop for _, stop in ranges)])
+    after = schema.with_scores(Scores(name, covered, digest, utc_now()))
+    if known is None:
+        taken = {column.path for column in all_columns(schema)}
+        for column in score_columns(after, name):
+            if column.path in taken:
+                raise UsageError(f"{column.path} is a column of the store: choose another name")
+    transaction.write_scores(name, values, ranges, kept=kept)
+    transaction.commit(after)
+
+
+def read_scores(backend: Backend, name: str) -> NDArray[np.float32]:
+    """Read scores by row; see `store.store.Store.scores`."""
+    known = [scores.name for scores in backend.schema.scores]
+    if name not in known:
+        raise UsageError(f"the store has no scores {name!r} (it has: {', '.join(known) or 'none'})")
+    return backend.read_scores(name)

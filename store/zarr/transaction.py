@@ -1,0 +1,277 @@
+"""A change of a Zarr store: everything is staged, moved in at the commit, the root metadata last.
+
+A reader sees the store as of the last root ``zarr.json``. While an append runs, its chunks lie in
+a folder of their own beside the store. The commit moves them in, the one chunk per column that
+holds committed rows too as a superset, then the metadata of the arrays, then the root's::
+
+    rows      0 ........ N ............ N + n
+    chunk 0   [committed | new]              replaced by a superset
+    chunk 1              [new        ]       beyond the committed end: no reader gets there
+    zarr.json                                of every array, then of the root: the commit
+
+Killed before the root is renamed, the committed N is what counts, and the next append overwrites
+what lies beyond; an error or Ctrl-C until then moves everything back. An appender that was frozen
+and lost its lock has written to its own folder only.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from threading import BoundedSemaphore
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import ClaimLostError, DamageError
+from store.geometry import chunks_of
+from store.io.files import fsync_dir, make_dir, publish_replace
+from store.io.ragged import from_items
+from store.layout import Column, category_column, row_columns, score_columns
+from store.schema import Schema
+from store.zarr.codec import decode_numbers, encode_numbers, encode_strings
+from store.zarr.columns import Pending, pending
+from store.zarr.metadata import ROOT_DOCUMENT, documents
+
+_PENDING_CHUNKS = 16  # encoded or being encoded at a time: bounds the memory of an append
+
+
+class ZarrTransaction:
+    """One change; see `store.backend.Transaction`.
+
+    Parameters
+    ----------
+    root
+        The store's directory.
+    schema
+        The committed schema.
+    tmp_dir
+        Directory on the same file system for staged files.
+    guard
+        Raises if the appender's lock is lost.
+    """
+
+    def __init__(
+        self, root: Path, *, schema: Schema, tmp_dir: Path, guard: Callable[[], None]
+    ) -> None:
+        self._root = root
+        self._schema = schema
+        self._tmp_dir = tmp_dir
+        self._guard = guard
+        for leftover in tmp_dir.glob("append-*"):  # of a killed append: the lock is ours now
+            shutil.rmtree(leftover, ignore_errors=True)
+        self._staging = tmp_dir / f"append-{uuid4().hex}"
+        self._staging.mkdir(parents=True)
+        self._staged: list[tuple[Path, Path]] = []  # file, and its path in the store
+        self._pool = ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)))
+        self._slots = BoundedSemaphore(_PENDING_CHUNKS)
+        self._futures: list[Future[None]] = []
+        self._columns = row_columns(schema)
+        self._pending: dict[str, Pending] = {}
+
+    def append(self, name: str, values: Any) -> None:
+        """Add values to the end of a row column."""
+        column = self._columns[name]
+        if name not in self._pending:
+            start = self._schema.n_rows
+            old_tail = self._old_tail(column)
+            self._pending[name] = pending(column, start=start, old_tail=old_tail)
+        rows = self._pending[name]
+        rows.add(values)
+        for chunk, encode in rows.full_chunks():
+            self._submit(column.chunk_key(chunk), encode)
+
+    def write_scores(
+        self,
+        name: str,
+        values: NDArray[np.float32],
+        ranges: Iterable[tuple[int, int]],
+        *,
+        kept: int,
+    ) -> None:
+        """Stage the chunks of scores that change; a chunk is read only if rows of it are kept."""
+        ranges = list(ranges)
+        covered = max([kept, *(stop for _, stop in ranges)])
+        for at, column in enumerate(score_columns(self._schema, name)):
+            size = column.chunk[0]
+            for chunk in chunks_of(0, covered, size):
+                first = chunk * size
+                parts = [(max(a - first, 0), min(b - first, size)) for a, b in ranges]
+                parts = [(start, stop) for start, stop in parts if start < stop]
+                old = min(max(kept - first, 0), size)
+                anew = sum(max(min(stop, old) - start, 0) for start, stop in parts)
+                if old > 0 and not parts:
+                    continue
+                held = np.full(size, np.nan, np.float32)
+                if old > anew:
+                    held = read_scores_chunk(self._root, column, chunk).copy()
+                for start, stop in parts:
+                    held[start:stop] = values[first + start : first + stop, at]
+                self._stage(column.chunk_key(chunk), encode_numbers(held, column=column))
+
+    def commit(self, schema: Schema) -> None:
+        """Move chunks and metadata in, the root last; on any error before that, back again."""
+        for name, rows in self._pending.items():
+            rest = rows.last_chunk()
+            if rest is not None:
+                self._submit(self._columns[name].chunk_key(rest[0]), rest[1])
+        self._drain(keep=0)
+        self._pool.shutdown()
+        self._drop_scores(schema)
+        if schema.samples != self._schema.samples:
+            self._stage(*_categories(schema))
+        old, new = documents(self._schema), documents(schema)
+        for name, content in new.items():
+            if name != ROOT_DOCUMENT and old.get(name) != content:
+                self._stage(name, content)
+        self._move_in(new[ROOT_DOCUMENT])
+        shutil.rmtree(self._staging, ignore_errors=True)
+
+    def abort(self) -> None:
+        """Drop what is staged; the store was not touched."""
+        for future in self._futures:
+            future.cancel()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        shutil.rmtree(self._staging, ignore_errors=True)
+
+    def _move_in(self, content: bytes) -> None:
+        root = self._root / ROOT_DOCUMENT
+        before = root.read_bytes()
+        moves = _Moves(self._staging)
+        try:
+            for staged, path in self._staged:
+                self._guard()
+                moves.move(staged, path)
+            moves.sync()
+            self._guard()
+            publish_replace(self._tmp_dir, root, [content])
+        except BaseException:
+            # Once the root is renamed the rows are committed, whatever came after. And if the
+            # lock is lost, another appender's files may lie where ours did.
+            if root.read_bytes() == before:
+                with suppress(ClaimLostError):
+                    self._guard()
+                    moves.undo()
+            raise
+
+    def _drop_scores(self, schema: Schema) -> None:
+        """Commit the loss of scores that another classifier replaces, so that they never mix.
+
+        Of a new name whatever a killed save left is removed.
+        """
+        digests = {scores.name: scores.digest for scores in self._schema.scores}
+        anew = [found.name for found in schema.scores if digests.get(found.name) != found.digest]
+        if not anew:
+            return
+        self._guard()
+        without = self._schema
+        for name in anew:
+            without = without.without_scores(name)
+        if without != self._schema:
+            write_documents(self._root, before=self._schema, after=without, tmp_dir=self._tmp_dir)
+            self._schema = without
+        for name in anew:
+            for column in score_columns(schema, name):
+                shutil.rmtree(self._root / column.path, ignore_errors=True)
+        fsync_dir(self._root / "obs")
+
+    def _stage(self, name: str, content: bytes) -> None:
+        staged = self._staging / f"{len(self._staged)}"
+        self._staged.append((staged, self._root / name))
+        publish_replace(self._staging, staged, [content])
+
+    def _old_tail(self, column: Column) -> bytes | None:
+        """Return the chunk that committed rows share with the first new row, if there is one."""
+        start, rows = self._schema.n_rows, column.chunk[0]
+        if start % rows == 0:
+            return None
+        return (self._root / column.chunk_key(start // rows)).read_bytes()
+
+    def _submit(self, name: str, encode: Callable[[], bytes]) -> None:
+        path = self._staging / f"{len(self._staged)}"
+        self._staged.append((path, self._root / name))
+        self._slots.acquire()
+        self._futures.append(self._pool.submit(self._write, path, encode))
+        self._drain(keep=_PENDING_CHUNKS)
+
+    def _write(self, path: Path, encode: Callable[[], bytes]) -> None:
+        try:
+            publish_replace(self._staging, path, [encode()])
+        finally:
+            self._slots.release()
+
+    def _drain(self, *, keep: int) -> None:
+        """Surface errors of finished writes; wait until at most ``keep`` are left."""
+        while self._futures and (len(self._futures) > keep or self._futures[0].done()):
+            self._futures.pop(0).result()
+
+
+class _Moves:
+    """Moves staged files into the store, keeping what they replace in the folder ``aside``."""
+
+    def __init__(self, aside: Path) -> None:
+        self._aside = aside
+        self._folders: set[Path] = set()
+        self._done: list[tuple[Path, Path | None]] = []  # path, and what was there before
+
+    def move(self, staged: Path, path: Path) -> None:
+        if path.parent not in self._folders:
+            make_dir(path.parent)
+            self._folders.add(path.parent)
+        before = self._aside / f"{len(self._done)}.before"
+        try:
+            os.link(path, before)
+        except FileNotFoundError:
+            self._done.append((path, None))
+        else:
+            self._done.append((path, before))
+        staged.replace(path)
+
+    def sync(self) -> None:
+        for directory in self._folders:
+            fsync_dir(directory)
+
+    def undo(self) -> None:
+        """Put everything back, the last move first."""
+        while self._done:
+            path, before = self._done.pop()
+            if before is None:
+                path.unlink(missing_ok=True)
+            else:
+                before.replace(path)
+
+
+def write_documents(root: Path, *, before: Schema | None, after: Schema, tmp_dir: Path) -> None:
+    """Write every ``zarr.json`` that the change of schema touches, the root last."""
+    old = documents(before) if before is not None else {}
+    for name, content in documents(after).items():  # the root is last in the mapping
+        if old.get(name) != content:
+            path = root / name
+            make_dir(path.parent)
+            publish_replace(tmp_dir, path, [content])
+
+
+def read_scores_chunk(root: Path, column: Column, chunk: int) -> NDArray[np.float32]:
+    """Read a chunk of scores; DamageError if it is missing or damaged."""
+    path = root / column.chunk_key(chunk)
+    try:
+        return decode_numbers(path.read_bytes(), column=column)
+    except FileNotFoundError:
+        raise DamageError(f"{path} is missing; save all scores again") from None
+    except DamageError as error:
+        raise DamageError(f"{path}: {error}; save all scores again") from None
+
+
+def _categories(schema: Schema) -> tuple[str, bytes]:
+    """Name and content of the chunk of sample names that the schema's last sample falls in."""
+    column = category_column(schema)
+    rows = column.chunk[0]
+    chunk = (len(schema.samples) - 1) // rows
+    names = [sample.name.encode() for sample in schema.samples[chunk * rows :]]
+    return column.chunk_key(chunk), encode_strings(from_items(names), column=column)

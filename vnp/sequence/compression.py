@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import io
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import zstandard
 from xopen import xopen
@@ -21,16 +23,8 @@ from store.errors import DataError
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-    class _Source(Protocol):
-        """What is read here of a file."""
-
-        def read(self, size: int, /) -> bytes | None: ...
-        def readinto(self, buffer: WriteableBuffer, /) -> int | None: ...
-        def close(self) -> None: ...
-
-
 STDIN = "-"
-_BUFFER = 1 << 18  # bytes read from disk at a time
+_BUFFER = 1 << 18  # bytes read at a time
 # Bytes handed to zstd at a time. A zstd block of a few bytes can stand for 128 KiB, so this also
 # bounds what comes out at once (about 130 MB for the most extreme input that can be made).
 _ZSTD_FEED = 4096
@@ -113,29 +107,29 @@ def open_bytes(path: str | Path) -> io.BufferedReader:
         Later, from a read, if the compressed data are damaged or cut short.
     """
     name = display_name(path)
-    is_stdin = str(path) == STDIN
     try:
-        raw = cast("_Source", sys.stdin.buffer if is_stdin else io.FileIO(path))
+        is_stdin = str(path) == STDIN
+        raw = sys.stdin.buffer if is_stdin else io.BufferedReader(io.FileIO(path), _BUFFER)
     except OSError as error:
         raise InputError(name, f"cannot be read: {error.strerror}") from error
     owned = None if is_stdin else raw
     with ExitStack() as on_error:
         if owned is not None:
             on_error.callback(owned.close)
-        head = _read_exactly(raw, 8)
+        head = raw.read(8)
         if (foreign := foreign_kind(head)) is not None:
             raise InputError(name, f"is {foreign}, not FASTA or FASTQ; convert it first")
         on_error.pop_all()
-    source = io.BufferedReader(Rewound(head, raw), _BUFFER)
+    source = io.BufferedReader(rewound(head, raw), _BUFFER)
     kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
-    inner: _Source = source
+    inner: BinaryIO | io.BufferedReader = source
     if kind == "gzip":
         # A thread of its own decompresses ahead, outside the GIL.
-        inner = cast("_Source", xopen(source, "rb", format="gz", threads=1))
+        inner = xopen(source, "rb", format="gz", threads=1)
     elif kind == "bzip2":
-        inner = cast("_Source", xopen(source, "rb", format="bz2", threads=0))
+        inner = xopen(source, "rb", format="bz2", threads=0)
     elif kind == "zstd":
-        inner = io.BufferedReader(_Zstd(source), _BUFFER)
+        inner = io.BufferedReader(Blocks(_decompressed(source)), _BUFFER)
     return io.BufferedReader(_Guarded(inner, kind, owned), _BUFFER)
 
 
@@ -144,21 +138,12 @@ def foreign_kind(head: bytes) -> str | None:
     return next((what for magic, what in _FOREIGN.items() if head.startswith(magic)), None)
 
 
-def _read_exactly(file: _Source, size: int) -> bytes:
-    """Read ``size`` bytes unless the file ends first; a pipe may deliver them one by one."""
-    parts: list[bytes] = []
-    while size > 0 and (part := file.read(size)):
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+class Blocks(io.RawIOBase):
+    """Blocks of bytes as a file, made when they are read."""
 
-
-class Rewound(io.RawIOBase):
-    """A file whose first bytes were read already and are put back in front."""
-
-    def __init__(self, head: bytes, rest: _Source) -> None:
-        self._head = head
-        self._rest = rest
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._left = memoryview(b"")  # of the block in hand
 
     def readable(self) -> bool:
         """It is."""
@@ -166,57 +151,52 @@ class Rewound(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Read up to as many bytes as ``buffer`` takes."""
-        if not self._head:
-            return self._rest.readinto(buffer) or 0
+        while not self._left:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._left = memoryview(block)
         view = memoryview(buffer)
-        part = self._head[: len(view)]
-        self._head = self._head[len(part) :]
-        view[: len(part)] = part
-        return len(part)
+        size = min(len(view), len(self._left))
+        view[:size] = self._left[:size]
+        self._left = self._left[size:]
+        return size
 
 
-class _Zstd(io.RawIOBase):
+def rewound(head: bytes, rest: BinaryIO | io.BufferedReader) -> Blocks:
+    """Put bytes that were read already back in front of a file."""
+    read = cast("io.BufferedReader", rest).read1  # hands on what a pipe has, and waits for no more
+    return Blocks(chain([head], iter(lambda: read(_BUFFER), b"")))
+
+
+def _decompressed(source: BinaryIO | io.BufferedReader[Any]) -> Iterator[bytes]:
     """Decompress zstd, any number of frames, and notice a frame that is cut short.
 
     ``zstandard``'s own stream reader reports the end of a truncated file as a normal end.
     """
-
-    def __init__(self, source: _Source) -> None:
-        self._source = source
-        # Files made with `zstd --long=31` need a window of 2 GiB; others take what they state.
-        self._context = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-        self._frame = self._context.decompressobj()
-        self._inside = False  # whether a frame has begun and not ended
-        self._pending = b""  # compressed bytes not yet handed over
-        self._output = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        while not self._output:
-            data = self._pending or self._source.read(_ZSTD_FEED)
-            self._pending = b""
-            if not data:
-                if self._inside:
-                    raise EOFError("the last frame is incomplete")
-                return 0
-            self._output = memoryview(self._frame.decompress(data))
-            self._inside = not self._frame.eof
-            if self._frame.eof:
-                self._pending = self._frame.unused_data
-                self._frame = self._context.decompressobj()
-        view = memoryview(buffer)
-        size = min(len(view), len(self._output))
-        view[:size] = self._output[:size]
-        self._output = self._output[size:]
-        return size
+    # Files made with `zstd --long=31` need a window of 2 GiB; others take what they state.
+    context = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+    frame = context.decompressobj()
+    inside = False  # whether a frame has begun and not ended
+    while data := source.read(_ZSTD_FEED):
+        while data:
+            yield frame.decompress(data)
+            inside, data = not frame.eof, frame.unused_data
+            if frame.eof:
+                frame = context.decompressobj()
+    if inside:
+        raise EOFError("the last frame is incomplete")
 
 
 class _Guarded(io.RawIOBase):
     """Turn whatever a decompressor raises into one kind of error, and own the file."""
 
-    def __init__(self, inner: _Source, kind: str | None, owned: _Source | None) -> None:
+    def __init__(
+        self,
+        inner: BinaryIO | io.BufferedReader,
+        kind: str | None,
+        owned: BinaryIO | io.BufferedReader | None,
+    ) -> None:
         self._inner = inner
         self._kind = kind
         self._owned = owned
@@ -226,7 +206,7 @@ class _Guarded(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         try:
-            return self._inner.readinto(buffer) or 0
+            return cast("io.BufferedReader", self._inner).readinto(buffer)
         except EOFError as error:
             raise BrokenStreamError(
                 f"the {self._kind} data end too early: the file is truncated"

@@ -1,0 +1,62 @@
+"""The letters that a nucleotide sequence may hold, and what messages say of others.
+
+Nucleotide codes of IUPAC-IUB 1984 with U and the gap signs ``-`` and ``.``. U and gaps are letters
+like N here: a codon that holds one is not translated, and none of them is changed.
+"""
+
+from __future__ import annotations
+
+BLANKS = b"\r\n \t"
+PRINTABLE = bytes(range(0x21, 0x7F))  # without the blank
+
+_PLAIN = b"ACGTUN-."  # letters that DNA is mostly made of
+_PROBE = 1 << 18  # the first bases of a chromosome are enough to tell it from a protein
+
+
+def _upper_table(*, also: bytes = b"") -> bytes:
+    table = bytearray(256)
+    for letter in b"ACGTURYSWKMBDHVN":
+        table[letter] = table[letter | 0x20] = letter
+    for sign in b"-." + also:
+        table[sign] = sign
+    return bytes(table)
+
+
+UPPER = _upper_table()  # upper case of a legal letter, 0 for any other byte
+UPPER_LINES = _upper_table(also=b"\n")  # the same for sequences joined by line feeds
+_UPPER_TEXT = _upper_table(also=BLANKS)
+
+
+def shown(text: bytes) -> str:
+    """Text of the input as messages show it: quoted, escaped and not too long."""
+    quoted = repr(text[:60])[1:]
+    return quoted if len(text) <= 60 else quoted + "..."
+
+
+def illegal_letter(text: bytes, *, blanks_allowed: bool) -> tuple[int, str]:
+    """Position of the first illegal byte of a sequence that has one, and what is wrong with it."""
+    at = text.translate(_UPPER_TEXT if blanks_allowed else UPPER).find(0)
+    letter = chr(text[at])
+    if letter.isspace():
+        return at, "there is a blank in the sequence"
+    if letter.isascii() and letter.isprintable():
+        hint = "; is this protein?" if letter.isalpha() else ""
+        return at, f"{letter!r} is not a nucleotide code{hint}"
+    return at, f"byte 0x{text[at]:02x} in the sequence: binary content?"
+
+
+def could_be_dna(sequences: bytes | bytearray) -> bool:
+    """Whether ambiguous letters are so rare in joined sequences that none needs a closer look."""
+    return 10 * len(sequences.translate(None, _PLAIN)) < len(sequences)
+
+
+def protein_evidence(sequence: bytes | bytearray) -> str:
+    """Say why a sequence of legal letters must be protein; empty if it need not be.
+
+    In no DNA are most letters codes for several bases.
+    """
+    probe = sequence[:_PROBE]
+    coded = len(probe.translate(None, _PLAIN))
+    if len(probe) < 20 or 2 * coded <= len(probe):
+        return ""
+    return f"{coded:,} of {len(probe):,} letters are IUPAC codes for several bases"

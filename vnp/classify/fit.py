@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vnp.classify.batches import Rows
+from vnp.classify.metrics import log_loss
 from vnp.classify.mlp import Mlp
 
 
@@ -92,7 +93,7 @@ def fit(
             epoch = Epoch(
                 number,
                 train_loss,
-                held_out_loss=_cross_entropy(score, truth),
+                held_out_loss=log_loss(truth, score),
                 held_out_accuracy=float(np.mean((score > 0.5) == (truth == 1))),
             )
             history.append(epoch)
@@ -138,8 +139,3 @@ def _learn(
         total += loss.detach()
         batches += 1
     return float(total) / max(batches, 1)
-
-
-def _cross_entropy(score: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
-    of_truth = np.where(truth == 1, score, 1 - score)
-    return float(-np.mean(np.log(np.maximum(of_truth, 1e-30))))

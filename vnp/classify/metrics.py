@@ -5,7 +5,6 @@ All take ``truth`` (n,), 1 for virus and 0 for others, and ``score`` (n,), the p
 
 from __future__ import annotations
 
-import math
 from typing import TypeAlias
 
 import numpy as np
@@ -42,7 +41,7 @@ def all_metrics(truth: Truth, score: Score) -> dict[str, float | int | None]:
         "auprc": auprc(truth, score),
         "brier": brier(truth, score),
         "ece": expected_calibration_error(truth, score),
-        "log_loss": log_loss(truth, score),
+        "log_loss": log_loss(truth, score) if len(truth) else None,
     }
 
 
@@ -94,14 +93,11 @@ def expected_calibration_error(
     return float(np.abs(scores - truths).sum() / len(truth))
 
 
-def log_loss(truth: Truth, score: Score) -> float | None:
+def log_loss(truth: Truth, score: Score) -> float:
     """Mean negative logarithm of the probability of what is true, kept off 0 by 1e-15."""
-    if not len(truth):
-        return None
     of_truth = np.where(truth == 1, score, 1 - score)
     return float(-np.mean(np.log(np.maximum(of_truth, 1e-15))))
 
 
 def _ratio(part: int, whole: int) -> float | None:
-    value = part / whole if whole else math.nan
-    return None if math.isnan(value) else value
+    return part / whole if whole else None

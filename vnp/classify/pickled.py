@@ -22,31 +22,22 @@ class UnsafeClassifierError(ClassifierError):
     """The file names something other than the parts of a classifier, and was not executed."""
 
 
-class _Part:
-    """Stands in for a module's class: holds the attributes that the file gives it, does nothing."""
+class _Layer:
+    """Stands in for a class of torch: holds the attributes that the file gives it, does nothing."""
 
 
-class _Classifier(_Part): ...
+class _BatchNorm(_Layer): ...
 
 
-class _Linear(_Part): ...
+class _Classifier(_Layer): ...
 
 
-class _BatchNorm(_Part): ...
-
-
-class _Dropout(_Part): ...
-
-
-class _Relu(_Part): ...
-
-
-_STAND_INS: dict[str, type[_Part]] = {
+_STAND_INS: dict[str, type[_Layer]] = {
     "__main__.MLPClassifier": _Classifier,
-    "torch.nn.modules.linear.Linear": _Linear,
+    "torch.nn.modules.linear.Linear": _Layer,
     "torch.nn.modules.batchnorm.BatchNorm1d": _BatchNorm,
-    "torch.nn.modules.dropout.Dropout": _Dropout,
-    "torch.nn.modules.activation.ReLU": _Relu,
+    "torch.nn.modules.dropout.Dropout": _Layer,
+    "torch.nn.modules.activation.ReLU": _Layer,
 }
 
 
@@ -88,7 +79,7 @@ def _of_module(module: _Classifier, path: Path) -> tuple[dict[str, Tensor], obje
     tensors: dict[str, Tensor] = {}
     eps: object = EPS
     for name, layer in _mapping(module, "_modules", path).items():
-        if not isinstance(layer, _Part) or not isinstance(name, str):
+        if not isinstance(layer, _Layer) or not isinstance(name, str):
             raise ClassifierError(f"{path}: its attribute {name!r} is not a layer of a classifier")
         if isinstance(layer, _BatchNorm):
             eps = vars(layer).get("eps", EPS)
@@ -99,7 +90,7 @@ def _of_module(module: _Classifier, path: Path) -> tuple[dict[str, Tensor], obje
     return tensors, eps
 
 
-def _mapping(part: _Part, key: str, path: Path) -> Mapping[Any, Any]:
+def _mapping(part: _Layer, key: str, path: Path) -> Mapping[Any, Any]:
     value = vars(part).get(key, {})
     if not isinstance(value, Mapping):
         raise ClassifierError(f"{path}: {key} of a layer is not a mapping")

@@ -102,35 +102,16 @@ def timeline(
         np.linspace(start, stop, count + 1)
         for start, stop, count in zip(starts, stops, bins, strict=True)
     ]
-    table = np.zeros((len(groups), int(bins.sum())))
-    stretches = []
-    at = 0
-    for edge in edges:
-        count = len(edge) - 1
-        stretches.append(Stretch(float(edge[0]), float(edge[-1]), at, at + count))
-        for number in range(len(groups)):
-            mine = group == number
-            done = _done_until(edge, begin[mine], end[mine], records[mine])
-            table[number, at : at + count] = np.maximum(np.diff(done), 0.0)  # less rounding
-        at += count
-    seconds = np.concatenate([np.diff(edge) for edge in edges])
-    return Timeline(tuple(stretches), seconds, tuple(groups), table)
-
-
-def _done_until(time: Floats, begin: Floats, end: Floats, records: Floats) -> Floats:
-    """Records done until each time, when each block's come evenly between its begin and end."""
-    # A block adds rate * (t - begin) once begun and takes the same back once ended.
-    rate = records / (end - begin)
-    done = np.zeros(len(time))
-    for sign, moment in ((1.0, begin), (-1.0, end)):
-        order = np.argsort(moment, kind="stable")
-        moments = moment[order]
-        weight = np.concatenate([[0.0], np.cumsum(rate[order])])
-        # Against the first moment: seconds since 1970 would lose digits.
-        shifted = np.concatenate([[0.0], np.cumsum(rate[order] * (moments - time[0]))])
-        passed = np.searchsorted(moments, time)
-        done += sign * (weight[passed] * (time - time[0]) - shifted[passed])
-    return done
+    low = np.concatenate([edge[:-1] for edge in edges])
+    high = np.concatenate([edge[1:] for edge in edges])
+    shared = np.minimum(end[:, None], high) - np.maximum(begin[:, None], low)  # seconds
+    table = np.zeros((len(groups), len(low)))
+    np.add.at(table, group, np.maximum(shared, 0.0) * (records / (end - begin))[:, None])
+    stretches = tuple(
+        Stretch(float(edge[0]), float(edge[-1]), int(last) - len(edge) + 1, int(last))
+        for edge, last in zip(edges, np.cumsum(bins), strict=True)
+    )
+    return Timeline(stretches, high - low, tuple(groups), table)
 
 
 def joined(start: Ints, end: Ints, score: Floats, most: int) -> tuple[Ints, Ints, Floats]:

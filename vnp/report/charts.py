@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from store.io.words import count
 from vnp.report.binning import round_step
 from vnp.report.data import MOST_GROUPS, Histogram, Timeline, Track
 from vnp.report.markup import Child, Markup, clipped, join, number, tag
@@ -56,58 +57,60 @@ def bar(x: float, y: float, width: float, height: float, class_: str, title: str
 
 
 def histogram(
-    data: Histogram,
-    *,
-    unit: str,
-    width: float = 300,
-    height: float = 170,
-    class_: str = "s0",
-    colour_by_score: bool = False,
+    data: Histogram, *, unit: str, class_: str = "s0", colour_by_score: bool = False
 ) -> Markup:
     """Draw counts in bins."""
-    plot_w, plot_h = width - _LEFT - _RIGHT, height - _TOP - _BOTTOM
-    bins = len(data.counts)
-    high = max(int(data.counts.max()), 1)
-    parts: list[Markup] = [_y_axis(high, width, height, "records" if unit != "score" else "")]
-    step = plot_w / bins
-    for index, count in enumerate(data.counts.tolist()):
-        if not count:
-            continue
+    bars = []
+    for index, n in enumerate(data.counts.tolist()):
         low = data.low + index * data.width
-        size = count / high * plot_h
         shown = score_class(low + data.width / 2) if colour_by_score else class_
-        title = f"{tick_text(low)} to {tick_text(low + data.width)} {unit}: {count:,}"
-        gap = 1 if step > 3 else 0
-        parts.append(
-            bar(_LEFT + index * step, _TOP + plot_h - size, step - gap, size, shown, title)
-        )
-    last = data.low + bins * data.width
-    for value in ticks(data.low, last, 5):
-        x = _LEFT + (value - data.low) / (last - data.low) * plot_w
-        parts.append(text(x, height - 18, tick_text(value), anchor="middle", class_="tick"))
-    parts.append(text(_LEFT + plot_w / 2, height - 3, unit, anchor="middle", class_="label"))
-    return svg(width, height, parts, label=f"Histogram of {data.total:,} values in {unit}")
+        title = f"{tick_text(low)} to {tick_text(low + data.width)} {unit}: {n:,}"
+        bars.append((n, shown, title))
+    last = data.low + len(bars) * data.width
+    marks = [
+        ((value - data.low) / (last - data.low), tick_text(value))
+        for value in ticks(data.low, last, 5)
+    ]
+    label = f"Histogram of {count(data.total, 'value')} in {unit}"
+    return _bars(bars, marks, ("" if unit == "score" else "records", unit), label=label)
 
 
-def columns(
-    counts: dict[str, int], *, unit: str, width: float = 300, height: float = 170
+def columns(counts: dict[str, int], *, unit: str) -> Markup:
+    """Draw the counts of frames as columns."""
+    bars = [
+        (n, "s0" if name.startswith("F") else "s1", f"{name}: {n:,}") for name, n in counts.items()
+    ]
+    marks = [((index + 0.5) / len(bars), name) for index, name in enumerate(counts)]
+    label = f"{unit} by name: " + ", ".join(f"{name} {n:,}" for name, n in counts.items())
+    return _bars(bars, marks, (unit, "frame"), thickness=0.7, label=label)
+
+
+def _bars(
+    bars: Sequence[tuple[int, str, str]],
+    marks: Sequence[tuple[float, str]],
+    units: tuple[str, str],
+    *,
+    thickness: float | None = None,
+    label: str,
 ) -> Markup:
-    """Draw a few named counts as columns."""
+    """Draw bars (count, class, title) side by side over marks (0 .. 1 along the axis, text)."""
+    width, height = 300.0, 170.0
     plot_w, plot_h = width - _LEFT - _RIGHT, height - _TOP - _BOTTOM
-    high = max(*counts.values(), 1)
-    step = plot_w / len(counts)
-    parts = [_y_axis(high, width, height, unit)]
-    for index, (name, count) in enumerate(counts.items()):
-        size = count / high * plot_h
-        x = _LEFT + index * step
-        class_ = "s0" if name.startswith("F") else "s1"
-        inside = step * 0.7
-        parts.append(
-            bar(x + step * 0.15, _TOP + plot_h - size, inside, size, class_, f"{name}: {count:,}")
-        )
-        parts.append(text(x + step / 2, height - 18, name, anchor="middle", class_="tick"))
-    parts.append(text(_LEFT + plot_w / 2, height - 3, "frame", anchor="middle", class_="label"))
-    return svg(width, height, parts, label=f"{unit} by name: {_listed(counts)}")
+    high = max([1, *(n for n, _, _ in bars)])
+    step = plot_w / len(bars)
+    inside = step * thickness if thickness else step - (1 if step > 3 else 0)
+    indent = (step - inside) / 2 if thickness else 0.0
+    parts = [_y_axis(high, width, height, units[0])]
+    for index, (n, class_, title) in enumerate(bars):
+        if n:
+            x, size = _LEFT + index * step + indent, n / high * plot_h
+            parts.append(bar(x, _TOP + plot_h - size, inside, size, class_, title))
+    for share, name in marks:
+        x = _LEFT + share * plot_w
+        parts.append(text(x, height - 18, name, anchor="middle", class_="tick"))
+    middle = _LEFT + plot_w / 2
+    parts.append(text(middle, height - 3, units[1], anchor="middle", class_="label"))
+    return svg(width, height, parts, label=label)
 
 
 def fill_map(
@@ -237,7 +240,9 @@ def scatter(
         transform=f"translate(16 {number(8 + plot_h / 2)}) rotate(-90)",
     )
     parts.append(turned)
-    return svg(width, height, parts, label=f"{len(points):,} records: {axes[0]} and {axes[1]}")
+    return svg(
+        width, height, parts, label=f"{count(len(points), 'record')}: {axes[0]} and {axes[1]}"
+    )
 
 
 def track(data: Track, longest: int, *, width: float = 620) -> Markup:
@@ -255,7 +260,9 @@ def track(data: Track, longest: int, *, width: float = 620) -> Markup:
         parts.append(
             bar(1 + start / unit, (height - line) / 2, size, line, score_class(score), title)
         )
-    label = f"{data.segments:,} segments of {data.bases:,} bases, {data.viral:,} viral"
+    label = (
+        f"{count(data.segments, 'segment')} of {count(data.bases, 'base')}, {data.viral:,} viral"
+    )
     return svg(width, height, parts, label=label)
 
 
@@ -307,10 +314,6 @@ def _runs(cells: Floats) -> list[tuple[int, int, float]]:
     first = np.concatenate([[0], np.flatnonzero(np.diff(cells)) + 1])
     last = np.append(first[1:], len(cells))
     return list(zip(first.tolist(), last.tolist(), cells[first].tolist(), strict=True))
-
-
-def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
 def short(value: float) -> str:

@@ -13,6 +13,7 @@ from store.errors import DamageError
 from store.geometry import rows_wanted
 from store.io.clock import utc_now
 from store.io.ragged import Ragged
+from store.io.words import count
 from store.read.sample import evenly
 from store.schema import COLUMN_CHUNK_ROWS, Model
 from store.store import Store
@@ -134,7 +135,7 @@ def _groups(store: Store) -> tuple[Ints, tuple[str, ...]]:
     group[chosen] = np.arange(len(chosen))
     left = sum(size for number, size in enumerate(sizes) if number not in set(chosen))
     others = len(samples) - len(chosen)
-    return group, (*names, f"{others:,} other samples") if left else (*names, "")
+    return group, (*names, count(others, "other sample")) if left else (*names, "")
 
 
 def _samples(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from store.io.words import count
 from vnp.report import charts
 from vnp.report.charts import moment, percent, short
 from vnp.report.data import Calls, ModelRow, ReportData, Sampled, SampleRow, Work
@@ -40,18 +41,18 @@ def _header(data: ReportData) -> Markup:
     state = "complete: every record is certified for every model"
     if not data.complete:
         left = sum(model.rows - model.filled for model in data.models)
-        state = f"incomplete: {left:,} embeddings are still to be made"
+        state = f"incomplete: {count(left, 'embedding')} still to be made"
     if not data.rows:
         state = "empty: no records yet"
     tiles = [
-        ("samples", short(data.n_samples)),
-        ("contigs", short(data.total.contigs)),
-        ("bases", short(data.total.bases)),
-        ("segments", short(data.total.segments)),
-        ("records", short(data.rows)),
+        ("sample", data.n_samples),
+        ("contig", data.total.contigs),
+        ("base", data.total.bases),
+        ("segment", data.total.segments),
+        ("record", data.rows),
     ]
     if data.total.viral_contigs is not None:
-        tiles.append(("viral contigs", short(data.total.viral_contigs)))
+        tiles.append(("viral contig", data.total.viral_contigs))
     return tag(
         "header",
         tag("p", "Viral metagenome embeddings", class_="over"),
@@ -64,7 +65,10 @@ def _header(data: ReportData) -> Markup:
         tag("p", state, class_="state complete" if data.complete and data.rows else "state"),
         tag(
             "dl",
-            [tag("div", tag("dd", value), tag("dt", name)) for name, value in tiles],
+            [
+                tag("div", tag("dd", short(number)), tag("dt", name if number == 1 else f"{name}s"))
+                for name, number in tiles
+            ],
             class_="tiles",
         ),
     )
@@ -83,11 +87,12 @@ def _sections(data: ReportData) -> Iterable[Child]:
         proteins = charts.histogram(shown.proteins, unit="residues", class_="s2")
         yield _section(
             "Lengths and frames",
-            f"Windows and frames of {shown.records:,} records, proteins of {shown.sequences:,}"
+            f"Segments and frames of {count(shown.records, 'record')}, proteins of "
+            f"{shown.sequences:,}"
             + ("." if shown.records == data.rows else ", spread evenly over the store."),
             tag(
                 "div",
-                _figure("Window length", charts.histogram(shown.windows, unit="bases")),
+                _figure("Segment length", charts.histogram(shown.windows, unit="bases")),
                 _figure("Protein length", proteins),
                 _figure("Reading frame", charts.columns(shown.frames, unit="records")),
                 class_="few",
@@ -142,15 +147,15 @@ def _calls(calls: Calls) -> Iterable[Markup]:
         _figure(
             clipped(name, 40),
             charts.histogram(counts, unit="score", colour_by_score=True),
-            f"{counts.total:,} segments",
+            count(counts.total, "segment"),
         )
         for name, counts in zip(calls.groups, calls.histograms, strict=True)
         if counts.total
     ]
     yield _section(
         "Scores",
-        f"Segments by the highest virus score of their records; {calls.records:,} records scored "
-        f"with {calls.source}.",
+        f"Segments by the highest virus score of their records; {count(calls.records, 'record')} "
+        f"scored with {calls.source}.",
         tag("div", shown, class_="few") if shown else tag("p", "No record has a score."),
     )
     if calls.tracks:
@@ -209,7 +214,9 @@ def _projections(sampled: Sampled) -> Markup:
                 )
             )
     n = len(sampled.group)
-    some = f"{n:,} of {sampled.of:,} certified records" if n < sampled.of else f"{n:,} records"
+    some = count(n, "record")
+    if n < sampled.of:
+        some = f"{n:,} of {count(sampled.of, 'certified record')}"
     names = [(classes[group], sampled.groups[group]) for group in used]
     return _section(
         "Embedding space",
@@ -223,7 +230,7 @@ def _projections(sampled: Sampled) -> Markup:
 def _fill(data: ReportData) -> Markup:
     counts = "; ".join(
         f"{model.name} {percent(model.filled, model.rows)} "
-        f"({model.blocks - model.open_blocks:,} of {model.blocks:,} blocks)"
+        f"({model.blocks - model.open_blocks:,} of {count(model.blocks, 'block')})"
         for model in data.models
     )
     chart = charts.fill_map([(model.name, model.cells) for model in data.models], data.marks)
@@ -233,7 +240,7 @@ def _fill(data: ReportData) -> Markup:
 def _work(work: Work) -> Markup:
     if work.timeline is None:
         return _section("Work", "Nothing has been embedded yet.")
-    say = f"From {work.certificates:,} certificates"
+    say = f"From {count(work.certificates, 'certificate')}"
     say += "." if work.certificates == work.of else f", an even sample of {work.of:,}."
     if len(work.timeline.stretches) > 1:
         say += " Dashed lines: pauses of more than 15 minutes, cut out."
@@ -251,8 +258,8 @@ def _work(work: Work) -> Markup:
         for worker in work.workers
     ]
     if work.more_workers:
-        more = tag("td", f"{work.more_workers:,} more workers", class_="left", colspan="7")
-        rows.append(tag("tr", more, class_="rest"))
+        more = count(work.more_workers, "more worker")
+        rows.append(tag("tr", tag("td", more, class_="left", colspan="7"), class_="rest"))
     heads = ["worker", "device", "blocks", "records", "records / s", "first", "last (UTC)"]
     names = [
         (f"s{n}", name[:8] if len(name) == 32 else name)
@@ -293,7 +300,9 @@ def _model(model: ModelRow) -> Markup:
     for key, values in model.environments.items():
         shown = clipped(next(iter(values)), 70)
         if len(values) > 1:
-            shown = "; ".join(f"{clipped(name, 50)} ({n:,} blocks)" for name, n in values.items())
+            shown = "; ".join(
+                f"{clipped(name, 50)} ({count(n, 'block')})" for name, n in values.items()
+            )
         facts.append((key, shown))
     if not model.provenance:
         facts.append(("state", "no worker has begun"))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from store.certificate import Certificate
 from store.errors import DamageError
+from store.io.words import count
 from store.read.sample import evenly
 from store.store import Store
 from vnp.report.binning import timeline
@@ -24,104 +26,102 @@ FIELDS = ("device", "engine", "attention", "vnp", "torch", "tokenizers")
 _MOST_VALUES = 8  # of one field; the rest is counted together
 
 
-@dataclass(slots=True)
-class _Tally:
-    """What one worker left."""
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """What one certificate says, for all the blocks that it represents."""
 
-    device: str = ""
-    blocks: float = 0.0
-    records: float = 0.0
-    seconds: float = 0.0
-    first: float = float("inf")
-    last: float = float("-inf")
-    where: list[int] = field(default_factory=list)  # its blocks, as numbers of all that were read
+    worker: str
+    device: str
+    blocks: float
+    records: float
+    seconds: float  # in the encoder
+    begin: float  # UTC, seconds since 1970
+    end: float
 
 
 def read_work(
     store: Store, filled: dict[str, NDArray[np.int64]]
 ) -> tuple[Work, dict[str, Environments]]:
-    """Read the certificates, or an even sample of them, and count each for those it stands for."""
+    """Read the certificates, or an even sample of them that represents the rest."""
+    read: list[_Block] = []
     environments: dict[str, Environments] = {}
-    tallies: dict[str, _Tally] = {}
-    begin: list[float] = []
-    end: list[float] = []
-    records: list[float] = []
-    read = of = 0
+    of = 0
     for model in store.schema.models:
         blocks = np.flatnonzero(filled[model.name])
-        chosen = blocks[evenly(len(blocks), MOST_CERTIFICATES)]
         of += len(blocks)
+        chosen = blocks[evenly(len(blocks), MOST_CERTIFICATES)]
         weight = len(blocks) / max(len(chosen), 1)
         counters = {name: Counter[str]() for name in FIELDS}
         for block in chosen.tolist():
-            certificate = _certificate(store, model.name, block)
+            try:
+                certificate = store.certificate(model.name, block)
+            except DamageError:
+                continue  # vnp verify names it; the report counts what it can read
             if certificate is None:
                 continue
-            read += 1
+            read.append(_block(certificate, weight))
             for name, counter in counters.items():
                 if name in certificate.details:
                     counter[str(certificate.details[name])] += 1
-            tally = tallies.setdefault(certificate.worker, _Tally())
-            published, seconds = _times(certificate)
-            tally.device = tally.device or str(certificate.details.get("device", "unknown"))
-            tally.blocks += weight
-            tally.records += weight * certificate.rows
-            tally.seconds += weight * seconds
-            tally.first = min(tally.first, published - seconds)
-            tally.last = max(tally.last, published)
-            tally.where.append(len(begin))
-            begin.append(published - seconds)
-            end.append(published)
-            records.append(weight * certificate.rows)
         environments[model.name] = {
             name: _fewest({value: round(weight * n) for value, n in counter.most_common()})
             for name, counter in counters.items()
             if counter
         }
-    ranked = sorted(tallies.items(), key=lambda item: (-item[1].records, item[0]))
-    room = MOST_GROUPS if len(ranked) <= MOST_GROUPS else MOST_GROUPS - 1
-    group = np.full(len(begin), min(len(ranked), room), dtype=np.int64)
-    for number, (_, tally) in enumerate(ranked[:room]):
-        group[tally.where] = number
-    names = [worker for worker, _ in ranked[:room]]
-    if len(ranked) > room:
-        names.append(f"{len(ranked) - room:,} other workers")
-    work = Work(
-        certificates=read,
-        of=of,
-        workers=tuple(
-            WorkerRow(
-                worker=worker,
-                device=tally.device,
-                blocks=round(tally.blocks),
-                records=round(tally.records),
-                seconds=tally.seconds,
-                first=tally.first,
-                last=tally.last,
-            )
-            for worker, tally in ranked[:MOST_WORKERS]
-        ),
-        more_workers=max(len(ranked) - MOST_WORKERS, 0),
-        timeline=timeline(
-            np.array(begin), np.array(end), np.array(records), group, groups=tuple(names)
-        ),
-    )
-    return work, environments
+    return _work(read, of), environments
 
 
-def _certificate(store: Store, model: str, block: int) -> Certificate | None:
-    try:
-        return store.certificate(model, block)
-    except DamageError:
-        return None  # vnp verify names it; the report counts what it has read
-
-
-def _times(certificate: Certificate) -> tuple[float, float]:
-    """When a block was published, seconds since 1970, and how long it took."""
+def _block(certificate: Certificate, weight: float) -> _Block:
     published = datetime.fromisoformat(certificate.published).timestamp()
     seconds = certificate.details.get("seconds", 0.0)
-    good = isinstance(seconds, int | float) and 0 <= seconds < float("inf")
-    return published, float(seconds) if good else 0.0
+    if not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
+        seconds = 0.0
+    return _Block(
+        worker=certificate.worker,
+        device=str(certificate.details.get("device", "unknown")),
+        blocks=weight,
+        records=weight * certificate.rows,
+        seconds=weight * seconds,
+        begin=published - seconds,
+        end=published,
+    )
+
+
+def _work(read: Sequence[_Block], of: int) -> Work:
+    of_worker: dict[str, list[_Block]] = defaultdict(list)
+    for block in read:
+        of_worker[block.worker].append(block)
+    workers = [
+        WorkerRow(
+            worker=name,
+            device=blocks[0].device,
+            blocks=round(sum(block.blocks for block in blocks)),
+            records=round(sum(block.records for block in blocks)),
+            seconds=sum(block.seconds for block in blocks),
+            first=min(block.begin for block in blocks),
+            last=max(block.end for block in blocks),
+        )
+        for name, blocks in of_worker.items()
+    ]
+    workers.sort(key=lambda row: (-row.records, row.worker))
+    room = MOST_GROUPS if len(workers) <= MOST_GROUPS else MOST_GROUPS - 1
+    groups = [row.worker for row in workers[:room]]
+    if len(workers) > room:
+        groups.append(count(len(workers) - room, "other worker"))
+    group = {row.worker: min(number, room) for number, row in enumerate(workers)}
+    return Work(
+        certificates=len(read),
+        of=of,
+        workers=tuple(workers[:MOST_WORKERS]),
+        more_workers=max(len(workers) - MOST_WORKERS, 0),
+        timeline=timeline(
+            np.array([block.begin for block in read]),
+            np.array([block.end for block in read]),
+            np.array([block.records for block in read]),
+            np.array([group[block.worker] for block in read], dtype=np.int64),
+            groups=groups,
+        ),
+    )
 
 
 def _fewest(counts: dict[str, int]) -> dict[str, int]:
@@ -129,5 +129,5 @@ def _fewest(counts: dict[str, int]) -> dict[str, int]:
     if len(counts) <= _MOST_VALUES:
         return counts
     items = list(counts.items())
-    left = sum(count for _, count in items[_MOST_VALUES - 1 :])
+    left = sum(n for _, n in items[_MOST_VALUES - 1 :])
     return {**dict(items[: _MOST_VALUES - 1]), "others": left}

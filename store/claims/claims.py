@@ -168,14 +168,8 @@ class Claims:
             The claim cannot be written.
         """
         with self._lock:
-            if seen is None:
-                epoch = self._files.highest(model, block)
-                outdated = False
-            else:
-                epoch = seen
-                outdated = self._files.exists(model, block, seen + 1) or (
-                    seen > 0 and not self._files.exists(model, block, seen)  # wiped meanwhile
-                )
+            epoch = self._files.highest(model, block) if seen is None else seen
+            outdated = seen is not None and not self._files.is_highest(model, block, seen)
             self._step("probed")
             if outdated or (epoch and not self._takeable(model, block, epoch)):
                 return None

@@ -40,6 +40,7 @@ class ClaimFiles:
     def __init__(self, directory: Path, *, link: Callable[[Path, Path], None]) -> None:
         self.directory = directory
         self._link = link
+        self._folders: dict[str, Path] = {}
 
     def models(self) -> list[str]:
         """Names under which anything was ever claimed."""
@@ -67,6 +68,12 @@ class ClaimFiles:
             epoch += 1
         return epoch
 
+    def is_highest(self, model: str, block: int, epoch: int) -> bool:
+        """Whether an epoch (0: none) is the highest of a block; False after a wipe, too."""
+        if self.exists(model, block, epoch + 1):
+            return False
+        return epoch == 0 or self.exists(model, block, epoch)
+
     def exists(self, model: str, block: int, epoch: int) -> bool:
         """Whether the claim was ever made."""
         return (self._folder(model) / f"{block}.{epoch}").exists()
@@ -84,15 +91,7 @@ class ClaimFiles:
             return None
 
     def make(self, model: str, block: int, epoch: int, content: bytes) -> bool:
-        """Make a claim file; False when the name is taken.
-
-        Raises
-        ------
-        UsageError
-            The model's name cannot be a directory.
-        WriteError
-            The file cannot be written.
-        """
+        """Make a claim file, see `publish_new`; False when the name is taken."""
         folder, tmp = self._folder(model), self.directory / "tmp"
         target = folder / f"{block}.{epoch}"
         # Not synced: a power cut that takes a claim away takes its owner too.
@@ -114,12 +113,14 @@ class ClaimFiles:
             raise WriteError(f"{marker}: {error.strerror}", errno=error.errno) from error
 
     def _folder(self, model: str) -> Path:
-        if not _MODEL.fullmatch(model):
-            raise UsageError(
-                f"{model!r} cannot be the name of a model: use letters, digits, '_', '-' and '.' "
-                "(not first), at most 100"
-            )
-        return self.directory / "claims" / model
+        if model not in self._folders:
+            if not _MODEL.fullmatch(model):
+                raise UsageError(
+                    f"{model!r} cannot be the name of a model: use letters, digits, '_', '-' and "
+                    "'.' (not first), at most 100"
+                )
+            self._folders[model] = self.directory / "claims" / model
+        return self._folders[model]
 
 
 def claim_content(worker: str, *, identity: Identity) -> bytes:

@@ -13,10 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from store.claims.claims import APPEND, Claims
-from store.claims.heartbeat import new_worker
-from store.claims.liveness import Liveness
 from store.claims.participant import Participant
-from store.claims.process import identify
 from store.errors import BusyError
 from store.findings import Finding, Kind, Remedy
 from store.store import Store
@@ -36,10 +33,7 @@ def verify_store(store: Store) -> Iterator[Finding]:
         findings = list(store.verify())
     yield from findings
     sidecar = store.sidecar
-    me = identify()
-    claims = Claims(
-        sidecar.path, worker=new_worker(), identity=me, liveness=Liveness(sidecar.path, identity=me)
-    )
+    claims = Participant(sidecar.path).claims
     live = False
     for model in claims.models():
         known = any(model == spec.name for spec in store.schema.models)

@@ -34,7 +34,7 @@ from store.hdf5.journal import recover
 from store.hdf5.layout import CERTIFICATE_BYTES, CERTIFICATES_PER_CHUNK, check_models
 from store.hdf5.overlay import write_all
 from store.hdf5.transaction import Hdf5Transaction, create_file
-from store.io.checksummed_json import seal, unseal
+from store.io.checksummed_json import pack_record, unpack_record
 from store.io.files import make_dir, publish_new
 from store.layout import (
     certificate_column,
@@ -136,9 +136,9 @@ class Hdf5Backend:
         vote = self._vote(cell.model)
         make_dir(vote.parent)
         tmp_dir = sidecar_of(self.path).make().tmp
-        ours = publish_new(tmp_dir, vote, [seal(json.loads(content), size=size)])
+        ours = publish_new(tmp_dir, vote, [pack_record(json.loads(content), size=size)])
         chosen = vote.read_bytes()
-        if unseal(chosen, what=str(vote)) is None:
+        if unpack_record(chosen, what=str(vote)) is None:
             raise DamageError(f"{vote} is empty; remove it and run the command again")
         self._write(offset, chosen)
         return ours
@@ -166,7 +166,7 @@ class Hdf5Backend:
         raw = self._read(cell)
         if cell.part is Part.FILLED:
             return raw
-        record = unseal(raw, what=str(cell.part))
+        record = unpack_record(raw, what=str(cell.part))
         return None if record is None else json.dumps(record).encode()
 
     def read_values(self, cell: Cell, rows: int) -> tuple[Rows, str] | None:
@@ -269,7 +269,7 @@ def _certificate_bytes(text: bytes) -> bytes:
     record: dict[str, Any] = asdict(parse_certificate(text))
     while True:
         try:
-            return seal(record, size=CERTIFICATE_BYTES)
+            return pack_record(record, size=CERTIFICATE_BYTES)
         except UsageError:
             details = {key: value for key, value in record["details"].items() if key != "omitted"}
             if not details:

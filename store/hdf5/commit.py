@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import DamageError, NotAStoreError
-from store.io.checksummed_json import seal, unseal
+from store.io.checksummed_json import pack_record, unpack_record
 
 COMMIT_BYTES = 4096  # size of the record; it begins at a multiple of it
 _BEGINS = b'{"generation":'
@@ -44,7 +44,7 @@ class Commit:
 
     def to_bytes(self) -> bytes:
         """Return the record as it stands in the file."""
-        return seal(asdict(self), size=COMMIT_BYTES)
+        return pack_record(asdict(self), size=COMMIT_BYTES)
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Commit:
@@ -55,7 +55,7 @@ class Commit:
         DamageError
             If it is damaged.
         """
-        record = unseal(raw, what="the commit record")
+        record = unpack_record(raw, what="the commit record")
         if record is None:
             raise DamageError("the commit record is empty")
         try:

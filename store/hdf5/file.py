@@ -22,10 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.claims.claims import APPEND, Claims
-from store.claims.heartbeat import new_worker
-from store.claims.liveness import Liveness
 from store.claims.participant import Participant
-from store.claims.process import identify
 from store.errors import BusyError, DamageError, NotAStoreError
 from store.hdf5.commit import COMMIT_BYTES, Commit, check_metadata, find_commit
 from store.hdf5.journal import has_signature, is_blanked, journal_path, recover
@@ -212,9 +209,7 @@ def settle(path: Path) -> None:
         if not blanked and not journal_path(sidecar).exists():
             return
         if claims is None:
-            me = identify()
-            liveness = Liveness(sidecar, identity=me)
-            claims = Claims(sidecar, worker=new_worker(), identity=me, liveness=liveness)
+            claims = Participant(sidecar).claims
         owner = claims.owner(APPEND)
         if owner is None or owner.verdict is None or owner.verdict.stale:
             if _recover(path, sidecar, wanted=blanked):

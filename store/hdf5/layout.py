@@ -35,7 +35,7 @@ from store.layout import (
 )
 from store.schema import Model, Schema, to_attribute
 
-COMMIT = "obs/vnp/commit"  # sealed record of the last commit
+COMMIT = "obs/vnp/commit"  # checksummed record of the last commit
 HEAP = "obs/vnp/heap"  # letters of all string columns
 CHECKSUMS = "obs/vnp/checksums"  # CRC-32C (n_blocks, columns): a block of each appender's column
 MERGED = "obsm/X_merged"

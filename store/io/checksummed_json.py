@@ -1,7 +1,7 @@
-"""Small JSON records with a checksum inside, in fields of fixed size.
+"""Small checksummed JSON records in fields of fixed size.
 
-A sealed record is one JSON object whose member ``check`` covers the rest, followed by zeros up
-to the field's size. A field of zeros is empty; anything else that does not match is damage.
+A record is one JSON object whose member ``check`` is the checksum of the rest, followed by zeros up
+to the field's size. A field of zeros is empty; anything else that does not match is damaged.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import Any
 import google_crc32c
 
 from store.errors import DamageError, UsageError
+from store.io.json import parse_json
 
 _CRC = "check"
 
 
-def seal(record: Mapping[str, Any], *, size: int) -> bytes:
-    """Lay a JSON object out in a field of ``size`` bytes.
+def pack_record(record: Mapping[str, Any], *, size: int) -> bytes:
+    """Write a JSON object, with its checksum, into a field of ``size`` bytes.
 
     Raises
     ------
@@ -27,13 +28,13 @@ def seal(record: Mapping[str, Any], *, size: int) -> bytes:
     """
     if _CRC in record:
         raise UsageError(f"a record cannot have a member {_CRC!r}")
-    text = _dump({**record, _CRC: _checksum(record)})
+    text = json.dumps({**record, _CRC: _checksum(record)}, separators=(",", ":")).encode()
     if len(text) > size:
         raise UsageError(f"a record of {len(text)} bytes does not fit its field of {size}")
     return text.ljust(size, b"\0")
 
 
-def unseal(field: bytes, *, what: str) -> dict[str, Any] | None:
+def unpack_record(field: bytes, *, what: str) -> dict[str, Any] | None:
     """Read a record back; None when the field is empty.
 
     Raises
@@ -45,19 +46,15 @@ def unseal(field: bytes, *, what: str) -> dict[str, Any] | None:
     if not text:
         return None
     try:
-        record = json.loads(text)
+        record = parse_json(text)
     except ValueError as error:
         raise DamageError(f"{what} is unreadable: {error}") from None
     if not isinstance(record, dict) or _CRC not in record:
-        raise DamageError(f"{what} is unreadable: it carries no checksum")
+        raise DamageError(f"{what} is unreadable: it has no checksum")
     crc = record.pop(_CRC)
     if crc != _checksum(record):
         raise DamageError(f"{what} does not match its checksum")
     return record
-
-
-def _dump(record: Mapping[str, Any]) -> bytes:
-    return json.dumps(record, separators=(",", ":")).encode()
 
 
 def _checksum(record: Mapping[str, Any]) -> str:

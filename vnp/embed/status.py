@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from store.claims.claims import APPEND, Claims
-from store.claims.heartbeat import Beat, new_worker, read_beats
-from store.claims.liveness import Liveness, Verdict
-from store.claims.process import Identity, identify, is_gone
+from store.claims.claims import APPEND
+from store.claims.heartbeat import Beat, read_beats
+from store.claims.liveness import Verdict
+from store.claims.participant import Participant
+from store.claims.process import Identity, is_gone
 from store.geometry import rows_wanted
 from store.store import Store
 
@@ -88,11 +89,8 @@ def read_status(store: Store, *, models: tuple[str, ...] = ()) -> StoreStatus:
     models
         Which; none for all.
     """
-    me = identify()
     sidecar = store.sidecar.path
-    claims = Claims(
-        sidecar, worker=new_worker(), identity=me, liveness=Liveness(sidecar, identity=me)
-    )
+    claims = Participant(sidecar).claims
     wanted = rows_wanted(store.schema)
     statuses = []
     for model in store.schema.models:
@@ -128,7 +126,7 @@ def read_status(store: Store, *, models: tuple[str, ...] = ()) -> StoreStatus:
         workers=tuple(
             worker
             for beat in beats
-            if beat.progress and (worker := _worker(beat, me)).alive is not False
+            if beat.progress and (worker := _worker(beat, claims.identity)).alive is not False
         ),
         appender=str(appender.identity) if appender is not None and appending else None,
     )

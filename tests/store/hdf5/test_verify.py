@@ -150,7 +150,7 @@ def test_what_a_killed_worker_left_is_told_apart_from_damage(tmp_path: Path) -> 
     assert (finding.kind, finding.is_damage) == (Kind.UNCERTIFIED, False)
 
 
-def test_damage_is_not_sealed_by_the_next_append(tmp_path: Path) -> None:
+def test_damage_gets_no_new_checksum_from_the_next_append(tmp_path: Path) -> None:
     store = filled_store(tmp_path / "run.h5", rows=ROWS)
     with h5py.File(store.path, "r") as tree:
         at = tree["obs/start"].id.get_chunk_info(2).byte_offset

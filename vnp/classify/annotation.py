@@ -21,7 +21,7 @@ from store.io.ragged import from_items
 from vnp.sequence.compression import open_bytes
 from vnp.sequence.fastx import ContigBatch, ContigReader
 
-_SEPARATOR = b"\n"  # no amino acid, so no frame matches across two proteins
+_SEPARATOR = b"\n"  # not an amino acid, so no frame matches across two proteins
 
 
 class DatasetError(DataError):
@@ -47,7 +47,7 @@ def read_genomes(paths: Sequence[Path]) -> Iterator[Genome]:
     Parameters
     ----------
     paths
-        GenBank and FASTA files in any order, told apart by content, plain or compressed.
+        GenBank and FASTA files in any order, recognised by content, plain or compressed.
 
     Yields
     ------
@@ -115,7 +115,7 @@ def _records(path: Path) -> Iterator[Any]:
     except DataError as error:
         raise DatasetError(f"{path}, after record {number}: {error}") from None
     except ValueError as error:
-        raise DatasetError(f"{path}, record {number + 1}: no GenBank record ({error})") from None
+        raise DatasetError(f"{path}, record {number + 1}: not a GenBank record ({error})") from None
 
 
 def _proteins(record: Any) -> bytes:
@@ -136,5 +136,5 @@ def _sequence(record: Any) -> bytes | None:
 
 def _contig(path: Path, name: bytes, sequence: bytes) -> ContigBatch:
     if not name or any(not 0x21 <= byte < 0x7F for byte in name):
-        raise DatasetError(f"{path}: the record id {name!r} is no printable ASCII")
+        raise DatasetError(f"{path}: the record id {name!r} is not printable ASCII")
     return ContigBatch(1, [name], from_items([sequence]))

@@ -1,11 +1,11 @@
 """From scores of records to calls: of windows by VirNucPro's rule, of contigs, of stretches.
 
-Records of a window are neighbours in the store, and so are windows of a contig, so everything is
-told apart by looking at neighbours, and only the contig in hand is remembered.
+Records of a window are neighbours in the store, and so are windows of a contig: one pass over the
+rows calls them all, and only the current contig is held.
 
 A window is viral if the highest score2 of its records is at least the highest score1. A **region**
-is a run of viral windows of one contig, interrupted by no window that is called otherwise; windows
-without a record have no call and interrupt nothing.
+is a run of viral windows of one contig, without a window that is called otherwise in between;
+windows without a record have no call and do not interrupt it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class RecordScores:
-    """Scores of consecutive rows with what tells windows and contigs apart; all of length n."""
+    """Scores of consecutive rows with their windows and contigs; all of length n."""
 
     id: list[bytes]  # record ids
     contig: list[bytes]  # contig ids
@@ -77,7 +77,7 @@ class Region:
 
 @dataclass(slots=True)
 class Contig:
-    """What the windows of one contig say."""
+    """The calls of one contig's windows, summed up."""
 
     id: bytes
     windows: int = 0  # called windows

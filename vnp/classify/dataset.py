@@ -181,7 +181,7 @@ def _cut(group: str, paths: Sequence[Path], parts: Path, recipe: Recipe) -> Grou
     """Write the kept records of a group in runs, ``parts/GROUP/0``, ``parts/GROUP/1``, ..."""
     (parts / group).mkdir()
     genomes = windows = ambiguous = records = runs = 0
-    waiting: list[str] = []  # lines of the run in hand; an incomplete one is never written
+    waiting: list[str] = []  # lines of the current run; an incomplete one is never written
     with Progress(f"read {group}", total=None, unit="records") as progress:
         for genome in read_genomes(paths):
             kept, cut, unclear = kept_records(genome, segment_length=recipe.segment_length)

@@ -67,7 +67,7 @@ class Classifier:
 
 
 def load_classifier(path: Path) -> Classifier:
-    """Read a classifier: a published ``.pth`` or the native form, told apart by content.
+    """Read a classifier: a published ``.pth`` or the native form, recognised by content.
 
     Raises
     ------

@@ -38,10 +38,10 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What one epoch came to."""
+    """Losses of one epoch."""
 
     epoch: int  # from 1
-    train_loss: float  # mean over its batches, dropout at work
+    train_loss: float  # mean over its batches, with dropout
     held_out_loss: float  # mean over the held-out rows
     held_out_accuracy: float
 
@@ -68,7 +68,7 @@ def fit(
     device
         Where to train.
     tell
-        Told of every epoch.
+        Called with every epoch.
 
     Returns
     -------

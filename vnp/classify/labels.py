@@ -2,7 +2,7 @@
 
 The table is tab-separated with a header. ``label`` is ``virus`` or ``others`` (or 1 or 0); what is
 labelled is named by ``record``, ``contig`` or ``sample``, whichever of them comes first here and
-is there, a ``sample`` beside the other two narrowing them down. ``group`` says what must not be
+is there; a ``sample`` beside the other two narrows them down. ``group`` names what must not be
 divided between training and test; without it that is the contig.
 """
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from store.errors import DataError
 from store.io.ragged import Ragged
+from store.io.words import count
 from store.schema import COLUMN_CHUNK_ROWS
 from store.store import Store
 from vnp.classify.mlp import CLASSES
@@ -34,7 +35,7 @@ class LabelsError(DataError):
 
 @dataclass(frozen=True, slots=True)
 class LabelTable:
-    """What the table says."""
+    """A table of labels."""
 
     path: Path
     level: str  # "record", "contig" or "sample": what a line labels
@@ -78,7 +79,8 @@ def read_labels(path: Path) -> LabelTable:
             continue
         if len(cells) != len(header):
             raise LabelsError(
-                f"{path}, line {number}: {len(cells)} columns where the header has {len(header)}"
+                f"{path}, line {number}: {count(len(cells), 'column')} where the header has "
+                f"{len(header)}"
             )
         row = dict(zip(header, cells, strict=True))
         code = _CODES.get(row["label"].strip().lower())
@@ -106,7 +108,7 @@ def label_rows(store: Store, table: LabelTable, *, by_sample: bool) -> RowLabels
     table
         The labels.
     by_sample
-        Whether whole samples are kept together, whatever groups the table gives.
+        Whether whole samples are kept together, whichever groups the table gives.
 
     Raises
     ------
@@ -159,10 +161,10 @@ def label_rows(store: Store, table: LabelTable, *, by_sample: bool) -> RowLabels
 
 
 def _unused(store: Store, table: LabelTable, used: set[_Key]) -> int:
-    """Count labels of what the store does not hold, and refuse what cannot be meant.
+    """Count labels of what the store does not hold, and refuse a table of another store.
 
-    A contig may be without a record, and a sample without a row; a record that is not there, or
-    a sample, or not one of the contigs, means that the table is another store's.
+    A contig may have no record, and a sample no row; but every record and sample must exist, and
+    at least one of the contigs.
     """
     unused = table.entries.keys() - used
     if table.level == "sample":
@@ -170,8 +172,8 @@ def _unused(store: Store, table: LabelTable, used: set[_Key]) -> int:
     if unused and (table.level != "contig" or not used):
         first = min(name for _, name in unused).decode()
         raise LabelsError(
-            f"{table.path} labels {len(unused):,} {table.level}s that {store.path} does not hold, "
-            f"{first!r} among them; append them, or take their lines out"
+            f"{table.path} labels {count(len(unused), table.level)} that {store.path} does not "
+            f"hold, such as {first!r}; append them, or take their lines out"
         )
     return len(unused)
 

@@ -3,7 +3,7 @@
 Windows of a contig overlap their neighbours, so rows are divided by group: a contig, a sample, or
 what the table of labels calls one. Each class is divided on its own, so both are everywhere.
 
-A class with too few groups (one genome, say) is cut into stretches of consecutive windows, and
+A class with too few groups (such as one genome) is cut into stretches of consecutive windows, and
 where a stretch meets one of another part the first window after the boundary is left out: it is
 the only one that overlaps what lies before.
 """
@@ -123,10 +123,9 @@ def group_split(
 def without_known(
     part: NDArray[np.uint8], digest: NDArray[np.uint64]
 ) -> tuple[NDArray[np.uint8], int]:
-    """Take records out of the held-out and test rows whose very sequences are trained on.
+    """Drop held-out and test rows whose sequences are trained on too.
 
-    The same sequence in two genomes is in two groups; scored on it, a classifier would be praised
-    for its memory.
+    The same sequence in two genomes is in two groups; scoring it would reward memory.
 
     Parameters
     ----------
@@ -136,7 +135,7 @@ def without_known(
     Returns
     -------
     uint8 array, int
-        The parts, and how many rows were taken out.
+        The parts, and how many rows were dropped.
     """
     known = np.unique(digest[part == Part.TRAIN])
     others = np.flatnonzero(part > Part.TRAIN)

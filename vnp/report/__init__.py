@@ -5,6 +5,6 @@
     store, scores --collect--> ReportData --page------> one HTML file
                                          --multiqc---> *_mqc.json
 
-Everything in `vnp.report.data.ReportData` is bounded, whatever the size of the store: what there
+Everything in `vnp.report.data.ReportData` is bounded, for a store of any size: what there
 is more of is sampled with a fixed seed, binned, or counted, and the page says so.
 """

@@ -1,4 +1,4 @@
-"""Arithmetic of the report: choosing, binning and cutting the time axis. No files."""
+"""Arithmetic of the report: shares, histograms, the time axis, long contigs. No files."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def timeline(
         starts, stops = starts[kept], stops[kept]
     spans = stops - starts
     share = (spans / spans.sum() * (MOST_TIME_BINS - len(spans))).astype(np.int64)
-    # Certificates tell whole seconds, so a shorter bin would show their rounding.
+    # Certificates have whole seconds: shorter bins would show their rounding.
     bins = np.clip(share, 1, np.maximum(1, (spans / _SHORTEST_BIN).astype(np.int64)))
     edges = [
         np.linspace(start, stop, count + 1)

@@ -1,4 +1,4 @@
-"""What a classifier said, collected in one pass: histograms, counts, the most viral contigs.
+"""The scores of a classifier, collected in one pass: histograms, counts, the most viral contigs.
 
 The consensus of windows and contigs is that of ``vnp predict`` (`vnp.classify.calls`).
 """
@@ -72,7 +72,7 @@ def collect_calls(
             low, high = np.searchsorted(rows, [part.first, end])
             wanted[low:high] = part.values[rows[low:high] - part.first, 1]
             progress.update(end)
-            yield with_records(store, part, ids=False)  # contig and segment tell calls apart
+            yield with_records(store, part, ids=False)  # calls need contig and segment alone
 
     counts = []
     with Progress("report: scores", total=store.n_rows, unit="records") as progress:

@@ -51,7 +51,7 @@ def text(x: float, y: float, what: str, *, anchor: str = "start", class_: str = 
 
 
 def bar(x: float, y: float, width: float, height: float, class_: str, title: str | None) -> Markup:
-    """Draw a bar that tells its title when pointed at."""
+    """Draw a bar that shows its title when pointed at."""
     inner = None if title is None else tag("title", title)
     return tag("rect", inner, x=x, y=y, width=width, height=height, class_=class_)
 
@@ -150,7 +150,7 @@ def fill_map(
                 width=(last - first) * size,
                 height=strip,
                 class_="full",
-                # What is not whole is told from what is by more than its share.
+                # A nearly full cell must still differ visibly from a full one.
                 opacity=None if share >= 1 else 0.15 + 0.6 * share,
             )
             parts.append(rect)

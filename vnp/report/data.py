@@ -86,7 +86,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Throughput over the time in which somebody worked; pauses are cut out."""
+    """Throughput over the time in which workers ran; pauses are cut out."""
 
     stretches: tuple[Stretch, ...]
     seconds: NDArray[np.float64]  # length of each bin, (bins,)

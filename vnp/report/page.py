@@ -17,7 +17,7 @@ from vnp.sequence.segments import described
 
 _NAME = 60  # letters of an id that are shown
 
-# The browser itself refuses whatever is not in the page.
+# The browser itself refuses anything that is not in the page.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -278,7 +278,7 @@ def _provenance(data: ReportData) -> Markup:
     return _section(
         "Provenance",
         "What decides the numbers is fixed by the first worker and checked by every other; the "
-        "rest is told by the certificate of each block.",
+        "rest is in the certificate of each block.",
         tag("div", [_model(model) for model in data.models], class_="pair"),
     )
 

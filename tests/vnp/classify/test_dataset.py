@@ -153,7 +153,7 @@ def test_sequences_from_fasta_and_compressed_files(
         assert (out / f"{group}.fa").read_bytes() == (whole / f"{group}.fa").read_bytes()
 
 
-def test_what_cannot_be_made_is_said_and_nothing_is_left(
+def test_what_cannot_be_made_is_an_error_and_nothing_is_left(
     tmp_path: Path, genomes: dict[str, list[SeqRecord]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "set"

@@ -1,4 +1,4 @@
-"""Classifier files: the published form is read as data, whatever else is refused unexecuted."""
+"""Classifier files: the published form is read as data, all else is refused unexecuted."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_epsilon_of_the_file_is_used(tmp_path: Path, x: torch.Tensor) -> Non
     np.testing.assert_array_equal(again.module.probabilities(x).numpy(), scores(original, x))
 
 
-def test_a_whole_module_of_old_torch_is_told_apart(tmp_path: Path) -> None:
+def test_a_whole_module_of_old_torch_is_named(tmp_path: Path) -> None:
     with as_main(MLPClassifier), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.save(trained(INPUTS), tmp_path / "m.pth", _use_new_zipfile_serialization=False)

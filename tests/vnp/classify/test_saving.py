@@ -62,7 +62,7 @@ def test_saved_scores_are_obs_columns_and_survive_appends(path: Path) -> None:
     assert store.scores("phage")[:, 1].tolist() == wanted + in_tables(path, "third")
 
 
-def test_another_classifier_must_be_told_to_replace(
+def test_scores_of_another_classifier_are_replaced_only_when_asked(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert predict(path) == 0
@@ -81,7 +81,7 @@ def test_another_classifier_must_be_told_to_replace(
         open_store(path).scores("x")
 
 
-def test_killed_at_any_write_the_store_stands_and_the_next_save_mends_it(
+def test_a_store_killed_at_any_write_is_whole_and_the_next_save_repairs_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException):
@@ -110,7 +110,7 @@ def test_killed_at_any_write_the_store_stands_and_the_next_save_mends_it(
     assert list(verify_store(store)) == []
 
 
-def test_lost_and_flipped_scores_are_named_and_saving_again_mends_them(path: Path) -> None:
+def test_lost_and_flipped_scores_are_named_and_saving_again_repairs_them(path: Path) -> None:
     assert predict(path) == 0
     wanted = open_store(path).scores("phage")
     chunk = path / "obs/phage_score2/c.0"

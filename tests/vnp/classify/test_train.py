@@ -100,12 +100,12 @@ def test_labels_of_samples_contigs_and_records(tmp_path: Path, store: Store) -> 
         ("", "line 1: the header"),
         ("sample\tkind\n", "line 1: the header"),
         ("sample\tlabel\nfirst\tbug\n", "line 2: the label is 'bug'"),
-        ("sample\tlabel\nfirst\n", "line 2: 1 columns where the header has 2"),
+        ("sample\tlabel\nfirst\n", "line 2: 1 column where the header has 2"),
         ("sample\tlabel\nfirst\tvirus\nfirst\tothers\n", "line 3: first has another label"),
         ("sample\tlabel\nfirst\tvirus\n", "both labels"),
         (
             "sample\tlabel\nfirst\tvirus\nthird\tothers\n",
-            "1 samples that .* does not hold, 'third'",
+            "1 sample that .* does not hold, such as 'third'",
         ),
         ("record\tlabel\na\tvirus\nb\tothers\n", "2 records that"),
         ("contig\tlabel\na\tvirus\nb\tothers\n", "2 contigs that"),
@@ -292,7 +292,7 @@ def test_a_published_split_and_one_by_sample(
     assert main([*base, "-o", "m.pth"]) == 2
 
 
-def test_rows_that_are_not_certified_are_left_out_and_told(
+def test_rows_that_are_not_certified_are_left_out_and_counted(
     tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (store.path / "obs/filled_wide/c.2").unlink()

@@ -111,7 +111,7 @@ def test_the_page_is_whole_and_nothing_of_it_is_elsewhere(data: ReportData) -> N
     assert "default-src" in text
 
 
-def test_names_are_text_whatever_they_hold(data: ReportData) -> None:
+def test_any_name_is_escaped_text(data: ReportData) -> None:
     text = page(data)
     assert "<script" not in text
     assert "<img" not in text
@@ -136,7 +136,7 @@ def test_counts_are_those_of_the_store(data: ReportData, store: Store) -> None:
     assert data.work.workers[0].records == 200
 
 
-def test_what_is_not_filled_is_told(store: Store) -> None:
+def test_what_is_not_filled_is_counted(store: Store) -> None:
     store.reopen("wide", 1)
     data = collect(store, umap=False)
     assert not data.complete
@@ -156,7 +156,7 @@ def test_empty_stores_have_a_page(tmp_path: Path) -> None:
     _Elements(text)
 
 
-def test_the_page_is_bounded_whatever_the_store(data: ReportData) -> None:
+def test_the_page_is_bounded_for_any_store(data: ReportData) -> None:
     """Everything at its bound, names as long as they come."""
     long = "<&" * 5000
     crowded = replace(
@@ -223,7 +223,7 @@ def test_saved_scores_make_the_same_page(
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
-def test_a_browser_opens_it_without_a_complaint(data: ReportData, tmp_path: Path) -> None:
+def test_a_browser_opens_it_without_an_error(data: ReportData, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text(page(data))
     result = subprocess.run(

@@ -85,7 +85,7 @@ def convert_store(
                 f"{target}: {model.name} was filled by another model there; choose another path"
             )
     blocks, busy, damaged, missing = 0, 0, [], {}
-    with Participant(copy.sidecar.make().path) as presence:
+    with Participant(copy.sidecar.make().path) as participant:
         for model in source.schema.models:
             before = blocks
             filled = source.filled(model.name)[rows]
@@ -94,7 +94,7 @@ def convert_store(
                 start, stop = copy.block_bounds(block)
                 if not filled[start:stop].all():
                     continue  # it cannot be certified: it stays open
-                claim = presence.claims.try_claim(model.name, block)
+                claim = participant.claims.try_claim(model.name, block)
                 if claim is None:
                     busy += 1
                     continue

@@ -80,9 +80,9 @@ def repair(store: Store, findings: Iterable[Finding]) -> list[str]:
         for finding in findings
         if finding.remedy is Remedy.REOPEN and finding.model and finding.block is not None
     }
-    with Participant(store.sidecar.make().path) as presence:
+    with Participant(store.sidecar.make().path) as participant:
         for model, block in sorted(blocks):
-            done.append(reopen_damaged(store, model=model, block=block, claims=presence.claims))
+            done.append(reopen_damaged(store, model=model, block=block, claims=participant.claims))
     if any(finding.remedy is Remedy.REWRITE for finding in findings):
         store.rewrite_metadata()
         done.append("metadata was written again")
@@ -107,9 +107,9 @@ def reopen_damaged(store: Store, *, model: str, block: int, claims: Claims) -> s
 
 def _remove_leftovers(store: Store, findings: list[Finding]) -> list[str]:
     """Remove files, under the appender's lock: until it is ours they may be an append's."""
-    with Participant(store.sidecar.path) as presence:
+    with Participant(store.sidecar.path) as participant:
         try:
-            lock = presence.claims.acquire(APPEND)
+            lock = participant.claims.acquire(APPEND)
         except BusyError as error:
             return [f"nothing was removed: {error}"]
         with lock:

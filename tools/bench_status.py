@@ -76,9 +76,9 @@ def time_status(store: Store, runs: int) -> list[float]:
 
 def time_claims(store: Store, count: int) -> tuple[float, list[float]]:
     """Seconds of a worker's first claim, and of each of the next ones."""
-    with Participant(store.sidecar.path) as presence:
+    with Participant(store.sidecar.path) as participant:
         work = WorkList(
-            presence.claims, model="esm2_3b", open_blocks=lambda: store.open_blocks("esm2_3b")
+            participant.claims, model="esm2_3b", open_blocks=lambda: store.open_blocks("esm2_3b")
         )
         seconds = []
         for _ in range(count + 1):

@@ -199,10 +199,8 @@ class Claims:
         ----------
         model, block
             What to claim, such as ``APPEND``.
-        poll
-            Seconds between two tries.
-        sleep
-            Waits that long.
+        poll, sleep
+            Seconds between two tries, and what waits that long.
 
         Raises
         ------

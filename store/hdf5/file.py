@@ -218,7 +218,7 @@ def settle(path: Path) -> None:
             return  # the old state is whole until the patches are written
         elif time.monotonic() - began > _PATIENCE:
             # Waits until the appender shows a sign of life (BusyError) or counts as dead.
-            with Participant(sidecar) as presence, presence.claims.acquire(APPEND):
+            with Participant(sidecar) as participant, participant.claims.acquire(APPEND):
                 _recover_held(path, sidecar)
             return
         time.sleep(_RETRY)
@@ -227,8 +227,8 @@ def settle(path: Path) -> None:
 def _recover(path: Path, sidecar: Path, *, wanted: bool) -> bool:
     """Take the dead appender's lock and finish its growth; False if another was faster."""
     try:
-        with Participant(sidecar) as presence:
-            claim = presence.claims.try_claim(APPEND)
+        with Participant(sidecar) as participant:
+            claim = participant.claims.try_claim(APPEND)
             if claim is None:
                 return False
             with claim:

@@ -93,7 +93,7 @@ class Reading(Source):
 
         if rows is None:
             if models is not None:
-                raise UsageError("models can be chosen together with rows; lazily all are there")
+                raise UsageError("choose models together with rows; a lazy AnnData has all of them")
             return lazy_anndata(self)
         return to_anndata(self, row_positions(rows, self.schema.n_rows), models=models)
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from store.errors import DamageError, DataError, UsageError
 from store.geometry import rows_wanted
+from store.io.words import count
 from store.read.indexing import Axis, one_by_one, selection
 from store.read.mapping import map_chunk
 from store.read.plan import Bands, Piece, Span, Uniform, below, pieces, positions
@@ -264,10 +265,10 @@ class View:
             missing = at[within >= self._filled[band.part][block]]
             if len(missing):
                 raise MissingRowsError(
-                    f"{len(missing)} of the rows asked for are not certified for "
-                    f"{self._models[band.part].name}, the first is row {missing[0]} of "
-                    f"{self._store.path}; fill them with 'vnp embed', choose rows by the view's "
-                    "'filled', or open it with missing='nan'"
+                    f"{self._store.path}: {count(len(missing), 'row')} of those asked for not "
+                    f"certified for {self._models[band.part].name}, the first is row {missing[0]}; "
+                    "run 'vnp embed', choose rows by the view's 'filled', or open it with "
+                    "missing='nan'"
                 )
 
 

@@ -140,8 +140,8 @@ def test_a_chunk_of_another_block_is_never_taken_over(tmp_path: Path) -> None:
 def test_a_block_healed_meanwhile_is_not_opened(tmp_path: Path) -> None:
     store = filled_store(tmp_path / "run.zarr", rows=40)
     before = contents(store.path)
-    with Participant(store.sidecar.path) as presence:
-        said = reopen_damaged(store, model="small", block=1, claims=presence.claims)
+    with Participant(store.sidecar.path) as participant:
+        said = reopen_damaged(store, model="small", block=1, claims=participant.claims)
     assert "made good" in said
     assert contents(store.path) == before
 

@@ -44,13 +44,14 @@ class StoreConformance(abc.ABC):
 
     suffix: str  # of the backend's stores
 
-    def create(self, folder: Path) -> Store:
-        return create_store(
-            folder / f"run{self.suffix}", models=MODELS, segment_length=500, block_rows=self.R
-        )
+    def new(self, path: Path) -> Store:
+        return create_store(path, models=MODELS, segment_length=500, block_rows=self.R)
+
+    def open(self, path: Path) -> Store:
+        return open_store(path)
 
     def reopen(self, store: Store) -> Store:
-        return open_store(store.path)
+        return self.open(store.path)
 
     @abc.abstractmethod
     def raw_get(self, store: Store, model: str, block: int) -> np.ndarray: ...
@@ -64,7 +65,7 @@ class StoreConformance(abc.ABC):
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:
-        return self.create(tmp_path)
+        return self.new(tmp_path / f"run{self.suffix}")
 
     # -- create and append ------------------------------------------------------------------
 
@@ -77,11 +78,11 @@ class StoreConformance(abc.ABC):
 
     def test_create_refuses_an_existing_path(self, store: Store) -> None:
         with pytest.raises(UsageError, match="exists already"):
-            create_store(store.path, models=MODELS, segment_length=500)
+            self.new(store.path)
 
     def test_open_refuses_what_is_no_store(self, tmp_path: Path) -> None:
         with pytest.raises(NotAStoreError, match="vnp init"):
-            open_store(tmp_path / f"nothing{self.suffix}")
+            self.open(tmp_path / f"nothing{self.suffix}")
 
     @pytest.mark.parametrize("sizes", [[1], [16], [17, 15], [5, 5, 5, 5, 60], [40, 0, 9]])
     def test_rows_come_back_as_appended(self, store: Store, sizes: list[int]) -> None:
@@ -111,7 +112,7 @@ class StoreConformance(abc.ABC):
 
     def test_an_append_that_fails_leaves_the_store_as_it_was(self, store: Store) -> None:
         append(store, "a", 21)
-        before = self.contents(store.path)
+        before = self.contents(store)
 
         def fail_half_way() -> None:
             with store.appending() as appending:
@@ -120,7 +121,7 @@ class StoreConformance(abc.ABC):
 
         with pytest.raises(ValueError, match="line 51"):
             fail_half_way()
-        assert self.contents(store.path) == before
+        assert self.contents(store) == before
         append(store, "b", 3)
         assert self.reopen(store).n_rows == 24
 
@@ -313,8 +314,8 @@ class StoreConformance(abc.ABC):
         with pytest.raises(DamageError, match="vnp verify"):
             store.provenance("small")
 
-    @staticmethod
-    def contents(path: Path) -> dict[str, bytes]:
-        """Every file below a folder, by name."""
+    def contents(self, store: Store) -> object:
+        """Every byte of a store: by default of its files, by name."""
+        path = store.path
         files = path.rglob("*") if path.is_dir() else [path]
         return {str(file): file.read_bytes() for file in files if file.is_file()}

@@ -9,6 +9,7 @@ divided between training and test; without it that is the contig.
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,43 +122,46 @@ def label_rows(store: Store, table: LabelTable, *, by_sample: bool) -> RowLabels
     new_window = np.zeros(n, dtype=bool)
     samples = [sample.name.encode() for sample in store.schema.samples]
     used: set[_Key] = set()
-    named: dict[str, int] = {}
-    groups = 0
+    named: dict[str, int] = {}  # numbers of the table's groups
+    groups = contig_group = 0  # contigs and named groups are numbered as they come
     before: tuple[int, bytes, int] | None = None  # sample, contig and window of the row before
-    contig_group = 0
-    for start in range(0, n, COLUMN_CHUNK_ROWS):
-        stop = min(start + COLUMN_CHUNK_ROWS, n)
-        contigs = _strings(store, "contig", start, stop)
-        records = _strings(store, "id", start, stop) if table.level == "record" else contigs
-        codes = np.asarray(store.column("sample", start, stop)).tolist()
-        segments = np.asarray(store.column("segment", start, stop)).tolist()
-        for row, (contig, record, code, segment) in enumerate(
-            zip(contigs, records, codes, segments, strict=True), start
-        ):
-            here = (code, contig, segment)
-            new_window[row] = here != before
-            if before is None or here[:2] != before[:2]:
-                contig_group, groups = groups, groups + 1
-            before = here
-            name = samples[code] if table.level == "sample" else record
-            key: _Key = (None, name)
-            entry = table.entries.get(key)
-            if entry is None and table.level != "sample":
-                key = (samples[code], name)
-                entry = table.entries.get(key)
-            if entry is None:
-                continue
-            used.add(key)
-            label[row] = entry[0]
-            if by_sample:
-                group[row] = code
-            elif entry[1]:
-                if entry[1] not in named:
-                    named[entry[1]], groups = groups, groups + 1
-                group[row] = named[entry[1]]
-            else:
-                group[row] = contig_group
+    for row, (code, contig, segment, record) in enumerate(_identities(store, table.level)):
+        here = (code, contig, segment)
+        new_window[row] = here != before
+        if before is None or here[:2] != before[:2]:
+            contig_group, groups = groups, groups + 1
+        before = here
+        name = samples[code] if table.level == "sample" else record
+        key: _Key = (None, name)
+        if key not in table.entries:
+            key = (samples[code], name)
+        if key not in table.entries:
+            continue
+        used.add(key)
+        label[row], group_name = table.entries[key]
+        if by_sample:
+            group[row] = code
+        elif group_name:
+            if group_name not in named:
+                named[group_name], groups = groups, groups + 1
+            group[row] = named[group_name]
+        else:
+            group[row] = contig_group
     return RowLabels(label, group, new_window, _unused(store, table, used))
+
+
+def _identities(store: Store, level: str) -> Iterator[tuple[int, bytes, int, bytes]]:
+    """Yield sample code, contig, segment number, and what a line of the table names, by row."""
+    for start in range(0, store.n_rows, COLUMN_CHUNK_ROWS):
+        stop = min(start + COLUMN_CHUNK_ROWS, store.n_rows)
+        contigs = _strings(store, "contig", start, stop)
+        yield from zip(
+            np.asarray(store.column("sample", start, stop)).tolist(),
+            contigs,
+            np.asarray(store.column("segment", start, stop)).tolist(),
+            _strings(store, "id", start, stop) if level == "record" else contigs,
+            strict=True,
+        )
 
 
 def _unused(store: Store, table: LabelTable, used: set[_Key]) -> int:

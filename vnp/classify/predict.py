@@ -27,7 +27,7 @@ from store.store import Store
 from vnp.classify.calls import Counts, RecordScores, call_contigs
 from vnp.classify.features import Scores, choose_models, score_rows, with_records
 from vnp.classify.files import Classifier
-from vnp.classify.tables import SampleTables
+from vnp.classify.tables import SampleTables, sample_tables
 from vnp.embed.progress import Progress
 from vnp.sequence.segments import described
 
@@ -166,14 +166,13 @@ def _predict_sample(
 ) -> SampleCalls:
     """Write the tables of a sample from the scores of all its rows; return its counts."""
     counts = Counts()
-    with SampleTables(folder) as tables:
+    with sample_tables(folder) as tables:
         parts = _listed(store, scored, filled, tables)
         for contig, windows in call_contigs(parts):
             for window in windows:
                 tables.window(window)
             tables.contig(contig)
             counts.add(contig)
-        tables.publish()
     records = sample.stop - sample.start
     return SampleCalls(
         sample=sample.name,

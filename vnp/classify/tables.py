@@ -17,11 +17,10 @@ from __future__ import annotations
 import heapq
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self, TextIO
+from typing import IO, TextIO
 
 import numpy as np
 
@@ -48,37 +47,53 @@ _HEADERS = {
 _SORTED_AT_A_TIME = 500_000  # windows sorted in memory, about 100 MB
 
 
-class SampleTables:
-    """Writes the files of one sample; they get their names together when all are complete.
+@contextmanager
+def sample_tables(folder: Path) -> Iterator[SampleTables]:
+    """Yield what writes the files of one sample; they get their names if the body succeeds.
 
     Parameters
     ----------
     folder
-        Where the files go; made if it is not there. Files of an earlier run are replaced.
+        Where the files go; made if it does not exist. Files of an earlier run are replaced.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as part,
+        ExitStack() as stack,
+    ):
+        files = {
+            name: stack.enter_context((Path(part) / name).open("w", newline="\n"))
+            for name in (*_HEADERS, WINDOWS)
+        }
+        tables = SampleTables(files, Path(part))
+        yield tables
+        tables.finish()
+        for name, file in files.items():
+            file.flush()
+            os.fsync(file.fileno())
+            if name == UNSCORED and not tables.unscored:
+                (folder / name).unlink(missing_ok=True)
+            else:
+                (Path(part) / name).replace(folder / name)
+
+
+class SampleTables:
+    """Writes the files of one sample.
+
+    Parameters
+    ----------
+    files
+        The files, open and empty, by name.
+    scratch
+        Folder for sorting.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, files: Mapping[str, TextIO], scratch: Path) -> None:
         self.unscored = 0  # records named in the table of those without a score
-        self._folder = folder
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        part = self._stack.enter_context(
-            tempfile.TemporaryDirectory(dir=self._folder, prefix=".part-")
-        )
-        self._part = Path(part)
-        self._files: dict[str, TextIO] = {name: self._open(name) for name in _HEADERS}
-        self._windows = _SortedLines(self._part)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
+        self._files = files
+        self._windows = _SortedLines(scratch)
+        for name, header in _HEADERS.items():
+            files[name].write(header)
 
     def records(self, rows: RecordScores) -> None:
         """Write the next records, those that have a score."""
@@ -120,26 +135,13 @@ class SampleTables:
                 f"{region.best:.6g}\n"
             )
 
-    def publish(self) -> None:
-        """Give every file its name."""
-        with (self._part / WINDOWS).open("w", newline="\n") as file:
-            file.write("Modified_ID\tIs_Virus\n")
-            for line in self._windows:
-                window, _, virus = line.rpartition(b"\t")
-                file.write(f"{_quoted(window.decode())}\t{virus == b'1'}\n")
-            _safe(file)
-        for table in self._files.values():
-            _safe(table)
-        for name in (*_HEADERS, WINDOWS):
-            if name == UNSCORED and not self.unscored:
-                (self._folder / name).unlink(missing_ok=True)
-            else:
-                (self._part / name).replace(self._folder / name)
-
-    def _open(self, name: str) -> TextIO:
-        file = self._stack.enter_context((self._part / name).open("w", newline="\n"))
-        file.write(_HEADERS[name])
-        return file
+    def finish(self) -> None:
+        """Write the windows, which had to be sorted first."""
+        file = self._files[WINDOWS]
+        file.write("Modified_ID\tIs_Virus\n")
+        for line in self._windows:
+            window, _, virus = line.rpartition(b"\t")
+            file.write(f"{_quoted(window.decode())}\t{virus == b'1'}\n")
 
 
 class _SortedLines:
@@ -172,8 +174,3 @@ def _quoted(text: str) -> str:
     if '"' not in text:
         return text
     return '"' + text.replace('"', '""') + '"'
-
-
-def _safe(file: TextIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())

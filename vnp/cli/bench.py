@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from store.errors import UsageError
 from store.open import open_store
-from vnp.cli.output import print_json, print_lines, say
+from vnp.cli.output import print_json, print_lines
 from vnp.embed.bench import Speed, measure
 from vnp.embed.config import WorkerConfig
 from vnp.embed.progress import duration
@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
         weights_dir=options.weights,
     )
     speeds = [
-        measure(store, model=model, config=config, seconds=options.seconds / len(models), say=say)
+        measure(store, model=model, config=config, seconds=options.seconds / len(models))
         for model in models
     ]
     if options.json:

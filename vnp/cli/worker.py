@@ -36,11 +36,11 @@ def run(options: argparse.Namespace) -> int:
         dedup=not options.no_dedup,
     )
     if options.json:  # somebody else, such as vnp embed, shows the progress
-        report = Worker(options.store, config=config, stop=stop, say=_say).run()
+        report = Worker(options.store, config=config, stop=stop).run()
         print_json(report.to_json())
     else:
-        with watching(open_store(options.store), models=config.models) as progress:
-            report = Worker(options.store, config=config, stop=stop, say=progress.say).run()
+        with watching(open_store(options.store), models=config.models):
+            report = Worker(options.store, config=config, stop=stop).run()
         print_lines(
             [
                 f"published {report.blocks:,} blocks, {report.records:,} records "
@@ -60,7 +60,3 @@ def _stop_at_eof(stop: threading.Event) -> None:
     while os.read(sys.stdin.fileno(), 4096):
         pass
     stop.set()
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)

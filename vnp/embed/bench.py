@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 from store.geometry import rows_wanted
 from store.io.ragged import Ragged
 from store.read.sample import spread
 from store.store import Store
 from vnp.embed.config import WorkerConfig
-from vnp.inference.encoder import Encoder, PipelinedEncoder, Precision, load_encoder
+from vnp.embed.encoders import load_for
+from vnp.inference.encoder import Encoder, PipelinedEncoder, load_encoder
+
+log = logging.getLogger(__name__)
 
 _FIRST = 32  # records of the first, smallest measurement
-_BLOCKS = 8  # of which the sample is taken at least
-_ROUNDS = 5  # about, over the same records
+_BLOCKS = 8  # that the sample is taken from, at least
+_ROUNDS = 5  # over the same records, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +32,10 @@ class Speed:
     precision: str
     load_seconds: float  # loading and the first small batch, kernels compiled
     records: int  # tokenised and embedded, in all rounds together
-    tokens: int  # of these
-    seconds: float  # that it took
-    rounds: tuple[float, ...]  # records per second of each
-    busy_share: float | None  # of these, the device computed; None where it has no clock
+    tokens: int  # of these records
+    seconds: float  # that they took
+    rounds: tuple[float, ...]  # records per second of each round
+    busy_share: float | None  # share of the seconds the device computed; None without a clock
     rows_left: int  # of the store, not filled yet
     seconds_left: float  # for these, with one worker like this
 
@@ -59,7 +63,7 @@ class _Round:
     records: int
     tokens: int
     seconds: float
-    busy: float | None  # seconds of these that the device computed
+    busy: float | None  # seconds that the device computed; None without a clock
 
 
 def measure(
@@ -68,7 +72,6 @@ def measure(
     model: str,
     config: WorkerConfig,
     seconds: float,
-    say: Callable[[str], None],
     load: Callable[..., Encoder] = load_encoder,
 ) -> Speed:
     """Embed records of a store for about so many seconds; nothing is published.
@@ -83,21 +86,12 @@ def measure(
         Device, precision and where the weights are.
     seconds
         How long to measure, loading left out.
-    say
-        Told about fall-backs.
     load
-        Loads an encoder; tests put their own here.
+        Loads an encoder, with the parameters of `vnp.inference.encoder.load_encoder`.
     """
     began = time.monotonic()
-    encoder = load(
-        model,
-        device=config.device,
-        precision=_precision(store, model, config.precision),
-        weights_dir=config.weights_dir,
-        token_budget=config.token_budget,
-        threads=config.threads,
-        warn=say,
-    )
+    # In the precision of the store, so that what is measured is what a worker does.
+    encoder = load_for(store, model, config=config, load=load, warn=log.warning)
     _embed(encoder, _records(store, _FIRST))
     loaded = time.monotonic() - began
     rounds = _rounds(encoder, store, seconds=seconds)
@@ -137,7 +131,7 @@ def _rounds(encoder: Encoder, store: Store, *, seconds: float) -> list[_Round]:
 
 
 def _round(encoder: Encoder, sample: tuple[Ragged, Ragged], *, seconds: float) -> _Round:
-    """Embed a sample once, and again until so many seconds are over."""
+    """Embed a sample once, and again until so many seconds have passed."""
     busy, began = _busy(encoder), time.monotonic()
     times = tokens = 0
     took = 0.0
@@ -148,14 +142,6 @@ def _round(encoder: Encoder, sample: tuple[Ragged, Ragged], *, seconds: float) -
     busy_now = _busy(encoder)
     spent = None if busy is None or busy_now is None else busy_now - busy
     return _Round(times * len(sample[0]), tokens, took, spent)
-
-
-def _precision(store: Store, model: str, asked: Precision) -> Precision:
-    """Precision asked for; else the store's, so that what is measured is what a worker does."""
-    standing = store.provenance(model)
-    identity = standing.get("identity") if standing is not None else None
-    known = identity.get("precision") if isinstance(identity, dict) else None
-    return cast("Precision", known) if asked == "auto" and isinstance(known, str) else asked
 
 
 def _records(store: Store, count: int) -> tuple[Ragged, Ragged]:

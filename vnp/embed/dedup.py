@@ -13,7 +13,7 @@ from store.read.indexing import Ints
 
 @dataclass(frozen=True, slots=True)
 class CopyPlan:
-    """How the rows of a block come about."""
+    """Where the rows of a block come from."""
 
     embed: Ints  # positions in the block that the model embeds, ascending
     same: Ints  # positions that get the embedding of one of these ...
@@ -23,7 +23,12 @@ class CopyPlan:
     @property
     def saved(self) -> int:
         """Rows that the model need not embed."""
-        return len(self.same) + len(self.copied) - len(self.embed)
+        return self.rows - len(self.embed)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the block."""
+        return len(self.same) + len(self.copied)
 
     def assemble(
         self, embedded: NDArray[np.float16], copies: NDArray[np.float16]
@@ -37,48 +42,46 @@ class CopyPlan:
         copies
             Embeddings of ``copied``, in its order.
         """
-        rows = len(self.same) + len(self.copied)
-        out = np.empty((rows, copies.shape[1]), dtype=np.float16)
+        out = np.empty((self.rows, copies.shape[1]), dtype=np.float16)
         out[self.copied] = copies
         out[self.same] = embedded[self.same_as]
         return out
 
 
-def originals(twins: Ints, *, start: int) -> Ints:
+def originals(duplicates: Ints, *, start: int) -> Ints:
     """Row that each row of a block repeats, or the row itself; shape (rows,).
 
     Parameters
     ----------
-    twins
+    duplicates
         The store's column ``twin`` for the block.
     start
         First row of the block.
     """
-    own = start + np.arange(len(twins))
-    return np.where(twins == NO_DUPLICATE, own, twins)
+    own = start + np.arange(len(duplicates))
+    return np.where(duplicates == NO_DUPLICATE, own, duplicates)
 
 
-def plan_copies(original: Ints, *, certified: NDArray[np.bool_]) -> CopyPlan:
+def plan_copies(original: Ints, *, copied: NDArray[np.bool_]) -> CopyPlan:
     """Plan a block.
 
     Parameters
     ----------
     original
         What each row repeats, see `originals`.
-    certified
-        Which rows have an original outside the block that is certified already, shape (rows,).
+    copied
+        Which rows have a certified original outside of the block, shape (rows,).
     """
-    copied = np.flatnonzero(certified)
-    same = np.flatnonzero(~certified)
+    same = np.flatnonzero(~copied)
     # Rows that repeat the same original: the first of them in the block is embedded for all.
     _, first, kind = np.unique(original[same], return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    return CopyPlan(embed=same[first[order]], same=same, same_as=rank[kind], copied=copied)
+    return CopyPlan(embed=same[first[order]], same=same, same_as=rank[kind], copied=np.flatnonzero(copied))
 
 
-def everything(rows: int) -> CopyPlan:
+def embed_all(rows: int) -> CopyPlan:
     """Plan a block in which every row is embedded."""
     positions = np.arange(rows)
     return CopyPlan(positions, positions, positions, np.empty(0, dtype=np.int64))

@@ -1,11 +1,12 @@
-"""The encoders of one worker: loaded when first needed, held to what the store was begun with."""
+"""The encoders of one worker: loaded when first needed, and held to the store's provenance."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from store.errors import DataError
 from store.store import Store
 from vnp.embed.config import WorkerConfig
 from vnp.inference.encoder import Encoder, PipelinedEncoder, Precision, Provenance, load_encoder
+
+log = logging.getLogger(__name__)
 
 
 class ModelMismatchError(DataError):
@@ -28,10 +31,10 @@ class Encoders:
         The store to be filled.
     config
         Device, precision and where the weights are.
-    say
-        Told about fall-backs.
     load
-        Loads an encoder; tests put their own here.
+        Loads an encoder, with the parameters of `vnp.inference.encoder.load_encoder`.
+    clock
+        Monotonic clock in seconds.
     """
 
     def __init__(
@@ -39,13 +42,13 @@ class Encoders:
         store: Store,
         *,
         config: WorkerConfig,
-        say: Callable[[str], None],
-        load: Callable[..., Encoder] | None = None,
+        load: Callable[..., Encoder] = load_encoder,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._config = config
-        self._say = say
-        self._load = load or load_encoder
+        self._load = load
+        self._clock = clock
         self._loaded: dict[str, Encoder] = {}
         self._fallbacks: list[str] = []
         self._loads: list[tuple[float, float]] = []
@@ -58,7 +61,7 @@ class Encoders:
 
     @property
     def loads(self) -> tuple[tuple[float, float], ...]:
-        """When each model was loaded and checked: begin and end, by `time.monotonic`."""
+        """When each model was loaded and checked: begin and end, by the clock."""
         return tuple(self._loads)
 
     @property
@@ -80,44 +83,37 @@ class Encoders:
         """
         with self._lock:
             if model not in self._loaded:
-                began = time.monotonic()
+                began = self._clock()
                 self._loaded[model] = self._load_checked(model)
-                self._loads.append((began, time.monotonic()))
+                self._loads.append((began, self._clock()))
             return self._loaded[model]
 
     def _load_checked(self, model: str) -> Encoder:
-        standing = self._store.provenance(model)
-        precision = self._config.precision
-        if precision == "auto" and standing is not None:
-            precision = cast("Precision", _identity(standing).get("precision", "auto"))
-        encoder = self._load(
-            model,
-            device=self._config.device,
-            precision=precision,
-            weights_dir=self._config.weights_dir,
-            token_budget=self._config.token_budget,
-            threads=self._config.threads,
-            warn=self._warn,
-            say=self._say,
+        encoder = load_for(
+            self._store, model, config=self._config, load=self._load, warn=self._warn
         )
         dim = self._store.schema.model(model).dim
         if encoder.dim != dim:
             raise ModelMismatchError(
-                f"{model} gives {encoder.dim} numbers a record, the store holds {dim}"
+                f"{model} gives {encoder.dim} numbers per record, the store holds {dim}"
             )
         if isinstance(encoder, PipelinedEncoder):
             encoder.qualify(self._store)  # fp8 has to prove itself on this store's own records
-        mine = encoder.provenance()
-        if standing is None:
+        self._pin(model, encoder.provenance())
+        return encoder
+
+    def _pin(self, model: str, mine: Provenance) -> None:
+        """Record a model's provenance in the store, or compare it with the one recorded."""
+        if self._store.provenance(model) is None:
             self._check_certificates(model, mine)
-        standing = self._store.pin_provenance(model, mine.as_dict())
-        theirs = _identity(standing)
-        if not theirs and _was_imported(standing):
+        recorded = self._store.pin_provenance(model, mine.as_dict())
+        theirs = _identity(recorded)
+        if not theirs and _was_imported(recorded):
             self._warn(
-                f"{model}: some embeddings of this store were imported; with which weights they "
-                "were made is not recorded, so nobody can tell whether these are the same"
+                f"{model}: some embeddings of this store were imported; which weights they were "
+                "made with is not recorded, so whether these are the same is unknown"
             )
-            return encoder
+            return
         differences = [
             f"{key} is {mine.identity.get(key)} here and {theirs.get(key)} in the store"
             for key in sorted(mine.identity.keys() | theirs.keys())
@@ -128,10 +124,9 @@ class Encoders:
                 f"{model} is not the model this store was begun with: {'; '.join(differences)}. "
                 "Use the same weights and precision, or a new store"
             )
-        return encoder
 
     def _check_certificates(self, model: str, mine: Provenance) -> None:
-        """Refuse to begin a model anew whose blocks, without provenance, are another's."""
+        """Without provenance, continue a model only if its first filled block has this identity."""
         for block in np.flatnonzero(self._store.rows_filled(model))[:1].tolist():
             certificate = self._store.certificate(model, block)
             made_by = certificate.details.get("identity") if certificate is not None else None
@@ -144,15 +139,40 @@ class Encoders:
     def _warn(self, message: str) -> None:
         if message not in self._fallbacks:
             self._fallbacks.append(message)
-        self._say(message)
+        log.warning(message)
 
 
-def _was_imported(provenance: dict[str, object]) -> bool:
+def load_for(
+    store: Store,
+    model: str,
+    *,
+    config: WorkerConfig,
+    load: Callable[..., Encoder],
+    warn: Callable[[str], None],
+) -> Encoder:
+    """Load a model for a store: in the store's precision, unless another is asked for."""
+    precision = config.precision
+    if precision == "auto":
+        recorded = _identity(store.provenance(model) or {})
+        precision = cast("Precision", recorded.get("precision", "auto"))
+    return load(
+        model,
+        device=config.device,
+        precision=precision,
+        weights_dir=config.weights_dir,
+        token_budget=config.token_budget,
+        threads=config.threads,
+        warn=warn,
+        say=log.info,
+    )
+
+
+def _was_imported(provenance: dict[str, Any]) -> bool:
     environment = provenance.get("environment")
     return isinstance(environment, dict) and isinstance(environment.get("imported"), str)
 
 
-def _identity(provenance: dict[str, object]) -> dict[str, str]:
+def _identity(provenance: dict[str, Any]) -> dict[str, str]:
     identity = provenance.get("identity")
     if not isinstance(identity, dict):
         return {}

@@ -1,12 +1,26 @@
-"""What a worker did, and in which time."""
+"""What a worker has done so far, and its report at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vnp.embed.jobs import Failure
+from vnp.embed.blocks import PreparedBlock
+from vnp.embed.encoders import Encoders
+
+Interval = tuple[float, float]  # begin and end, by the worker's clock
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A block that a worker could not fill, and does not try again."""
+
+    model: str
+    block: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +46,99 @@ class WorkerReport:
         return asdict(self)
 
 
-def shared_seconds(
-    some: Sequence[tuple[float, float]], others: Sequence[tuple[float, float]]
-) -> float:
+class Accounts:
+    """Counts blocks, records, tokens, seconds and failures while a worker runs.
+
+    The main thread enters times, the publisher what it published, and any thread failures.
+
+    Parameters
+    ----------
+    block_rows
+        Rows of a block of the store.
+    clock
+        Monotonic clock in seconds.
+    """
+
+    def __init__(self, *, block_rows: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._block_rows = block_rows
+        self._clock = clock
+        self._started = clock()
+        self._blocks = self._copied = self._tokens = 0
+        self.records = 0  # in the blocks published so far
+        self._embed_seconds = 0.0
+        self._first_submit: float | None = None
+        self._last_result = 0.0
+        self._idle: list[Interval] = []
+        self._paces: dict[str, float] = {}
+        self._failures: list[Failure] = []
+        self._lock = threading.Lock()  # of the failures
+
+    def submitted(self, at: float) -> None:
+        """Take note that a block was given to an encoder."""
+        if self._first_submit is None:
+            self._first_submit = at
+
+    def idle(self, since: float) -> None:
+        """Take note that nothing was in flight until now; before the first block that is no loss."""
+        if self._first_submit is not None:
+            self._idle.append((since, self._clock()))
+
+    def embedded(self, model: str, *, records: int, submitted: float, ended: float) -> float:
+        """Take note of a block's embeddings; return its seconds, so that each moment counts once."""
+        seconds = ended - max(submitted, self._last_result)
+        self._last_result = ended
+        self._embed_seconds += seconds
+        # A block with few records to embed is mostly what any block takes: it tells no pace.
+        if seconds > 0 and 4 * records >= self._block_rows:
+            self._paces[model] = seconds / records
+        return seconds
+
+    def seconds_per_record(self, model: str) -> float | None:
+        """Pace of the last block of a model; None before there was one."""
+        return self._paces.get(model)
+
+    def published(self, block: PreparedBlock) -> None:
+        """Take note that a block is in the store."""
+        self._blocks += 1
+        self.records += block.plan.rows
+        self._copied += block.plan.saved
+        self._tokens += len(block.tokens.ids)
+
+    def failed(self, failure: Failure) -> None:
+        """Take note of a block that cannot be filled."""
+        with self._lock:
+            self._failures.append(failure)
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """Blocks given up so far."""
+        with self._lock:
+            return tuple(self._failures)
+
+    def report(self, *, worker: str, encoders: Encoders, stopped: bool) -> WorkerReport:
+        """Sum up."""
+        until = self._last_result  # what was loaded later is outside of the span
+        idle = [(begin, min(end, until)) for begin, end in self._idle]
+        loading = shared_seconds(idle, encoders.loads)
+        begin = until if self._first_submit is None else self._first_submit
+        return WorkerReport(
+            worker=worker,
+            blocks=self._blocks,
+            records=self.records,
+            copied=self._copied,
+            tokens=self._tokens,
+            seconds=self._clock() - self._started,
+            embed_seconds=self._embed_seconds,
+            busy_seconds=encoders.busy_seconds,
+            span_seconds=max(0.0, until - begin - loading),
+            loading_seconds=loading,
+            failures=self.failures,
+            stopped=stopped,
+            fallbacks=encoders.fallbacks,
+        )
+
+
+def shared_seconds(some: Sequence[Interval], others: Sequence[Interval]) -> float:
     """Seconds that lie in an interval of both lists; those of one list do not overlap."""
     return sum(
         max(0.0, min(end, other_end) - max(begin, other_begin))

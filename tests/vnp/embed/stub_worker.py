@@ -90,13 +90,7 @@ def main() -> int:
         return StubEncoder(name, step=step)
 
     config = WorkerConfig(lease=options.lease, heartbeat=options.heartbeat, poll=0.05)
-    worker = Worker(
-        options.store,
-        config=config,
-        stop=threading.Event(),
-        say=lambda line: print(line, file=sys.stderr, flush=True),
-        load=load,
-    )
+    worker = Worker(options.store, config=config, stop=threading.Event(), load=load)
     print(json.dumps(worker.run().to_json()), flush=True)
     return 0
 

@@ -68,7 +68,7 @@ def test_a_resequenced_sample_with_30_percent_repeats_costs_30_percent_less(
     append_kinds(store, "first", list(range(200)))
     work(store, encoder=Counting)
     assert Counting.embedded == 2 * 200
-    # 200 rows more, of which every tenth, and its two neighbours, stood in the first sample.
+    # 200 rows more, of which every tenth, and its two neighbours, are in the first sample.
     again = [kind if kind % 10 < 3 else 1000 + kind for kind in range(200)]
     append_kinds(store, "again", again)
     assert store.schema.samples[-1].repeats == 60
@@ -136,20 +136,21 @@ def test_only_certified_rows_are_given_out(store: Store) -> None:
 )
 def test_a_block_is_put_together_right(kinds: list[int], known: set[int]) -> None:
     start, first_of = 100, {}
-    twins = []
+    duplicates = []
     for row, kind in enumerate(kinds):
-        # Known kinds stand in row 0 .. 8 of the store; others first in this block.
+        # Known kinds are in rows 0 to 8 of the store; others first in this block.
         if kind in known:
-            twins.append(kind)
+            duplicates.append(kind)
         else:
-            twins.append(first_of.get(kind, NO_DUPLICATE))
+            duplicates.append(first_of.get(kind, NO_DUPLICATE))
             first_of.setdefault(kind, start + row)
-    original = originals(np.array(twins), start=start)
-    plan = plan_copies(original, certified=original < start)
+    original = originals(np.array(duplicates), start=start)
+    plan = plan_copies(original, copied=original < start)
     assert len(plan.embed) == len(set(kinds) - known)
     assert plan.embed.tolist() == sorted(plan.embed.tolist())
     table = np.arange(18, dtype=np.float16).reshape(9, 2)
     block = table[kinds]
     out = plan.assemble(block[plan.embed], table[original[plan.copied]])
     np.testing.assert_array_equal(out, block)
+    assert plan.rows == len(kinds)
     assert plan.saved == len(kinds) - len(plan.embed)

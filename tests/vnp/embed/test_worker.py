@@ -40,13 +40,11 @@ def work(
     encoder: Callable[[str], StubEncoder] = StubEncoder,
     config: WorkerConfig = FAST,
     stop: threading.Event | None = None,
-    said: list[str] | None = None,
 ) -> WorkerReport:
     return Worker(
         store.path,
         config=config,
         stop=stop or threading.Event(),
-        say=(said if said is not None else []).append,
         load=lambda name, **_: encoder(name),
     ).run()
 
@@ -104,7 +102,9 @@ def test_rows_appended_meanwhile_are_filled_too(store: Store) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])
-def test_a_block_with_nan_or_overflow_is_named_not_published(store: Store, bad: float) -> None:
+def test_a_block_with_nan_or_overflow_is_named_not_published(
+    store: Store, bad: float, caplog: pytest.LogCaptureFixture
+) -> None:
     class Bad(StubEncoder):
         def embed(self, tokens, **kwargs):
             rows = super().embed(tokens, **kwargs)
@@ -112,12 +112,11 @@ def test_a_block_with_nan_or_overflow_is_named_not_published(store: Store, bad: 
                 rows[2, 3] = bad
             return rows
 
-    said: list[str] = []
-    report = work(store, encoder=Bad, said=said)
+    report = work(store, encoder=Bad)
     [failure] = report.failures
     assert (failure.model, failure.block) == ("wide", 4)
     assert "row 66" in failure.reason
-    assert any("wide block 4 is not filled" in line for line in said)
+    assert any("wide block 4 is not filled" in line for line in caplog.messages)
     assert store.open_blocks("wide").tolist() == [4]
     assert store.certify("small").complete
     assert work(store).blocks == 1, "a worker without the fault fills it"

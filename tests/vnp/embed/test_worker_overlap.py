@@ -11,12 +11,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
-import vnp.embed.worker
 from store.errors import DataError
 from store.io.ragged import Ragged
 from store.open import create_store
@@ -24,8 +23,7 @@ from store.store import Store
 from tests.rows import MODELS, append
 from tests.vnp.embed.stub_worker import StubEncoder, stub_rows
 from vnp.embed.config import WorkerConfig
-from vnp.embed.jobs import BlockSource
-from vnp.embed.report import WorkerReport
+from vnp.embed.report import Accounts, WorkerReport
 from vnp.embed.worker import BlockError, Worker
 from vnp.inference.encoder import PipelinedEncoder
 from vnp.models.tokens import Tokens
@@ -54,7 +52,7 @@ class Device(StubEncoder):
         self.in_flight: deque[Batch] = deque()
         self.late = False  # hold a block's tokens back until the worker has asked in vain
         self.asked = threading.Event()
-        self.on_home: Callable[[str], None] = lambda _: None
+        self.on_done: Callable[[str], None] = lambda _: None
         self.on_ready: Callable[[int], None] = lambda _: None
 
     def qualify(self, store: Store) -> None:
@@ -80,9 +78,9 @@ class Device(StubEncoder):
     def retire(self) -> None:
         batch = self.in_flight.popleft()
         self.now = max(self.now, batch.ends)
-        self.log.append(f"home {batch.run.number}.{batch.number}")
-        batch.run.home = batch.number
-        self.on_home(self.log[-1])
+        self.log.append(f"done {batch.run.number}.{batch.number}")
+        batch.run.done = batch.number
+        self.on_done(self.log[-1])
         if batch.run.between is not None:
             batch.run.between(len(batch.run.tokens) * batch.number // BATCHES)
 
@@ -97,20 +95,20 @@ class DeviceRun:
     ) -> None:
         self.device, self.number = device, number
         self.tokens, self.between = tokens, between
-        self.home = 0
+        self.done = 0
 
     def ready(self) -> bool:
         """Time goes by while the worker asks."""
         self.device.on_ready(self.number)
-        if self.device.late and not self.device.asked.is_set() and self.home < BATCHES - 1:
+        if self.device.late and not self.device.asked.is_set() and self.done < BATCHES - 1:
             self.device.asked.set()
             return False
-        if self.home < BATCHES:
+        if self.done < BATCHES:
             self.device.retire()
-        return self.home == BATCHES
+        return self.done == BATCHES
 
     def result(self) -> np.ndarray:
-        while self.home < BATCHES:
+        while self.done < BATCHES:
             self.device.retire()
         self.device.log.append(f"result {self.number}")
         return stub_rows(*self.device._columns.pop(id(self.tokens)), self.device.dim)
@@ -124,10 +122,8 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> Device:
-    device = Device("small")
-    monkeypatch.setattr(vnp.embed.worker, "time", SimpleNamespace(monotonic=lambda: device.now))
-    return device
+def device() -> Device:
+    return Device("small")
 
 
 def work(store: Store, device: Device, *, stop: threading.Event | None = None) -> WorkerReport:
@@ -135,24 +131,23 @@ def work(store: Store, device: Device, *, stop: threading.Event | None = None) -
         store.path,
         config=WorkerConfig(models=("small",), poll=0.01, heartbeat=0.05),
         stop=stop or threading.Event(),
-        say=lambda _: None,
         load=lambda *_, **__: device,
+        clock=lambda: device.now,
     ).run()
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds of each block, as told to the source."""
-    seconds: list[float] = []
-    plain = BlockSource.told
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds of each block, as entered in the accounts."""
+    entered: list[float] = []
+    plain = Accounts.embedded
 
-    def note(self: BlockSource, model: str, *, records: int, seconds: float) -> None:
-        told_seconds.append(seconds)
-        plain(self, model, records=records, seconds=seconds)
+    def note(self: Accounts, model: str, **times: Any) -> float:
+        entered.append(plain(self, model, **times))
+        return entered[-1]
 
-    told_seconds = seconds
-    monkeypatch.setattr(BlockSource, "told", note)
-    return seconds
+    monkeypatch.setattr(Accounts, "embedded", note)
+    return entered
 
 
 def certified_seconds(store: Store) -> list[float]:
@@ -166,20 +161,20 @@ def filled(store: Store) -> int:
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["prompt", "late"])
-def test_each_block_is_timed_by_itself_and_finished_when_its_last_batch_is_home(
-    store: Store, device: Device, told: list[float], late: bool
+def test_each_block_is_timed_by_itself_and_finished_when_its_last_batch_is_done(
+    store: Store, device: Device, timed: list[float], late: bool
 ) -> None:
     assert isinstance(device, PipelinedEncoder)
     device.late = late
     report = work(store, device)
     whole = BATCHES * SECONDS
-    assert told == pytest.approx([whole] * BLOCKS)
+    assert timed == pytest.approx([whole] * BLOCKS)
     assert certified_seconds(store) == pytest.approx([whole] * BLOCKS)
     assert report.blocks == BLOCKS
     assert report.span_seconds == pytest.approx(BLOCKS * whole)
     assert report.embed_seconds == pytest.approx(BLOCKS * whole)
     for number in range(1, BLOCKS + 1):
-        at = device.log.index(f"home {number}.{BATCHES}")
+        at = device.log.index(f"done {number}.{BATCHES}")
         assert device.log[at + 1] == f"result {number}"  # before anything else is waited for
     assert store.snapshot().certify("small").complete
 
@@ -191,14 +186,14 @@ def test_a_block_that_comes_late_is_submitted_before_the_last_one_is_done(
     work(store, device)
     for number in range(1, BLOCKS):
         started = device.log.index(f"start {number + 1}.1")
-        assert started < device.log.index(f"home {number}.{BATCHES}")
+        assert started < device.log.index(f"done {number}.{BATCHES}")
 
 
 def test_told_to_stop_it_publishes_what_is_done_and_drops_the_rest(
     store: Store, device: Device
 ) -> None:
     stop = threading.Event()
-    device.on_home = lambda what: stop.set() if what == "home 2.1" else None
+    device.on_done = lambda what: stop.set() if what == "done 2.1" else None
     report = work(store, device, stop=stop)
     assert (report.stopped, report.blocks) == (True, 1)
     assert filled(store) == 1
@@ -214,16 +209,16 @@ def test_told_to_stop_while_it_waits_for_the_next_block(store: Store, device: De
 
 def test_an_error_of_the_device_names_the_block(store: Store, device: Device) -> None:
     def fail(what: str) -> None:
-        if what == "home 3.2":
+        if what == "done 3.2":
             raise RuntimeError("launch failure")
 
-    device.on_home = fail
+    device.on_done = fail
     with pytest.raises(BlockError, match=r"small block \d: RuntimeError: launch failure"):
         work(store, device)
     assert filled(store) == 2
 
 
-def test_a_block_given_up_while_it_is_underway_is_not_published(
+def test_a_block_given_up_in_flight_is_not_published(
     store: Store, device: Device
 ) -> None:
     device.late = True
@@ -250,8 +245,8 @@ def test_a_block_is_finished_before_another_models_block_is_begun(
         store.path,
         config=WorkerConfig(poll=0.01, heartbeat=0.05),
         stop=threading.Event(),
-        say=lambda _: None,
         load=lambda name, **_: {"small": device, "wide": wide}[name],
+        clock=lambda: device.now + wide.now,
     ).run()
     assert report.blocks == 2 * BLOCKS
     last, first = f"result {BLOCKS}", len(device.log) - 1 - device.log[::-1].index("start 1.1")
@@ -270,8 +265,8 @@ def test_weights_that_are_missing_do_not_cost_the_block_in_hand(
         store.path,
         config=WorkerConfig(poll=0.01, heartbeat=0.05),
         stop=threading.Event(),
-        say=lambda _: None,
         load=load,
+        clock=lambda: device.now,
     )
     with pytest.raises(DataError, match="no weights"):
         worker.run()

@@ -1,0 +1,126 @@
+"""The steps of one block through a worker, without its threads.
+
+::
+
+    Claim --prepare()--> PreparedBlock --an encoder--> EmbeddedBlock --publish()--> the store
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.claims.claims import Claim
+from store.errors import StoreError
+from store.read.certified import CertifiedRows
+from store.read.columns import take
+from store.store import Store
+from vnp.embed.dedup import CopyPlan, embed_all, originals, plan_copies
+from vnp.inference.encoder import Encoder
+from vnp.models.tokens import Tokens
+
+
+class BlockError(StoreError):
+    """An error that is not in the data, with the name of the block it happened to."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedBlock:
+    """A block that is claimed, read and tokenised."""
+
+    store: Store  # at the commit that says which rows the block has
+    claim: Claim
+    encoder: Encoder
+    tokens: Tokens  # of the rows to embed, in the plan's order
+    plan: CopyPlan  # which rows these are, and where the others come from
+    copies: NDArray[np.float16]  # rows copied from elsewhere in the store
+
+    @property
+    def name(self) -> str:
+        """The block's name in messages."""
+        return name_of(self.claim)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedBlock:
+    """A block whose embeddings are computed, but not yet in the store."""
+
+    prepared: PreparedBlock
+    embeddings: NDArray[np.float32]  # (records embedded, dim), without copies
+    seconds: float  # that the encoder took
+
+
+def name_of(claim: Claim) -> str:
+    """Name a claim's block in messages."""
+    return f"{claim.model} block {claim.block}"
+
+
+def prepare(
+    store: Store, claim: Claim, *, encoder: Encoder, certified: CertifiedRows | None
+) -> PreparedBlock:
+    """Read and tokenise the records of a block that the model has to embed.
+
+    Parameters
+    ----------
+    certified
+        Where embeddings of records that the store already has are copied from; None to embed
+        every record.
+
+    Raises
+    ------
+    DataError
+        If the block's sequences are damaged or empty.
+    """
+    nucleotide, protein = store.sequences(claim.block)
+    plan, copies = _plan(store, claim, dim=encoder.dim, certified=certified)
+    if plan.saved:
+        nucleotide, protein = take(nucleotide, plan.embed), take(protein, plan.embed)
+    return PreparedBlock(
+        store, claim, encoder, encoder.tokenise(nucleotide, protein), plan, copies
+    )
+
+
+def publish(block: EmbeddedBlock) -> None:
+    """Put a block into the store.
+
+    Raises
+    ------
+    DataError
+        If an embedding is NaN, or too large for float16.
+    ClaimLostError
+        If another worker owns, or has finished, the block.
+    """
+    prepared = block.prepared
+    provenance = prepared.encoder.provenance()
+    with np.errstate(over="ignore"):  # what exceeds float16 becomes infinite and is refused
+        embeddings = block.embeddings.astype(np.float16)
+    prepared.store.publish(
+        prepared.claim,
+        prepared.plan.assemble(embeddings, prepared.copies),
+        details={
+            **provenance.environment,
+            "seconds": round(block.seconds, 3),
+            "copied": prepared.plan.saved,
+            "identity": provenance.identity_hash(),
+        },
+    )
+
+
+def _plan(
+    store: Store, claim: Claim, *, dim: int, certified: CertifiedRows | None
+) -> tuple[CopyPlan, NDArray[np.float16]]:
+    """Decide what to embed, and fetch the rows to copy."""
+    start, stop = store.block_bounds(claim.block)
+    copies = np.empty((0, dim), dtype=np.float16)
+    if certified is None:
+        return embed_all(stop - start), copies
+    duplicates = store.column("twin", start, stop)
+    assert isinstance(duplicates, np.ndarray)
+    original = originals(duplicates, start=start)
+    copied = original < start
+    if copied.any():
+        copies, found = certified.take(store, model=claim.model, rows=original[copied])
+        copied[copied] = found
+    return plan_copies(original, copied=copied), copies

@@ -1,0 +1,198 @@
+"""Scheduling: which block a worker takes next, when, and which it leaves to faster workers.
+
+A worker that needs an hour for a block must not take the last one just before a worker that
+needs a minute is free. So a worker yields while others are at least twice as fast and could finish
+every block that is left, after the one each has in hand, before this worker finished one. It
+asks again while it waits; if the others are gone it takes the block.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.claims.claims import Claim, Claims
+from store.claims.heartbeat import Beat
+from store.claims.worklist import WorkList
+from store.errors import DataError
+from store.read.certified import CertifiedRows
+from store.store import Store
+from vnp.embed.blocks import PreparedBlock, name_of, prepare
+from vnp.embed.report import Accounts, Failure
+from vnp.inference.encoder import Encoder
+
+log = logging.getLogger(__name__)
+
+_LEAD = 1.0  # seconds before a block's end at which the next one is claimed, or more if need be
+_TOLERANCE = 1.05  # times that differ by less count as equal
+_SHORTEST, _LONGEST = 1e-9, 1e6  # seconds per record that are believed
+
+
+class Scheduler:
+    """Claims and prepares blocks until every block is filled or held by others.
+
+    Parameters
+    ----------
+    store
+        The store; newer commits are taken as they come.
+    claims
+        This worker's claims.
+    models
+        Models in the order in which their blocks are taken.
+    encoder_of
+        Returns the loaded encoder of a model.
+    accounts
+        Knows this worker's speed, and records the blocks it gives up.
+    dedup
+        Copy the embeddings of records that the store already has.
+    others
+        Last heartbeats of the other live workers, to whom the last blocks are left if they are
+        much faster; without it the worker never yields.
+    clock
+        Monotonic clock in seconds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        claims: Claims,
+        models: tuple[str, ...],
+        encoder_of: Callable[[str], Encoder],
+        accounts: Accounts,
+        dedup: bool = True,
+        others: Callable[[], Sequence[Beat]] = tuple,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._encoder_of = encoder_of
+        self._accounts = accounts
+        self._certified = CertifiedRows() if dedup else None
+        self._others = others
+        self._clock = clock
+        self._yielding: dict[str, float] = {}  # since when blocks of a model are left to others
+        self._lists = {
+            model: WorkList(claims, model=model, open_blocks=self._open_blocks_of(model))
+            for model in models
+        }
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no open block was left, held or not, when ``next`` last looked."""
+        return all(work.n_open == 0 for work in self._lists.values())
+
+    def next(self) -> PreparedBlock | None:
+        """Claim, read and tokenise the next block; None when there is none to take now."""
+        for model, work in self._lists.items():
+            if self._yields(model, work):
+                continue
+            while (claim := work.next()) is not None:
+                block = self._prepare(claim)
+                if block is not None:
+                    return block
+        return None
+
+    def give_up(self, claim: Claim, reason: str) -> None:
+        """Release a block that cannot be filled, and do not take it again in this process."""
+        log.warning(f"{name_of(claim)} is not filled: {reason}")
+        self._accounts.failed(Failure(claim.model, claim.block, reason))
+        claim.release()
+
+    def _prepare(self, claim: Claim) -> PreparedBlock | None:
+        store = self._store.snapshot()
+        if store.is_filled(claim.model, claim.block):  # finished between the plan and the claim
+            claim.release()
+            return None
+        encoder = self._encoder_of(claim.model)
+        try:
+            return prepare(store, claim, encoder=encoder, certified=self._certified)
+        except DataError as error:
+            self.give_up(claim, str(error))
+            return None
+
+    def _yields(self, model: str, work: WorkList) -> bool:
+        """Whether the blocks left of a model are better left to other workers."""
+        beats = self._others()  # always: a worker counts as live only once it was seen to move
+        mine = self._accounts.seconds_per_record(model)
+        if mine is None:
+            return False
+        paces = [pace for beat in beats if (pace := pace_of(beat, model)) is not None]
+        finished = blocks_finished_by_others(mine, paces)
+        if not finished or not 0 < work.look() <= finished:
+            self._yielding.pop(model, None)
+            return False
+        since = self._yielding.setdefault(model, self._clock())
+        # By then they would have been done: a worker that is live but stuck holds nobody up.
+        return self._clock() - since <= mine * self._store.schema.block_rows
+
+    def _open_blocks_of(self, model: str) -> Callable[[], NDArray[np.int64]]:
+        def open_blocks() -> NDArray[np.int64]:
+            self._store = self._store.snapshot()
+            given_up = [each.block for each in self._accounts.failures if each.model == model]
+            return np.setdiff1d(self._store.open_blocks(model), given_up)
+
+        return open_blocks
+
+
+class Prefetch:
+    """When the next block is claimed: in time for the device, but no earlier.
+
+    A slow worker that held two blocks would be the last to finish by the second one. So a block
+    in flight asks for one more, once, when little of it is left.
+    """
+
+    def __init__(self) -> None:
+        self._wanted = threading.Event()
+        self._wanted.set()
+        self._preparation = 0.0  # seconds that the last block took to claim, read and tokenise
+
+    def is_due(self, seconds_left: float) -> bool:
+        """Whether to ask for the next block with so many seconds of this one left."""
+        return seconds_left <= max(_LEAD, 4 * self._preparation)
+
+    def request(self) -> None:
+        """Ask for one more block."""
+        self._wanted.set()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until a block is asked for; False after so many seconds."""
+        return self._wanted.wait(timeout)
+
+    def prepared(self, seconds: float | None) -> None:
+        """Take note that the block asked for is there.
+
+        Parameters
+        ----------
+        seconds
+            How long it took; None if that says nothing about the next block.
+        """
+        if seconds is not None:
+            self._preparation = seconds
+        self._wanted.clear()
+
+
+def pace_of(beat: Beat, model: str) -> float | None:
+    """Seconds per record of another worker, if it works on the model and says so."""
+    seconds = beat.progress.get("record_seconds")
+    if beat.progress.get("model") != model or isinstance(seconds, bool):
+        return None
+    if not isinstance(seconds, int | float):
+        return None
+    # The file is untrusted: a number that cannot be a time per record is ignored.
+    return float(seconds) if _SHORTEST < seconds < _LONGEST else None
+
+
+def blocks_finished_by_others(mine: float, paces: Iterable[float]) -> int:
+    """Blocks that others begin and finish, after those in hand, while this worker does one.
+
+    Parameters
+    ----------
+    mine, paces
+        Seconds per record of this worker and of the others.
+    """
+    return sum(max(0, int(_TOLERANCE * mine / pace) - 1) for pace in paces)

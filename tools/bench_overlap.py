@@ -141,7 +141,6 @@ def measure(folder: Path, *, records: int, seconds: float, batches: int) -> None
         store,
         config=WorkerConfig(),
         stop=threading.Event(),
-        say=print,
         load=lambda *_, **__: device,
     ).run()
     print(

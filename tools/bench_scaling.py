@@ -83,7 +83,6 @@ def work(path: Path, seconds_per_token: float, ready: Any, results: Any) -> None
         path,
         config=WorkerConfig(poll=0.2),
         stop=threading.Event(),
-        say=print,
         load=lambda *_, **__: encoder,
     )
     report = worker.run()

@@ -77,9 +77,7 @@ def prepare(
     plan, copies = _plan(store, claim, dim=encoder.dim, certified=certified)
     if plan.saved:
         nucleotide, protein = take(nucleotide, plan.embed), take(protein, plan.embed)
-    return PreparedBlock(
-        store, claim, encoder, encoder.tokenise(nucleotide, protein), plan, copies
-    )
+    return PreparedBlock(store, claim, encoder, encoder.tokenise(nucleotide, protein), plan, copies)
 
 
 def publish(block: EmbeddedBlock) -> None:

@@ -78,7 +78,9 @@ def plan_copies(original: Ints, *, copied: NDArray[np.bool_]) -> CopyPlan:
     order = np.argsort(first)
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    return CopyPlan(embed=same[first[order]], same=same, same_as=rank[kind], copied=np.flatnonzero(copied))
+    return CopyPlan(
+        embed=same[first[order]], same=same, same_as=rank[kind], copied=np.flatnonzero(copied)
+    )
 
 
 def embed_all(rows: int) -> CopyPlan:

@@ -79,12 +79,12 @@ class Accounts:
             self._first_submit = at
 
     def idle(self, since: float) -> None:
-        """Take note that nothing was in flight until now; before the first block that is no loss."""
+        """Take note that nothing was in flight until now; before the first block it was no loss."""
         if self._first_submit is not None:
             self._idle.append((since, self._clock()))
 
     def embedded(self, model: str, *, records: int, submitted: float, ended: float) -> float:
-        """Take note of a block's embeddings; return its seconds, so that each moment counts once."""
+        """Take note of a block that is embedded; return its seconds, each moment counted once."""
         seconds = ended - max(submitted, self._last_result)
         self._last_result = ended
         self._embed_seconds += seconds

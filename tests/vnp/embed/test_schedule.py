@@ -8,7 +8,6 @@ from store.claims.heartbeat import Beat
 from store.claims.participant import Participant
 from store.open import create_store
 from store.schema import Model
-
 from tests.rows import append
 from tests.vnp.embed.stub_worker import StubEncoder
 from vnp.embed.report import Accounts

@@ -218,9 +218,7 @@ def test_an_error_of_the_device_names_the_block(store: Store, device: Device) ->
     assert filled(store) == 2
 
 
-def test_a_block_given_up_in_flight_is_not_published(
-    store: Store, device: Device
-) -> None:
+def test_a_block_given_up_in_flight_is_not_published(store: Store, device: Device) -> None:
     device.late = True
 
     def refuse(number: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from store.claims.heartbeat import new_worker
 from store.claims.liveness import Liveness
 from store.claims.process import identify
 from store.errors import DataError, UsageError
+from store.io.files import publish_new
 from store.open import create_store
 from store.store import Store
+from store.zarr import backend as zarr_backend
 from tests.rows import MODELS, append
 from tests.vnp.embed.stub_worker import StubEncoder, stub_rows
 from vnp.embed.config import WorkerConfig
@@ -149,10 +152,12 @@ def test_an_error_ends_the_worker_naming_the_block(store: Store) -> None:
 
 
 def test_an_error_while_publishing_surfaces(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*args: object, **kwargs: object) -> None:
-        raise OSError(28, "No space left on device")
+    def full(folder: Path, path: Path, *args: Any, **options: Any) -> bool:
+        if path.parent.parent.name == "obsm":
+            raise OSError(28, "No space left on device")
+        return publish_new(folder, path, *args, **options)
 
-    monkeypatch.setattr("store.zarr.backend.publish_new", full)
+    monkeypatch.setattr(zarr_backend, "publish_new", full)
     with pytest.raises(BlockError, match="block.*No space left"):
         work(store)
     monkeypatch.undo()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from store.open import open_store
-from vnp.cli.output import print_json, print_lines, say
+from vnp.cli.output import print_json, print_lines
 from vnp.exchange.import_results import import_files
 from vnp.sequence.contig_ids import Duplicates
 
@@ -18,7 +18,6 @@ def run(options: argparse.Namespace) -> int:
         fasta=options.fasta,
         sample=options.sample,
         duplicates=Duplicates(options.duplicates),
-        say=say,
     )
     if options.json:
         print_json(report.to_json())

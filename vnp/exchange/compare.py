@@ -1,4 +1,4 @@
-"""How far the embeddings of a store lie from those of another, or from VirNucPro's files.
+"""Comparison of a store's embeddings with those of another store, or of VirNucPro's files.
 
 Rows are matched by sample and record id, never by position alone; only rows that both sides have
 certified are compared, the others are counted.
@@ -6,7 +6,7 @@ certified are compared, the others are counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from store.errors import DataError, UsageError
 from store.io.ragged import Ragged
+from store.io.words import count
 from store.open import open_store
 from store.schema import COLUMN_CHUNK_ROWS, Sample
 from store.store import Store
-from vnp.exchange.record_index import RecordIndex
-from vnp.exchange.result_models import bands
-from vnp.exchange.virnucpro_files import read_results
+from vnp.exchange.virnucpro_files import RecordIndex, bands, read_results
+from vnp.models.similarity import row_similarity
 
 F32 = NDArray[np.float32]
 _STEP = 4096  # rows compared at a time
@@ -66,16 +66,37 @@ class _Tally:
     only_here: int = 0
     only_there: int = 0
 
-    def compare(self, rows: NDArray[np.int64], here: F32, there: F32) -> None:
-        """Take rows that both sides have, (n, dim) each."""
-        left, right = here.astype(np.float64), there.astype(np.float64)
-        product = (left * right).sum(axis=1)
-        length = np.sqrt((left * left).sum(axis=1) * (right * right).sum(axis=1))
-        zero = ~here.any(axis=1) & ~there.any(axis=1)  # equal, though without a direction
-        cosine = np.where(zero, 1, product / np.where(length == 0, 1, length))
-        self.cosines.append(cosine.clip(-1, 1))
+    def add(self, rows: NDArray[np.int64], here: F32, there: F32) -> None:
+        """Compare rows, (n, dim) each, where both sides have them: others are NaN."""
+        left, right = ~np.isnan(here[:, 0]), ~np.isnan(there[:, 0])
+        self.only_here += int(np.count_nonzero(left & ~right))
+        self.only_there += int(np.count_nonzero(right & ~left))
+        both = left & right
+        here, there = here[both], there[both]
+        self.cosines.append(row_similarity(here, there)[0])
         self.differences.append(np.abs(here - there).max(axis=1, initial=0))
-        self.rows.append(rows)
+        self.rows.append(rows[both])
+
+    def result(self, store: Store, model: str, worst: int) -> ModelComparison:
+        """Sum up, naming the rows that agree least."""
+        cosines, rows, differences = (
+            np.concatenate([np.empty(0), *parts])
+            for parts in (self.cosines, self.rows, self.differences)
+        )
+        order = np.argsort(cosines, kind="stable")[:worst]
+        return ModelComparison(
+            model=model,
+            rows=len(cosines),
+            lowest=float(cosines.min(initial=1)),
+            median=float(np.median(cosines)) if len(cosines) else 1.0,
+            difference=float(differences.max(initial=0)),
+            only_here=self.only_here,
+            only_there=self.only_there,
+            worst=tuple(
+                _named(store, int(rows[at]), float(cosines[at]), float(differences[at]))
+                for at in order.tolist()
+            ),
+        )
 
 
 def compare(
@@ -129,7 +150,7 @@ def compare(
         if absent:
             raise DataError(f"the other side has no embeddings of {', '.join(absent)}")
         chosen = [name for name in chosen if name in models]
-    results = [_result(store, name, tallies[name], worst) for name in chosen]
+    results = [tallies[name].result(store, name, worst) for name in chosen]
     if not any(result.rows for result in results):
         raise DataError("there is no row that both sides have certified for the same model")
     return results
@@ -159,11 +180,9 @@ def _with_store(store: Store, other: Store, sample: str | None) -> dict[str, _Ta
         _check_same_records(store, mine, other, theirs)
         for name, tally in tallies.items():
             here, there = store[name], other[name]
-            for first in range(0, mine.stop - mine.start, _STEP):
-                last = min(first + _STEP, mine.stop - mine.start)
-                left = here[mine.start + first : mine.start + last].astype(np.float32)
-                right = there[theirs.start + first : theirs.start + last].astype(np.float32)
-                _take(tally, np.arange(mine.start + first, mine.start + last), left, right)
+            for left, right in _steps(mine, theirs, _STEP):
+                rows = np.arange(left.start, left.stop)
+                tally.add(rows, here[left].astype("f4"), there[right].astype("f4"))
     return tallies
 
 
@@ -172,8 +191,8 @@ def _with_files(store: Store, files: Sequence[Path], sample: str | None) -> dict
     if sample is None:
         if len(store.schema.samples) != 1:
             raise UsageError(
-                f"{store.path} has {len(store.schema.samples)} samples and record ids are unique "
-                "within one only: say with --sample which one the files are of"
+                f"{store.path} has {count(len(store.schema.samples), 'sample')}, and record ids "
+                "are unique only within one: say with --sample which one the files are of"
             )
         sample = store.schema.samples[0].name
     found = store.schema.sample(sample)
@@ -185,7 +204,7 @@ def _with_files(store: Store, files: Sequence[Path], sample: str | None) -> dict
         file = read_results(path)
         rows = index.rows(file.ids)
         known = rows >= 0
-        for model, columns in bands(store, file):
+        for model, columns in bands(file, store.schema.models, of=store.path):
             tally = tallies.setdefault(model.name, _Tally())
             tally.only_there += int(np.count_nonzero(~known))
             at = np.flatnonzero(known)
@@ -193,22 +212,12 @@ def _with_files(store: Store, files: Sequence[Path], sample: str | None) -> dict
             marks[rows[at]] = True
             for first in range(0, len(at), _STEP):
                 part = at[first : first + _STEP]
-                left = store.merged([model.name], verify=True)[rows[part]].astype(np.float32)
-                _take(tally, rows[part], left, file.values[part, columns])
+                left = store.merged([model.name], verify=True)[rows[part]].astype("f4")
+                tally.add(rows[part], left, file.values[part, columns])
     for name, marks in seen.items():
         rest = store.filled(name)[found.start : found.stop] & ~marks[found.start : found.stop]
         tallies[name].only_here += int(np.count_nonzero(rest))
     return tallies
-
-
-def _take(tally: _Tally, rows: NDArray[np.int64], left: F32, right: F32) -> None:
-    """Compare what both sides have; a row that is not certified is NaN."""
-    here, there = ~np.isnan(left[:, 0]), ~np.isnan(right[:, 0])
-    tally.only_here += int(np.count_nonzero(here & ~there))
-    tally.only_there += int(np.count_nonzero(there & ~here))
-    both = here & there
-    if both.any():
-        tally.compare(rows[both], left[both], right[both])
 
 
 def _same(sample: Sample, other: Store) -> Sample | None:
@@ -220,50 +229,31 @@ def _same(sample: Sample, other: Store) -> Sample | None:
 
 
 def _check_same_records(store: Store, mine: Sample, other: Store, theirs: Sample) -> None:
-    """Hold the record ids of two samples against each other."""
-    ok = mine.stop - mine.start == theirs.stop - theirs.start
-    for first in range(0, mine.stop - mine.start if ok else 0, COLUMN_CHUNK_ROWS):
-        last = min(first + COLUMN_CHUNK_ROWS, mine.stop - mine.start)
-        left = store.column("id", mine.start + first, mine.start + last)
-        right = other.column("id", theirs.start + first, theirs.start + last)
-        assert isinstance(left, Ragged)
-        assert isinstance(right, Ragged)
-        ok = ok and _equal(left, right)
-    if not ok:
+    """Compare the record ids of two samples."""
+    same = mine.stop - mine.start == theirs.stop - theirs.start and all(
+        _equal(store.column("id", a.start, a.stop), other.column("id", b.start, b.stop))
+        for a, b in _steps(mine, theirs, COLUMN_CHUNK_ROWS)
+    )
+    if not same:
         raise DataError(
             f"sample {mine.name} of {store.path} and sample {theirs.name} of {other.path} do not "
             "hold the same records: they were made from other files or other segment lengths"
         )
 
 
-def _equal(left: Ragged, right: Ragged) -> bool:
+def _steps(mine: Sample, theirs: Sample, step: int) -> Iterator[tuple[slice, slice]]:
+    """Yield rows of two samples of one size, ``step`` at a time."""
+    for first in range(mine.start, mine.stop, step):
+        last, shift = min(first + step, mine.stop), theirs.start - mine.start
+        yield slice(first, last), slice(first + shift, last + shift)
+
+
+def _equal(left: Any, right: Any) -> bool:
     return np.array_equal(left.offsets, right.offsets) and np.array_equal(left.data, right.data)
-
-
-def _result(store: Store, model: str, tally: _Tally, worst: int) -> ModelComparison:
-    cosines, rows, differences = (
-        np.concatenate([np.empty(0), *parts])
-        for parts in (tally.cosines, tally.rows, tally.differences)
-    )
-    order = np.argsort(cosines, kind="stable")[:worst]
-    return ModelComparison(
-        model=model,
-        rows=len(cosines),
-        lowest=float(cosines.min(initial=1)),
-        median=float(np.median(cosines)) if len(cosines) else 1.0,
-        difference=float(differences.max(initial=0)),
-        only_here=tally.only_here,
-        only_there=tally.only_there,
-        worst=tuple(
-            _named(store, int(rows[at]), float(cosines[at]), float(differences[at]))
-            for at in order.tolist()
-        ),
-    )
 
 
 def _named(store: Store, row: int, cosine: float, difference: float) -> WorstRow:
     ids = store.column("id", row, row + 1)
     assert isinstance(ids, Ragged)
-    samples: Iterable[Sample] = store.schema.samples
-    sample = next(sample.name for sample in samples if sample.start <= row < sample.stop)
+    sample = next(s.name for s in store.schema.samples if s.start <= row < s.stop)
     return WorstRow(row, sample, ids[0].decode(errors="replace"), cosine, difference)

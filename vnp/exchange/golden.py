@@ -1,23 +1,15 @@
 """The golden check: whether this installation reproduces reference embeddings.
 
-A reference is a feature file of the published tool together with the FASTA file it was made from.
-The records are cut, translated and embedded here with the same code and models as ``vnp embed``
-uses, rounded to float16 as a store keeps them, and compared row by row with the reference.
-
-Feature files are torch files; they are read with ``weights_only``, so that nothing in them is
-executed. Their forms::
-
-    *_merged.pt     {"ids": [n ids], "data": tensor (n, sum of dims)}      ("labels" is ignored)
-    *_DNABERT_S.pt  {"nucleotide": [n ids], "data": [{"mean_representation": [dim numbers]}]}
-    *_ESM.pt        {"proteins": [n ids], "data": [tensor (dim,)]}
+A reference is a result file of VirNucPro (`virnucpro_files`) together with the FASTA file it was
+made from. The records are cut, translated and embedded here with the same code and models as
+``vnp embed`` uses, rounded to float16 as a store keeps them, and compared row by row with the
+reference.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +18,13 @@ from numpy.typing import NDArray
 
 from store.errors import DataError
 from store.io.ragged import Ragged
+from store.io.words import count
+from store.schema import Model
 from vnp.embed.progress import Progress
+from vnp.exchange.virnucpro_files import bands, read_results
 from vnp.inference.encoder import Encoder
 from vnp.models.registry import ModelSpec
+from vnp.models.similarity import row_similarity
 from vnp.sequence.contig_ids import Duplicates, UniqueIds
 from vnp.sequence.fastx import ContigReader
 from vnp.sequence.records import record_batches
@@ -38,10 +34,6 @@ Rows = NDArray[np.float32]
 
 _WORST = 3  # rows named per model
 _STEP = 512  # records embedded between two signs of progress
-
-
-class GoldenError(DataError):
-    """The reference file is not what it must be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,62 +113,26 @@ class GoldenReport:
 
 
 def read_reference(path: Path, *, models: Sequence[ModelSpec]) -> Reference:
-    """Read a feature file of the published tool.
+    """Read a result file of VirNucPro.
 
     Parameters
     ----------
     path
         The file.
     models
-        Models of the recipe, in the order of the merged feature's bands.
+        Models of the recipe it was made with.
 
     Raises
     ------
-    GoldenError
-        If it is no feature file, its ids and rows do not belong together, or its width is not that
-        of the models.
+    ResultFileError
+        If its ids and rows do not belong together, or its width is not that of the models.
     """
-    content = _load(path)
-    if "ids" in content:
-        names = content["ids"]
-        chosen = list(models)
-    elif "nucleotide" in content:
-        names = content["nucleotide"]
-        chosen = [model for model in models if model.input == "nucleotide"][:1]
-    elif "proteins" in content:
-        names = content["proteins"]
-        chosen = [model for model in models if model.input == "protein"][:1]
-    else:
-        raise GoldenError(
-            f"{path} is no feature file: it has none of the keys ids, nucleotide and proteins, but "
-            f"{', '.join(sorted(map(str, content)))[:200] or 'nothing'}"
-        )
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise GoldenError(f"{path}: the ids are not a list of texts")
-    values = _matrix(path, content.get("data"))
-    if len(names) != len(values):
-        raise GoldenError(
-            f"{path} has {len(names)} ids and {len(values)} rows: ids and rows have come apart, so "
-            "it cannot serve as a reference"
-        )
-    if len(set(names)) != len(names):
-        raise GoldenError(f"{path}: an id occurs twice; it cannot serve as a reference")
-    if not names:
-        raise GoldenError(f"{path} holds no row")
-    edges = [0, *accumulate(model.dim for model in chosen)]
-    if not chosen or values.shape[1] != edges[-1]:
-        wanted = " + ".join(f"{model.name} ({model.dim})" for model in chosen) or "no such model"
-        raise GoldenError(
-            f"{path} has {values.shape[1]} numbers a row, the recipe gives {wanted}; choose the "
-            "recipe it was made with"
-        )
-    if not np.isfinite(values).all():
-        raise GoldenError(f"{path} holds NaN or infinity")
-    bands = {
-        model.name: values[:, low:high]
-        for model, low, high in zip(chosen, edges[:-1], edges[1:], strict=True)
-    }
-    return Reference(path, tuple(names), bands)
+    file = read_results(path)
+    known = [Model(model.name, model.dim) for model in models]
+    chosen = bands(file, known, of="the recipe")
+    return Reference(
+        path, tuple(file.ids), {model.name: file.values[:, columns] for model, columns in chosen}
+    )
 
 
 def compare(
@@ -216,12 +172,13 @@ def compare(
         records.append((items(nucleotide, known), items(protein, known)))
     made = np.concatenate(places) if places else np.empty(0, np.int64)
     if not len(made):
-        raise GoldenError(
-            f"none of the {len(reference.ids)} ids of {reference.path} comes out of {fasta}: it "
-            f"was made from another file, or with another segment length than {segment_length}"
+        raise DataError(
+            f"{fasta} gives no record of the {count(len(reference.ids), 'id')} of "
+            f"{reference.path}, which was made from another file or with another segment length "
+            f"than {segment_length}"
         )
     missing = np.setdiff1d(np.arange(len(reference.ids)), made)
-    bands = tuple(
+    compared = tuple(
         _compare_band(reference, model, load(model), places, records) for model in reference.bands
     )
     return GoldenReport(
@@ -229,23 +186,8 @@ def compare(
         rows=len(reference.ids),
         missing=tuple(reference.ids[index] for index in missing.tolist()),
         extra=extra,
-        bands=bands,
+        bands=compared,
     )
-
-
-def differences(here: Rows, there: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Cosine similarity and relative difference of rows (n, dim), each (n,).
-
-    A row of zeros has cosine 1 and difference 0 to another one, and 0 and 1 to anything else.
-    """
-    here, there = here.astype(np.float64), there.astype(np.float64)
-    product = np.einsum("nd,nd->n", here, there)
-    length = np.linalg.norm(here, axis=1) * np.linalg.norm(there, axis=1)
-    gap = np.linalg.norm(here - there, axis=1)
-    size = np.linalg.norm(there, axis=1)
-    cosine = np.divide(product, length, out=(gap == 0).astype(np.float64), where=length > 0)
-    relative = np.divide(gap, size, out=(gap > 0).astype(np.float64), where=size > 0)
-    return cosine, relative
 
 
 def _compare_band(
@@ -267,7 +209,7 @@ def _compare_band(
                 here[done : done + len(rows)] = rows.astype(np.float16)  # as a store keeps them
                 done += len(rows)
                 progress.update(done)
-    cosine, relative = differences(here, there)
+    cosine, relative = row_similarity(here, there)
     identity = encoder.provenance().identity
     environment = encoder.provenance().environment
     precision = identity.get("precision", "float32")
@@ -304,46 +246,3 @@ def _records(fasta: str, segment_length: int) -> Iterator[tuple[list[str], Ragge
         )
         for batch in batches:
             yield batch.rows.id.decode(), batch.rows.nucleotide, batch.rows.protein
-
-
-def _load(path: Path) -> dict[Any, Any]:
-    """Read a torch file without executing anything in it."""
-    import torch
-
-    if not path.is_file():
-        raise GoldenError(f"there is no file {path}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of pickles that torch did not write
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - a damaged pickle ends in any error there is
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        raise GoldenError(
-            f"{path} is damaged, no feature file, or holds more than numbers and texts, and was "
-            f"not executed ({reason})"
-        ) from None
-    if not isinstance(content, dict):
-        raise GoldenError(f"{path} is no feature file: it holds a {type(content).__name__}")
-    return content
-
-
-def _matrix(path: Path, data: object) -> Rows:
-    """Rows of a feature file as float32 (n, dim)."""
-    import torch
-
-    if isinstance(data, torch.Tensor):
-        rows = data
-    elif isinstance(data, list):
-        parts = [row.get("mean_representation") if isinstance(row, dict) else row for row in data]
-        try:
-            rows = torch.stack([torch.as_tensor(part, dtype=torch.float32) for part in parts])
-        except (TypeError, ValueError, RuntimeError) as error:
-            if not parts:
-                return np.empty((0, 0), np.float32)
-            raise GoldenError(f"{path}: the rows are not of one width: {error}") from None
-    else:
-        raise GoldenError(f"{path} is no feature file: its 'data' is {type(data).__name__}")
-    if rows.ndim != 2:
-        raise GoldenError(f"{path}: 'data' has shape {tuple(rows.shape)}, not (rows, numbers)")
-    values: Rows = rows.to(torch.float32).numpy()
-    return values

@@ -1,18 +1,19 @@
-"""VirNucPro's result files become rows of a store, without computing anything again.
+"""Import of VirNucPro's result files: their rows become rows of a store, nothing is computed again.
 
 The files hold embeddings by record id, but no sequences. So the FASTA they were made from is
-appended like any other sample, which makes its records anew by VirNucPro's rules, and the files'
-rows are matched to them by id. What the files lack stays open, and ``vnp embed`` fills it.
+appended like any other sample, which makes the same records, and the files' rows are matched to
+them by id. Rows that the files lack stay open, and ``vnp embed`` fills them.
 
-Rows are first laid out in row order in a scratch file beside the store, as float16; then every
+Rows are first collected in row order in a scratch file beside the store, as float16; then every
 block whose rows are all known is published as a worker would. A block that the sample shares with
-another one is completed from what is certified there already.
+another one is completed from the rows certified there already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,15 +24,22 @@ from numpy.typing import NDArray
 from store.claims.participant import Participant
 from store.errors import SampleExistsError
 from store.geometry import chunks_of
+from store.io.words import count
 from store.schema import Model, Sample
 from store.store import Store
 from vnp import __version__
-from vnp.exchange.record_index import RecordIndex
-from vnp.exchange.result_models import bands
-from vnp.exchange.virnucpro_files import ResultFile, ResultFileError, read_results
+from vnp.exchange.virnucpro_files import (
+    RecordIndex,
+    ResultFile,
+    ResultFileError,
+    bands,
+    read_results,
+)
 from vnp.sequence.append import append_file
 from vnp.sequence.compression import file_sha256
 from vnp.sequence.contig_ids import Duplicates
+
+log = logging.getLogger(__name__)
 
 _LARGEST = 65504.0  # of float16
 
@@ -54,15 +62,7 @@ class ImportReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as a JSON object."""
-        return {
-            "sample": self.sample,
-            "appended": self.appended,
-            "rows": self.rows,
-            "matched": self.matched,
-            "certified": self.certified,
-            "files": self.files,
-            "complete": self.complete,
-        }
+        return {**asdict(self), "complete": self.complete}
 
 
 def import_files(
@@ -72,7 +72,6 @@ def import_files(
     fasta: str,
     sample: str | None = None,
     duplicates: Duplicates = Duplicates.REFUSE,
-    say: Callable[[str], None],
 ) -> ImportReport:
     """Bring result files of one sample into a store.
 
@@ -86,8 +85,6 @@ def import_files(
         What they were made from; appended unless the store holds this very file already.
     sample, duplicates
         See `vnp.sequence.append.append_file`.
-    say
-        Told what a user should know.
 
     Raises
     ------
@@ -97,12 +94,12 @@ def import_files(
     SampleExistsError
         If another sample of that name is in the store.
     """
-    # All files are read before anything is changed: one that is bad costs nothing.
+    # All files are read before anything is changed, so that a bad one changes nothing.
     hashes = {path.name: file_sha256(path) for path in files}
     for path in files:
-        bands(store, read_results(path))
+        bands(read_results(path), store.schema.models, of=store.path)
     report = append_file(
-        store, fasta, sample=sample, duplicates=duplicates, existing="skip", say=say
+        store, fasta, sample=sample, duplicates=duplicates, existing="skip", say=log.info
     )
     if sample is not None and report.sample.name != sample:
         raise SampleExistsError(f"{fasta} is in the store as sample {report.sample.name}")
@@ -113,9 +110,9 @@ def import_files(
         index = RecordIndex(store, made)
         for path in files:
             staged.add(read_results(path), index)
-        with Participant(store.sidecar.path) as presence:
+        with Participant(store.sidecar.path) as participant:
             for model in staged.models:
-                _publish(store, presence, model, made, staged, hashes, say)
+                _publish(store, participant, model, made, staged, hashes)
         matched = {model.name: staged.count(model) for model in staged.models}
     finally:
         staged.close()
@@ -146,16 +143,16 @@ class _Staged:
     def add(self, file: ResultFile, index: RecordIndex) -> None:
         """Take the rows of a file."""
         rows = index.rows(file.ids)
-        strange = np.flatnonzero(rows < 0)
-        if len(strange):
+        unknown = np.flatnonzero(rows < 0)
+        if len(unknown):
             length = self._store.schema.segment_length
+            cut = f"cut into {length} bp segments" if length else "not cut into segments"
             raise ResultFileError(
-                f"{file.path}: {len(strange):,} of {len(rows):,} ids, the first in row "
-                f"{strange[0] + 1}, {file.ids[strange[0]]}, are no records of sample "
-                f"{self._sample.name} cut into {length or 'whole'} bp segments; the file belongs "
-                "to another FASTA or another segment length"
+                f"{file.path}: {len(unknown):,} of {count(len(rows), 'id')} are not records of "
+                f"sample {self._sample.name} {cut}, the first is {file.ids[unknown[0]]} in row "
+                f"{unknown[0] + 1}; the file belongs to another FASTA or another segment length"
             )
-        for model, columns in bands(self._store, file):
+        for model, columns in bands(file, self._store.schema.models, of=self._store.path):
             self._put(file, model, rows - self._sample.start, file.values[:, columns])
 
     def _put(
@@ -167,7 +164,7 @@ class _Staged:
         if len(large):
             raise ResultFileError(
                 f"{file.path}: row {large[0] + 1} ({file.ids[large[0]]}) holds numbers beyond "
-                f"float16's {_LARGEST:g}; these are no embeddings of {model.name}"
+                f"float16's {_LARGEST:g}; these are not embeddings of {model.name}"
             )
         values = given.astype(np.float16)
         known, staged = self._known[model.name], self._values[model.name]
@@ -175,9 +172,10 @@ class _Staged:
         differs = twice[(staged[at[twice]] != values[twice]).any(axis=1)]
         if len(differs):
             raise ResultFileError(
-                f"{file.path}: row {differs[0] + 1} ({file.ids[differs[0]]}) is not the row that "
-                f"an earlier file gave for {model.name}, and {len(differs) - 1:,} others are not: "
-                "the files come from different runs, or rows and ids of one have come apart"
+                f"{file.path}: {count(len(differs), 'row')}, the first is row {differs[0] + 1} "
+                f"({file.ids[differs[0]]}), differ from what an earlier file gave for "
+                f"{model.name}: the files come from different runs, or rows and ids of one have "
+                "come apart"
             )
         staged[at] = values
         known[at] = True
@@ -215,12 +213,11 @@ class _Staged:
 
 def _publish(
     store: Store,
-    presence: Participant,
+    participant: Participant,
     model: Model,
     sample: Sample,
     staged: _Staged,
     hashes: dict[str, str],
-    say: Callable[[str], None],
 ) -> None:
     """Publish every block whose rows are all known."""
     details = {
@@ -238,9 +235,9 @@ def _publish(
         values = staged.block(store, model, block)
         if values is None:
             continue
-        claim = presence.claims.try_claim(model.name, block)
+        claim = participant.claims.try_claim(model.name, block)
         if claim is None:
-            say(f"{model.name} block {block} is being filled by a worker and was left to it")
+            log.info(f"{model.name} block {block} is being filled by a worker; left to it")
             continue
         with claim:
             if store.is_filled(model.name, block):

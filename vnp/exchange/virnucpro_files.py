@@ -1,9 +1,6 @@
-"""Reading VirNucPro's result files as data: ids and rows, held against each other.
+"""VirNucPro's result files as data: ids and rows, and the models and rows of a store they are of.
 
-A ``.pt`` file is a pickle, and a pickle can run code. So its operations are walked first, which
-runs nothing, and every name in them is held to a short list; then torch's restricted reader
-(``weights_only``) builds the lists and tensors. Three kinds are told apart by their keys, not by
-the file's name::
+Three kinds are told apart by their keys, not by the file's name::
 
     nucleotide  {'nucleotide': ids, 'data': [{'label': id, 'mean_representation': floats}]}
     protein     {'proteins': ids, 'data': [tensor(dim)]}
@@ -12,34 +9,29 @@ the file's name::
 
 from __future__ import annotations
 
-import pickle
-import pickletools
-import re
-import warnings
-import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from store.errors import DataError
+from store.io.ragged import Ragged
+from store.io.words import count
+from store.schema import Model, Sample
+from store.store import Store
+from vnp.models import registry
+from vnp.models.errors import TorchFileError
+from vnp.models.torch_files import load_torch_file
 
 Kind = Literal["nucleotide", "protein", "merged"]
 F32 = NDArray[np.float32]
 
 _KEYS: dict[str, Kind] = {"nucleotide": "nucleotide", "proteins": "protein", "ids": "merged"}
-_ALLOWED = re.compile(
-    r"collections OrderedDict"
-    r"|torch\._utils _rebuild_tensor(_v2)?"
-    r"|torch (Float|Double|Half|BFloat16|Long|Int)Storage"
-    r"|torch Size"
-)
-# Operations that find a name otherwise than by spelling it; torch.save uses none of them.
-_INDIRECT = {"STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEWOBJ_EX"}
-_LEGACY_PICKLES = 5  # a file of torch before 1.6: magic, protocol, system, object, storage names
 
 
 class ResultFileError(DataError):
@@ -65,21 +57,32 @@ def read_results(path: Path) -> ResultFile:
         If it cannot be read, names anything but numbers and texts, or if its rows and ids do not
         belong together.
     """
-    content = _load(path)
+    try:
+        content = load_torch_file(path, mapped=True)
+    except TorchFileError as error:
+        raise ResultFileError(str(error)) from None
+    if not isinstance(content, dict):
+        raise ResultFileError(
+            f"{path} is not a result file of VirNucPro: it holds a {type(content).__name__}"
+        )
     kinds = [key for key in _KEYS if key in content]
     if len(kinds) != 1 or "data" not in content:
         keys = ", ".join(map(str, list(content)[:5])) or "none"
         raise ResultFileError(
-            f"{path} is no result file of VirNucPro: its keys are {keys}, where 'nucleotide', "
+            f"{path} is not a result file of VirNucPro: its keys are {keys}, where 'nucleotide', "
             "'proteins' or 'ids' belongs beside 'data'"
         )
     kind, ids, data = _KEYS[kinds[0]], content[kinds[0]], content["data"]
     if not isinstance(ids, list) or not all(isinstance(item, str) for item in ids):
-        raise ResultFileError(f"{path}: {kinds[0]!r} is no list of record ids")
+        raise ResultFileError(f"{path}: {kinds[0]!r} is not a list of record ids")
     if not isinstance(data, list | torch.Tensor):
-        raise ResultFileError(f"{path}: 'data' is no list of rows and no tensor")
+        raise ResultFileError(
+            f"{path}: 'data' is neither a list of rows nor a tensor, but a {type(data).__name__}"
+        )
     if not ids:
-        raise ResultFileError(f"{path} holds no record at all: it is a run that failed; drop it")
+        raise ResultFileError(
+            f"{path} holds no record at all: the run that wrote it failed; leave it out"
+        )
     if len(data) != len(ids):
         cause = (
             "VirNucPro's merge left rows out that one side lacked and kept their ids, so rows and "
@@ -88,7 +91,9 @@ def read_results(path: Path) -> ResultFile:
             if kind == "merged"
             else "the file is incomplete"
         )
-        raise ResultFileError(f"{path} has {len(ids):,} ids but {len(data):,} rows: {cause}")
+        raise ResultFileError(
+            f"{path} has {count(len(ids), 'id')} but {count(len(data), 'row')}: {cause}"
+        )
     values = _rows(path, kind, ids, data)
     seen: dict[str, int] = {}
     for number, item in enumerate(ids, start=1):
@@ -98,17 +103,21 @@ def read_results(path: Path) -> ResultFile:
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(bad):
         raise ResultFileError(
-            f"{path}: row {bad[0] + 1} ({ids[bad[0]]}) holds NaN or infinity, as do "
-            f"{len(bad) - 1:,} others"
+            f"{path}: {count(len(bad), 'row')} of {len(ids):,} hold NaN or infinity, the first is "
+            f"row {bad[0] + 1} ({ids[bad[0]]})"
         )
     return ResultFile(path, kind, ids, values)
 
 
 def _rows(path: Path, kind: Kind, ids: list[str], data: Any) -> F32:
-    """Rows as one matrix; the ids that stand beside single rows are compared."""
+    """Rows as one matrix; ids given beside single rows are compared."""
     if kind == "merged":
-        if not isinstance(data, torch.Tensor) or data.ndim != 2:
-            raise ResultFileError(f"{path}: 'data' is no tensor of rows and columns")
+        if not isinstance(data, torch.Tensor):
+            raise ResultFileError(f"{path}: 'data' is not a tensor of rows and columns")
+        if data.ndim != 2:
+            raise ResultFileError(
+                f"{path}: 'data' has shape {tuple(data.shape)}, not (rows, columns)"
+            )
         merged: F32 = data.to(torch.float32).numpy()
         return merged
     out: F32 | None = None
@@ -130,57 +139,67 @@ def _rows(path: Path, kind: Kind, ids: list[str], data: Any) -> F32:
             out = np.empty((len(ids), len(values)), np.float32)
         if values.shape != out.shape[1:]:
             raise ResultFileError(
-                f"{path}: row {number} ({item}) is no row of {out.shape[1]} numbers"
+                f"{path}: row {number} ({item}) is not a row of {out.shape[1]} numbers"
             )
         out[number - 1] = values
     assert out is not None
     return out
 
 
-def _load(path: Path) -> dict[Any, Any]:
-    try:
-        zipped = zipfile.is_zipfile(path)
-        _check(path, zipped)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # torch's, of pickles it did not write
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except DataError:
-        raise
-    except FileNotFoundError:
-        raise ResultFileError(f"there is no file {path}") from None
-    except Exception as error:  # noqa: BLE001 - a damaged pickle ends in any error there is
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        refused = "; nothing of it was executed" if isinstance(error, pickle.PickleError) else ""
-        raise ResultFileError(f"{path} is damaged or no file of torch ({said}){refused}") from None
-    if not isinstance(content, dict):
-        raise ResultFileError(
-            f"{path} is no result file of VirNucPro: it holds a {type(content).__name__}"
-        )
-    return content
+def bands(file: ResultFile, models: Sequence[Model], *, of: object) -> list[tuple[Model, slice]]:
+    """Return the models whose embeddings a file holds, with their columns in it.
 
+    A ``nucleotide`` file is of the model that reads nucleotide sequences, a ``protein`` file of
+    the one that reads proteins (of several, the first of the file's width), and a merged one of
+    the first of either kind, in VirNucPro's order.
 
-def _check(path: Path, zipped: bool) -> None:
-    """Refuse a file whose pickle names anything but tensors' parts."""
-    if not zipped:
-        with path.open("rb") as file:
-            for _ in range(_LEGACY_PICKLES):
-                _check_pickle(path, file)
-        return
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        pickles = [member for member in members if member.filename.endswith("/data.pkl")]
-        if len(pickles) != 1 or any(member.compress_type for member in members):
-            raise ResultFileError(f"{path} is a zip archive that torch.save did not write")
-        with archive.open(pickles[0]) as member_file:
-            _check_pickle(path, member_file)
+    Parameters
+    ----------
+    file
+        The file.
+    models
+        Models to choose from.
+    of
+        What has these models, for messages.
 
-
-def _check_pickle(path: Path, file: BinaryIO | Any) -> None:
-    for operation, argument, _ in pickletools.genops(file):
-        name = operation.name
-        if name in _INDIRECT or (name == "GLOBAL" and not _ALLOWED.fullmatch(str(argument))):
-            what = str(argument).replace(" ", ".") if name == "GLOBAL" else name
+    Raises
+    ------
+    ResultFileError
+        If there is no such model, or the file's rows are of another width.
+    """
+    width = file.values.shape[1]
+    chosen = []
+    for kind in ("nucleotide", "protein") if file.kind == "merged" else (file.kind,):
+        found = [
+            model
+            for model in models
+            if model.name in registry.MODELS and registry.model(model.name).input == kind
+        ]
+        if not found:
             raise ResultFileError(
-                f"{path} names {what}, which is no part of lists and tensors; it was refused and "
-                "nothing of it was executed"
+                f"{file.path} holds embeddings of {kind} sequences, and {of} has no such model"
             )
+        chosen.append(next((model for model in found if model.dim == width), found[0]))
+    edges = [0, *accumulate(model.dim for model in chosen)]
+    if width != edges[-1]:
+        names = " + ".join(f"{model.name} ({model.dim})" for model in chosen)
+        raise ResultFileError(
+            f"{file.path} has {width} numbers a row where {names} has {edges[-1]}: it was made "
+            "with other models"
+        )
+    return [(model, slice(*edge)) for model, edge in zip(chosen, pairwise(edges), strict=True)]
+
+
+class RecordIndex:
+    """The record ids of one sample, which are unique within it."""
+
+    def __init__(self, store: Store, sample: Sample) -> None:
+        ids = store.column("id", sample.start, sample.stop)
+        assert isinstance(ids, Ragged)
+        self._row = {record: row for row, record in enumerate(ids.tolist(), start=sample.start)}
+
+    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """Row of the store of each id, -1 where the sample has none of that id; shape (n,)."""
+        get = self._row.get
+        found = (get(record.encode("utf-8", "surrogateescape"), -1) for record in ids)
+        return np.fromiter(found, dtype=np.int64, count=len(ids))

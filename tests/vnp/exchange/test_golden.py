@@ -15,7 +15,8 @@ import torch
 from store.errors import StoreError
 from store.io.ragged import concatenate
 from vnp.cli.main import main
-from vnp.exchange.golden import GoldenError, compare, differences, read_reference
+from vnp.exchange.golden import compare, read_reference
+from vnp.exchange.virnucpro_files import ResultFileError
 from vnp.inference import plain_esm2 as esm2
 from vnp.inference import pooling
 from vnp.inference.encoder import Encoder, load_encoder
@@ -191,19 +192,25 @@ class _Code:
     ("content", "said"),
     [
         ([1, 2], "holds a list"),
-        ({"weights": 1}, "none of the keys"),
-        ({"ids": "ab", "data": torch.zeros(2, 224)}, "not a list of texts"),
-        ({"ids": ["a"], "data": torch.zeros(2, 224)}, "1 ids and 2 rows"),
-        ({"ids": ["a", "a"], "data": torch.zeros(2, 224)}, "occurs twice"),
+        ({"weights": 1}, "its keys are weights"),
+        ({"ids": "ab", "data": torch.zeros(2, 224)}, "not a list of record ids"),
+        ({"ids": ["a"], "data": torch.zeros(2, 224)}, "1 id but 2 rows"),
+        ({"ids": ["a", "a"], "data": torch.zeros(2, 224)}, "rows 1 and 2 are both called a"),
         ({"ids": ["a"], "data": torch.zeros(1, 223)}, "223 numbers a row"),
         ({"ids": ["a"], "data": torch.full((1, 224), torch.nan)}, "NaN"),
-        ({"ids": [], "data": torch.zeros(0, 224)}, "no row"),
-        ({"proteins": [], "data": []}, "no row"),
-        ({"ids": ["a"], "data": "text"}, "its 'data' is str"),
-        ({"ids": ["a"], "data": torch.zeros(1)}, "shape"),
-        ({"proteins": ["a", "b"], "data": [torch.zeros(128), torch.zeros(3)]}, "one width"),
-        ({"nucleotide": ["a"], "data": [{}]}, "one width"),
-        ({"ids": ["a"], "data": _Code()}, "not executed"),
+        ({"ids": [], "data": torch.zeros(0, 224)}, "no record at all"),
+        ({"proteins": [], "data": []}, "no record at all"),
+        (
+            {"ids": ["a"], "data": "text"},
+            "'data' is neither a list of rows nor a tensor, but a str",
+        ),
+        ({"ids": ["a"], "data": torch.zeros(1)}, r"shape \(1,\)"),
+        (
+            {"proteins": ["a", "b"], "data": [torch.zeros(128), torch.zeros(3)]},
+            r"row 2 \(b\) is not a row of 128 numbers",
+        ),
+        ({"nucleotide": ["a"], "data": [{}]}, "has no mean_representation"),
+        ({"ids": ["a"], "data": _Code()}, "nothing of it was executed"),
     ],
 )
 def test_files_that_are_no_reference(
@@ -212,7 +219,7 @@ def test_files_that_are_no_reference(
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "bad.pt"
     torch.save(content, path)
-    with pytest.raises(GoldenError, match=said):
+    with pytest.raises(ResultFileError, match=said):
         read_reference(path, models=DEMO)
     assert not (tmp_path / "executed").exists()
 
@@ -223,13 +230,5 @@ def test_files_that_are_no_torch_files(raw: bytes, tmp_path: Path) -> None:
     path.write_bytes(raw)
     with pytest.raises(StoreError, match=r"bad\.pt"):
         read_reference(path, models=DEMO)
-    with pytest.raises(GoldenError, match="there is no file"):
+    with pytest.raises(ResultFileError, match="there is no file"):
         read_reference(tmp_path / "none.pt", models=DEMO)
-
-
-def test_differences_of_rows() -> None:
-    there = np.array([[3, 4], [1, 0], [0, 0], [0, 0], [2, 0]], np.float32)
-    here = np.array([[3, 4], [0, 1], [0, 0], [1, 0], [0, 0]], np.float32)
-    cosine, relative = differences(here, there)
-    np.testing.assert_allclose(cosine, [1, 0, 1, 0, 0])
-    np.testing.assert_allclose(relative, [0, 2**0.5, 0, 1, 1])

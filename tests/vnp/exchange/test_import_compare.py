@@ -104,7 +104,7 @@ def test_results_become_a_store(case: Case, tmp_path: Path, kinds: str, suffix: 
         ],
     }[kinds]()
     store = new_store(tmp_path / f"run{suffix}")
-    report = import_files(store, files, fasta=str(case.fasta), say=print)
+    report = import_files(store, files, fasta=str(case.fasta))
     assert report.complete
     assert report.matched == {DNA: len(case.ids), PROTEIN: len(case.ids)}
     check(store, case)
@@ -120,18 +120,18 @@ def test_what_the_files_lack_stays_open_and_a_second_import_fills_it(
 ) -> None:
     store = new_store(tmp_path / "run.zarr")
     half = case.dnabert(slice(0, 12), "half_DNABERT_S.pt")
-    report = import_files(store, [half, case.esm()], fasta=str(case.fasta), say=print)
+    report = import_files(store, [half, case.esm()], fasta=str(case.fasta))
     assert not report.complete
     assert report.matched[DNA] == 12
     assert report.certified[DNA] == 8, "a block that is known in part stays open"
-    again = import_files(store, [case.dnabert()], fasta=str(case.fasta), say=print)
+    again = import_files(store, [case.dnabert()], fasta=str(case.fasta))
     assert (again.appended, again.complete) == (False, True)
     check(store, case)
 
 
 def test_a_block_shared_with_another_sample_is_completed(case: Case, tmp_path: Path) -> None:
     store = new_store(tmp_path / "run.zarr", block_rows=1000)
-    import_files(store, [case.merged()], fasta=str(case.fasta), say=print)
+    import_files(store, [case.merged()], fasta=str(case.fasta))
     other = Case(tmp_path, 4)
     other.fasta = fasta(tmp_path / "t.fa", 4, seed=9)
     probe = new_store(tmp_path / "p2.zarr")
@@ -139,7 +139,7 @@ def test_a_block_shared_with_another_sample_is_completed(case: Case, tmp_path: P
     other.ids = open_store(probe.path).column("id").decode()  # type: ignore[union-attr]
     other.dna = np.ones((len(other.ids), 6), "f4")
     other.protein = np.full((len(other.ids), 5), 2, "f4")
-    report = import_files(store, [other.merged()], fasta=str(other.fasta), say=print)
+    report = import_files(store, [other.merged()], fasta=str(other.fasta))
     assert report.complete
     check(store, case, slice(0, len(case.ids)))
 
@@ -147,7 +147,7 @@ def test_a_block_shared_with_another_sample_is_completed(case: Case, tmp_path: P
 def refused(tmp_path: Path, case: Case, path: Path, words: str) -> None:
     store = new_store(tmp_path / "run.zarr")
     with pytest.raises(DataError, match=words) as error:
-        import_files(store, [path], fasta=str(case.fasta), say=print)
+        import_files(store, [path], fasta=str(case.fasta))
     assert path.name in str(error.value)
     store.refresh()
     assert not any(store.rows_filled(model.name).any() for model in MODELS)
@@ -177,15 +177,15 @@ BAD: dict[str, tuple[Callable[[Case], object], str]] = {
         lambda c: {"ids": [*c.ids[:-1], c.ids[0]], "data": torch.zeros(len(c.ids), 11)},
         r"rows 1 and \d+ are both called",
     ),
-    "nan": (_not_finite, "row 4 .* NaN"),
+    "nan": (_not_finite, "hold NaN .* first is row 4"),
     "width": (lambda c: {"ids": c.ids, "data": torch.zeros(len(c.ids), 9)}, "other models"),
     "ragged": (
         lambda c: {"proteins": c.ids[:2], "data": [torch.zeros(5), torch.zeros(4)]},
-        "row 2 .* no row of 5",
+        "row 2 .* not a row of 5",
     ),
     "strange": (
         lambda c: {"ids": ["x_chunk_1F1"], "data": torch.zeros(1, 11)},
-        "x_chunk_1F1, are no records of sample s",
+        "1 of 1 id are not records of sample s .* first is x_chunk_1F1 in row 1",
     ),
     "large": (
         lambda c: {"ids": c.ids[:1], "data": torch.full((1, 11), 1e5)},
@@ -193,8 +193,8 @@ BAD: dict[str, tuple[Callable[[Case], object], str]] = {
     ),
     "keys": (lambda c: {"x": 1}, "its keys are x"),
     "list": (lambda c: [1, 2], "holds a list"),
-    "data": (lambda c: {"ids": c.ids, "data": 3}, "no list of rows"),
-    "tensor": (lambda c: {"ids": c.ids, "data": [torch.zeros(11)] * len(c.ids)}, "no tensor"),
+    "data": (lambda c: {"ids": c.ids, "data": 3}, "neither a list of rows nor a tensor, but a int"),
+    "tensor": (lambda c: {"ids": c.ids, "data": [torch.zeros(11)] * len(c.ids)}, "not a tensor"),
 }
 
 
@@ -209,8 +209,10 @@ def test_files_that_contradict_each_other_are_refused(case: Case, tmp_path: Path
     content["data"] = content["data"].roll(1, 0)
     rolled = case.save("rolled_merged.pt", content)
     store = new_store(tmp_path / "run.zarr")
-    with pytest.raises(ResultFileError, match="rolled_merged.pt: row 1 .* different runs"):
-        import_files(store, [case.dnabert(), rolled], fasta=str(case.fasta), say=print)
+    with pytest.raises(
+        ResultFileError, match="rolled_merged.pt: .*first is row 1 .* different runs"
+    ):
+        import_files(store, [case.dnabert(), rolled], fasta=str(case.fasta))
 
 
 class Hostile:
@@ -262,7 +264,7 @@ def test_old_files_of_torch_are_read(case: Case, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def filled(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = new_store(tmp_path_factory.mktemp("filled") / "run.zarr")
-    import_files(store, [case.merged()], fasta=str(case.fasta), say=print)
+    import_files(store, [case.merged()], fasta=str(case.fasta))
     return open_store(store.path)
 
 
@@ -297,7 +299,7 @@ def test_compare_stores_by_sample_and_id(case: Case, filled: Store, tmp_path: Pa
     append_file(other, str(fasta(tmp_path / "first.fa", 3, seed=4)), say=print)
     import_files(
         other, [case.dnabert(), case.esm(slice(9), "nine.pt")], fasta=str(case.fasta),
-        sample="renamed", say=print,
+        sample="renamed",
     )  # fmt: skip
     dna, protein = compare(filled, [other.path])
     assert dna.lowest == pytest.approx(1, abs=1e-7)
@@ -356,5 +358,5 @@ def test_what_is_exported_is_imported_again(case: Case, filled: Store, tmp_path:
         files.append(tmp_path / f"x_{layout}.pt")
         export_store(filled, files[-1], layout=layout)  # type: ignore[arg-type]
     store = new_store(tmp_path / "run.zarr")
-    assert import_files(store, files, fasta=str(case.fasta), say=print).complete
+    assert import_files(store, files, fasta=str(case.fasta)).complete
     check(store, case)

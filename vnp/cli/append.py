@@ -3,36 +3,70 @@
 from __future__ import annotations
 
 import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from store.open import open_store
-from vnp.cli.output import print_json, print_lines, say
-from vnp.sequence.append import append_file
-from vnp.sequence.contig_ids import Duplicates
+from vnp.cli import options
+from vnp.cli.output import Outcome
+
+if TYPE_CHECKING:
+    from vnp.sequence.append import AppendReport
+
+log = logging.getLogger(__name__)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Append the file."""
-    report = append_file(
-        open_store(options.store),
-        options.file,
-        sample=options.sample,
-        duplicates=Duplicates(options.duplicates),
-        existing=options.existing,
-        report=options.report,
-        say=say,
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    options.store(parser)
+    parser.add_argument(
+        "file", metavar="FILE", help="FASTA or FASTQ, plain or .gz/.zst/.bz2; - is standard input"
     )
-    if options.json:
-        print_json(report.to_json())
-        return 0
+    parser.add_argument("--sample", metavar="NAME", help="sample name (default: from the file)")
+    options.duplicates(parser)
+    parser.add_argument(
+        "--existing",
+        choices=("refuse", "skip"),
+        default="refuse",
+        help="the store has this very file already: refuse it, or skip it",
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="TSV", help="where to name contigs that give no record"
+    )
+    options.json_flag(parser)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Append the file."""
+    from store.open import open_store
+    from vnp.sequence.append import append_file
+    from vnp.sequence.contig_ids import Duplicates
+
+    report = append_file(
+        open_store(given.store),
+        given.file,
+        sample=given.sample,
+        duplicates=Duplicates(given.duplicates),
+        existing=given.existing,
+        report=given.report,
+        say=log.info,
+    )
+    return outcome(report).show(as_json=given.json)
+
+
+def outcome(report: AppendReport) -> Outcome:
+    """Tell what was appended, or that it was there already."""
+    from store.io.words import count
+
     sample = report.sample
     if report.skipped:
-        print_lines([f"{sample.name} is in the store already: {sample.source}, the same bytes"])
-        return 0
-    print_lines(
-        [
-            f"appended {sample.name}: {sample.contigs:,} contigs, {sample.bases:,} bases, "
-            f"{sample.segments:,} segments, {sample.stop - sample.start:,} records "
-            f"(rows {sample.start:,} to {sample.stop - 1:,})"
-        ]
-    )
-    return 0
+        line = f"{sample.name} is in the store already: {sample.source}, the same bytes"
+        return Outcome(report, [line])
+    parts = [
+        count(sample.contigs, "contig"),
+        count(sample.bases, "base"),
+        count(sample.segments, "segment"),
+        count(sample.stop - sample.start, "record"),
+    ]
+    rows = f" (rows {sample.start:,} to {sample.stop - 1:,})" if sample.stop > sample.start else ""
+    return Outcome(report, [f"appended {sample.name}: {', '.join(parts)}{rows}"])

@@ -4,31 +4,50 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from store.errors import UsageError
-from store.open import open_store
+from vnp.cli import options
 from vnp.cli.output import print_json, print_lines
-from vnp.embed.bench import Speed, measure
-from vnp.embed.config import WorkerConfig
-from vnp.embed.progress import duration
+from vnp.embed.config import add_device_arguments
+
+if TYPE_CHECKING:
+    from vnp.embed.bench import Speed
 
 
-def run(options: argparse.Namespace) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    options.store(parser)
+    add_device_arguments(parser)
+    parser.add_argument(
+        "--model", action="append", metavar="NAME", help="measure only this model (repeatable)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=options.positive_float,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long to measure in all, loading left out (default 60)",
+    )
+    options.json_flag(parser)
+
+
+def run(given: argparse.Namespace) -> int:
     """Measure each model of the store."""
-    store = open_store(options.store)
+    from store.errors import UsageError
+    from store.open import open_store
+    from vnp.embed.bench import measure
+    from vnp.embed.config import WorkerConfig
+
+    store = open_store(given.store)
     if store.n_rows == 0:
         raise UsageError(f"{store.path} has no rows to measure with: append a sample first")
-    models = options.model or [model.name for model in store.schema.models]
-    config = WorkerConfig(
-        device=options.device,
-        precision=options.precision,
-        weights_dir=options.weights,
-    )
+    models = given.model or [model.name for model in store.schema.models]
+    config = WorkerConfig.from_options(given)
     speeds = [
-        measure(store, model=model, config=config, seconds=options.seconds / len(models))
+        measure(store, model=model, config=config, seconds=given.seconds / len(models))
         for model in models
     ]
-    if options.json:
+    if given.json:
         print_json([speed.to_json() for speed in speeds])
     else:
         print_lines(_lines(speeds))
@@ -36,6 +55,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _lines(speeds: list[Speed]) -> Iterator[str]:
+    from vnp.embed.progress import duration
+
     for speed in speeds:
         busy = "" if speed.busy_share is None else f", GPU busy {speed.busy_share:.0%}"
         rounds = len(speed.rounds)

@@ -3,30 +3,53 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from vnp.classify.convert import convert_classifier
-from vnp.classify.files import card_path
-from vnp.cli.output import print_json, print_lines
+from vnp.cli import options
+from vnp.cli.output import Outcome
 
 
-def run(options: argparse.Namespace) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    about = "turn a published .pth into safetensors and a JSON card, unexecuted"
+    convert = actions.add_parser("convert", help=about, description=about, allow_abbrev=False)
+    convert.add_argument("input", metavar="IN.pth", type=Path, help="the published file")
+    convert.add_argument(
+        "output",
+        metavar="OUT.safetensors",
+        type=Path,
+        help="the file to make; refused if it exists",
+    )
+    convert.add_argument(
+        "--models",
+        nargs="+",
+        metavar="NAME",
+        help="models whose embeddings it takes, in order (default: those of the recipe whose "
+        "width fits)",
+    )
+    convert.add_argument(
+        "--segment-length",
+        type=options.positive,
+        metavar="BASES",
+        help="length of the segments it was trained on, for the card",
+    )
+    options.json_flag(convert)
+
+
+def run(given: argparse.Namespace) -> int:
     """Convert the file."""
+    from vnp.classify.convert import convert_classifier
+    from vnp.classify.files import card_path
+
     result = convert_classifier(
-        options.input,
-        options.output,
-        models=options.models,
-        segment_length=options.segment_length,
+        given.input, given.output, models=given.models, segment_length=given.segment_length
     )
     card = result.card
-    if options.json:
-        print_json(result.to_json())
-        return 0
     models = " + ".join(f"{name} ({dim})" for name, dim in card.models) or "models not known"
-    print_lines(
-        [
-            f"wrote {options.output} and {card_path(options.output).name}: "
-            f"{card.inputs} -> {card.hidden} -> 2, {models}",
-            f"  {card.digest}",
-        ]
-    )
-    return 0
+    lines = [
+        f"wrote {given.output} and {card_path(given.output).name}: "
+        f"{card.inputs} -> {card.hidden} -> 2, {models}",
+        f"  {card.digest}",
+    ]
+    return Outcome(result, lines).show(as_json=given.json)

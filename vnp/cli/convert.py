@@ -3,34 +3,57 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from dataclasses import asdict
+from pathlib import Path
 
-from store.convert import convert_store
-from store.open import open_store
-from vnp.cli.main import DONE, INCOMPLETE
-from vnp.cli.output import print_json, print_lines, say
+from vnp.cli import options
+from vnp.cli.exit_codes import of_result
+from vnp.cli.output import print_json, print_lines
+
+log = logging.getLogger(__name__)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Copy, or carry on copying."""
-    found = convert_store(
-        open_store(options.store), options.target, only_certified=options.only_certified, step=say
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    options.store(parser)
+    parser.add_argument(
+        "target",
+        metavar="TARGET",
+        type=Path,
+        help="the copy, e.g. run.h5; run the command again to carry on with one that was cut short",
     )
-    if options.json:
-        print_json({"target": str(options.target), "complete": found.complete, **asdict(found)})
+    parser.add_argument(
+        "--only-certified",
+        action="store_true",
+        help="leave out rows that are not certified for every model (default: they come, open)",
+    )
+    options.json_flag(parser)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Copy, or carry on copying."""
+    from store.convert import convert_store
+    from store.io.words import count
+    from store.open import open_store
+
+    found = convert_store(
+        open_store(given.store), given.target, only_certified=given.only_certified, step=log.info
+    )
+    lines = [f"not copied: {line}" for line in found.damaged]
+    lines.append(
+        f"{given.target}: {count(found.rows, 'row')}; this run brought "
+        f"{count(found.samples, 'sample')} and {count(found.blocks, 'block')}"
+    )
+    lines += [
+        f"{model}: open, as in {given.store}: {count(rows, 'row')}"
+        for model, rows in found.missing.items()
+        if rows
+    ]
+    if found.busy:
+        lines.append(f"being filled by others: {count(found.busy, 'block')}; run it again")
+    if given.json:
+        print_json({"target": str(given.target), "complete": found.complete, **asdict(found)})
     else:
-        print_lines(f"not copied: {line}" for line in found.damaged)
-        print_lines(
-            [
-                f"{options.target}: {found.rows:,} rows; this run brought "
-                f"{found.samples:,} samples and {found.blocks:,} blocks"
-            ]
-        )
-        print_lines(
-            f"{model}: {count:,} rows are open, as in {options.store}"
-            for model, count in found.missing.items()
-            if count
-        )
-        if found.busy:
-            print_lines([f"{found.busy:,} blocks are being filled by others: run it again"])
-    return DONE if found.complete else INCOMPLETE
+        print_lines(lines)
+    return of_result(complete=found.complete)

@@ -4,31 +4,77 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from store.errors import UsageError
-from vnp.classify.dataset import Dataset, Recipe, make_dataset
+from vnp.cli import options
 from vnp.cli.output import print_json, print_lines
 
+if TYPE_CHECKING:
+    from vnp.classify.dataset import Dataset
 
-def run(options: argparse.Namespace) -> int:
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument(
+        "--input",
+        action="append",
+        nargs="+",
+        required=True,
+        metavar=("GROUP", "FILE"),
+        help="a group and its files (repeatable): GenBank with annotated proteins, and FASTA for "
+        "sequences that the GenBank files lack; plain or compressed",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder to make"
+    )
+    parser.add_argument(
+        "--virus", default="viral", metavar="GROUP", help="the group of viruses (default: viral)"
+    )
+    parser.add_argument(
+        "--segment-length",
+        type=options.positive,
+        default=500,
+        metavar="BASES",
+        help="length of the windows (default 500; published: 300, 500)",
+    )
+    parser.add_argument(
+        "--part-records",
+        type=options.positive,
+        default=10_000,
+        metavar="N",
+        help="records of a part, the unit of sampling (default 10000, as published)",
+    )
+    parser.add_argument(
+        "--uneven",
+        action="store_true",
+        help="take what there is of a group that has less than its share, instead of refusing",
+    )
+    parser.add_argument("--seed", type=int, default=42, help="of the sampling (default 42)")
+    options.json_flag(parser)
+
+
+def run(given: argparse.Namespace) -> int:
     """Make the training set."""
+    from store.errors import UsageError
+    from vnp.classify.dataset import Recipe, make_dataset
+
     inputs: dict[str, list[Path]] = {}
-    for group, *files in options.input:
+    for group, *files in given.input:
         if not files:
             raise UsageError(f"--input {group}: name its files after the group")
         inputs.setdefault(group, []).extend(map(Path, files))
     result = make_dataset(
         inputs,
-        options.output,
+        given.output,
         recipe=Recipe(
-            segment_length=options.segment_length,
-            part_records=options.part_records,
-            virus=options.virus,
-            seed=options.seed,
-            uneven=options.uneven,
+            segment_length=given.segment_length,
+            part_records=given.part_records,
+            virus=given.virus,
+            seed=given.seed,
+            uneven=given.uneven,
         ),
     )
-    if options.json:
+    if given.json:
         print_json(result.to_json())
     else:
         print_lines(_lines(result))

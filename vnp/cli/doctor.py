@@ -3,25 +3,59 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from store.errors import StoreError, UsageError
-from store.io.files import publish_new
-from store.open import open_store
-from store.store import Store
 from vnp import __version__
-from vnp.cli.main import DATA_ERROR, DONE
-from vnp.cli.output import print_json, print_lines, say
-from vnp.models import registry
+from vnp.cli import options
+from vnp.cli.exit_codes import DATA_ERROR, DONE
+from vnp.cli.output import print_json, print_lines
+from vnp.embed.config import add_device_arguments
+
+if TYPE_CHECKING:
+    from store.store import Store
+
+log = logging.getLogger(__name__)
 
 _PACKAGES = ("torch", "numpy", "numcodecs", "dnaio", "tokenizers", "safetensors", "zarr", "anndata")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument(
+        "store",
+        metavar="STORE",
+        nargs="?",
+        type=Path,
+        help="check where this store lies, and the weights of its models instead of VirNucPro's",
+    )
+    parser.add_argument(
+        "--golden",
+        type=Path,
+        metavar="FILE",
+        help="embed --fasta and compare with these reference values: the published tool's "
+        "*_merged.pt, *_DNABERT_S.pt or *_ESM.pt",
+    )
+    parser.add_argument("--fasta", metavar="FASTA", help="the file the reference was made from")
+    parser.add_argument(
+        "--recipe", default="virnucpro", help="models of the reference (default: virnucpro)"
+    )
+    parser.add_argument(
+        "--segment-length",
+        type=options.segment_length,
+        default=500,
+        metavar="BASES",
+        help="segment length of the reference (default 500)",
+    )
+    add_device_arguments(parser)
+    options.json_flag(parser)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +68,26 @@ class Check:
     values: dict[str, Any] = field(default_factory=dict)  # the figures behind it, for programs
 
 
-def run(options: argparse.Namespace) -> int:
+def run(given: argparse.Namespace) -> int:
     """Look at everything a run depends on."""
-    if (options.golden is None) != (options.fasta is None):
+    from store.errors import UsageError
+    from store.open import open_store
+    from vnp.models import registry
+
+    if (given.golden is None) != (given.fasta is None):
         raise UsageError(
             "to compare with reference values give both --golden FILE and --fasta FASTA"
         )
     checks = [*_software(), *_devices()]
-    if options.store is None:
-        checks += _weights(registry.RECIPES["virnucpro"], options.weights)
+    if given.store is None:
+        checks += _weights(registry.RECIPES["virnucpro"], given.weights_dir)
     else:
-        store = open_store(options.store)
-        checks += _weights([model.name for model in store.schema.models], options.weights)
+        store = open_store(given.store)
+        checks += _weights([model.name for model in store.schema.models], given.weights_dir)
         checks += _store(store)
-    if options.golden is not None:
-        checks += _golden(options)
-    if options.json:
+    if given.golden is not None:
+        checks += _golden(given)
+    if given.json:
         print_json([asdict(check) for check in checks])
     else:
         print_lines(f"{check.state:<8} {check.what}: {check.found}" for check in checks)
@@ -86,7 +124,8 @@ def _devices() -> Iterator[Check]:
 
 
 def _weights(names: Iterable[str], folder: Path | None) -> Iterator[Check]:
-    from vnp.models import files
+    from store.errors import StoreError
+    from vnp.models import files, registry
 
     for name in names:
         model = registry.MODELS.get(name)
@@ -101,6 +140,9 @@ def _weights(names: Iterable[str], folder: Path | None) -> Iterator[Check]:
 
 
 def _store(store: Store) -> Iterator[Check]:
+    from store.errors import StoreError
+    from store.io.files import publish_new
+
     yield Check("store", "ok", repr(store))
     tmp = store.sidecar.make().tmp
     probe = tmp / f"doctor-{uuid4().hex}"
@@ -128,21 +170,22 @@ def _store(store: Store) -> Iterator[Check]:
     )
 
 
-def _golden(options: argparse.Namespace) -> Iterator[Check]:
+def _golden(given: argparse.Namespace) -> Iterator[Check]:
     from vnp.exchange.golden import compare, read_reference
     from vnp.inference.encoder import Encoder, load_encoder
+    from vnp.models import registry
 
     def load(model: str) -> Encoder:
         return load_encoder(
             model,
-            device=options.device,
-            precision=options.precision,
-            weights_dir=options.weights,
-            warn=say,
+            device=given.device or "auto",
+            precision=given.precision or "auto",
+            weights_dir=given.weights_dir,
+            warn=log.info,
         )
 
-    reference = read_reference(options.golden, models=registry.recipe(options.recipe))
-    report = compare(reference, options.fasta, segment_length=options.segment_length, load=load)
+    reference = read_reference(given.golden, models=registry.recipe(given.recipe))
+    report = compare(reference, given.fasta, segment_length=given.segment_length, load=load)
     for band in report.bands:
         found = (
             f"{band.rows:,} rows in {band.precision} on {band.device}: cosine lowest "
@@ -161,18 +204,18 @@ def _golden(options: argparse.Namespace) -> Iterator[Check]:
             "golden ids",
             "problem",
             f"{len(report.missing):,} of {report.rows:,} ids of the reference do not come out of "
-            f"{options.fasta}: {named}",
+            f"{given.fasta}: {named}",
         )
     if report.extra:
         yield Check(
             "golden ids",
             "note",
-            f"{report.extra:,} records of {options.fasta} are not in the reference",
+            f"{report.extra:,} records of {given.fasta} are not in the reference",
         )
     verdict = (
-        f"this installation reproduces {options.golden}"
+        f"this installation reproduces {given.golden}"
         if report.reproduced
-        else f"this installation does NOT reproduce {options.golden}: do not use its embeddings "
+        else f"this installation does NOT reproduce {given.golden}: do not use its embeddings "
         "with classifiers trained on such values before the reason is found"
     )
     yield Check("golden", "ok" if report.reproduced else "problem", verdict, report.to_json())

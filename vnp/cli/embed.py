@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from vnp.cli.main import DATA_ERROR, DONE, INCOMPLETE, INTERRUPTED, USAGE_ERROR
-from vnp.cli.output import print_json, print_lines, say
-from vnp.embed.supervisor import available_devices, embed_store, summary
+from vnp.cli import options
+from vnp.cli.exit_codes import of_result
+from vnp.cli.output import Outcome
+from vnp.embed.config import WorkerConfig
+
+if TYPE_CHECKING:
+    from vnp.embed.supervisor import EmbedReport
 
 
-def run(options: argparse.Namespace) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    options.store(parser)
+    options.workers(parser)
+    WorkerConfig.add_arguments(parser, every=False)
+    options.json_flag(parser)
+
+
+def run(given: argparse.Namespace) -> int:
     """Start workers, wait, certify."""
-    passed_on = ["--precision", options.precision]
-    if options.weights is not None:
-        passed_on += ["--weights", str(options.weights)]
-    if options.no_dedup:
-        passed_on += ["--no-dedup"]
-    if options.token_budget is not None:
-        passed_on += ["--token-budget", str(options.token_budget)]
+    from vnp.embed.supervisor import embed_store
+
     report = embed_store(
-        options.store,
-        models=tuple(options.model or ()),
-        devices=available_devices(options.device, options.workers),
-        worker_options=tuple(passed_on),
-        say=say,
+        given.store, config=WorkerConfig.from_options(given), workers=given.workers
     )
-    if options.json:
-        print_json(report.to_json())
-    else:
-        print_lines(summary(report))
-    if report.complete:
-        return DONE
-    if report.interrupted:
-        return INTERRUPTED
-    return report.refused if report.refused in (DATA_ERROR, USAGE_ERROR) else INCOMPLETE
+    return outcome(report).show(as_json=given.json)
+
+
+def outcome(report: EmbedReport) -> Outcome:
+    """Tell how much is certified, and what to do if it is not all."""
+    from vnp.embed.supervisor import summary
+
+    code = of_result(
+        complete=report.complete, interrupted=report.interrupted, refused=report.refused
+    )
+    return Outcome(report, summary(report), code)

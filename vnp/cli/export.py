@@ -3,40 +3,90 @@
 from __future__ import annotations
 
 import argparse
+import logging
+from pathlib import Path
 
-from store.open import open_store
-from vnp.cli.output import print_json, print_lines, say
-from vnp.exchange.export import export_store
+from vnp.cli import options
+from vnp.cli.output import Outcome
+
+log = logging.getLogger(__name__)
 
 
-def run(options: argparse.Namespace) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    options.store(parser)
+    parser.add_argument(
+        "--to",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="file to write; its suffix says which kind: .h5ad or .zarr (AnnData), .npy (with a "
+        ".rows.tsv), .parquet, .pt (VirNucPro's), .faiss, .h5 (one dataset a record)",
+    )
+    parser.add_argument(
+        "--sample", action="append", metavar="NAME", help="only this sample (repeatable)"
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME",
+        help="only this model (repeatable, left to right; default: all in the store's order)",
+    )
+    parser.add_argument(
+        "--incomplete",
+        choices=("refuse", "skip", "nan"),
+        default="refuse",
+        help="rows that are not certified: refuse to export, skip them, or write NaN",
+    )
+    parser.add_argument(
+        "--dtype", choices=("float16", "float32"), help="numbers (default: what suits the format)"
+    )
+    parser.add_argument(
+        "--layout",
+        choices=("DNABERT_S", "ESM", "merged"),
+        help="which of VirNucPro's files a .pt is (default merged)",
+    )
+    parser.add_argument(
+        "--ids",
+        choices=("auto", "plain", "qualified"),
+        help=".pt and .h5: record ids as they are, or as <sample>:<id> (default: the latter when "
+        "there are several samples)",
+    )
+    parser.add_argument(
+        "--sequences", action="store_true", help=".h5ad, .zarr, .parquet: the sequences too"
+    )
+    parser.add_argument("--force", action="store_true", help="replace the file if it exists")
+    options.json_flag(parser)
+
+
+def run(given: argparse.Namespace) -> int:
     """Write the file."""
+    from store.io.words import count
+    from store.open import open_store
+    from vnp.exchange.export import export_store
+
     report = export_store(
-        open_store(options.store),
-        options.to,
-        samples=tuple(options.sample or ()),
-        models=tuple(options.model or ()),
-        incomplete=options.incomplete,
-        ids=options.ids,
-        dtype=options.dtype,
-        layout=options.layout,
-        sequences=options.sequences,
-        force=options.force,
+        open_store(given.store),
+        given.to,
+        samples=tuple(given.sample or ()),
+        models=tuple(given.model or ()),
+        incomplete=given.incomplete,
+        ids=given.ids,
+        dtype=given.dtype,
+        layout=given.layout,
+        sequences=given.sequences,
+        force=given.force,
     )
     if report.left_out:
-        say(f"{report.left_out:,} rows are not certified and were left out")
+        log.warning(f"left out, as not certified: {count(report.left_out, 'row')}")
     if report.qualified:
-        say("there are several samples: ids are written as <sample>:<id>")
+        log.info("there are several samples: ids are written as <sample>:<id>")
     if report.escaped:
-        say(f"{report.escaped:,} ids hold '/' or '%': percent-encoded, '/' is %2F and '%' is %25")
-    if options.json:
-        print_json(report.to_json())
-    else:
-        names = f" and {report.rows_file}" if report.rows_file else ""
-        print_lines(
-            [
-                f"wrote {report.path}{names}: {report.rows:,} rows x {report.columns:,} "
-                f"{report.dtype} ({' + '.join(report.models)})"
-            ]
-        )
-    return 0
+        ids = count(report.escaped, "id")
+        log.info(f"{ids} with '/' or '%': percent-encoded, '/' is %2F and '%' is %25")
+    names = f" and {report.rows_file}" if report.rows_file else ""
+    line = (
+        f"wrote {report.path}{names}: {count(report.rows, 'row')} x {report.columns:,} "
+        f"{report.dtype} ({' + '.join(report.models)})"
+    )
+    return Outcome(report, [line]).show(as_json=given.json)

@@ -3,35 +3,58 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from store.open import open_store
-from vnp.cli.output import print_json, print_lines
-from vnp.exchange.import_results import import_files
-from vnp.sequence.contig_ids import Duplicates
+from vnp.cli import options
+from vnp.cli.output import Outcome
 
 
-def run(options: argparse.Namespace) -> int:
-    """Bring the files in."""
-    report = import_files(
-        open_store(options.store),
-        options.files,
-        fasta=options.fasta,
-        sample=options.sample,
-        duplicates=Duplicates(options.duplicates),
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    options.store(parser)
+    parser.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="+",
+        type=Path,
+        help="*_DNABERT_S.pt, *_ESM.pt or *_merged.pt of one sample, in any order",
     )
-    if options.json:
-        print_json(report.to_json())
-        return 0
+    parser.add_argument(
+        "--fasta", required=True, metavar="FILE", help="the FASTA the files were made from"
+    )
+    parser.add_argument("--sample", metavar="NAME", help="sample name (default: from the FASTA)")
+    parser.add_argument(
+        "--duplicates",
+        choices=("refuse", "number"),
+        default="refuse",
+        help="sequence ids that occur twice in the FASTA: refuse it, or number them",
+    )
+    options.json_flag(parser)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Bring the files in."""
+    from store.io.words import count
+    from store.open import open_store
+    from vnp.exchange.import_results import import_files
+    from vnp.sequence.contig_ids import Duplicates
+
+    report = import_files(
+        open_store(given.store),
+        given.files,
+        fasta=given.fasta,
+        sample=given.sample,
+        duplicates=Duplicates(given.duplicates),
+    )
     lines = [
-        f"imported {report.sample}: {report.rows:,} records"
+        f"imported {report.sample}: {count(report.rows, 'record')}"
         + ("" if report.appended else " (the sample was in the store already)")
     ]
     for name, matched in report.matched.items():
         lines.append(
-            f"{name}: {matched:,} rows in the files, {report.certified[name]:,} of "
+            f"{name}: {count(matched, 'row')} in the files, {report.certified[name]:,} of "
             f"{report.rows:,} certified now"
         )
     if not report.complete:
         lines.append("the rest is open: fill it with 'vnp embed'")
-    print_lines(lines)
-    return 0
+    return Outcome(report, lines).show(as_json=given.json)

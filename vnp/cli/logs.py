@@ -1,35 +1,67 @@
-"""What vnp says beside its results: log records as plain lines on standard error."""
+"""What vnp says beside its results: log records, as plain lines on standard error and in a file."""
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
+from pathlib import Path
+
+from vnp.embed.progress import WARNING_PREFIX
 
 _PACKAGES = ("vnp", "store")
+_OURS = "vnp.cli"  # name of the handlers that `configure` installs
 
 
 class _StandardError(logging.Handler):
-    """Writes ``vnp: message`` to standard error, above a progress bar if one is shown."""
+    """Writes to standard error, above a progress bar if one is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        warning = WARNING_PREFIX if record.levelno >= logging.WARNING else ""
+        line = f"vnp: {warning}{self.format(record)}"
+        tqdm = sys.modules.get("tqdm")  # imported only where a bar is shown
         try:
-            line = self.format(record)
-            tqdm = sys.modules.get("tqdm")  # imported only where a bar is shown
             if tqdm is None:
                 print(line, file=sys.stderr, flush=True)
             else:
                 tqdm.tqdm.write(line, file=sys.stderr)
-        except (OSError, ValueError):  # standard error is closed: there is nobody to tell
-            pass
+        except (OSError, ValueError):
+            pass  # standard error is closed: there is nobody to tell
 
 
-def configure(level: int = logging.INFO) -> None:
-    """Send the log of both packages to standard error, from ``level`` on."""
-    handler = _StandardError()
-    handler.setFormatter(logging.Formatter("vnp: %(message)s"))
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every command has."""
+    group = parser.add_argument_group("messages")
+    loud = group.add_mutually_exclusive_group()
+    loud.add_argument("-v", "--verbose", action="store_true", help="say more")
+    loud.add_argument("-q", "--quiet", action="store_true", help="only warnings and errors")
+    group.add_argument(
+        "--log-file", type=Path, metavar="FILE", help="append all messages to FILE, with times"
+    )
+
+
+def configure(options: argparse.Namespace) -> None:
+    """Send the log of both packages to standard error, and to a file if one is named.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    """
+    level = logging.DEBUG if options.verbose else logging.INFO
+    shown = _StandardError(logging.WARNING if options.quiet else level)
+    handlers: list[logging.Handler] = [shown]
+    if options.log_file is not None:
+        file = logging.FileHandler(options.log_file, encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handlers.append(file)
+        level = logging.DEBUG
     for name in _PACKAGES:
         logger = logging.getLogger(name)
-        for old in [h for h in logger.handlers if isinstance(h, _StandardError)]:
+        for old in [handler for handler in logger.handlers if handler.name == _OURS]:
             logger.removeHandler(old)
-        logger.addHandler(handler)
+            old.close()
         logger.setLevel(level)
+        for handler in handlers:
+            handler.name = _OURS
+            logger.addHandler(handler)

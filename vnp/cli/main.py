@@ -1,9 +1,7 @@
-"""The command line: what can be said, and which exit code answers.
+"""The command line: which commands there are, and what becomes of an error.
 
-Exit codes: 0 done, 1 error in the data or the store, 2 wrong usage, 3 incomplete (some promised
-rows are not certified), 130 interrupted. Results go to standard output, talk to standard error.
-
-Nothing heavy is imported before a command is known, so that ``vnp --help`` answers at once.
+Results go to standard output, messages to standard error. A command's module is imported when its
+options are; what is heavy, it imports when it runs, so that ``vnp --help`` answers at once.
 """
 
 from __future__ import annotations
@@ -18,15 +16,30 @@ import sys
 from collections.abc import Sequence
 
 from vnp import __version__
-from vnp.cli import arguments_calling as calling
-from vnp.cli import arguments_converting as converting
-from vnp.cli import arguments_filling as filling
-from vnp.cli import arguments_reading as reading
-from vnp.cli import arguments_showing as showing
-from vnp.cli.logs import configure
+from vnp.cli import logs
+from vnp.cli.exit_codes import DATA_ERROR, INTERRUPTED, of_error
 
-DONE, DATA_ERROR, USAGE_ERROR, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
-
+COMMANDS = {
+    "init": "make an empty store",
+    "append": "append a FASTA or FASTQ file as a sample",
+    "embed": "fill and certify the whole store (the main job)",
+    "worker": "fill blocks of a store beside other workers",
+    "status": "show how far a store is filled, and which workers fill it",
+    "verify": "re-read everything and name what is damaged",
+    "bench": "measure this machine on a store's own records",
+    "models": "list the models, or add one to a store",
+    "doctor": "check this machine: devices, weights, file system",
+    "predict": "score the certified rows with a classifier",
+    "classifier": "convert a published classifier file",
+    "train": "train a classifier on labelled samples of a store",
+    "dataset": "make a training set from annotated genomes by the published recipe",
+    "export": "write chosen rows of a store as a file of another kind",
+    "import": "make VirNucPro's result files rows of a store",
+    "compare": "compare a store's embeddings with another's",
+    "convert": "copy a store to the other kind: .zarr to .h5 or back",
+    "run": "append, embed and predict in one go; every stage resumes",
+    "report": "write one HTML page that shows what a store holds",
+}
 _DESCRIPTION = """\
 VirNucPro embeddings on one chunked store: make a store, append FASTA/FASTQ samples to it, embed
 every stop-free reading frame with a DNA and a protein language model, and read the result as
@@ -48,19 +61,21 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    filling.add(commands)
-    calling.add(commands)
-    reading.add(commands)
-    converting.add(commands)
-    showing.add(commands)
+    for name, about in COMMANDS.items():
+        module = importlib.import_module(f"vnp.cli.{_module(name)}")
+        command = commands.add_parser(
+            name, help=about, description=about[0].upper() + about[1:] + ".", allow_abbrev=False
+        )
+        module.add_arguments(command)
+        logs.add_arguments(command)
+        command.set_defaults(run=module.run)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     options = parser().parse_args(arguments)
-    configure()
-    for number in (signal.SIGTERM, signal.SIGUSR1):  # until a command has its own way with them
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # until a command handles them itself
         with contextlib.suppress(ValueError):  # not in the main thread: nothing to arrange
             signal.signal(number, _interrupt)
     try:
@@ -70,37 +85,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def complain(command: str, error: BaseException) -> None:
+    """Print the one message of a command that an error ended."""
+    print(f"vnp {command}: error: {error}", file=sys.stderr)
+
+
 def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
 def _run(options: argparse.Namespace) -> int:
-    from store.errors import StoreError, UsageError
+    from store.errors import StoreError
 
     try:
-        command = importlib.import_module(f"vnp.cli.{_module(options.command)}")
-        code: int = command.run(options)
+        logs.configure(options)
+        code: int = options.run(options)
         sys.stdout.flush()
-    except UsageError as error:
-        _complain(options.command, error)
-        return USAGE_ERROR
-    except StoreError as error:
-        _complain(options.command, error)
-        return DATA_ERROR
     except BrokenPipeError:
-        # Whoever read our output has left; keep Python from complaining about it at exit.
+        # The reader of our output has left; keep Python from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DATA_ERROR
-    except OSError as error:
-        _complain(options.command, error)
-        return DATA_ERROR
+    except (StoreError, OSError) as error:
+        complain(options.command, error)
+        return of_error(error)
     return code
 
 
 def _module(command: str) -> str:
-    """Name of a command's module; that of ``import`` would be a word of the language."""
+    """Name of a command's module; ``import`` is a keyword of the language."""
     return f"{command}_" if keyword.iskeyword(command) else command
-
-
-def _complain(command: str, error: BaseException) -> None:
-    print(f"vnp {command}: error: {error}", file=sys.stderr)

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from pathlib import Path
 
-from store.errors import UsageError
-from store.open import open_store
-from store.schema import Model
+from vnp.cli import options
 from vnp.cli.output import print_json, print_lines
-from vnp.models import registry
 
 
-def run(options: argparse.Namespace) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--add", metavar="NAME", help="add this model to the store")
+    parser.add_argument("store", metavar="STORE", nargs="?", type=Path, help="with --add")
+    options.json_flag(parser)
+
+
+def run(given: argparse.Namespace) -> int:
     """List, or add."""
-    if (options.add is None) != (options.store is None):
+    from store.errors import UsageError
+    from store.open import open_store
+    from store.schema import Model
+    from vnp.models import registry
+
+    if (given.add is None) != (given.store is None):
         raise UsageError("to add a model give both: vnp models --add NAME STORE")
-    if options.add is not None:
-        spec = registry.model(options.add)
-        store = open_store(options.store)
+    if given.add is not None:
+        spec = registry.model(given.add)
+        store = open_store(given.store)
         store.add_model(Model(spec.name, spec.dim))
-        if options.json:
+        if given.json:
             print_json({"store": str(store.path), "added": spec.name, "rows": store.n_rows})
         else:
             print_lines([f"added {spec.name} to {store.path}: {store.n_rows:,} rows to embed"])
         return 0
-    if options.json:
+    if given.json:
         print_json(
             {
                 "models": [asdict(spec) for spec in registry.MODELS.values()],

@@ -1,96 +1,102 @@
-"""Arguments that several commands share. Nothing heavy is imported here."""
+"""Options that several commands share, and how their values are read. Imports nothing heavy."""
 
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-def command(commands: Commands, name: str, about: str) -> argparse.ArgumentParser:
-    """Add a command."""
-    return commands.add_parser(
-        name, help=about, description=about[0].upper() + about[1:] + ".", allow_abbrev=False
-    )
-
-
-def store(command: argparse.ArgumentParser) -> None:
+def store(parser: argparse.ArgumentParser) -> None:
     """Add the argument STORE."""
-    command.add_argument("store", metavar="STORE", type=Path, help="the store, e.g. run.zarr")
+    parser.add_argument("store", metavar="STORE", type=Path, help="the store, e.g. run.zarr")
 
 
-def json_flag(command: argparse.ArgumentParser) -> None:
+def json_flag(parser: argparse.ArgumentParser) -> None:
     """Add the option --json."""
-    command.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
-def worker_options(command: argparse.ArgumentParser) -> None:
-    """Add what every command that embeds takes."""
-    command.add_argument(
-        "--model",
-        action="append",
-        metavar="NAME",
-        help="fill only this model (repeatable; default: all of the store)",
-    )
-    device_options(command)
-    command.add_argument(
-        "--no-dedup",
-        action="store_true",
-        help="embed identical records again instead of copying the embeddings they have",
-    )
-    command.add_argument(
-        "--token-budget", type=positive, metavar="T", help="most tokens in a batch"
+def duplicates(parser: argparse.ArgumentParser) -> None:
+    """Add the option --duplicates."""
+    parser.add_argument(
+        "--duplicates",
+        choices=("refuse", "number"),
+        default="refuse",
+        help="sequence ids that occur twice in a file: refuse the file, or number them",
     )
 
 
-def device_options(command: argparse.ArgumentParser) -> None:
-    """Add where and how a model runs, and where its files are."""
-    command.add_argument(
-        "--device", type=device, default="auto", help="auto (default), cpu, cuda or cuda:N"
+def workers(parser: argparse.ArgumentParser) -> None:
+    """Add the option --workers."""
+    parser.add_argument(
+        "--workers", type=positive, metavar="N", help="workers (default: one per GPU, or one)"
     )
-    command.add_argument(
-        "--precision",
-        choices=("auto", "float32", "bfloat16", "float16", "fp8"),
-        default="auto",
-        help="arithmetic of the layers (default: the store's, else what suits the device)",
+
+
+def classifier(parser: argparse.ArgumentParser) -> None:
+    """Add the option --classifier, and where the tables go."""
+    parser.add_argument(
+        "--classifier",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="a published .pth, or a .safetensors made by vnp train or vnp classifier convert",
     )
-    command.add_argument(
-        "--weights",
+    parser.add_argument(
+        "-o",
+        "--output",
         type=Path,
         metavar="DIR",
-        help="folder with model files, looked in before the Hugging Face cache and hub",
+        help="where the tables go, a folder per sample (default: beside the store, "
+        "STORE.predictions)",
     )
 
 
-def device(text: str) -> str:
-    """Parse the name of a device."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda or cuda:N")
-    return text
+def feature_models(parser: argparse.ArgumentParser) -> None:
+    """Add the option --models."""
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        metavar="NAME",
+        help="models whose embeddings make a feature row, in order (default: what fits)",
+    )
 
 
-def _number(kind: Callable[[str], T], text: str) -> T:
-    try:
-        return kind(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+def classifier_device(parser: argparse.ArgumentParser) -> None:
+    """Add the option --device of a command that runs a classifier."""
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
 
 
 def positive(text: str) -> int:
-    """Parse a positive whole number."""
+    """Read a positive whole number."""
     value = _number(int, text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return value
 
 
+def positive_float(text: str) -> float:
+    """Read a positive number."""
+    value = _number(float, text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def share(text: str) -> float:
+    """Read a share: 0 or more, less than 1."""
+    value = _number(float, text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a share of 1")
+    return value
+
+
 def segment_length(text: str) -> int:
-    """Parse a segment length: bases, or ``whole``, which is 0 (`vnp.sequence.segments.WHOLE`)."""
+    """Read a segment length: bases, or ``whole``, which is 0 (`vnp.sequence.segments.WHOLE`)."""
     if text == "whole":
         return 0
     try:
@@ -99,9 +105,8 @@ def segment_length(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{error}: give bases, or 'whole'") from None
 
 
-def seconds(text: str) -> float:
-    """Parse a positive time span in seconds."""
-    value = _number(float, text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
-    return value
+def _number(kind: Callable[[str], T], text: str) -> T:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None

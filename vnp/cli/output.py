@@ -1,20 +1,41 @@
-"""What every command prints in the same way."""
+"""What every command prints in the same way: results on standard output."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from vnp.cli.exit_codes import DONE
 
 
-def say(message: str) -> None:
-    """Tell the user something, beside the results."""
-    print(f"vnp: {message}", file=sys.stderr, flush=True)
+class Report(Protocol):
+    """What a command's work returns: what ``--json`` prints."""
+
+    def to_json(self) -> Any:
+        """Return the report as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a command ended."""
+
+    report: Report
+    lines: Iterable[str]  # the same for people
+    code: int = DONE
+
+    def show(self, *, as_json: bool) -> int:
+        """Print the report and return the exit code."""
+        if as_json:
+            print_json(self.report.to_json())
+        else:
+            print_lines(self.lines)
+        return self.code
 
 
 def printable(text: str) -> str:
-    """Escape what a stranger's file could do to a terminal: control characters, line ends."""
+    """Escape what an untrusted file could do to a terminal: control characters, line ends."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -3,53 +3,110 @@
 from __future__ import annotations
 
 import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from store.open import open_store
-from vnp.classify.files import load_classifier
-from vnp.classify.predict import Prediction, predict
-from vnp.cli.main import DONE, INCOMPLETE
-from vnp.cli.output import print_json, print_lines, say
-from vnp.inference.device import place
+from vnp.cli import options
+from vnp.cli.exit_codes import of_result
+from vnp.cli.output import Outcome
+
+if TYPE_CHECKING:
+    from vnp.classify.predict import Prediction
+
+log = logging.getLogger(__name__)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Score, write the tables, and keep the scores if asked to."""
-    store = open_store(options.store)
-    classifier = load_classifier(options.classifier)
-    device = place(options.device, precision="float32", threads=None, warn=say).device
-    result = predict(
-        store,
-        classifier,
-        options.output,
-        samples=options.sample or (),
-        models=options.models or (),
-        device=device,
-        save=options.save,
-        replace=options.replace,
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    options.store(parser)
+    options.classifier(parser)
+    parser.add_argument(
+        "--sample",
+        action="append",
+        metavar="NAME",
+        help="score only this sample (repeatable; default: all)",
     )
-    if options.json:
-        print_json(result.to_json())
-    else:
-        print_lines(_lines(result))
-    if result.unscored:
-        say(
-            f"{result.unscored:,} records are not certified for every model and have no score; "
-            "they are named in unscored.tsv of their samples: run 'vnp embed', then this again"
-        )
-        return INCOMPLETE
-    return DONE
+    options.feature_models(parser)
+    options.classifier_device(parser)
+    parser.add_argument(
+        "--save",
+        metavar="NAME",
+        help="also keep the scores in the store, as obs columns NAME_score1 and NAME_score2",
+    )
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="with --save: replace columns of that name that another classifier made",
+    )
+    options.json_flag(parser)
 
 
-def _lines(result: Prediction) -> list[str]:
+def run(given: argparse.Namespace) -> int:
+    """Score, write the tables, and keep the scores if asked to."""
+    result = score(
+        given.store,
+        given.classifier,
+        output=given.output,
+        device=given.device,
+        samples=given.sample or (),
+        models=given.models or (),
+        save=given.save,
+        replace=given.replace,
+    )
+    return outcome(result).show(as_json=given.json)
+
+
+def score(
+    path: Path,
+    classifier: Path,
+    *,
+    output: Path | None,
+    device: str,
+    samples: Sequence[str] = (),
+    models: Sequence[str] = (),
+    save: str | None = None,
+    replace: bool = False,
+) -> Prediction:
+    """Score a store with a classifier file; see `vnp.classify.predict.predict`."""
+    from store.open import open_store
+    from vnp.classify.files import load_classifier
+    from vnp.classify.predict import predict
+    from vnp.inference.device import place
+
+    store = open_store(path)
+    return predict(
+        store,
+        load_classifier(classifier),
+        output,
+        samples=samples,
+        models=models,
+        device=place(device, precision="float32", threads=None, warn=log.info).device,
+        save=save,
+        replace=replace,
+    )
+
+
+def outcome(result: Prediction) -> Outcome:
+    """Tell what was called in each sample, and what could not be scored."""
+    from store.io.words import count
+
     lines = []
     for calls in result.samples:
         line = (
-            f"{calls.sample}: {calls.viral_windows:,} of {calls.windows:,} segments are viral, "
-            f"{calls.viral_contigs:,} of {calls.contigs:,} contigs in at least half of theirs"
+            f"{calls.sample}: {calls.viral_windows:,} of {count(calls.windows, 'segment')} are "
+            f"viral, {calls.viral_contigs:,} of {count(calls.contigs, 'contig')} in at least half "
+            "of theirs"
         )
         if calls.mean_score is not None:
             line += f"; score mean {calls.mean_score:.3f}, best {calls.best_score:.3f}"
         if calls.unscored:
-            line += f"; {calls.unscored:,} of {calls.records:,} records not scored"
+            line += f"; {calls.unscored:,} of {count(calls.records, 'record')} not scored"
         lines += [line, f"  {calls.folder}"]
-    return lines
+    if result.unscored:
+        log.warning(
+            f"{count(result.unscored, 'record')} without a certified row for every model: not "
+            "scored; unscored.tsv of their samples names them: run 'vnp embed', then this again"
+        )
+    return Outcome(result, lines, of_result(complete=not result.unscored))

@@ -3,31 +3,61 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from store.open import open_store
-from vnp.cli.output import print_json, print_lines
-from vnp.report.calls import classifier_scores, saved_scores
-from vnp.report.write import write_report
+from vnp.cli import options
+from vnp.cli.output import Outcome
 
 
-def run(options: argparse.Namespace) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    options.store(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="HTML",
+        help="the page (default: beside the store, STORE.report.html)",
+    )
+    parser.add_argument("--title", help="headline (default: the store's name)")
+    scores = parser.add_mutually_exclusive_group()
+    scores.add_argument(
+        "--scores",
+        metavar="NAME",
+        help="scores to show that vnp predict --save kept (default: those saved last)",
+    )
+    scores.add_argument(
+        "--classifier", type=Path, metavar="FILE", help="score with this classifier for the page"
+    )
+    parser.add_argument("--device", default="auto", help="where the classifier runs")
+    parser.add_argument(
+        "--no-umap", action="store_true", help="leave the UMAP out also where it is installed"
+    )
+    parser.add_argument(
+        "--multiqc", action="store_true", help="also write *_mqc.json files for MultiQC beside it"
+    )
+    options.json_flag(parser)
+
+
+def run(given: argparse.Namespace) -> int:
     """Collect, and write the page."""
-    store = open_store(options.store)
+    from store.open import open_store
+    from vnp.report.calls import classifier_scores, saved_scores
+    from vnp.report.write import write_report
+
+    store = open_store(given.store)
     scores = (
-        saved_scores(store, options.scores)
-        if options.classifier is None
-        else classifier_scores(store, options.classifier, device=options.device)
+        saved_scores(store, given.scores)
+        if given.classifier is None
+        else classifier_scores(store, given.classifier, device=given.device)
     )
     result = write_report(
         store,
-        options.output,
-        title=options.title,
+        given.output,
+        title=given.title,
         scores=scores,
-        umap=not options.no_umap,
-        for_multiqc=options.multiqc,
+        umap=not given.no_umap,
+        for_multiqc=given.multiqc,
     )
-    if options.json:
-        print_json(result.to_json())
-    else:
-        print_lines(f"wrote {path} ({path.stat().st_size / 1e3:,.0f} kB)" for path in result.files)
-    return 0
+    lines = [f"wrote {path} ({path.stat().st_size / 1e3:,.0f} kB)" for path in result.files]
+    return Outcome(result, lines).show(as_json=given.json)

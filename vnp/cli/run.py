@@ -1,84 +1,121 @@
 """``vnp run``: init, append, embed and predict in one go.
 
-Each stage is the command of that name, with what the user would have typed; each resumes from the
-store, so the same ``vnp run`` again goes on where the last one stopped.
+Each stage resumes from the store, so the same ``vnp run`` again carries on where the last one
+stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
-import json
+import functools
+import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from store.errors import UsageError
-from vnp.cli.main import DONE, INCOMPLETE, INTERRUPTED, main
-from vnp.cli.output import print_json, say
+from vnp.cli import append, embed, init, options, predict
+from vnp.cli.exit_codes import DONE, INCOMPLETE, INTERRUPTED, of_error
+from vnp.cli.output import Outcome, print_json, print_lines
+from vnp.embed.config import WorkerConfig, add_device_arguments
+
+log = logging.getLogger(__name__)
 
 
-def run(options: argparse.Namespace) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    options.store(parser)
+    parser.add_argument("fasta", metavar="FASTA", nargs="+", help="FASTA or FASTQ files: samples")
+    options.classifier(parser)
+    parser.add_argument("--sample", metavar="NAME", help="sample name, when there is one file")
+    parser.add_argument("--recipe", help="models of a new store: virnucpro (the default) or demo")
+    parser.add_argument(
+        "--segment-length",
+        type=options.segment_length,
+        metavar="BASES",
+        help="windows of a new store: 500 (default), 300, or 'whole' for short reads",
+    )
+    options.duplicates(parser)
+    options.workers(parser)
+    add_device_arguments(parser)
+    options.json_flag(parser)
+
+
+def run(given: argparse.Namespace) -> int:
     """Run the stages until one does not end well; its exit code is the answer."""
-    if options.sample is not None and len(options.fasta) > 1:
+    from store.errors import StoreError, UsageError
+    from vnp.cli.main import complain
+
+    if given.sample is not None and len(given.fasta) > 1:
         raise UsageError("--sample names one sample, and several files were given")
     results: dict[str, Any] = {}
     code = DONE
-    for stage in _stages(options):
-        say("vnp " + " ".join(stage))
-        code = _stage(stage, results, as_json=options.json)
+    for name, about, work in _stages(given):
+        log.info(f"vnp {name} {about}")
+        try:
+            outcome = work()
+        except (StoreError, OSError) as error:
+            complain(name, error)
+            code = of_error(error)
+        else:
+            code = outcome.code
+            if not given.json:
+                print_lines(outcome.lines)
+            elif name == "append":
+                results.setdefault(name, []).append(outcome.report.to_json())
+            else:
+                results[name] = outcome.report.to_json()
         if code != DONE:
             carry_on = (
-                "; run the same command to go on" if code in (INCOMPLETE, INTERRUPTED) else ""
+                "; run the same command to carry on" if code in (INCOMPLETE, INTERRUPTED) else ""
             )
-            say(f"vnp {stage[0]} ended with exit code {code}{carry_on}")
+            log.warning(f"vnp {name} ended with exit code {code}{carry_on}")
             break
-    if options.json:
+    if given.json:
         print_json({"exit_code": code, **results})
     return code
 
 
-def _stages(options: argparse.Namespace) -> list[list[str]]:
-    """Command lines of the stages, in order."""
-    path = str(options.store)
-    stages: list[list[str]] = []
-    made = options.store.exists()
-    if not made or options.recipe is not None or options.segment_length is not None:
-        init = ["init", path, "--if-missing"]
-        if options.recipe is not None:
-            init += ["--recipe", options.recipe]
-        if options.segment_length is not None:
-            init += ["--segment-length", str(options.segment_length or "whole")]
-        stages.append(init)
-    for file in options.fasta:
-        append = ["append", path, file, "--existing", "skip", "--duplicates", options.duplicates]
-        if options.sample is not None:
-            append += ["--sample", options.sample]
-        stages.append(append)
-    embed = ["embed", path, "--device", options.device, "--precision", options.precision]
-    if options.weights is not None:
-        embed += ["--weights", str(options.weights)]
-    if options.workers is not None:
-        embed += ["--workers", str(options.workers)]
-    stages.append(embed)
-    predict = ["predict", path, "--classifier", str(options.classifier)]
-    predict += ["--device", options.device]
-    if options.output is not None:
-        predict += ["--output", str(options.output)]
-    stages.append(predict)
-    return stages
+def _stages(given: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], Outcome]]]:
+    """Yield the command that does a stage, what it works on, and the work."""
+    from store.open import open_store
+    from vnp.embed.supervisor import embed_store
+    from vnp.sequence.append import append_file
+    from vnp.sequence.contig_ids import Duplicates
+    from vnp.sequence.create import create
 
+    path = given.store
+    if not path.exists() or given.recipe is not None or given.segment_length is not None:
+        length = 500 if given.segment_length is None else given.segment_length
+        yield (
+            "init",
+            str(path),
+            lambda: init.outcome(
+                create(path, recipe=given.recipe, segment_length=length, if_missing=True)
+            ),
+        )
 
-def _stage(arguments: list[str], results: dict[str, Any], *, as_json: bool) -> int:
-    """Run one stage; with ``as_json`` its result is put into ``results``."""
-    if not as_json:
-        return main(arguments)
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output):
-        code = main([*arguments, "--json"])
-    lines = output.getvalue().splitlines()
-    result = json.loads(lines[-1]) if lines else None
-    if arguments[0] == "append":
-        results.setdefault("append", []).append(result)
-    else:
-        results[arguments[0]] = result
-    return code
+    def append_one(file: str) -> Outcome:
+        report = append_file(
+            open_store(path),
+            file,
+            sample=given.sample,
+            duplicates=Duplicates(given.duplicates),
+            existing="skip",
+            say=log.info,
+        )
+        return append.outcome(report)
+
+    for file in given.fasta:
+        yield "append", f"{path} {file}", functools.partial(append_one, file)
+    config = WorkerConfig.from_options(given)
+    yield (
+        "embed",
+        str(path),
+        lambda: embed.outcome(embed_store(path, config=config, workers=given.workers)),
+    )
+    yield (
+        "predict",
+        f"{path} --classifier {given.classifier}",
+        lambda: predict.outcome(
+            predict.score(path, given.classifier, output=given.output, device=config.device)
+        ),
+    )

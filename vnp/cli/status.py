@@ -6,20 +6,31 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from store.open import open_store
+from vnp.cli import options
 from vnp.cli.output import print_json, print_lines, printable
-from vnp.embed.progress import duration
-from vnp.embed.status import StoreStatus, read_status
-from vnp.sequence.segments import described
+
+if TYPE_CHECKING:
+    from vnp.embed.status import StoreStatus
 
 _INTERVAL = 2.0  # seconds between two looks of --watch
 _BAR = 24
 
 
-def run(options: argparse.Namespace) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    options.store(parser)
+    parser.add_argument("--watch", action="store_true", help="show it again every two seconds")
+    options.json_flag(parser)
+
+
+def run(given: argparse.Namespace) -> int:
     """Show the status once, or again and again."""
-    store = open_store(options.store)
+    from store.open import open_store
+    from vnp.embed.status import read_status
+
+    store = open_store(given.store)
     first: tuple[float, int] | None = None
     while True:
         store.refresh()
@@ -29,20 +40,23 @@ def run(options: argparse.Namespace) -> int:
             first = (now, status.rows_done + status.rows_in_hand)
         elif now > first[0]:
             rate = (status.rows_done + status.rows_in_hand - first[1]) / (now - first[0])
-        if options.json:
+        if given.json:
             print_json(status.to_json())
         else:
-            if options.watch and sys.stdout.isatty():
+            if given.watch and sys.stdout.isatty():
                 print("\x1b[2J\x1b[H", end="")
             print_lines(lines(status, rate))
         sys.stdout.flush()
-        if not options.watch or status.rows_done == status.rows_wanted:
+        if not given.watch or status.rows_done == status.rows_wanted:
             return 0
         time.sleep(_INTERVAL)
 
 
 def lines(status: StoreStatus, rate: float | None) -> Iterator[str]:
     """Write a status for people; ``rate`` in rows a second over all models, if it is known."""
+    from vnp.embed.progress import duration
+    from vnp.sequence.segments import described
+
     yield (
         f"{status.path}: {status.rows:,} rows of {status.samples:,} samples, "
         f"{described(status.segment_length)}, {status.block_rows:,} rows a block"

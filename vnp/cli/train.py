@@ -3,38 +3,113 @@
 from __future__ import annotations
 
 import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from store.open import open_store
-from vnp.classify.fit import Schedule
-from vnp.classify.train import TrainReport, TrainSettings, train
-from vnp.cli.main import DONE, INCOMPLETE
-from vnp.cli.output import print_json, print_lines, say
-from vnp.inference.device import place
+from vnp.cli import options
+from vnp.cli.exit_codes import DONE, INCOMPLETE
+from vnp.cli.output import print_json, print_lines
+
+if TYPE_CHECKING:
+    from vnp.classify.train import TrainReport
+
+log = logging.getLogger(__name__)
 
 
-def run(options: argparse.Namespace) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    options.store(parser)
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        required=True,
+        metavar="TSV",
+        help="table with a header: label (virus or others) and sample, contig or record; "
+        "optionally group",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="classifier to write, NAME.safetensors; its cards NAME.json and NAME.md go beside it",
+    )
+    options.feature_models(parser)
+    parser.add_argument(
+        "--split",
+        choices=("contig", "sample", "random"),
+        default="contig",
+        help="what is held out as a whole: contigs (default), samples, or single records as "
+        "published, which lets overlapping segments straddle",
+    )
+    parser.add_argument(
+        "--held-out",
+        type=options.share,
+        default=0.1,
+        metavar="SHARE",
+        help="share of the records held out for early stopping and the metrics (default 0.1)",
+    )
+    parser.add_argument(
+        "--test",
+        type=options.share,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the records that only the final metrics see (default: none, as published)",
+    )
+    parser.add_argument(
+        "--epochs", type=options.positive, default=200, help="at most (default 200)"
+    )
+    parser.add_argument(
+        "--patience",
+        type=options.positive,
+        default=5,
+        help="epochs without a lower loss on the held-out records before it stops (default 5)",
+    )
+    parser.add_argument(
+        "--batch", type=options.positive, default=32, help="rows a step (default 32)"
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=options.positive_float,
+        default=2e-4,
+        metavar="RATE",
+        help="default 2e-4",
+    )
+    parser.add_argument("--seed", type=int, default=42, help="of everything random (default 42)")
+    options.classifier_device(parser)
+    options.json_flag(parser)
+
+
+def run(given: argparse.Namespace) -> int:
     """Train, write the classifier, tell how well it does."""
+    from store.open import open_store
+    from vnp.classify.fit import Schedule
+    from vnp.classify.train import TrainSettings, train
+    from vnp.inference.device import place
+
     settings = TrainSettings(
-        models=tuple(options.models or ()),
-        split=options.split,
-        held_out=options.held_out,
-        test=options.test,
+        models=tuple(given.models or ()),
+        split=given.split,
+        held_out=given.held_out,
+        test=given.test,
         schedule=Schedule(
-            learning_rate=options.learning_rate,
-            batch=options.batch,
-            epochs=options.epochs,
-            patience=options.patience,
-            seed=options.seed,
+            learning_rate=given.learning_rate,
+            batch=given.batch,
+            epochs=given.epochs,
+            patience=given.patience,
+            seed=given.seed,
         ),
     )
     report = train(
-        open_store(options.store),
-        options.labels,
-        options.output,
+        open_store(given.store),
+        given.labels,
+        given.output,
         settings=settings,
-        device=place(options.device, precision="float32", threads=None, warn=say).device,
+        device=place(given.device, precision="float32", threads=None, warn=log.info).device,
     )
-    if options.json:
+    if given.json:
         print_json(report.to_json())
     else:
         print_lines(_lines(report))

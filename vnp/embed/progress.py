@@ -1,4 +1,4 @@
-"""How long it will take: a bar where someone looks, a plain line now and then elsewhere."""
+"""How long it will take: a bar on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 PLAIN_INTERVAL = 30.0  # seconds between two plain lines
+WARNING_PREFIX = "warning: "  # of a warning's line on standard error; a worker's parent reads it
 
 
 class Progress:
@@ -75,14 +76,7 @@ class Progress:
             self._bar.refresh()
         elif self._clock() - self._told >= PLAIN_INTERVAL:
             self._told = self._clock()
-            self.say(self.line())
-
-    def say(self, message: str) -> None:
-        """Write a line without breaking the bar."""
-        if self._bar is not None:
-            self._bar.write(message, file=self._stream)
-        else:
-            print(message, file=self._stream, flush=True)
+            print(self.line(), file=self._stream, flush=True)
 
     def line(self) -> str:
         """Progress, rate and time left in one line."""

@@ -1,7 +1,11 @@
-"""Where a store stands: rows filled, claims held, workers at it, time left."""
+"""How far a store is filled, which claims are held, which workers fill it; once or all the time."""
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,8 +16,14 @@ from store.claims.heartbeat import Beat, read_beats
 from store.claims.liveness import Verdict
 from store.claims.participant import Participant
 from store.claims.process import Identity, is_gone
+from store.errors import StoreError
 from store.geometry import rows_wanted
 from store.store import Store
+from vnp.embed.progress import Progress
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.5  # between two looks at a store that is being watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +140,47 @@ def read_status(store: Store, *, models: tuple[str, ...] = ()) -> StoreStatus:
         ),
         appender=str(appender.identity) if appender is not None and appending else None,
     )
+
+
+@contextmanager
+def watching(store: Store, *, models: tuple[str, ...]) -> Iterator[Progress]:
+    """Show how far a store is filled, its rate and the time left, while the body runs.
+
+    Parameters
+    ----------
+    store
+        The store; rows appended meanwhile are taken into account.
+    models
+        Which of its models count; none for all.
+    """
+    over = threading.Event()
+    status = read_status(store, models=models)
+    with Progress(
+        "embed", total=status.rows_wanted, unit="records", already=status.rows_done
+    ) as progress:
+
+        def look() -> None:
+            newest = store.snapshot()
+            seen = read_status(newest, models=models)
+            progress.update(seen.rows_done + seen.rows_in_hand, total=seen.rows_wanted)
+
+        def watch() -> None:
+            while not over.wait(_LOOK_SECONDS):
+                try:
+                    look()
+                except (StoreError, OSError) as error:
+                    log.warning(f"progress cannot be read at the moment: {error}")
+                    over.wait(60 * _LOOK_SECONDS)
+
+        watcher = threading.Thread(target=watch, name="progress", daemon=True)
+        watcher.start()
+        try:
+            yield progress
+        finally:
+            over.set()
+            watcher.join()
+        status = read_status(store.snapshot(), models=models)
+        progress.update(status.rows_done, total=status.rows_wanted)
 
 
 def _worker(beat: Beat, me: Identity) -> WorkerStatus:

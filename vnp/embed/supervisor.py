@@ -2,31 +2,37 @@
 
 There is no coordination in it: the workers share the store through claims, and workers started
 elsewhere by hand or by a scheduler may fill the same store at the same time. This process shows
-progress and vouches, at the end, that every row is certified.
+progress and certifies every row at the end.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import vnp
 from store.claims.participant import Participant
 from store.open import open_store
 from store.repair import reopen_damaged
 from store.store import Store
-from vnp.embed.progress import duration
-from vnp.embed.status import read_status
-from vnp.embed.watching import watching
+from vnp.embed.config import WorkerConfig
+from vnp.embed.progress import WARNING_PREFIX, duration
+from vnp.embed.status import read_status, watching
+
+log = logging.getLogger(__name__)
+
+DEFAULTS = WorkerConfig()
 
 _ROUNDS = 3  # times workers are started: a crash is tried again, a crash that repeats is told
 
@@ -65,12 +71,7 @@ class EmbedReport:
 
 
 def embed_store(
-    path: Path,
-    *,
-    models: tuple[str, ...],
-    devices: tuple[str, ...],
-    worker_options: tuple[str, ...],
-    say: Callable[[str], None],
+    path: Path, *, config: WorkerConfig = DEFAULTS, workers: int | None = None
 ) -> EmbedReport:
     """Fill and certify a store.
 
@@ -78,14 +79,10 @@ def embed_store(
     ----------
     path
         The store.
-    models
-        Models to fill; none for all of the store's.
-    devices
-        One worker is started on each.
-    worker_options
-        Passed on to every ``vnp worker``.
-    say
-        Told what a user should know.
+    config
+        How each worker goes about its work; each gets a device and its share of the CPU threads.
+    workers
+        How many to start; by default one per GPU, or one on the CPU.
 
     Raises
     ------
@@ -93,9 +90,10 @@ def embed_store(
         If there is no such store or model.
     """
     store = open_store(path)
-    models = models or tuple(model.name for model in store.schema.models)
+    models = config.models or tuple(model.name for model in store.schema.models)
     for model in models:
         store.schema.model(model)
+    configs = configs_of_workers(replace(config, models=models), workers)
     began = time.monotonic()
     reports: list[dict[str, Any]] = []
     problems: list[str] = []
@@ -103,11 +101,11 @@ def embed_store(
     at_first = read_status(store, models=models).rows_done
     with _forwarding() as team:
         for _ in range(_ROUNDS):
-            _reopen_failed(store, models, say)
+            _reopen_failed(store, models)
             if _complete(store, models) or team.stopping:
                 break
             before = read_status(store, models=models).rows_done
-            problems = team.work(store, models, devices, worker_options, reports)
+            problems = team.work(store, configs, reports)
             store.refresh()
             done = read_status(store, models=models).rows_done
             if done == before:
@@ -132,24 +130,27 @@ def embed_store(
     )
 
 
-def available_devices(device: str, workers: int | None) -> tuple[str, ...]:
-    """Choose a device for each worker: every GPU once, else the CPU.
+def configs_of_workers(config: WorkerConfig, workers: int | None) -> tuple[WorkerConfig, ...]:
+    """Give each worker a device, every GPU in turn or else the CPU, and its share of the threads.
 
     Parameters
     ----------
-    device
-        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    config
+        What they have in common; its device is ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     workers
-        How many to start; by default one per GPU, or one on the CPU.
+        How many; by default one per GPU, or one on the CPU.
     """
-    if device in ("auto", "cuda"):
+    devices = [config.device] * (workers or 1)
+    if config.device in ("auto", "cuda"):
         import torch
 
-        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if found:
-            count = workers or found
-            return tuple(f"cuda:{number % found}" for number in range(count))
-    return (device,) * (workers or 1)
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if gpus:
+            devices = [f"cuda:{number % gpus}" for number in range(workers or gpus)]
+    threads = max(1, len(os.sched_getaffinity(0)) // len(devices))
+    return tuple(
+        replace(config, device=device, threads=config.threads or threads) for device in devices
+    )
 
 
 class _Team:
@@ -169,29 +170,23 @@ class _Team:
                 process.send_signal(number)
 
     def work(
-        self,
-        store: Store,
-        models: tuple[str, ...],
-        devices: tuple[str, ...],
-        options: tuple[str, ...],
-        reports: list[dict[str, Any]],
+        self, store: Store, configs: tuple[WorkerConfig, ...], reports: list[dict[str, Any]]
     ) -> list[str]:
-        """Run one worker per device until all have ended; return what went wrong."""
-        with watching(store, models=models) as progress:
+        """Run a worker for each configuration until all have ended; return what went wrong."""
+        names = _names(configs)
+        with watching(store, models=configs[0].models):
             self._processes = []
-            for device in devices:
-                self._processes.append(_start(store.path, models, device, len(devices), options))
+            for config in configs:
+                self._processes.append(_start(store.path, config))
             if self.stopping:  # a signal came while they were being started
                 for process in self._processes:
                     process.send_signal(signal.SIGTERM)
-            outputs: list[list[str]] = [[] for _ in devices]
+            outputs: list[list[str]] = [[] for _ in configs]
             readers = [
                 threading.Thread(target=target, args=arguments, daemon=True)
-                for process, name, output in zip(
-                    self._processes, _names(devices), outputs, strict=True
-                )
+                for process, name, output in zip(self._processes, names, outputs, strict=True)
                 for target, arguments in (
-                    (_relay, (process, name, progress.say)),
+                    (_relay, (process, name)),
                     (_collect, (process, output)),
                 )
             ]
@@ -206,7 +201,7 @@ class _Team:
                 process.stdin.close()
         self.codes = [process.returncode for process in self._processes]
         problems = []
-        for process, name, output in zip(self._processes, _names(devices), outputs, strict=True):
+        for process, name, output in zip(self._processes, names, outputs, strict=True):
             report = _last_json(output)
             if report is not None:
                 reports.append(report)
@@ -237,17 +232,13 @@ def _forwarding() -> Iterator[_Team]:
             signal.signal(number, handler)
 
 
-def _start(
-    path: Path, models: tuple[str, ...], device: str, workers: int, options: tuple[str, ...]
-) -> subprocess.Popen[str]:
-    cores = len(os.sched_getaffinity(0))
+def _start(path: Path, config: WorkerConfig) -> subprocess.Popen[str]:
     # -P keeps the current folder off the module path: a file store.py in it is data, not code.
-    command = [sys.executable, "-P", "-m", "vnp", "worker", str(path), "--json"]
-    command += ["--device", device, "--stop-at-eof"]
-    command += ["--threads", str(max(1, cores // workers))]
-    command += [part for model in models for part in ("--model", model)]
+    command = [sys.executable, "-P", "-m", "vnp", "worker", str(path), "--json", "--stop-at-eof"]
+    if log.isEnabledFor(logging.DEBUG):
+        command.append("--verbose")
     return subprocess.Popen(
-        [*command, *options],
+        [*command, *config.to_arguments()],
         stdin=subprocess.PIPE,  # stays open while we live: at its end the worker stops
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -261,16 +252,20 @@ def _start(
 
 def _environment() -> dict[str, str]:
     """Environment in which a worker finds the very vnp that runs here."""
-    ours = str(Path(__file__).resolve().parents[1])
+    ours = str(Path(vnp.__file__).resolve().parents[1])
     paths = [ours, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _relay(process: subprocess.Popen[str], name: str, say: Callable[[str], None]) -> None:
+def _relay(process: subprocess.Popen[str], name: str) -> None:
+    """Say what a worker says, at the level at which it says it."""
     assert process.stderr is not None
     with process.stderr as lines:
         for line in lines:
-            say(f"{name}: {line.rstrip()}")
+            text = line.rstrip().removeprefix("vnp: ")
+            warned = text.startswith(WARNING_PREFIX)
+            text = text.removeprefix(WARNING_PREFIX)
+            log.log(logging.WARNING if warned else logging.INFO, "%s: %s", name, text)
 
 
 def _collect(process: subprocess.Popen[str], output: list[str]) -> None:
@@ -279,10 +274,10 @@ def _collect(process: subprocess.Popen[str], output: list[str]) -> None:
         output += lines
 
 
-def _names(devices: tuple[str, ...]) -> list[str]:
-    if len(devices) == 1:
+def _names(configs: tuple[WorkerConfig, ...]) -> list[str]:
+    if len(configs) == 1:
         return ["worker"]
-    return [f"worker {number} ({device})" for number, device in enumerate(devices, start=1)]
+    return [f"worker {number} ({config.device})" for number, config in enumerate(configs, start=1)]
 
 
 def _how(code: int | None) -> str:
@@ -306,14 +301,14 @@ def _complete(store: Store, models: tuple[str, ...]) -> bool:
     return all(store.certify(model).complete for model in models)
 
 
-def _reopen_failed(store: Store, models: tuple[str, ...], say: Callable[[str], None]) -> None:
+def _reopen_failed(store: Store, models: tuple[str, ...]) -> None:
     """Make blocks open again that are filled but do not stand as certified."""
     failed = [(model, block) for model in models for block, _ in store.certify(model).failed]
     if not failed:
         return
     with Participant(store.sidecar.path) as presence:
         for model, block in failed:
-            say(reopen_damaged(store, model=model, block=block, claims=presence.claims))
+            log.warning(reopen_damaged(store, model=model, block=block, claims=presence.claims))
 
 
 def summary(report: EmbedReport) -> list[str]:

@@ -26,6 +26,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from store.claims.heartbeat import INTERVAL
+from store.claims.liveness import LEASE
 from store.claims.participant import Participant
 from store.errors import ClaimLostError, DataError
 from store.open import open_store
@@ -84,7 +86,7 @@ class Worker:
         self._clock = clock
         self._shutdown = Shutdown(stop)
         self._participant = Participant(
-            store.sidecar.path, interval=config.heartbeat, lease=config.lease
+            store.sidecar.path, interval=config.heartbeat or INTERVAL, lease=config.lease or LEASE
         )
         self._encoders = Encoders(store, config=config, load=load, clock=clock)
         self._accounts = Accounts(block_rows=store.schema.block_rows, clock=clock)

@@ -344,7 +344,7 @@ def test_status_tells_rows_blocks_and_workers(
 
 def test_verify_names_and_repair_reopens(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, output, _ = said(capsys, "verify", store)
-    assert (code, "3 blocks are open" in output) == (3, True)
+    assert (code, "3 open blocks" in output) == (3, True)
     assert run("embed", store).returncode == 0
     assert said(capsys, "verify", store)[0] == 0
     sound = {p: p.read_bytes() for p in store.rglob("*") if p.is_file()}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import io
+import logging
+import sys
 
 import pytest
 
+from vnp.cli.logs import configure
 from vnp.embed.progress import PLAIN_INTERVAL, Progress, duration
 
 
@@ -60,15 +64,19 @@ def test_an_error_is_not_followed_by_a_cheerful_line() -> None:
     assert out.getvalue() == ""
 
 
-def test_on_a_terminal_there_is_a_bar_and_messages_do_not_break_it() -> None:
+def test_on_a_terminal_there_is_a_bar_and_messages_do_not_break_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     out = Terminal()
+    monkeypatch.setattr(sys, "stderr", out)
+    configure(argparse.Namespace(verbose=False, quiet=False, log_file=None))
     with Progress("embed", total=10, unit="records", stream=out) as progress:
         progress.update(2)
-        progress.say("worker: something happened")
+        logging.getLogger("vnp.embed").info("worker: something happened")
         progress.update(10)
     text = out.getvalue()
     assert "10/10" in text
-    assert "worker: something happened\n" in text
+    assert "\rvnp: worker: something happened\n" in text
 
 
 @pytest.mark.parametrize(

@@ -125,35 +125,33 @@ def predict(
     module = classifier.module.to(device)
     total = sum(sample.stop - sample.start for sample in wanted)
     calls = []
-    with (
-        _keeping(store, classifier.card.digest, save, replace=replace) as keep,
-        Progress("predict", total=total, unit="records") as progress,
-    ):
-        progress.update(0)
-        done = 0
+    with _keeping(store, classifier.card.digest, save, replace=replace) as keep:
+        with Progress("predict", total=total, unit="records") as progress:
+            progress.update(0)
+            done = 0
 
-        def scored(sample: Sample) -> Iterator[Scores]:
-            for scores in score_rows(
-                view, module, device=device, start=sample.start, stop=sample.stop
-            ):
-                keep(scores)
-                progress.update(done + scores.first + len(scores) - sample.start)
-                yield scores
+            def scored(sample: Sample) -> Iterator[Scores]:
+                for scores in score_rows(
+                    view, module, device=device, start=sample.start, stop=sample.stop
+                ):
+                    keep(scores)
+                    progress.update(done + scores.first + len(scores) - sample.start)
+                    yield scores
 
-        for sample in wanted:
-            folder = output / sample.name
-            calls.append(_predict_sample(store, sample, scored(sample), filled, folder))
-            done += sample.stop - sample.start
-    result = Prediction(
-        store=str(store.path),
-        classifier=str(classifier.path),
-        digest=classifier.card.digest,
-        models=chosen,
-        samples=tuple(calls),
-    )
-    output.mkdir(parents=True, exist_ok=True)
-    write_whole(output / SAMPLES, _samples_tsv(result).encode())
-    write_whole(output / REPORT, (json.dumps(result.to_json(), indent=1) + "\n").encode())
+            for sample in wanted:
+                folder = output / sample.name
+                calls.append(_predict_sample(store, sample, scored(sample), filled, folder))
+                done += sample.stop - sample.start
+        result = Prediction(
+            store=str(store.path),
+            classifier=str(classifier.path),
+            digest=classifier.card.digest,
+            models=chosen,
+            samples=tuple(calls),
+        )
+        output.mkdir(parents=True, exist_ok=True)
+        write_whole(output / SAMPLES, _samples_tsv(result).encode())
+        write_whole(output / REPORT, (json.dumps(result.to_json(), indent=1) + "\n").encode())
     return result
 
 

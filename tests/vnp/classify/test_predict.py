@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from tests.rows import publish as fill
 from tests.vnp.classify.classify_files import MLPClassifier, as_main, publish
 from vnp.classify.calls import RecordScores, call_contigs, call_windows
 from vnp.classify.features import FeaturesError, choose_models, score_rows
-from vnp.classify.files import Card, load_classifier
+from vnp.classify.files import Card, load_classifier, save_classifier
+from vnp.classify.predict import predict
 from vnp.cli.main import main
 
 INPUTS = sum(model.dim for model in MODELS)
@@ -182,6 +184,31 @@ def test_models_that_do_not_fit_are_one_clear_error(tmp_path: Path) -> None:
         "wide",
         "small",
     )
+
+
+def test_a_classifier_of_other_segments_or_models_is_applied_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = make_store(tmp_path / "run.zarr")
+    publish(tmp_path / "m.pth", INPUTS)
+    found = load_classifier(tmp_path / "m.pth")
+    card = replace(found.card, models=(("wide", 20), ("small", 8)), segment_length=300)
+    save_classifier(found.module, card, tmp_path / "m.safetensors")
+    result = predict(
+        store,
+        load_classifier(tmp_path / "m.safetensors"),
+        tmp_path / "out",
+        models=("small", "wide"),
+        device=torch.device("cpu"),
+    )
+    assert [record.getMessage() for record in caplog.records] == [
+        "m.safetensors was trained on wide + small, and is applied to small + wide",
+        "m.safetensors was trained on 300 bp segments, and the store holds 500 bp segments",
+    ]
+    assert result.to_json() == json.loads((tmp_path / "out/predict.json").read_text()) | {
+        "models": ("small", "wide"),
+        "samples": tuple(result.to_json()["samples"]),
+    }
 
 
 def test_parts_of_any_size_give_the_same_scores(tmp_path: Path) -> None:

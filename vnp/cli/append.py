@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,6 @@ from vnp.cli.output import Outcome
 
 if TYPE_CHECKING:
     from vnp.sequence.append import AppendReport
-
-log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +46,6 @@ def run(given: argparse.Namespace) -> int:
         duplicates=Duplicates(given.duplicates),
         existing=given.existing,
         report=given.report,
-        say=log.info,
     )
     return outcome(report).show(as_json=given.json)
 

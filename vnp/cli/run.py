@@ -100,7 +100,6 @@ def _stages(given: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], 
             sample=given.sample,
             duplicates=Duplicates(given.duplicates),
             existing="skip",
-            say=log.info,
         )
         return append.outcome(report)
 

@@ -239,8 +239,10 @@ def _compare_band(
 
 def _records(fasta: str, segment_length: int) -> Iterator[tuple[list[str], Ragged, Ragged]]:
     """Ids, nucleotide and protein sequences of a file's records, as an append would make them."""
-    with ContigReader(fasta) as reader:
-        unique = UniqueIds(Duplicates.REFUSE, source=reader.name)
+    with (
+        ContigReader(fasta) as reader,
+        UniqueIds(Duplicates.REFUSE, source=reader.name) as unique,
+    ):
         batches = record_batches(
             unique.batches(reader), segment_length=segment_length, source=reader.name
         )

@@ -98,9 +98,7 @@ def import_files(
     hashes = {path.name: file_sha256(path) for path in files}
     for path in files:
         bands(read_results(path), store.schema.models, of=store.path)
-    report = append_file(
-        store, fasta, sample=sample, duplicates=duplicates, existing="skip", say=log.info
-    )
+    report = append_file(store, fasta, sample=sample, duplicates=duplicates, existing="skip")
     if sample is not None and report.sample.name != sample:
         raise SampleExistsError(f"{fasta} is in the store as sample {report.sample.name}")
     store.refresh()

@@ -1,7 +1,8 @@
-"""Appending a file: read, cut, translate, write, commit; contigs without a record are named."""
+"""Append a file to a store as a sample: read, cut, translate, write, commit, report."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -9,24 +10,28 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from store.errors import SampleExistsError, UsageError
+from store.io.words import count
 from store.schema import Sample, check_sample_name
 from store.store import Store
 from vnp.embed.progress import Progress
 from vnp.sequence.compression import STDIN, file_sha256
-from vnp.sequence.contig_ids import Duplicates, UniqueIds, sample_name_of
+from vnp.sequence.contig_ids import Duplicates, UniqueIds
 from vnp.sequence.fastx import ContigReader
-from vnp.sequence.records import Barren, record_batches
+from vnp.sequence.records import WithoutRecords, record_batches
+from vnp.sequence.sample_name import sample_name_of
+
+log = logging.getLogger(__name__)
 
 Existing = Literal["refuse", "skip"]
 
 
 @dataclass(frozen=True, slots=True)
 class AppendReport:
-    """What became of the input: every contig is in the store or counted here and named."""
+    """What became of the input: every contig has records in the store or is named in a file."""
 
     sample: Sample
     skipped: bool  # the sample was in the store already
-    no_records: str  # file that names the contigs without a record; empty when there are none
+    without_records: str  # file that names the contigs without a record; empty if all have one
     renamed: int  # contigs whose id was numbered because it was taken
 
     def to_json(self) -> dict[str, Any]:
@@ -34,7 +39,7 @@ class AppendReport:
         return {
             "sample": asdict(self.sample),
             "skipped": self.skipped,
-            "contigs_without_records_file": self.no_records,
+            "contigs_without_records_file": self.without_records,
             "contigs_renamed": self.renamed,
         }
 
@@ -47,7 +52,6 @@ def append_file(
     duplicates: Duplicates = Duplicates.REFUSE,
     existing: Existing = "refuse",
     report: Path | None = None,
-    say: Callable[[str], None],
 ) -> AppendReport:
     """Append one FASTA or FASTQ file as a sample.
 
@@ -65,13 +69,13 @@ def append_file(
         What to do when the store holds this very file already: ``refuse`` it or ``skip`` it.
     report
         Where to name contigs that gave no record; by default in the store's log folder.
-    say
-        Told what a user should know.
 
     Raises
     ------
     UsageError
-        If the sample's name is illegal.
+        If the sample's name is illegal, or ``report`` exists already.
+    SampleExistsError
+        If the store holds a sample of this name, or this very file.
     DataError
         If the input is not what it must be; the store is then as it was before.
     """
@@ -81,7 +85,7 @@ def append_file(
     known = _known(store, name, sha256)
     if known is not None:
         if existing == "skip" and sha256 and known.file_sha256 == sha256:
-            return AppendReport(known, skipped=True, no_records="", renamed=0)
+            return AppendReport(known, skipped=True, without_records="", renamed=0)
         raise SampleExistsError(_refusal(known, name, path, sha256))
     if report is not None and report.exists():
         raise UsageError(f"{report} exists already; name another file with --report")
@@ -90,11 +94,11 @@ def append_file(
     with (
         ContigReader(path) as reader,
         store.appending() as append,
-        _NoRecords(report, committed=lambda: _is_in(store, name, reader)) as barren,
+        UniqueIds(duplicates, source=reader.name) as unique,
+        _Table(report, committed=lambda: _is_in(store, name, reader)) as table,
         Progress(f"append {name}", total=None, unit="bases") as progress,
     ):
         segments = 0
-        unique = UniqueIds(duplicates, source=reader.name)
         batches = record_batches(
             unique.batches(reader),
             segment_length=store.schema.segment_length,
@@ -102,40 +106,40 @@ def append_file(
         )
         for batch in batches:
             append.write(batch.rows)
-            barren.write(batch.barren)
+            table.write(batch.without_records)
             segments += batch.segments
             progress.update(reader.bases)
-        barren.finish()  # before the commit: no contig may be neither in the store nor named
+        table.finish()  # before the commit: no contig may be neither in the store nor named
         made = append.commit(
             name,
             contigs=reader.contigs,
-            contigs_without_records=barren.count,
+            contigs_without_records=table.count,
             segments=segments,
             bases=reader.bases,
             content=reader.content_sha256(),
             source=_base_name(path),
             file_sha256=sha256,
         )
-    if barren.count:
-        say(f"{barren.count:,} of {made.contigs:,} contigs gave no record; they are in {report}")
+    if table.count:
+        log.info(f"{table.count:,} of {count(made.contigs, 'contig')} gave no record: see {report}")
     if made.start == made.stop:
-        say(f"sample {name} has no stop-free frame at all: it adds no row")
+        log.warning(f"sample {name} has no stop-free reading frame: it adds no row")
     return AppendReport(
         made,
         skipped=False,
-        no_records=str(report) if barren.count else "",
+        without_records=str(report) if table.count else "",
         renamed=unique.renamed,
     )
 
 
 def _is_in(store: Store, name: str, reader: ContigReader) -> bool:
-    """Whether the sample is committed, whatever went wrong after that."""
+    """Whether the sample is committed, even if something failed after the commit."""
     sample = store.snapshot().schema.sample(name)
     return sample is not None and sample.content == reader.content_sha256()
 
 
 def _known(store: Store, name: str, sha256: str) -> Sample | None:
-    """The sample that stands in the way: of this name, or of this file's bytes."""
+    """The sample that the store has already, of this name or of this file's bytes."""
     return store.schema.sample(name) or next(
         (known for known in store.schema.samples if sha256 and known.file_sha256 == sha256), None
     )
@@ -145,7 +149,7 @@ def _refusal(known: Sample, name: str, path: str, sha256: str) -> str:
     if sha256 and known.file_sha256 == sha256:
         return (
             f"{path} is in the store already, as sample {known.name} (appended {known.appended}); "
-            "use --existing skip to pass over it"
+            "skip it with --existing skip"
         )
     return (
         f"sample {name} is in the store already, made from another file ({known.source}, "
@@ -154,15 +158,14 @@ def _refusal(known: Sample, name: str, path: str, sha256: str) -> str:
 
 
 def _base_name(path: str) -> str:
-    """File name without folders, fit for JSON whatever bytes it holds."""
+    """File name without folders, as text even if it is not UTF-8."""
     return STDIN if path == STDIN else os.fsencode(Path(path).name).decode(errors="replace")
 
 
-class _NoRecords:
-    """Writes the table of contigs without a record; the file exists only if there are any.
+class _Table:
+    """The table of contigs without a record; the file exists only if there are any.
 
-    It has its name from the commit on: until then it is called ``....part``, and goes if the
-    sample does not come about.
+    It is called ``....part`` until the commit, and is deleted if the sample is not committed.
     """
 
     def __init__(self, path: Path, *, committed: Callable[[], bool]) -> None:
@@ -172,19 +175,19 @@ class _NoRecords:
         self._part = path.with_name(path.name + ".part")
         self._file: TextIO | None = None
 
-    def __enter__(self) -> _NoRecords:
+    def __enter__(self) -> _Table:
         return self
 
-    def write(self, barren: Barren) -> None:
+    def write(self, contigs: WithoutRecords) -> None:
         """Take the contigs without a record of one batch."""
-        if not len(barren):
+        if not len(contigs):
             return
         if self._file is None:
             self._part.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._part.open("w")
             self._file.write("record\tcontig\tbases\treason\n")
-        self._file.write(barren.tsv())
-        self.count += len(barren)
+        self._file.write(contigs.tsv())
+        self.count += len(contigs)
 
     def finish(self) -> None:
         """Have everything on disk."""

@@ -1,37 +1,37 @@
-"""Names of samples, and contig ids that occur twice.
+"""Contig ids that occur twice in a sample, refused or numbered, in memory that does not grow.
 
-Ids are remembered as 128-bit hashes, about 20 bytes each in all, so that a sample of many millions
-of reads can be checked while it streams by. Two different ids with one hash would be taken for
-duplicates; among a billion ids the chance of that is about 1e-21 (n^2 / 2^129).
+Refusing needs no answer until the file ends. A hash of each id goes to a temporary file; at the end
+the hashes are sorted, one part of all possible hashes after the other, and equal ones are
+neighbours. Two different ids with one 128-bit hash would be taken for duplicates; among a billion
+ids the chance of that is about 1e-21 (n^2 / 2^129).
 
-The hashes of the ids seen last are in a set. When it is full they become a sorted run, and runs of
-like size are merged, so there are only a few runs to look into::
+Numbering needs an answer at once, because records carry the id. A temporary SQLite database holds
+the ids themselves.
 
-    recent {...}   run of 2^18   run of 2^19   run of 2^21 ...
+Temporary files lie where Python's `tempfile` and SQLite put them (``TMPDIR``): 16 bytes and the id
+for each contig.
 """
 
 from __future__ import annotations
 
-import re
+import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
-from pathlib import Path
+from itertools import islice
+from tempfile import TemporaryFile
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from store.errors import UsageError
-from store.schema import check_sample_name
-from vnp.sequence.compression import STDIN, InputError
+from vnp.sequence.compression import InputError
 from vnp.sequence.fastx import ContigBatch
 
-_RECENT = 1 << 18  # hashes kept in the set, about 25 MB
-_HINTS = 1 << 16  # duplicated ids whose last number is remembered
-_LONGEST_NAME = 128
-_ILLEGAL = re.compile(r"[^A-Za-z0-9._-]+")
-_SUFFIX = re.compile(r"(\.(fa|fas|fna|ffn|fasta|fq|fastq))?(\.(gz|bgz|zst|bz2))?", re.IGNORECASE)
+_HASH = np.dtype("S16")
+_PART = 1 << 22  # hashes sorted at a time, 64 MiB
+_CACHE = 1 << 16  # KiB of the database in memory
+_ASKED = 999  # ids looked up by one statement: what every SQLite allows
 
 
 class Duplicates(StrEnum):
@@ -39,82 +39,6 @@ class Duplicates(StrEnum):
 
     REFUSE = "refuse"
     NUMBER = "number"
-
-
-def sample_name_of(path: str | Path) -> str:
-    """Sample name for a file: its name less the suffixes, what is illegal replaced by ``_``.
-
-    Raises
-    ------
-    UsageError
-        If nothing legal is left, or the input is standard input.
-    """
-    if str(path) == STDIN:
-        raise UsageError("standard input has no name: give the sample one with --sample")
-    name = Path(path).name
-    # The shortest stem that leaves nothing but suffixes behind it.
-    stem = next(name[:at] for at in range(len(name) + 1) if _SUFFIX.fullmatch(name[at:]))
-    stem = _ILLEGAL.sub("_", stem).lstrip(".-")[:_LONGEST_NAME]
-    if not stem.strip("_"):
-        raise UsageError(
-            f"no sample name can be made of the file name {name!r}: give one with --sample"
-        )
-    check_sample_name(stem)
-    return stem
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Hashes in ascending order of their high halves."""
-
-    high: NDArray[np.uint64]
-    low: NDArray[np.uint64]
-
-    def __len__(self) -> int:
-        return len(self.high)
-
-    def merged(self, other: _Run) -> _Run:
-        at = np.searchsorted(self.high, other.high)
-        return _Run(np.insert(self.high, at, other.high), np.insert(self.low, at, other.low))
-
-    def contains(self, high: NDArray[np.uint64], low: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Look up hashes (n,); it is fastest if they ascend."""
-        at = np.minimum(np.searchsorted(self.high, high), len(self.high) - 1)
-        half = self.high[at] == high
-        found: NDArray[np.bool_] = half & (self.low[at] == low)
-        for index in np.flatnonzero(half & ~found):
-            # Next to impossible, but allowed: hashes that share a high half.
-            end = np.searchsorted(self.high, high[index], side="right")
-            found[index] = (self.low[at[index] : end] == low[index]).any()
-        return found
-
-
-class _Filter:
-    """A bit for each value that the first bits of a hash can have: most new ids end here.
-
-    A look-up costs one memory access instead of the twenty of a binary search, in each run.
-    """
-
-    _BITS_PER_HASH = 16  # of those that fit; so at most one new id in 16 is looked up in vain
-
-    def __init__(self, capacity: int) -> None:
-        width = max(16, (capacity * self._BITS_PER_HASH - 1).bit_length())
-        self.capacity = (1 << width) // self._BITS_PER_HASH
-        self._shift = np.uint64(64 - width)
-        self._bits = np.zeros(1 << (width - 3), np.uint8)
-
-    def add(self, high: NDArray[np.uint64]) -> None:
-        byte, bit = self._place(high)
-        np.bitwise_or.at(self._bits, byte, bit)
-
-    def may_hold(self, high: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        byte, bit = self._place(high)
-        hit: NDArray[np.bool_] = (self._bits[byte] & bit) > 0
-        return hit
-
-    def _place(self, high: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        slot = (high >> self._shift).astype(np.int64)
-        return slot >> 3, np.left_shift(1, slot & 7).astype(np.uint8)
 
 
 class UniqueIds:
@@ -130,8 +54,8 @@ class UniqueIds:
         What to do about an id that is taken.
     source
         The input as messages show it.
-    recent
-        How many hashes to keep in the set; for tests.
+    part
+        How many hashes to sort at a time.
 
     Attributes
     ----------
@@ -144,149 +68,143 @@ class UniqueIds:
         duplicates: Duplicates = Duplicates.REFUSE,
         *,
         source: str = "input",
-        recent: int = _RECENT,
+        part: int = _PART,
     ) -> None:
         self.renamed = 0
-        self._source = source
-        self._duplicates = Duplicates(duplicates)
-        self._limit = recent
-        self._recent: set[bytes] = set()
-        self._runs: list[_Run] = []
-        self._filter = _Filter(0)  # of all runs
-        self._next_number: dict[bytes, int] = {}
+        self._ids = _Numbered() if duplicates is Duplicates.NUMBER else _Refused(source, part)
 
     def __enter__(self) -> UniqueIds:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Let go of the memory."""
-        self._recent = set()
-        self._runs = []
-        self._filter = _Filter(0)
+        self._ids.close()
 
     def batches(self, contigs: Iterable[ContigBatch]) -> Iterator[ContigBatch]:
-        """Pass batches on as `check` returns them."""
+        """Pass on the batches of a whole file, in order, with ids that are unique.
+
+        Raises
+        ------
+        InputError
+            Naming the first duplicate, if they are refused: at once if both are in one batch, else
+            after the last batch.
+        """
         for batch in contigs:
-            yield self.check(batch)
+            yield replace(batch, ids=self.admit(batch.ids))
             del batch  # or a long contig lives on while the next one is read
+        self.finish()
 
-    def check(self, batch: ContigBatch) -> ContigBatch:
-        """Return the batch that comes next in the file, with ids that are unique.
-
-        Raises
-        ------
-        InputError
-            At the first duplicate, if they are refused.
-        """
-        return replace(batch, ids=self.admit(batch.ids, first=batch.first))
-
-    def admit(self, ids: list[bytes], *, first: int) -> list[bytes]:
-        """Take note of ids and return them, numbered where they must be.
-
-        Parameters
-        ----------
-        ids
-            The ids that come next.
-        first
-            1-based number of the first one's record, for the message.
-
-        Raises
-        ------
-        InputError
-            At the first duplicate, if they are refused.
-        """
-        hashes = list(map(xxhash.xxh3_128_digest, ids))
-        old = self._in_runs(hashes)
-        fresh = set(hashes)
-        if len(fresh) < len(ids) or not self._recent.isdisjoint(fresh) or old.any():
-            ids = self._one_by_one(ids, hashes, old, first)
-        else:
-            self._recent |= fresh
-        if len(self._recent) >= self._limit:
-            self._start_run()
-        return ids
-
-    def _one_by_one(
-        self, ids: list[bytes], hashes: list[bytes], old: NDArray[np.bool_], first: int
-    ) -> list[bytes]:
-        unique = list(ids)
-        in_runs = self._numbers_in_runs(ids, hashes, old)
-        for index, (contig_id, digest) in enumerate(zip(ids, hashes, strict=True)):
-            if not old[index] and digest not in self._recent:
-                self._recent.add(digest)
-                continue
-            if self._duplicates is Duplicates.REFUSE:
-                raise InputError(
-                    self._source,
-                    f"the id {contig_id.decode()!r} occurred before in this sample; rename one "
-                    "of them, or have them numbered with --duplicates number",
-                    record=first + index,
-                )
-            number = self._next_number.get(digest, 2)
-            while True:
-                candidate = b"%b_%d" % (contig_id, number)
-                number += 1
-                taken = xxhash.xxh3_128_digest(candidate)
-                if taken in self._recent:
-                    continue
-                if taken not in in_runs:
-                    in_runs[taken] = bool(self._in_runs([taken])[0])
-                if not in_runs[taken]:
-                    break
-            self._recent.add(taken)
-            self._remember(digest, number)
-            unique[index] = candidate
-            self.renamed += 1
+    def admit(self, ids: list[bytes]) -> list[bytes]:
+        """Take note of the ids that come next and return them, numbered where they must be."""
+        unique = self._ids.admit(ids)
+        if unique is not ids:
+            self.renamed += sum(map(bytes.__ne__, unique, ids))
         return unique
 
-    def _remember(self, digest: bytes, number: int) -> None:
-        """Note where to go on counting; only a hint, so it may be forgotten."""
-        if len(self._next_number) >= _HINTS:
-            self._next_number.clear()
-        self._next_number[digest] = number
+    def finish(self) -> None:
+        """Say that there are no more ids: after this, all are known to be unique."""
+        self._ids.finish()
 
-    def _numbers_in_runs(
-        self, ids: list[bytes], hashes: list[bytes], old: NDArray[np.bool_]
-    ) -> dict[bytes, bool]:
-        """Look up the numbered ids that are likely to be tried, all at once."""
-        if self._duplicates is Duplicates.REFUSE or not self._runs:
-            return {}
-        tried = []
-        seen: set[bytes] = set()
-        for contig_id, digest, is_old in zip(ids, hashes, old.tolist(), strict=True):
-            if is_old or digest in self._recent or digest in seen:
-                number = self._next_number.get(digest, 2)
-                tried.append(xxhash.xxh3_128_digest(b"%b_%d" % (contig_id, number)))
-            seen.add(digest)
-        return dict(zip(tried, self._in_runs(tried).tolist(), strict=True))
 
-    def _in_runs(self, hashes: list[bytes]) -> NDArray[np.bool_]:
-        found = np.zeros(len(hashes), bool)
-        if self._runs and hashes:
-            high, low = _halves(hashes)
-            likely = np.flatnonzero(self._filter.may_hold(high))
-            likely = likely[np.argsort(high[likely])]
-            for run in self._runs:
-                found[likely] |= run.contains(high[likely], low[likely])
+class _Refused:
+    def __init__(self, source: str, part: int) -> None:
+        self._source = source
+        self._part = part
+        self._count = 0
+        self._hashes = TemporaryFile()  # noqa: SIM115  closed by close()
+        self._texts = TemporaryFile()  # noqa: SIM115  ids, one a line, to name one
+
+    def close(self) -> None:
+        self._hashes.close()
+        self._texts.close()
+
+    def admit(self, ids: list[bytes]) -> list[bytes]:
+        self._hashes.write(b"".join(map(xxhash.xxh3_128_digest, ids)))
+        self._texts.write(b"\n".join([*ids, b""]))
+        self._count += len(ids)
+        if len(set(ids)) < len(ids):
+            self.finish()  # mates of a pair, say: no need to read on
+        return ids
+
+    def finish(self) -> None:
+        parts = -(-self._count // self._part)
+        found = [pair for part in range(parts) if (pair := self._first_duplicate(part, parts))]
+        if not found:
+            return
+        record, before = min(found)
+        self._texts.seek(0)
+        contig_id = next(islice(self._texts, record - 1, None)).decode().removesuffix("\n")
+        raise InputError(
+            self._source,
+            f"the id {contig_id!r} occurred before in this sample, in record {before:,}; rename "
+            "one of them, or have them numbered with --duplicates number",
+            record=record,
+        )
+
+    def _first_duplicate(self, part: int, parts: int) -> tuple[int, int] | None:
+        """1-based numbers of the first record in a part whose hash is taken, and of the taker."""
+        ordered = np.concatenate([hashes[mine] for _, hashes, mine in self._blocks(part, parts)])
+        ordered.sort()
+        if not (ordered[1:] == ordered[:-1]).any():
+            return None
+        blocks = list(self._blocks(part, parts))
+        hashes = np.concatenate([hashes[mine] for _, hashes, mine in blocks])
+        record = np.concatenate([first + mine for first, _, mine in blocks])
+        order = np.argsort(hashes, kind="stable")
+        later = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]]) + 1
+        at = later[np.argmin(record[order[later]])]
+        return int(record[order[at]]), int(record[order[at - 1]])
+
+    def _blocks(
+        self, part: int, parts: int
+    ) -> Iterator[tuple[int, NDArray[np.bytes_], NDArray[np.int64]]]:
+        """Blocks of hashes, the record number of the first, and which belong to the part."""
+        self._hashes.seek(0)
+        for first in range(1, self._count + 1, self._part):
+            hashes = np.fromfile(self._hashes, _HASH, self._part)
+            yield first, hashes, np.flatnonzero(hashes.view(np.uint64)[::2] % parts == part)
+
+
+class _Numbered:
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("", isolation_level=None)  # a file that is deleted
+        self._database.executescript(
+            f"""
+            PRAGMA journal_mode = OFF;
+            PRAGMA cache_size = -{_CACHE};
+            CREATE TABLE taken (id BLOB PRIMARY KEY, last INTEGER) WITHOUT ROWID;
+            BEGIN;
+            """
+        )
+
+    def close(self) -> None:
+        self._database.close()
+
+    def admit(self, ids: list[bytes]) -> list[bytes]:
+        last = self._last(ids)
+        unique = []
+        for contig_id in ids:
+            candidate = contig_id
+            number = last.get(contig_id, 0) + 1  # lower ones are taken for good
+            if number > 1:
+                candidate = b"%b_%d" % (contig_id, number)
+                while candidate in last or self._last([candidate]):
+                    number += 1
+                    candidate = b"%b_%d" % (contig_id, number)
+                last[candidate] = 1
+            last[contig_id] = number
+            unique.append(candidate)
+        self._database.executemany("INSERT OR REPLACE INTO taken VALUES (?, ?)", last.items())
+        return unique
+
+    def _last(self, ids: list[bytes]) -> dict[bytes, int]:
+        """Last number given to each id that is taken; 1 for the id itself."""
+        found: dict[bytes, int] = {}
+        for at in range(0, len(ids), _ASKED):
+            some = ids[at : at + _ASKED]
+            marks = ",".join("?" * len(some))
+            query = f"SELECT id, last FROM taken WHERE id IN ({marks})"  # noqa: S608  only marks
+            found.update(self._database.execute(query, some))
         return found
 
-    def _start_run(self) -> None:
-        high, low = _halves(self._recent)
-        order = np.argsort(high)
-        run = _Run(high[order], low[order])
-        self._recent = set()
-        while self._runs and len(self._runs[-1]) < 2 * len(run):
-            run = self._runs.pop().merged(run)
-        self._runs.append(run)
-        size = sum(map(len, self._runs))
-        if size > self._filter.capacity:
-            self._filter = _Filter(2 * size)
-            for run in self._runs:
-                self._filter.add(run.high)
-        else:
-            self._filter.add(high)
-
-
-def _halves(hashes: Iterable[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    both = np.frombuffer(b"".join(hashes), np.uint64).reshape(-1, 2)
-    return both[:, 0].copy(), both[:, 1].copy()
+    def finish(self) -> None:
+        """Every id was unique when it was returned."""

@@ -26,7 +26,7 @@ _RUN_BASES = 1 << 19  # bases handled at a time: what is made of them stays in t
 _RUN_WINDOWS = 8192  # so at most 49,152 records at a time
 _BATCH_RECORDS = 49_152
 _BATCH_BYTES = 32 << 20
-_BATCH_BARREN = 65_536
+_BATCH_WITHOUT = 65_536
 
 _CHUNK = np.frombuffer(b"_chunk_", np.uint8)
 _FRAME_NAMES = np.frombuffer("".join(FRAMES).encode(), np.uint8).reshape(6, 2)
@@ -51,7 +51,7 @@ _REASONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Barren:
+class WithoutRecords:
     """Contigs that have no record, in file order; every column has length n."""
 
     record: NDArray[np.int64]  # 1-based number of the contig in its file
@@ -82,7 +82,7 @@ class RecordBatch:
     contigs: int  # contigs that were cut up completely
     segments: int  # their windows, as far as they lie in this batch
     bases: int  # bases of those contigs
-    barren: Barren  # those contigs that have no record in this or an earlier batch
+    without_records: WithoutRecords  # those contigs that have no record in this or an earlier batch
 
 
 def record_batches(
@@ -117,7 +117,7 @@ def record_batches(
         If contigs are to be taken whole and one is too long for it.
     """
     pending: list[RecordBatch] = []
-    records = size = barren = 0
+    records = size = without = 0
     for batch in contigs:
         if segment_length == WHOLE:
             _check_whole(batch, source)
@@ -126,15 +126,15 @@ def record_batches(
             if pending and (
                 records + len(part.rows) > batch_records
                 or size + part_size > batch_bytes
-                or barren + len(part.barren) > _BATCH_BARREN
+                or without + len(part.without_records) > _BATCH_WITHOUT
             ):
                 yield _joined(pending)
                 pending = []
-                records = size = barren = 0
+                records = size = without = 0
             pending.append(part)
             records += len(part.rows)
             size += part_size
-            barren += len(part.barren)
+            without += len(part.without_records)
         del batch  # or a long contig lives on while the next one is read
     if pending:
         yield _joined(pending)
@@ -161,9 +161,9 @@ def _parts(batch: ContigBatch, segment_length: int) -> Iterator[RecordBatch]:
         none = np.flatnonzero(~has_record) if is_last else np.empty(0, np.int64)
         reason = np.where(has_stop, NoRecord.STOP, NoRecord.AMBIGUOUS).astype(np.uint8)
         reason[lengths < 3] = NoRecord.SHORT
-        barren = Barren(none + batch.first, items(ids, none), lengths[none], reason[none])
+        without = WithoutRecords(none + batch.first, items(ids, none), lengths[none], reason[none])
         bases = int(lengths.sum()) if is_last else 0
-        yield RecordBatch(rows, done, len(part), bases, barren)
+        yield RecordBatch(rows, done, len(part), bases, without)
 
 
 def _check_whole(batch: ContigBatch, source: str) -> None:
@@ -251,11 +251,11 @@ def _joined(parts: list[RecordBatch]) -> RecordBatch:
         contigs=sum(part.contigs for part in parts),
         segments=sum(part.segments for part in parts),
         bases=sum(part.bases for part in parts),
-        barren=Barren(**_columns([part.barren for part in parts])),
+        without_records=WithoutRecords(**_columns([part.without_records for part in parts])),
     )
 
 
-def _columns(batches: Sequence[RowBatch] | Sequence[Barren]) -> dict[str, Any]:
+def _columns(batches: Sequence[RowBatch] | Sequence[WithoutRecords]) -> dict[str, Any]:
     """Columns of batches of one kind, end to end."""
     result: dict[str, Any] = {}
     for field in fields(batches[0]):

@@ -113,7 +113,7 @@ def test_what_is_kept_appended_and_labelled(
 
     store = create_store(tmp_path / "s.zarr", models=[Model("m", 4)], segment_length=length)
     for group, path in report["files"].items():
-        append_file(store, path, sample=group, say=lambda _: None)
+        append_file(store, path, sample=group)
         store.refresh()
     rows = label_rows(store, read_labels(out / "labels.tsv"), by_sample=False)
     assert int((rows.label >= 0).sum()) == len(labels), "every label meets its record"

@@ -48,7 +48,7 @@ class Case:
         self.folder = folder
         self.fasta = fasta(folder / "s.fa", contigs)
         probe = new_store(folder / "probe.zarr")
-        append_file(probe, str(self.fasta), say=print)
+        append_file(probe, str(self.fasta))
         probe.refresh()
         self.ids: list[str] = probe.column("id").decode()  # type: ignore[union-attr]
         rng = np.random.default_rng(1)
@@ -135,7 +135,7 @@ def test_a_block_shared_with_another_sample_is_completed(case: Case, tmp_path: P
     other = Case(tmp_path, 4)
     other.fasta = fasta(tmp_path / "t.fa", 4, seed=9)
     probe = new_store(tmp_path / "p2.zarr")
-    append_file(probe, str(other.fasta), say=print)
+    append_file(probe, str(other.fasta))
     other.ids = open_store(probe.path).column("id").decode()  # type: ignore[union-attr]
     other.dna = np.ones((len(other.ids), 6), "f4")
     other.protein = np.full((len(other.ids), 5), 2, "f4")
@@ -296,7 +296,7 @@ def test_compare_names_the_rows_that_differ(case: Case, filled: Store) -> None:
 
 def test_compare_stores_by_sample_and_id(case: Case, filled: Store, tmp_path: Path) -> None:
     other = new_store(tmp_path / "other.h5", block_rows=5)
-    append_file(other, str(fasta(tmp_path / "first.fa", 3, seed=4)), say=print)
+    append_file(other, str(fasta(tmp_path / "first.fa", 3, seed=4)))
     import_files(
         other, [case.dnabert(), case.esm(slice(9), "nine.pt")], fasta=str(case.fasta),
         sample="renamed",
@@ -315,14 +315,14 @@ def test_comparisons_that_cannot_be(case: Case, filled: Store, tmp_path: Path) -
     empty = new_store(tmp_path / "empty.zarr")
     with pytest.raises(DataError, match="no sample in common"):
         compare(filled, [empty.path])
-    append_file(empty, str(case.fasta), say=print)
+    append_file(empty, str(case.fasta))
     with pytest.raises(DataError, match="no row that both"):
         compare(filled, [empty.path])
     changed = new_store(tmp_path / "changed.zarr")
-    append_file(changed, str(fasta(tmp_path / "s.fa", 9, seed=7)), say=print)
+    append_file(changed, str(fasta(tmp_path / "s.fa", 9, seed=7)))
     with pytest.raises(DataError, match="not hold the same records"):
         compare(filled, [changed.path])
-    append_file(changed, str(fasta(tmp_path / "t.fa", 2, seed=8)), say=print)
+    append_file(changed, str(fasta(tmp_path / "t.fa", 2, seed=8)))
     with pytest.raises(UsageError, match="--sample"):
         compare(open_store(changed.path), [case.merged()])
     with pytest.raises(UsageError, match="several stores"):

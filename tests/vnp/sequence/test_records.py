@@ -42,21 +42,25 @@ def batches_of(contigs, sizes):
 
 def fast(contigs, segment_length, *, sizes=(10**9,), **options):
     """(records as dicts, {record number: reason}, counts) by the code under test."""
-    rows, barren, counts = [], {}, np.zeros(3, int)
+    rows, lost, counts = [], {}, np.zeros(3, int)
     for batch in record_batches(
         batches_of(contigs, sizes), segment_length=segment_length, **options
     ):
         rows += dicts(batch.rows)
         counts += batch.contigs, batch.segments, batch.bases
-        lost = batch.barren
+        without = batch.without_records
         for number, name, bases, reason in zip(
-            lost.record.tolist(), lost.id.decode(), lost.bases.tolist(), lost.reason, strict=True
+            without.record.tolist(),
+            without.id.decode(),
+            without.bases.tolist(),
+            without.reason,
+            strict=True,
         ):
             assert contigs[number - 1][0] == name
             assert len(contigs[number - 1][1]) == bases
-            assert number not in barren
-            barren[number] = NoRecord(reason)
-    return rows, barren, tuple(counts.tolist())
+            assert number not in lost
+            lost[number] = NoRecord(reason)
+    return rows, lost, tuple(counts.tolist())
 
 
 def dicts(rows):
@@ -72,13 +76,13 @@ def dicts(rows):
 
 def slow(contigs, segment_length):
     rows = [row for contig in contigs for row in slow_rules.records(*contig, segment_length)]
-    barren = {
+    lost = {
         number: REASONS[reason]
         for number, (_, sequence) in enumerate(contigs, 1)
         if (reason := slow_rules.why_none(sequence, segment_length))
     }
     segments = sum(len(slow_rules.windows(sequence, segment_length)) for _, sequence in contigs)
-    return rows, barren, (len(contigs), segments, sum(len(sequence) for _, sequence in contigs))
+    return rows, lost, (len(contigs), segments, sum(len(sequence) for _, sequence in contigs))
 
 
 @settings(deadline=None, derandomize=True, max_examples=150)
@@ -159,12 +163,12 @@ def test_no_contigs():
 
 def test_a_file_without_any_record_is_accounted_for():
     contigs = [("a", "AC"), ("b", "NNNNNN"), ("c", "TAATTAGTTAACTAA")]
-    rows, barren, counts = fast(contigs, 500)
-    assert (rows, barren, counts) == slow(contigs, 500)
+    rows, lost, counts = fast(contigs, 500)
+    assert (rows, lost, counts) == slow(contigs, 500)
     assert rows == []
-    assert barren == {1: NoRecord.SHORT, 2: NoRecord.AMBIGUOUS, 3: NoRecord.STOP}
+    assert lost == {1: NoRecord.SHORT, 2: NoRecord.AMBIGUOUS, 3: NoRecord.STOP}
     (batch,) = record_batches(batches_of(contigs, [9]), segment_length=500)
-    assert batch.barren.tsv() == (
+    assert batch.without_records.tsv() == (
         "1\ta\t2\tshorter than a codon\n"
         "2\tb\t6\tonly codons with ambiguous letters\n"
         "3\tc\t15\tno stop-free reading frame\n"

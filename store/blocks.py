@@ -50,12 +50,12 @@ def publish(
     rows = stop - start
     _require(claim)
     content, crc = backend.encode(model, values)
-    standing = _certificate_or_none(backend, model, block)
-    if standing is not None and standing.rows > rows:
-        raise ClaimLostError(f"{model} block {block}: a later owner published {standing.rows} rows")
+    known = _certificate_or_none(backend, model, block)
+    if known is not None and known.rows > rows:
+        raise ClaimLostError(f"{model} block {block}: a later owner published {known.rows} rows")
     cell = Cell(Part.VALUES, model, block)
-    if _still_certified(backend, cell, standing, rows) and standing is not None:
-        certificate = standing  # the first writer won; it may have died before the last step
+    if known is not None and known.rows == rows and _is_intact(backend, cell, known):
+        certificate = known  # the first writer won; it may have died before the last step
     else:
         if not backend.create(cell, content):
             kept = _crc_to_keep(backend, cell, rows=rows)
@@ -280,12 +280,10 @@ def _checked_certificate(backend: Backend, model: str, block: int, filled: int) 
     return certificate
 
 
-def _still_certified(backend: Backend, cell: Cell, standing: Certificate | None, rows: int) -> bool:
-    """Whether a certificate of just these rows is there, and the values it certifies too."""
-    if standing is None or standing.rows != rows:
-        return False
+def _is_intact(backend: Backend, cell: Cell, certificate: Certificate) -> bool:
+    """Whether the values on disk still are the certified ones."""
     try:
-        return backend.checksum(cell, rows) == standing.crc32c
+        return backend.checksum(cell, certificate.rows) == certificate.crc32c
     except DamageError:
         return False
 
@@ -311,8 +309,8 @@ def _crc_to_keep(backend: Backend, cell: Cell, *, rows: int) -> str | None:
     present = int(np.count_nonzero(np.isfinite(values).all(axis=1)))
     if present > rows:
         raise ClaimLostError(f"{backend.name(cell)}: a later owner published {present} rows")
-    standing = _certificate_or_none(backend, cell.model, cell.block)
-    if present != rows or (standing is not None and standing.crc32c != crc):
+    known = _certificate_or_none(backend, cell.model, cell.block)
+    if present != rows or (known is not None and known.crc32c != crc):
         return None
     return crc
 
@@ -321,12 +319,12 @@ def _certify_as(backend: Backend, claim: BlockClaim, certificate: Certificate) -
     """Write a certificate, unless one of the same rows and values is there; return that of both."""
     cell = Cell(Part.CERTIFICATE, claim.model, claim.block)
     if not backend.create(cell, certificate.to_json()):
-        standing = _certificate_or_none(backend, claim.model, claim.block)
-        if standing is not None and (standing.rows, standing.crc32c) == (
+        known = _certificate_or_none(backend, claim.model, claim.block)
+        if known is not None and (known.rows, known.crc32c) == (
             certificate.rows,
             certificate.crc32c,
         ):
-            return standing
+            return known
         _require(claim)
         backend.replace(cell, certificate.to_json())
     return certificate

@@ -7,7 +7,8 @@ whose source has grown since brings over the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
@@ -25,6 +26,8 @@ from store.read.columns import take_column
 from store.rows import RowBatch
 from store.schema import Sample
 from store.store import Store
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,6 @@ def convert_store(
     target: Path,
     *,
     only_certified: bool = False,
-    step: Callable[[str], None] = lambda _: None,
 ) -> Conversion:
     """Make, or complete, a copy of a store in another backend (or the same).
 
@@ -63,8 +65,6 @@ def convert_store(
     only_certified
         Leave out rows that are not certified for every model. Otherwise all rows come, and those
         that are not certified are open in the copy.
-    step
-        Told what is done, one line each.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def convert_store(
     done = _common_samples(source, copy, rows)
     for sample in source.schema.samples[done:]:
         _append_sample(source, copy, sample, _within(rows, sample))
-        step(f"sample {sample.name}: {copy.schema.samples[-1].stop:,} rows so far")
+        log.info(f"sample {sample.name}: {copy.schema.samples[-1].stop:,} rows so far")
     for model in source.schema.models:
         provenance = source.provenance(model.name)
         if provenance is not None and copy.pin_provenance(model.name, provenance) != provenance:
@@ -105,7 +105,7 @@ def convert_store(
                         damaged.append(f"{model.name} block {block}: {error}")
                         continue
                 blocks += 1
-            step(f"{model.name}: {blocks - before:,} blocks published")
+            log.info(f"{model.name}: {blocks - before:,} blocks published")
     for scores in source.schema.scores:
         # Rows are in order, so those that the scores cover come first in the copy too.
         covered = int(np.searchsorted(rows, scores.rows))
@@ -113,7 +113,7 @@ def convert_store(
         copy.save_scores(
             scores.name, digest=scores.digest, values=values, rows=[(0, covered)], replace=True
         )
-        step(f"scores {scores.name}: {covered:,} rows")
+        log.info(f"scores {scores.name}: {covered:,} rows")
     return Conversion(
         rows=copy.n_rows,
         samples=len(source.schema.samples) - done,
@@ -141,8 +141,8 @@ def _open_or_create(source: Store, target: Path) -> Store:
     geometry = ("block_rows", "segment_length", "models")
     if any(getattr(copy.schema, name) != getattr(schema, name) for name in geometry):
         raise UsageError(
-            f"{target} has other models, blocks or segments than {source.path}: it is no copy of "
-            "it; choose another path"
+            f"{target} has other models, blocks or segments than {source.path}: it is not a copy "
+            "of it; choose another path"
         )
     return copy
 
@@ -236,29 +236,20 @@ def _copy_block(source: Store, copy: Store, claim: Claim, rows: NDArray[np.int64
     """Publish one block with the source's certificate, or its certificates where rows moved."""
     model = claim.model
     size = source.schema.block_rows
-    first = int(rows[0])
     blocks = list(dict.fromkeys((rows // size).tolist()))
-    values = np.concatenate([source.read(model, *_span(rows, number, size)) for number in blocks])
-    if len(values) != len(rows):  # rows between were left out
-        inner = [rows[rows // size == number] for number in blocks]
-        spans = [_span(rows, number, size) for number in blocks]
-        kept = [part - span[0] for part, span in zip(inner, spans, strict=True)]
-        parts = np.split(values, np.cumsum([stop - start for start, stop in spans])[:-1])
-        values = np.concatenate([part[at] for part, at in zip(parts, kept, strict=True)])
+    parts = []
+    for number in blocks:
+        inside = rows[rows // size == number]
+        first = int(inside[0])
+        parts.append(source.read(model, first, int(inside[-1]) + 1)[inside - first])
     certificates = [source.certificate(model, number) for number in blocks]
-    standing = certificates[0]
-    moved = len(blocks) > 1 or first != copy.block_bounds(claim.block)[0]
-    if standing is None or any(certificate is None for certificate in certificates):
+    certificate = certificates[0]
+    moved = len(blocks) > 1 or int(rows[0]) != copy.block_bounds(claim.block)[0]
+    if certificate is None or any(found is None for found in certificates):
         raise DamageError("a certificate is missing in the source; run 'vnp verify' on it")
-    details = standing.details
+    details = certificate.details
     if moved:
         workers = sorted({found.worker for found in certificates if found is not None})
         details = {**details, "copied_from_blocks": blocks, "computed_by": workers}
-        standing = replace(standing, worker=claim.worker, epoch=claim.epoch)
-    copy.publish(claim, values, details, origin=standing)
-
-
-def _span(rows: NDArray[np.int64], block: int, size: int) -> tuple[int, int]:
-    """Rows of one block, from the first to one past the last that is wanted."""
-    inside = rows[np.searchsorted(rows, block * size) : np.searchsorted(rows, (block + 1) * size)]
-    return int(inside[0]), int(inside[-1]) + 1
+        certificate = replace(certificate, worker=claim.worker, epoch=claim.epoch)
+    copy.publish(claim, np.concatenate(parts), details, origin=certificate)

@@ -154,7 +154,7 @@ class _Sorted:
         at[at == len(self._high)] = 0
         for hit in np.flatnonzero(self._high[at] == digests[:, 0]).tolist():
             kind = int(at[hit])
-            # Kinds that agree in the first 64 bits alone stand side by side.
+            # Kinds that agree in the first 64 bits alone lie side by side.
             while kind < len(self._high) and self._high[kind] == digests[hit, 0]:
                 if self._low[kind] == digests[hit, 1]:
                     if self._row[kind] == NO_DUPLICATE:

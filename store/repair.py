@@ -1,9 +1,9 @@
 """Verifying with the claims in view, and making what is damaged open again.
 
 Repair never invents data: a damaged block becomes open and is embedded again by the next run,
-metadata is written again from the root, leftovers in vnp's own places are removed. It looks again
+metadata is written again from the root, leftovers in vnp's own folders are removed. It looks again
 at each thing under the lock that belongs to it, so it touches nothing that an appender or a worker
-has made good meanwhile, and no block that a living worker holds.
+has repaired meanwhile, and no block that a living worker holds.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def reopen_damaged(store: Store, *, model: str, block: int, claims: Claims) -> s
     with claim:
         damage = [found for found in store.verify_block(model, block) if found.is_damage]
         if not damage:
-            return f"{model} block {block} has been made good meanwhile"
+            return f"{model} block {block} has been repaired meanwhile"
         store.reopen(model, block)
     return f"{model} block {block} is open again: {damage[0].detail}"
 

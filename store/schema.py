@@ -151,7 +151,7 @@ class Schema:
 
 
 def check_sample_name(name: str) -> None:
-    """Refuse a sample name that could not stand in a file name or a table.
+    """Refuse a sample name that cannot be part of a file name or a table.
 
     Raises
     ------
@@ -213,7 +213,7 @@ def from_attribute(value: object, *, where: str) -> Schema:
 
 def _int(value: object) -> int:
     if type(value) is not int:
-        raise ValueError(f"{value!r} is no whole number")
+        raise ValueError(f"{value!r} is not a whole number")
     return value
 
 
@@ -230,7 +230,7 @@ def _check_samples(samples: tuple[Sample, ...]) -> None:
 
 
 def _build(kind: type[Any], item: dict[str, Any]) -> Any:
-    """Build a dataclass from its JSON object, refusing wrong types (a stranger wrote the file)."""
+    """Build a dataclass from its JSON object, refusing wrong types: the file is untrusted."""
     values = {}
     for field in fields(kind):
         value = item[field.name]

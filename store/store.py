@@ -269,14 +269,14 @@ class Store(Reading):
 
         Of many workers starting at once one wins, and the others see what it wrote.
         """
-        standing = self.provenance(model)
-        if standing is None:
+        recorded = self.provenance(model)
+        if recorded is None:
             text = json.dumps(dict(provenance), sort_keys=True).encode()
             self._backend.create(Cell(Part.PROVENANCE, model), text)
-            standing = self.provenance(model)
-        if standing is None:
+            recorded = self.provenance(model)
+        if recorded is None:
             raise DamageError(f"the provenance of {model} vanished right after it was written")
-        return standing
+        return recorded
 
     def drop_provenance(self, model: str) -> None:
         """Forget a provenance that is damaged.
@@ -396,9 +396,9 @@ class Store(Reading):
     # -- checking -------------------------------------------------------------------------------
 
     def verify(self) -> Iterator[Finding]:
-        """Re-read everything; yield whatever is not as it must be."""
+        """Re-read everything; yield what is not as it must be."""
         return verify(self._backend)
 
     def verify_block(self, model: str, block: int) -> list[Finding]:
-        """Re-read one block; return whatever is not as it must be."""
+        """Re-read one block; return what is not as it must be."""
         return list(blocks.verify_block(self._backend, model, block))

@@ -1,4 +1,4 @@
-"""Re-reading a whole store, and naming whatever is not as it must be."""
+"""Re-reading a whole store, and naming what is not as it must be."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The commit record of an HDF5 store, and the check of everything that the library will trust.
 
 The HDF5 library believes what a file says; a flipped bit in its structures can send it anywhere,
-round in circles too. So before it is let near the file, all its structures are compared with
-their checksum, without it. Which bytes these are stands in an index behind them::
+in circles too. So before it opens the file, all its structures are compared with
+their checksum, without it. An index behind them says which bytes these are::
 
     [structures, chunks, structures, chunks ...][index: first and last byte of each structure]
          ^ commit record: end, place and checksum of the index, checksum of the structures
@@ -43,7 +43,7 @@ class Commit:
     metadata_crc32c: str  # of all spans in the index
 
     def to_bytes(self) -> bytes:
-        """Return the record as it stands in the file."""
+        """Return the record as it is in the file."""
         return pack_record(asdict(self), size=COMMIT_BYTES)
 
     @classmethod
@@ -119,7 +119,7 @@ def crc_of_spans(pread: PRead, spans: NDArray[np.int64]) -> str:
 
 
 def index_bytes(spans: NDArray[np.int64]) -> bytes:
-    """Return the index as it stands in the file."""
+    """Return the index as it is in the file."""
     return spans.astype(_SPAN).tobytes()
 
 

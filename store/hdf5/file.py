@@ -56,7 +56,7 @@ class FileMap:
 
     schema: Schema
     commit: Commit
-    record: bytes  # the commit record as it stands in the file
+    record: bytes  # the commit record as it is in the file
     chunks: dict[str, NDArray[np.int64]]  # by dataset: first byte of each chunk along the rows
     fixed: dict[str, tuple[int, int]]  # by dataset: first byte and length of the field
     collection: int  # bytes of a heap collection
@@ -73,7 +73,7 @@ def read_map(path: Path) -> FileMap:
     Raises
     ------
     NotAStoreError
-        If it is no store.
+        If it is not a store.
     DamageError
         If it cannot be read.
     BusyError

@@ -1,15 +1,15 @@
 """How a growth of the file becomes the committed state: a journal, then the patches.
 
 An append leaves the committed bytes alone until it is complete; what it must change in them (a
-few index nodes and counts) stands in a journal first::
+few index nodes and counts) is written to a journal first::
 
     data beyond the end  --fsync-->  journal/growth  --linked: the commit-->
     signature blanked  --fsync-->  patches  --fsync-->  signature  --fsync-->  journal removed
 
 Killed before the journal is linked, nothing has happened. Killed after it, the patches are
-applied again by whoever comes next: they are bytes at offsets, so applying them twice is the same
-as once. While patches are written the file has no HDF5 signature, and every reader is refused
-instead of shown half of each.
+applied again by the next process that opens the file: they are bytes at offsets, so applying them
+twice is the same as once. While patches are written the file has no HDF5 signature, and every
+reader is refused instead of shown half of each.
 """
 
 from __future__ import annotations

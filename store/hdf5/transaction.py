@@ -53,7 +53,7 @@ class Hdf5Transaction:
     ----------
     path
         The store's file.
-    places
+    file_map
         Its last commit.
     sidecar
         The directory beside it.
@@ -117,7 +117,7 @@ class Hdf5Transaction:
         self.tree.close()
         self.overlay.raise_error()
         record_at = self._map.record_at
-        commit = seal_commit(
+        commit = write_commit(
             self.overlay,
             schema,
             record_at=record_at,
@@ -188,7 +188,7 @@ def create_file(path: Path, *, schema: Schema, sidecar: Sidecar) -> FileMap:
             create_tree(tree, schema)
             record_at = fixed_fields(tree, schema)["obs/vnp/commit"][0]
         overlay.raise_error()
-        seal_commit(overlay, schema, record_at=record_at, generation=1)
+        write_commit(overlay, schema, record_at=record_at, generation=1)
         os.ftruncate(fd, overlay.size)
         os.fsync(fd)
         file_map = load(fd, Overlay(fd), path)
@@ -203,7 +203,7 @@ def create_file(path: Path, *, schema: Schema, sidecar: Sidecar) -> FileMap:
         made.unlink(missing_ok=True)
 
 
-def seal_commit(overlay: Overlay, schema: Schema, *, record_at: int, generation: int) -> Commit:
+def write_commit(overlay: Overlay, schema: Schema, *, record_at: int, generation: int) -> Commit:
     """Write index and commit record of a tree that the library has closed.
 
     The checksum is over every byte that no other checksum covers. That is all but the chunks of

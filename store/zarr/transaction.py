@@ -152,7 +152,7 @@ class ZarrTransaction:
             self._guard()
             publish_replace(self._tmp_dir, root, [content])
         except BaseException:
-            # Once the root is renamed the rows are committed, whatever came after. And if the
+            # Once the root is renamed the rows are committed, no matter what came after. And if the
             # lock is lost, another appender's files may lie where ours did.
             if root.read_bytes() == before:
                 with suppress(ClaimLostError):
@@ -163,7 +163,7 @@ class ZarrTransaction:
     def _drop_scores(self, schema: Schema) -> None:
         """Commit the loss of scores that another classifier replaces, so that they never mix.
 
-        Of a new name whatever a killed save left is removed.
+        What a killed save left under a new name is removed.
         """
         digests = {scores.name: scores.digest for scores in self._schema.scores}
         anew = [found.name for found in schema.scores if digests.get(found.name) != found.digest]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -69,26 +70,38 @@ def test_unfilled_rows_come_open(tmp_path: Path) -> None:
     assert copy.provenance("wide") is None
 
 
-def test_a_copy_that_was_cut_short_is_carried_on(tmp_path: Path) -> None:
+class StopAfter(logging.Handler):
+    """Interrupts when more than so many messages are logged."""
+
+    def __init__(self, messages: int) -> None:
+        super().__init__()
+        self.left = messages
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+def test_a_copy_that_was_cut_short_is_carried_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     source = filled_store(tmp_path / "run.zarr", rows=57)
     target = tmp_path / "copy.h5"
     steps = 0
     while True:
-        told = 0
-
-        def stop_after(_: str, steps: int = steps) -> None:
-            nonlocal told
-            told += 1
-            if told > steps:
-                raise KeyboardInterrupt
-
+        stop = StopAfter(steps)
+        logging.getLogger("store.convert").addHandler(stop)
         try:
-            convert_store(source, target, step=stop_after)
+            convert_store(source, target)
             break
         except KeyboardInterrupt:
             target_rows = open_store(target).n_rows
             assert target_rows in (38, 57)
             steps = 0 if steps == 0 and target_rows == 38 else steps + 1
+        finally:
+            logging.getLogger("store.convert").removeHandler(stop)
     assert_same(source, open_store(target))
     assert convert_store(source, target).blocks == 0
 

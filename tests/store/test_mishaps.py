@@ -142,7 +142,7 @@ def test_a_block_healed_meanwhile_is_not_opened(tmp_path: Path) -> None:
     before = contents(store.path)
     with Participant(store.sidecar.path) as participant:
         said = reopen_damaged(store, model="small", block=1, claims=participant.claims)
-    assert "made good" in said
+    assert "repaired meanwhile" in said
     assert contents(store.path) == before
 
 

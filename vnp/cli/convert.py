@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from dataclasses import asdict
 from pathlib import Path
 
 from vnp.cli import options
 from vnp.cli.exit_codes import of_result
 from vnp.cli.output import print_json, print_lines
-
-log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +35,7 @@ def run(given: argparse.Namespace) -> int:
     from store.open import open_store
 
     found = convert_store(
-        open_store(given.store), given.target, only_certified=given.only_certified, step=log.info
+        open_store(given.store), given.target, only_certified=given.only_certified
     )
     lines = [f"not copied: {line}" for line in found.damaged]
     lines.append(

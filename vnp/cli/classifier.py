@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vnp.cli import options
+from vnp.cli import logs, options
 from vnp.cli.output import Outcome
 
 
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="length of the segments it was trained on, for the card",
     )
     options.json_flag(convert)
+    logs.add_arguments(convert)
 
 
 def run(given: argparse.Namespace) -> int:

@@ -30,13 +30,28 @@ class _StandardError(logging.Handler):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every command has."""
+    """Add the options that every command has.
+
+    They have no defaults, so that an action's parser leaves alone what its command was given.
+    """
     group = parser.add_argument_group("messages")
     loud = group.add_mutually_exclusive_group()
-    loud.add_argument("-v", "--verbose", action="store_true", help="say more")
-    loud.add_argument("-q", "--quiet", action="store_true", help="only warnings and errors")
+    loud.add_argument(
+        "-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="say more"
+    )
+    loud.add_argument(
+        "-q",
+        "--quiet",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="only warnings and errors",
+    )
     group.add_argument(
-        "--log-file", type=Path, metavar="FILE", help="append all messages to FILE, with times"
+        "--log-file",
+        type=Path,
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="append all messages to FILE, with times",
     )
 
 
@@ -48,11 +63,12 @@ def configure(options: argparse.Namespace) -> None:
     OSError
         If the file cannot be opened.
     """
-    level = logging.DEBUG if options.verbose else logging.INFO
-    shown = _StandardError(logging.WARNING if options.quiet else level)
+    level = logging.DEBUG if getattr(options, "verbose", False) else logging.INFO
+    shown = _StandardError(logging.WARNING if getattr(options, "quiet", False) else level)
     handlers: list[logging.Handler] = [shown]
-    if options.log_file is not None:
-        file = logging.FileHandler(options.log_file, encoding="utf-8")
+    log_file: Path | None = getattr(options, "log_file", None)
+    if log_file is not None:
+        file = logging.FileHandler(log_file, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         handlers.append(file)
         level = logging.DEBUG

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from vnp import __version__
 from vnp.cli import logs
@@ -74,6 +75,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    for name in ("stdout", "stderr"):  # None where the caller closed it: print() would mix them
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - until the process ends
     options = parser().parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGUSR1):  # until a command handles them itself
         with contextlib.suppress(ValueError):  # not in the main thread: nothing to arrange
@@ -87,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def complain(command: str, error: BaseException) -> None:
     """Print the one message of a command that an error ended."""
-    print(f"vnp {command}: error: {error}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # the exit code still tells
+        print(f"vnp {command}: error: {error}", file=sys.stderr)
 
 
 def _interrupt(_number: int, _frame: object) -> None:

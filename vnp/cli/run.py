@@ -55,6 +55,8 @@ def run(given: argparse.Namespace) -> int:
         except (StoreError, OSError) as error:
             complain(name, error)
             code = of_error(error)
+        except KeyboardInterrupt as error:
+            code = of_error(error)
         else:
             code = outcome.code
             if not given.json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -76,7 +77,11 @@ class Progress:
             self._bar.refresh()
         elif self._clock() - self._told >= PLAIN_INTERVAL:
             self._told = self._clock()
-            print(self.line(), file=self._stream, flush=True)
+            self._print(self.line())
+
+    def _print(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # nobody can read it: no reason to fail
+            print(line, file=self._stream, flush=True)
 
     def line(self) -> str:
         """Progress, rate and time left in one line."""
@@ -107,11 +112,7 @@ class Progress:
         elif error is None:
             seconds = self._clock() - self._began
             done = self._done - self._already
-            print(
-                f"{self._what}: {done:,} {self._unit} in {duration(seconds)}",
-                file=self._stream,
-                flush=True,
-            )
+            self._print(f"{self._what}: {done:,} {self._unit} in {duration(seconds)}")
 
 
 def duration(seconds: float) -> str:

@@ -80,3 +80,24 @@ def test_a_stage_that_fails_ends_it(
     other = [path, reads, "--classifier", classifier, "--segment-length", "300"]
     code, _, err = run(capsys, *other, "--recipe", "demo")
     assert (code, "500 bp segments, not 300 bp segments" in err) == (2, True)
+
+
+def test_an_interrupted_stage_ends_it_with_what_was_done(
+    tmp_path: Path,
+    reads: Path,
+    classifier: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vnp.embed.supervisor.embed_store", interrupted)
+    path = tmp_path / "run.zarr"
+    arguments = [path, reads, "--classifier", classifier, "--recipe", "demo", "--json"]
+    code, out, err = run(capsys, *arguments)
+    result = json.loads(out)
+    assert (code, result["exit_code"]) == (130, 130)
+    assert result["append"][0]["sample"]["contigs"] == 6
+    assert "embed" not in result
+    assert "vnp embed ended with exit code 130; run the same command to carry on" in err

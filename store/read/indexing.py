@@ -13,7 +13,6 @@ refused.
 from __future__ import annotations
 
 import operator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -93,13 +92,16 @@ def _part(item: Any) -> Any:
         raise IndexError("newaxis is not supported here: index first, then add axes to the result")
     if item is Ellipsis or isinstance(item, slice):
         return item
+    if not isinstance(item, bool):
+        try:
+            return operator.index(item)
+        except TypeError:
+            pass
     array = np.asarray(item)
     if array.dtype == np.bool_:
         if array.ndim == 0:
             raise IndexError("a bare True or False is not supported as an index")
         return array
-    with suppress(TypeError):  # it is not a single number
-        return operator.index(item)
     if array.size == 0 and not isinstance(item, np.ndarray):
         array = array.astype(np.int64)  # an empty list has no type of its own
     if array.dtype.kind not in "iu":

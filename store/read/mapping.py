@@ -57,7 +57,7 @@ def map_chunk(
 
 def _fetch(fd: int, mapped: mmap.mmap, begins: Ints, size: int) -> None:
     """Ask the kernel to read the ranges of ``size`` bytes concurrently, unless it has them."""
-    probes = begins[[0, len(begins) // 2, -1]].tolist()
+    probes = {int(begins[0]), int(begins[len(begins) // 2]), int(begins[-1])}
     if all(_is_cached(fd, begin) for begin in probes):
         return  # most likely all are; the others are read when touched
     mapped.madvise(mmap.MADV_RANDOM)

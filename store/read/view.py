@@ -88,6 +88,7 @@ class View:
         self._bands = Bands((0, *accumulate(model.dim for model in self._models)))
         self._wanted = rows_wanted(store.schema)
         self._filled = tuple(store.rows_filled(model.name) for model in self._models)
+        self._complete = tuple(bool((has >= self._wanted).all()) for has in self._filled)
         self.shape = (store.schema.n_rows, self._bands.edges[-1])
         self.missing: Missing = missing
         self.verify = verify
@@ -259,10 +260,11 @@ class View:
 
     def _require(self, rows: Axis, bands: Sequence[Piece]) -> None:
         """Raise if a row is not certified, before anything is read."""
-        at = one_by_one(rows)
-        block, within = np.divmod(at, self.block_rows)
         for band in bands:
-            missing = at[within >= self._filled[band.part][block]]
+            if self._complete[band.part]:
+                continue
+            at = one_by_one(rows)
+            missing = at[at % self.block_rows >= self._filled[band.part][at // self.block_rows]]
             if len(missing):
                 raise MissingRowsError(
                     f"{self._store.path}: {count(len(missing), 'row')} of those asked for not "

@@ -1,7 +1,7 @@
-"""Open an input file as a stream of plain bytes, whatever it is compressed with.
+"""Open a plain or compressed input file as a stream of plain bytes.
 
-The kind of compression is read off the first bytes, never off the file name: names lie, and
-standard input has none. Everything is read once, front to back, so pipes work like files.
+The first bytes tell the compression, not the file name: names can be wrong, and standard input has
+none. Everything is read once, front to back, so pipes work like files.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def display_name(path: str | Path) -> str:
 
 
 def file_sha256(path: str | Path) -> str:
-    """Hex sha-256 of a regular file's bytes as they lie on disk.
+    """Hex sha-256 of a regular file's bytes as they are on disk.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def _decompressed(source: BinaryIO | io.BufferedReader[Any]) -> Iterator[bytes]:
 
 
 class _Guarded(io.RawIOBase):
-    """Turn whatever a decompressor raises into one kind of error, and own the file."""
+    """Turn any error of a decompressor into one kind, and close the file."""
 
     def __init__(
         self,

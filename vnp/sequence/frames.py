@@ -26,7 +26,7 @@ from Bio.Data.CodonTable import unambiguous_dna_by_name
 from numpy.typing import NDArray
 
 from store.io.ragged import Ragged, offsets_of
-from vnp.sequence.strided import Bytes, Ints, gather, mapped
+from vnp.sequence.strided import Bytes, Ints, collect, mapped
 
 FRAMES = ("F1", "F2", "F3", "R1", "R2", "R3")  # in the order of records
 
@@ -136,7 +136,7 @@ def proteins(found: Scan, start: Ints, end: Ints, frame: Ints) -> Ragged:
         shape (records,).
     """
     offset = frame % 3
-    column = gather(
+    column = collect(
         found.codon,
         np.where(frame < 3, start + offset, end - offset - 3),
         (end - start - offset) // 3,
@@ -158,7 +158,7 @@ def nucleotides(sequence: Bytes, start: Ints, end: Ints, frame: Ints, amino_acid
     were dropped. Parameters as in `proteins`, and the length of each protein.
     """
     offset = frame % 3
-    return gather(
+    return collect(
         sequence,
         np.where(frame < 3, start + offset, end - offset - 1),
         np.minimum(3 * amino_acids + 1, end - start - offset),

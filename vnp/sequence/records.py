@@ -1,7 +1,7 @@
 """From contigs to batches of records, the rows of a store, in rule order.
 
-Windows are handled in runs of about a million bases, whatever the contigs: a run may be part of one
-chromosome or thousands of reads. Records are passed on in batches of a useful size.
+Windows are handled in runs of about half a million bases: a run may be part of one chromosome or
+thousands of reads. Records are passed on in batches of a useful size.
 """
 
 from __future__ import annotations
@@ -76,13 +76,11 @@ class WithoutRecords:
 
 @dataclass(frozen=True, slots=True)
 class RecordBatch:
-    """Records of some windows, and what became of the contigs that ended since the last batch."""
+    """Records of some windows, and the contigs without records that ended since the last batch."""
 
     rows: RowBatch  # in rule order; may be empty at the end of a file
-    contigs: int  # contigs that were cut up completely
-    segments: int  # their windows, as far as they lie in this batch
-    bases: int  # bases of those contigs
-    without_records: WithoutRecords  # those contigs that have no record in this or an earlier batch
+    segments: int  # how many windows
+    without_records: WithoutRecords
 
 
 def record_batches(
@@ -109,7 +107,7 @@ def record_batches(
     Yields
     ------
     RecordBatch
-        Batches whose counts add up to the input's: contigs, segments, bases.
+        Batches of whole runs, in file order.
 
     Raises
     ------
@@ -141,7 +139,7 @@ def record_batches(
 
 
 def _parts(batch: ContigBatch, segment_length: int) -> Iterator[RecordBatch]:
-    """Records of one batch of contigs, run by run; the contigs are accounted for in the last."""
+    """Records of one batch of contigs, run by run; the last one has the contigs without records."""
     lengths = batch.sequence.lengths
     origin = batch.sequence.offsets[:-1]
     ids = from_items(batch.ids)
@@ -156,18 +154,15 @@ def _parts(batch: ContigBatch, segment_length: int) -> Iterator[RecordBatch]:
         rows, kept, stopped = _records(batch.sequence.data, ids, part, shift)
         has_record[contig[kept]] = True
         has_stop[contig[stopped]] = True
-        is_last = run is runs[-1]
-        done = len(ids) if is_last else 0
-        none = np.flatnonzero(~has_record) if is_last else np.empty(0, np.int64)
+        none = np.flatnonzero(~has_record) if run is runs[-1] else np.empty(0, np.int64)
         reason = np.where(has_stop, NoRecord.STOP, NoRecord.AMBIGUOUS).astype(np.uint8)
         reason[lengths < 3] = NoRecord.SHORT
         without = WithoutRecords(none + batch.first, items(ids, none), lengths[none], reason[none])
-        bases = int(lengths.sum()) if is_last else 0
-        yield RecordBatch(rows, done, len(part), bases, without)
+        yield RecordBatch(rows, len(part), without)
 
 
 def _check_whole(batch: ContigBatch, source: str) -> None:
-    """Refuse a contig that is no read, before anything of its length is made."""
+    """Refuse a contig too long for a read, before anything of its length is made."""
     lengths = batch.sequence.lengths
     too_long = np.flatnonzero(lengths > LONGEST_WHOLE)
     if len(too_long):
@@ -248,9 +243,7 @@ def _joined(parts: list[RecordBatch]) -> RecordBatch:
         return parts[0]
     return RecordBatch(
         rows=RowBatch(**_columns([part.rows for part in parts])),
-        contigs=sum(part.contigs for part in parts),
         segments=sum(part.segments for part in parts),
-        bases=sum(part.bases for part in parts),
         without_records=WithoutRecords(**_columns([part.without_records for part in parts])),
     )
 

@@ -7,8 +7,8 @@ contig: where ``need`` exceeds the k - 1 overlaps that there are (always for k =
 do not use up the excess and the last window is shorter than S. Source: the published VirNucPro
 (Brief Bioinform 2025, bbaf224).
 
-Short reads can be taken whole instead: a segment length of `WHOLE` makes every contig one window,
-whatever its length, with the same names (``<contig>_chunk_1``).
+Short reads can be taken whole instead: a segment length of `WHOLE` makes every contig one window
+with the same name (``<contig>_chunk_1``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-WHOLE = 0  # the segment length that stands for "a contig is one window"
+WHOLE = 0  # the segment length that means "a contig is one window"
 SMALLEST_SEGMENT = 3  # one codon
 # The longest contig that may be one window. Whole windows are for reads; this is longer than
 # nearly every read of any sequencer, and what an encoder can still take as one record.

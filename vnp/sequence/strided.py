@@ -59,7 +59,7 @@ def put_rows(target: Bytes, start: Ints, rows: Bytes) -> None:
     as_strided(target, (max(0, len(target) - length + 1), length), (1, 1))[start] = rows
 
 
-def gather(
+def collect(
     source: Bytes,
     start: Ints,
     lengths: Ints,
@@ -123,4 +123,4 @@ def mapped(array: Bytes, table: bytes | None) -> Bytes:
 
 def items(column: Ragged, index: Ints) -> Ragged:
     """Items ``index`` of a column, in that order."""
-    return gather(column.data, column.offsets[index], column.lengths[index])
+    return collect(column.data, column.offsets[index], column.lengths[index])

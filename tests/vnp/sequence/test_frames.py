@@ -11,22 +11,22 @@ from hypothesis import strategies as st
 
 from store.io.ragged import from_items
 from tests.vnp.sequence import slow_rules
-from vnp.sequence import strided as gather_module
+from vnp.sequence import strided
 from vnp.sequence.frames import FRAMES, nucleotides, proteins, scan
-from vnp.sequence.strided import by_length, gather, items, put_rows, take_rows
+from vnp.sequence.strided import by_length, collect, items, put_rows, take_rows
 
 ALPHABETS = ["ACGT", "ACG", "CG", "ACGTN", "ACGTRYSWKMBDHVN-.U", "N", "ACGT" * 20 + "N", "GCTN"]
 
 
 @contextmanager
 def copying(*, padded):
-    """Have rows copied length by length, or padded whatever that wastes."""
-    before = gather_module._GROUP_COST, gather_module._WASTE
-    gather_module._GROUP_COST, gather_module._WASTE = (10**9, 10**9) if padded else (0, 0)
+    """Have rows copied length by length, or all padded."""
+    before = strided._GROUP_COST, strided._WASTE
+    strided._GROUP_COST, strided._WASTE = (10**9, 10**9) if padded else (0, 0)
     try:
         yield
     finally:
-        gather_module._GROUP_COST, gather_module._WASTE = before
+        strided._GROUP_COST, strided._WASTE = before
 
 
 def translated(sequence, bounds):
@@ -116,14 +116,14 @@ def test_other_letters_are_not_complemented():
 
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize(("step", "reach"), [(1, 1), (3, 3), (-1, 1), (-3, 3)])
-def test_gather_rows_at_any_stride(step, reach, padded):
+def test_collect_rows_at_any_stride(step, reach, padded):
     rng = np.random.default_rng(1)
     source = rng.integers(0, 256, 300, dtype=np.uint8)
     lengths = rng.integers(0, 20, 50)
     low, high = (0, 300 - 20 * reach) if step > 0 else (20 * reach, 300)
     start = rng.integers(low, high, 50)
     with copying(padded=padded):
-        column = gather(source, start, lengths, step=step)
+        column = collect(source, start, lengths, step=step)
     assert column.tolist() == [
         bytes(int(source[a + step * j]) for j in range(n))
         for a, n in zip(start, lengths, strict=True)

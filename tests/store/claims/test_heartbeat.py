@@ -63,7 +63,7 @@ def test_progress_must_fit(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff", b'{"worker": "other"}'])
-def test_damaged_file_is_no_beat(tmp_path, content):
+def test_damaged_file_is_not_a_beat(tmp_path, content):
     heartbeat = far_heartbeat(tmp_path)
     heartbeat.beat()
     (tmp_path / "workers" / heartbeat.worker).write_bytes(content)

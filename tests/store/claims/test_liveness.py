@@ -47,7 +47,7 @@ def test_one_long_gap_proves_nothing(tmp_path, clock, watcher):
     assert look(watcher, heartbeat) is Verdict.LIVE
 
 
-def test_reading_time_is_no_standstill(tmp_path):
+def test_reading_time_does_not_count_as_silence(tmp_path):
     """The clock that runs while a slow file system answers does not count."""
     heartbeat = far_heartbeat(tmp_path)
     heartbeat.beat()
@@ -58,7 +58,7 @@ def test_reading_time_is_no_standstill(tmp_path):
     assert watcher._watched[heartbeat.worker].still == 10
 
 
-def test_missing_file_is_a_standstill_and_no_proof(tmp_path, clock, watcher):
+def test_missing_file_is_silence_and_not_proof(tmp_path, clock, watcher):
     heartbeat = far_heartbeat(tmp_path)
     for _ in range(12):
         assert look(watcher, heartbeat) is Verdict.UNKNOWN
@@ -66,7 +66,7 @@ def test_missing_file_is_a_standstill_and_no_proof(tmp_path, clock, watcher):
     assert look(watcher, heartbeat) is Verdict.SILENT
 
 
-def test_vanished_file_is_a_standstill(tmp_path, clock, watcher):
+def test_vanished_file_is_silence(tmp_path, clock, watcher):
     heartbeat = far_heartbeat(tmp_path)
     heartbeat.beat()
     look(watcher, heartbeat)

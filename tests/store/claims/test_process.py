@@ -36,7 +36,7 @@ def test_identity_survives_json():
         {"host": 1, "pid": 5},
     ],
 )
-def test_anything_else_is_no_identity(found):
+def test_anything_else_is_not_an_identity(found):
     assert Identity.from_json(found) is None
 
 

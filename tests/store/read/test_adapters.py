@@ -40,7 +40,7 @@ def _outside_warnings() -> Iterator[None]:
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Two samples; of ``small`` the blocks 1 and 3 are filled, of ``wide`` all."""
     store = create_store(
-        tmp_path_factory.mktemp("faces") / "run.zarr",
+        tmp_path_factory.mktemp("adapters") / "run.zarr",
         models=MODELS,
         segment_length=500,
         block_rows=16,

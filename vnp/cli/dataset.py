@@ -82,9 +82,11 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _lines(result: Dataset) -> list[str]:
+    from store.io.words import count
+
     lines = [
-        f"{group}: {found.genomes:,} sequences, {found.windows:,} windows ({found.ambiguous:,} "
-        f"ambiguous), {found.records:,} records in annotated proteins, "
+        f"{group}: {count(found.genomes, 'sequence')}, {count(found.windows, 'segment')} "
+        f"({found.ambiguous:,} ambiguous), {count(found.records, 'record')} in annotated proteins, "
         f"{found.records_taken:,} taken"
         for group, found in result.groups.items()
     ]

@@ -117,6 +117,8 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _lines(report: TrainReport) -> list[str]:
+    from store.io.words import count
+
     training = report.card.training
     lines = [
         f"wrote {report.path}: best of {len(training['history'])} epochs is "
@@ -129,6 +131,6 @@ def _lines(report: TrainReport) -> list[str]:
             for name in ("accuracy", "precision", "recall", "f1", "auroc", "auprc", "ece")
             if metrics[name] is not None
         ]
-        records = f"{metrics['records']:,} records"
+        records = count(metrics["records"], "record")
         lines.append(f"  {part.replace('_', '-')} ({records}): {', '.join(texts)}")
     return lines

@@ -306,9 +306,9 @@ def _reopen_failed(store: Store, models: tuple[str, ...]) -> None:
     failed = [(model, block) for model in models for block, _ in store.certify(model).failed]
     if not failed:
         return
-    with Participant(store.sidecar.path) as presence:
+    with Participant(store.sidecar.path) as participant:
         for model, block in failed:
-            log.warning(reopen_damaged(store, model=model, block=block, claims=presence.claims))
+            log.warning(reopen_damaged(store, model=model, block=block, claims=participant.claims))
 
 
 def summary(report: EmbedReport) -> list[str]:

@@ -23,7 +23,7 @@ from tests.rows import MODELS, append
 from tests.vnp.embed.stub_worker import StubEncoder, stub_rows
 from vnp.embed.config import WorkerConfig
 from vnp.embed.encoders import ModelMismatchError
-from vnp.embed.report import WorkerReport, shared_seconds
+from vnp.embed.report import WorkerReport
 from vnp.embed.worker import BlockError, Worker
 from vnp.inference.encoder import Provenance
 
@@ -261,14 +261,6 @@ def test_a_block_in_hand_asks_for_one_more_and_is_published_when_it_is_done(
     assert work(store, encoder=Chatty).blocks == 10
     assert max(most) <= 2
     assert_whole(store)
-
-
-def test_time_shared_by_two_lists_of_intervals() -> None:
-    waits = [(0.0, 1.0), (2.0, 5.0), (7.0, 8.0)]
-    loads = [(0.5, 2.5), (4.0, 7.0)]
-    assert shared_seconds(waits, loads) == pytest.approx(0.5 + 0.5 + 1.0)
-    assert shared_seconds(loads, waits) == shared_seconds(waits, loads)
-    assert shared_seconds(waits, []) == 0
 
 
 class SlowToLoad:

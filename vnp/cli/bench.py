@@ -55,6 +55,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _lines(speeds: list[Speed]) -> Iterator[str]:
+    from store.io.words import count
     from vnp.embed.progress import duration
 
     for speed in speeds:
@@ -66,9 +67,10 @@ def _lines(speeds: list[Speed]) -> Iterator[str]:
         yield (
             f"{speed.model} on {speed.device}, {speed.precision}: "
             f"{speed.records_per_second:,.0f} records/s, {speed.tokens_per_second:,.0f} tokens/s"
-            f"{busy} ({speed.records:,} records embedded in {speed.seconds:.1f} s"
+            f"{busy} ({count(speed.records, 'record')} embedded in {speed.seconds:.1f} s"
             f"{spread if rounds > 1 else ''}; loading took {speed.load_seconds:.1f} s)"
         )
     left = sum(speed.seconds_left for speed in speeds)
     rows = max(speed.rows_left for speed in speeds)
-    yield f"{rows:,} rows are left: {duration(left)} with one worker like this"
+    verb = "is" if rows == 1 else "are"
+    yield f"{count(rows, 'row')} {verb} left: {duration(left)} with one worker like this"

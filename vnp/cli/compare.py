@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Compare; exit with 1 if a row agrees less than asked for."""
+    from store.io.words import count
     from store.open import open_store
     from vnp.exchange.compare import compare
 
@@ -52,12 +53,13 @@ def run(given: argparse.Namespace) -> int:
         return 1 if low else 0
     for result in results:
         lines = [
-            f"{result.model}: {result.rows:,} rows compared, lowest cosine {result.lowest:.6f}, "
-            f"median {result.median:.6f}, largest difference {result.difference:.4g}"
+            f"{result.model}: {count(result.rows, 'row')} compared, "
+            f"lowest cosine {result.lowest:.6f}, median {result.median:.6f}, "
+            f"largest difference {result.difference:.4g}"
         ]
         if result.only_here or result.only_there:
             lines.append(
-                f"  not compared: {result.only_here:,} rows only in the store, "
+                f"  not compared: {count(result.only_here, 'row')} only in the store, "
                 f"{result.only_there:,} only on the other side"
             )
         lines += [

@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """List, or add."""
     from store.errors import UsageError
+    from store.io.words import count
     from store.open import open_store
     from store.schema import Model
     from vnp.models import registry
@@ -33,7 +34,9 @@ def run(given: argparse.Namespace) -> int:
         if given.json:
             print_json({"store": str(store.path), "added": spec.name, "rows": store.n_rows})
         else:
-            print_lines([f"added {spec.name} to {store.path}: {store.n_rows:,} rows to embed"])
+            print_lines(
+                [f"added {spec.name} to {store.path}: {count(store.n_rows, 'row')} to embed"]
+            )
         return 0
     if given.json:
         print_json(

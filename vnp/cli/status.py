@@ -54,16 +54,17 @@ def run(given: argparse.Namespace) -> int:
 
 def lines(status: StoreStatus, rate: float | None) -> Iterator[str]:
     """Write a status for people; ``rate`` in rows a second over all models, if it is known."""
+    from store.io.words import count
     from vnp.embed.progress import duration
     from vnp.sequence.segments import described
 
     yield (
-        f"{status.path}: {status.rows:,} rows of {status.samples:,} samples, "
-        f"{described(status.segment_length)}, {status.block_rows:,} rows a block"
+        f"{status.path}: {count(status.rows, 'row')} of {count(status.samples, 'sample')}, "
+        f"{described(status.segment_length)}, {count(status.block_rows, 'row')} a block"
     )
     if status.repeats:
         share = status.repeats / status.rows
-        yield f"  {status.repeats:,} rows ({share:.1%}) repeat earlier ones and are embedded once"
+        yield f"  {share:.1%} of the rows ({status.repeats:,}) repeat earlier ones: embedded once"
     for model in status.models:
         share = model.filled / model.rows if model.rows else 1.0
         bar = "#" * int(_BAR * share)
@@ -80,7 +81,7 @@ def lines(status: StoreStatus, rate: float | None) -> Iterator[str]:
     for worker in status.workers:
         hand = f", {printable(worker.model)} block {worker.block} in hand" if worker.model else ""
         where = printable(worker.where)
-        yield f"  worker {worker.worker[:8]}: {where}, {worker.records:,} records{hand}"
+        yield f"  worker {worker.worker[:8]}: {where}, {count(worker.records, 'record')}{hand}"
     if status.appender is not None:
         yield f"  being appended to by {printable(status.appender)}"
     left = status.rows_wanted - status.rows_done

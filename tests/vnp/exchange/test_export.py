@@ -245,7 +245,7 @@ def test_escaped_ids_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     store = named_store(tmp_path / "run.zarr", ["a/b", "c", "100%"])
     assert main(["export", str(store.path), "--to", str(tmp_path / "out.h5"), "--json"]) == 0
     output = capsys.readouterr()
-    assert "2 ids hold '/' or '%'" in output.err
+    assert "2 ids with '/' or '%'" in output.err
     assert json.loads(output.out)["escaped"] == 2
     with h5py.File(tmp_path / "out.h5") as file:
         assert set(file) == {"a%2Fb", "c", "100%25"}

@@ -129,6 +129,10 @@ class Backend(Protocol):
         """Write all metadata again from the schema (repair); DamageError if that is impossible."""
         ...
 
+    def remove_orphan(self, name: str) -> None:
+        """Remove what `verify` found that belongs to no row (repair)."""
+        ...
+
     # -- rows, read ---------------------------------------------------------------------------
 
     def column_rows(self, name: str) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from store.claims.claims import APPEND, Claims
 from store.claims.participant import Participant
@@ -119,19 +118,17 @@ def _remove_leftovers(store: Store, findings: list[Finding]) -> list[str]:
             done = []
             for finding in findings:
                 if finding.path in still or finding.path.startswith(beside):
-                    _remove(_path_of(store, finding))
+                    _remove(store, finding.path)
                     done.append(f"removed {finding.path}")
             return done
 
 
-def _path_of(store: Store, finding: Finding) -> Path:
+def _remove(store: Store, name: str) -> None:
     beside = store.sidecar.path.name + "/"
-    if finding.path.startswith(beside):
-        return store.sidecar.path / finding.path.removeprefix(beside)
-    return store.path / finding.path
-
-
-def _remove(path: Path) -> None:
+    if not name.startswith(beside):
+        store.remove_orphan(name)
+        return
+    path = store.sidecar.path / name.removeprefix(beside)
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

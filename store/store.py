@@ -176,6 +176,10 @@ class Store(Reading):
         """
         return read_scores(self._backend, name)
 
+    def remove_orphan(self, name: str) -> None:
+        """Remove what `verify` calls an orphan; the caller holds the appender's lock."""
+        self._backend.remove_orphan(name)
+
     def rewrite_metadata(self) -> None:
         """Write all metadata again from the schema (repair)."""
         with self._locked():
@@ -289,19 +293,9 @@ class Store(Reading):
         """Whether every committed row of the block is filled; a damaged record says no."""
         start, stop = self.block_bounds(block)
         try:
-            return self.filled_of_block(model, block) == stop - start
+            return blocks.filled_of_block(self._backend, model, block) == stop - start
         except DamageError:
             return False
-
-    def filled_of_block(self, model: str, block: int) -> int:
-        """Filled rows of one block, its first ones.
-
-        Raises
-        ------
-        DamageError
-            If the record of it is damaged.
-        """
-        return blocks.filled_of_block(self._backend, model, block)
 
     def rows_filled(self, model: str) -> NDArray[np.int64]:
         """Filled rows of every block, shape (n_blocks,)."""
@@ -347,7 +341,7 @@ class Store(Reading):
         rows = self.schema.block_rows
         for block in chunks_of(start, stop, rows):
             try:
-                filled = self.filled_of_block(model, block)
+                filled = blocks.filled_of_block(self._backend, model, block)
             except DamageError as error:
                 raise DamageError(
                     f"{model} block {block}: filled: {error}; run 'vnp verify'"

@@ -98,6 +98,9 @@ class Hdf5Backend:
             "a copy"
         )
 
+    def remove_orphan(self, name: str) -> None:
+        """Do nothing: no byte of the file is an orphan."""
+
     # -- rows, read ---------------------------------------------------------------------------
 
     def column_rows(self, name: str) -> int:  # noqa: ARG002 - the same for all

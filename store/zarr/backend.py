@@ -87,13 +87,15 @@ class ZarrBackend:
 
     def begin(self, guard: Callable[[], None]) -> ZarrTransaction:
         """Begin a change."""
-        tmp_dir = sidecar_of(self.path).make().tmp
-        return ZarrTransaction(self.path, schema=self.schema, tmp_dir=tmp_dir, guard=guard)
+        return ZarrTransaction(self.path, schema=self.schema, tmp_dir=self._tmp, guard=guard)
 
     def rewrite_metadata(self) -> None:
         """Write every ``zarr.json`` again."""
-        tmp_dir = sidecar_of(self.path).make().tmp
-        write_documents(self.path, before=None, after=self.schema, tmp_dir=tmp_dir)
+        write_documents(self.path, before=None, after=self.schema, tmp_dir=self._tmp)
+
+    def remove_orphan(self, name: str) -> None:
+        """Remove a file."""
+        (self.path / name).unlink(missing_ok=True)
 
     # -- rows, read ---------------------------------------------------------------------------
 
@@ -136,8 +138,7 @@ class ZarrBackend:
     def create(self, cell: Cell, content: bytes) -> bool:
         """Create the cell's file with ``link()``."""
         path, column = self._locate(cell)
-        tmp_dir = sidecar_of(self.path).make().tmp if cell.part is Part.PROVENANCE else self._tmp
-        return publish_new(tmp_dir, path, [_encode(cell, content, column)])
+        return publish_new(self._tmp, path, [_encode(cell, content, column)])
 
     def replace(self, cell: Cell, content: bytes) -> None:
         """Replace the cell's file."""
@@ -216,7 +217,7 @@ class ZarrBackend:
 
     @property
     def _tmp(self) -> Path:
-        return sidecar_of(self.path).tmp
+        return sidecar_of(self.path).make().tmp
 
     def _locate(self, cell: Cell) -> tuple[Path, Column]:
         model = self.schema.model(cell.model)

@@ -86,6 +86,9 @@ class MemoryBackend:
     def rewrite_metadata(self) -> None:
         """Nothing to do: there is nothing but the schema."""
 
+    def remove_orphan(self, name: str) -> None:
+        """Nothing to do: whatever is kept belongs to a row or a cell."""
+
     # -- rows, read ---------------------------------------------------------------------------
 
     def column_rows(self, name: str) -> int:

@@ -256,6 +256,7 @@ def test_limits_of_models_and_blocks(tmp_path: Path) -> None:
 
 def test_a_folder_with_our_module_names_is_not_run(tmp_path: Path) -> None:
     """``vnp embed`` starts workers in the user's folder; a file there is data, not code."""
+    from vnp.embed.config import WorkerConfig
     from vnp.embed.supervisor import _environment, _start
 
     planted = tmp_path / "queue.py"
@@ -263,7 +264,7 @@ def test_a_folder_with_our_module_names_is_not_run(tmp_path: Path) -> None:
     here = Path.cwd()
     os.chdir(tmp_path)
     try:
-        process = _start(tmp_path / "none.zarr", (), "cpu", 1, ())
+        process = _start(tmp_path / "none.zarr", WorkerConfig(device="cpu", threads=1))
     finally:
         os.chdir(here)
     _, errors = process.communicate(timeout=60)

@@ -1,4 +1,4 @@
-"""Export of the merged matrix as one ``.npy`` file, and of rows as Parquet or a faiss index."""
+"""Export as ``.npy``, Parquet, a faiss index, or HDF5 with one dataset a record."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from store.errors import DataError
 from store.io.optional import require
 from store.io.ragged import Ragged
 from store.read.search import unit_rows
@@ -26,7 +27,7 @@ def write_npy(selection: Selection, path: Path, *, dtype: str) -> None:
 
 
 def write_rows(selection: Selection, path: Path) -> None:
-    """Write which row of the matrix is what: tab-separated store row, sample and record id."""
+    """Write a tab-separated table of the matrix's rows: store row, sample and record id."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write("row\tsample\tid\n")
         for batch in selection.batches():
@@ -40,7 +41,7 @@ def write_rows(selection: Selection, path: Path) -> None:
 
 
 def write_parquet(selection: Selection, path: Path, *, dtype: str, sequences: bool) -> None:
-    """Write one line a record: obs columns and a list of fixed length for each model.
+    """Write one line a record: obs columns, and for each model a list of fixed length.
 
     A block is a row group.
     """
@@ -85,3 +86,48 @@ def write_faiss(selection: Selection, path: Path) -> None:
         values = unit_rows(batch.values("float32"))
         index.add_with_ids(values, np.arange(batch.start, batch.stop))
     faiss.write_index(index, str(path))
+
+
+def escape(record: str) -> str:
+    """Spell a record id so that it is one HDF5 name.
+
+    ``/`` would make groups and a name of dots alone means a group, so they are percent-encoded,
+    and ``%`` with them; ``urllib.parse.unquote`` gives the id back.
+    """
+    name = record.replace("%", "%25").replace("/", "%2F")
+    return name if name.strip(".") else name.replace(".", "%2E")
+
+
+def write_per_record(selection: Selection, path: Path, *, dtype: str) -> int:
+    """Write one HDF5 dataset a record, which protspace and its relatives read.
+
+    Returns
+    -------
+    int
+        How many ids were escaped.
+
+    Raises
+    ------
+    DataError
+        If two records have the same id.
+    """
+    h5py = require("h5py", for_what="export to HDF5")
+    escaped = 0
+    with h5py.File(path, "w") as file:
+        file.attrs["models"] = [model.name for model in selection.view.models]
+        for batch in selection.batches():
+            for record, values in zip(batch.ids, batch.values(dtype), strict=True):
+                name = escape(record)
+                escaped += name != record
+                try:
+                    file.create_dataset(name, data=values)
+                except ValueError:
+                    if name not in file:
+                        raise
+                    raise DataError(
+                        f"two of the records to export are called {record}; tell them apart by "
+                        "their samples with --ids qualified"
+                    ) from None
+        if escaped:
+            file.attrs["escaped"] = "percent-encoded names: '/' is %2F, '%' is %25"
+    return escaped

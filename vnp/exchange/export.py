@@ -1,30 +1,29 @@
-"""One export from beginning to end: choose the format by the suffix, the rows, write, rename."""
+"""Export of rows to a file of another kind, which its suffix tells."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from store.errors import StoreError, UsageError
 from store.io.replace import check_free, replacing
 from store.open import open_store
 from store.store import Store
-from vnp.exchange.selection import Incomplete, Selection, select
-from vnp.exchange.torch_files import Layout, models_of_layout
+from vnp.exchange import anndata, arrays, torch_files
+from vnp.exchange.selection import Ids, Incomplete, select
 
 Dtype = Literal["float16", "float32"]
-Ids = Literal["auto", "plain", "qualified"]
 
 # Suffix -> the number type written unless another is asked for.
 FORMATS: dict[str, Dtype] = {
     ".h5ad": "float16",
     ".zarr": "float16",
     ".npy": "float16",
-    ".parquet": "float32",  # many readers of Parquet know no float16
-    ".pt": "float32",  # VirNucPro's
-    ".faiss": "float32",  # faiss knows no other
+    ".parquet": "float32",  # many readers of Parquet lack float16
+    ".pt": "float32",  # as VirNucPro writes them
+    ".faiss": "float32",  # faiss has no other
     ".h5": "float16",
 }
 _FLOAT32_ONLY = (".pt", ".faiss")
@@ -60,7 +59,7 @@ def export_store(
     incomplete: Incomplete = "refuse",
     ids: Ids | None = None,
     dtype: Dtype | None = None,
-    layout: Layout | None = None,
+    layout: torch_files.Layout | None = None,
     sequences: bool = False,
     force: bool = False,
 ) -> ExportReport:
@@ -81,7 +80,7 @@ def export_store(
     sequences
         Write the nucleotide and protein sequences too, where the format has a place for them.
     force
-        Replace what stands at ``target``.
+        Replace what is at ``target``.
 
     Raises
     ------
@@ -92,29 +91,38 @@ def export_store(
     """
     suffix = target.suffix
     if suffix not in FORMATS:
-        raise UsageError(f"{target}: the name of an export ends in {', '.join(FORMATS)}")
+        raise UsageError(f"{target}: the name of an export must end in {', '.join(FORMATS)}")
     _check(suffix, ids=ids, dtype=dtype, layout=layout, sequences=sequences)
     _refuse_a_store(target)
     check_free(target, force=force)
     if suffix == ".pt":
         known = tuple(models) or tuple(model.name for model in store.schema.models)
-        layout = layout or "merged"
-        models = models_of_layout(layout, known)
+        models = torch_files.models_of_layout(layout or "merged", known)
     selection = select(
         store, samples=samples, models=models, incomplete=incomplete, ids=ids or "auto"
     )
     number = dtype or FORMATS[suffix]
-    escaped = 0
     rows_file = target.with_suffix(".rows.tsv") if suffix == ".npy" else None
     if rows_file is not None:
         check_free(rows_file, force=force)
+    escaped = 0
     with replacing(target, force=force) as part:
-        escaped = _writer(suffix, selection, number, layout, sequences)(part)
+        if suffix in (".h5ad", ".zarr"):
+            write = anndata.write_h5ad if suffix == ".h5ad" else anndata.write_zarr
+            write(selection, part, dtype=number, sequences=sequences)
+        elif suffix == ".parquet":
+            arrays.write_parquet(selection, part, dtype=number, sequences=sequences)
+        elif suffix == ".pt":
+            torch_files.write_pt(selection, part, layout=layout or "merged")
+        elif suffix == ".faiss":
+            arrays.write_faiss(selection, part)
+        elif suffix == ".h5":
+            escaped = arrays.write_per_record(selection, part, dtype=number)
+        else:
+            arrays.write_npy(selection, part, dtype=number)
         if rows_file is not None:
-            from vnp.exchange.arrays import write_rows
-
             with replacing(rows_file, force=force) as names:
-                write_rows(selection, names)
+                arrays.write_rows(selection, names)
     return ExportReport(
         path=str(target),
         rows=len(selection),
@@ -128,34 +136,13 @@ def export_store(
     )
 
 
-def _writer(
-    suffix: str, selection: Selection, dtype: Dtype, layout: Layout | None, sequences: bool
-) -> Callable[[Path], int]:
-    """Return what writes the file and says how many ids it escaped."""
-    from vnp.exchange import anndata as anndata_tree
-    from vnp.exchange import arrays, per_record, torch_files
-
-    def done(write: Callable[..., None], **options: Any) -> Callable[[Path], int]:
-        def call(path: Path) -> int:
-            write(selection, path, **options)
-            return 0
-
-        return call
-
-    table: dict[str, Callable[[Path], int]] = {
-        ".h5ad": done(anndata_tree.write_h5ad, dtype=dtype, sequences=sequences),
-        ".zarr": done(anndata_tree.write_zarr, dtype=dtype, sequences=sequences),
-        ".npy": done(arrays.write_npy, dtype=dtype),
-        ".parquet": done(arrays.write_parquet, dtype=dtype, sequences=sequences),
-        ".pt": done(torch_files.write_pt, layout=cast("Layout", layout)),
-        ".faiss": done(arrays.write_faiss),
-        ".h5": lambda path: per_record.write_per_record(selection, path, dtype=dtype),
-    }
-    return table[suffix]
-
-
 def _check(
-    suffix: str, *, ids: Ids | None, dtype: Dtype | None, layout: Layout | None, sequences: bool
+    suffix: str,
+    *,
+    ids: Ids | None,
+    dtype: Dtype | None,
+    layout: torch_files.Layout | None,
+    sequences: bool,
 ) -> None:
     """Refuse an option that the format would have to ignore."""
     if layout is not None and suffix != ".pt":

@@ -1,4 +1,4 @@
-"""Which rows, of which models, an export holds; and how they are read, batch by batch."""
+"""The rows and models of an export, read batch by batch."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from store.schema import COLUMN_CHUNK_ROWS
 from store.store import Store
 
 Incomplete = Literal["refuse", "skip", "nan"]
+Ids = Literal["auto", "plain", "qualified"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def select(
     samples: Sequence[str] = (),
     models: Sequence[str] = (),
     incomplete: Incomplete = "refuse",
-    ids: Literal["auto", "plain", "qualified"] = "auto",
+    ids: Ids = "auto",
 ) -> Selection:
     """Choose what to export.
 

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from store.errors import DataError, UsageError
 from vnp.exchange.selection import Selection
@@ -146,10 +145,12 @@ class _Tensor:
     shape: tuple[int, ...]
 
     def __reduce__(self) -> tuple[Any, ...]:
+        from torch._utils import _rebuild_tensor_v2
+
         strides = (*self.shape[1:], 1)
         hooks: OrderedDict[str, Any] = OrderedDict()
         parts = (self.storage, self.offset, self.shape, strides, False, hooks)
-        return torch._utils._rebuild_tensor_v2, parts
+        return _rebuild_tensor_v2, parts
 
 
 class _TensorPickler(pickle.Pickler):
@@ -157,6 +158,8 @@ class _TensorPickler(pickle.Pickler):
 
     def persistent_id(self, item: Any) -> Any:
         if isinstance(item, _Storage):
+            import torch
+
             return ("storage", torch.FloatStorage, "0", "cpu", item.numbers)
         return None
 

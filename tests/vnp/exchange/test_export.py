@@ -21,8 +21,8 @@ from store.schema import Model
 from store.store import Store
 from tests.rows import append, batch, commit, expected, filled_store, publish
 from vnp.cli.main import main
+from vnp.exchange.arrays import escape
 from vnp.exchange.export import FORMATS, export_store
-from vnp.exchange.per_record import escape
 from vnp.exchange.selection import select
 
 DEMO = (Model("demo_dnabert_s", 6), Model("demo_esm2", 5))
@@ -338,8 +338,8 @@ def test_pt_of_many_rows_and_strange_ids(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("out.csv", {}, "ends in"),
-        ("out", {}, "ends in"),
+        ("out.csv", {}, "must end in"),
+        ("out", {}, "must end in"),
         ("out.npy", {"layout": "merged"}, "--layout is for .pt"),
         ("out.pt", {"dtype": "float16"}, "hold float32"),
         ("out.faiss", {"dtype": "float16"}, "hold float32"),

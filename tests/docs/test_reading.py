@@ -27,7 +27,7 @@ def test_the_snippets_run(tmp_path: Path) -> None:
     code = snippets()
     assert len(code) >= 7
     with warnings.catch_warnings():
-        # What other packages say of themselves is theirs.
+        # Warnings of other packages about themselves.
         for module in ("anndata", "zarr", "xarray", "dask", "scanpy", "numba", "sklearn", "umap"):
             warnings.filterwarnings("ignore", module=rf"{module}(\..*)?\Z")
         warnings.filterwarnings(

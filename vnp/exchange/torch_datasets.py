@@ -82,7 +82,7 @@ def to_torch(
     labels
         A number for each row of the *store*, shape (N,); items are then ``(row, label)``.
     dtype
-        Of the rows given out. The store holds float16.
+        Of the items. The store holds float16.
     shuffle
         Give an `IterableDataset` in shuffled order, not a dataset by index.
     seed, buffer_blocks, rank, world_size
@@ -102,8 +102,8 @@ def to_torch(
         open_rows = chosen[~certified[chosen]]
         if len(open_rows):
             raise UsageError(
-                f"{len(open_rows)} of the rows are not certified, the first is row "
-                f"{open_rows[0]}; choose among the rows that are, or fill them with 'vnp embed'"
+                f"{len(open_rows):,} of the rows are not certified, the first is row "
+                f"{open_rows[0]}; choose certified rows, or fill these with 'vnp embed'"
             )
     numbers = None
     if labels is not None:
@@ -139,7 +139,7 @@ class RowDataset(Dataset[Item]):
     labels
         Label of each row of the view, or None.
     dtype
-        Of the rows given out.
+        Of the items.
     """
 
     def __init__(
@@ -170,9 +170,8 @@ class ShuffledRows(IterableDataset[Item]):
     """Every row once an epoch, in an order that differs from epoch to epoch.
 
     Blocks are shuffled and dealt to ranks and workers; each takes ``buffer_blocks`` of its blocks
-    at a time and gives out their rows in shuffled order. Only row numbers wait in a buffer, the
-    rows themselves are read as they are given out, from files that the system has cached by then.
-    The order follows from seed, epoch, ranks and workers alone.
+    at a time and yields their rows in shuffled order. The buffer holds row numbers only; rows are
+    read when they are yielded. The order depends on seed, epoch, ranks and workers alone.
 
     Parameters
     ----------
@@ -181,11 +180,11 @@ class ShuffledRows(IterableDataset[Item]):
     seed
         Of the order.
     buffer_blocks
-        Blocks whose rows are mixed: with 1 a batch comes from one block, with many the order is
-        nearer to a full shuffle and reads are more scattered.
+        Blocks whose rows are mixed: with 1 a batch comes from one block; more of them come closer
+        to a full shuffle and scatter the reads.
     rank, world_size
-        This process among those of a distributed training; each row goes to one of them. The
-        ranks may have unlike numbers of rows.
+        This process among those of a distributed training; each row goes to one of them. Ranks
+        may have different numbers of rows.
     """
 
     def __init__(
@@ -203,7 +202,7 @@ class ShuffledRows(IterableDataset[Item]):
         if buffer_blocks < 1:
             raise UsageError(f"buffer_blocks is {buffer_blocks}: it must be positive")
         if not 0 <= rank < world_size:
-            raise UsageError(f"rank {rank} is none of {world_size}: count them from 0")
+            raise UsageError(f"rank {rank} is not one of {world_size}, counted from 0")
         self._view = view
         self._rows = np.sort(rows)
         self._labels = labels
@@ -212,7 +211,7 @@ class ShuffledRows(IterableDataset[Item]):
         self._buffer_blocks = buffer_blocks
         self._rank = rank
         self._world_size = world_size
-        # In shared memory, so that workers which live on between epochs see it change.
+        # In shared memory, so that persistent workers see it change.
         self._epoch: Tensor = torch.zeros((), dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]
 
@@ -222,7 +221,7 @@ class ShuffledRows(IterableDataset[Item]):
         return self._rows
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the epoch that begins next; call it before each."""
+        """Choose the order of the next epoch; call it before each one."""
         self._epoch.fill_(epoch)
 
     def __iter__(self) -> Iterator[Item]:
@@ -248,7 +247,7 @@ class ShuffledRows(IterableDataset[Item]):
 
 
 def _share() -> tuple[int, int]:
-    """Return which worker of its DataLoader this process is, and of how many."""
+    """Return this process's number among the workers of its DataLoader, and how many there are."""
     info = get_worker_info()
     return (0, 1) if info is None else (info.id, info.num_workers)
 

@@ -30,7 +30,7 @@ DEMO = (Model("demo_dnabert_s", 6), Model("demo_esm2", 5))
 
 @pytest.fixture(autouse=True)
 def _outside_warnings() -> Iterator[None]:
-    """Warnings that other packages give about themselves are theirs; ours stay errors."""
+    """Ignore warnings of other packages about themselves; ours stay errors."""
     with warnings.catch_warnings():
         for module in ("anndata", "zarr", "faiss", "importlib"):
             warnings.filterwarnings("ignore", module=rf"{module}(\..*)?\Z")
@@ -222,7 +222,7 @@ def test_one_dataset_a_record(full: Store, tmp_path: Path) -> None:
         ("a.b", "a.b"),
     ],
 )
-def test_ids_that_are_no_hdf5_names_are_escaped(record: str, name: str) -> None:
+def test_ids_that_are_not_hdf5_names_are_escaped(record: str, name: str) -> None:
     assert escape(record) == name
     assert unquote(name) == record
 
@@ -240,7 +240,7 @@ def named_store(path: Path, names: list[str]) -> Store:
     return store
 
 
-def test_escaped_ids_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_escaped_ids_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     h5py = pytest.importorskip("h5py")
     store = named_store(tmp_path / "run.zarr", ["a/b", "c", "100%"])
     assert main(["export", str(store.path), "--to", str(tmp_path / "out.h5"), "--json"]) == 0

@@ -169,7 +169,7 @@ def test_ids_on_one_side_only_are_counted(
     assert checks["golden"]["values"]["missing"] == ["gone_chunk_1F1"]
 
 
-def test_another_file_is_told_at_once(
+def test_another_file_is_refused_at_once(
     tmp_path: Path, fasta: Path, embed: Callable[[], Embedded], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = merged(tmp_path / "x_merged.pt", embed())
@@ -213,7 +213,7 @@ class _Code:
         ({"ids": ["a"], "data": _Code()}, "nothing of it was executed"),
     ],
 )
-def test_files_that_are_no_reference(
+def test_files_that_are_not_a_reference(
     content: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -225,7 +225,7 @@ def test_files_that_are_no_reference(
 
 
 @pytest.mark.parametrize("raw", [b"", b"text", pickle.dumps({"ids": []})[:9], b"PK\3\4 broken"])
-def test_files_that_are_no_torch_files(raw: bytes, tmp_path: Path) -> None:
+def test_files_that_are_not_torch_files(raw: bytes, tmp_path: Path) -> None:
     path = tmp_path / "bad.pt"
     path.write_bytes(raw)
     with pytest.raises(StoreError, match=r"bad\.pt"):

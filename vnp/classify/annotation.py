@@ -44,15 +44,8 @@ class Genome:
 def read_genomes(paths: Sequence[Path]) -> Iterator[Genome]:
     """Read the genomes of a group: every GenBank record with a sequence, its own or a FASTA one.
 
-    Parameters
-    ----------
-    paths
-        GenBank and FASTA files in any order, recognised by content, plain or compressed.
-
-    Yields
-    ------
-    Genome
-        Sequences of GenBank files first, as they come, then those of FASTA files.
+    Files come in any order, recognised by content, plain or compressed. Sequences of GenBank files
+    come first, then those of FASTA files.
 
     Raises
     ------

@@ -27,16 +27,8 @@ _SEQUENTIAL = 4096  # rows read at a time in order
 class Rows:
     """Chosen rows of a store with their labels, as float32 batches.
 
-    Parameters
-    ----------
-    view
-        Feature rows (N, D).
-    rows
-        Row numbers, ascending, shape (n,).
-    label
-        Class numbers of these rows, shape (n,).
-    memory
-        Bytes of features to hold at a time.
+    ``view`` are feature rows (N, D), ``rows`` ascending row numbers and ``label`` their class
+    numbers, both (n,); ``memory`` is how many bytes of features are held at a time.
     """
 
     def __init__(

@@ -32,16 +32,10 @@ def convert_classifier(
     models: Sequence[str] | None = None,
     segment_length: int | None = None,
 ) -> Converted:
-    """Convert a classifier file; the tensors keep every bit.
+    """Convert a classifier file to the ``.safetensors`` file ``output``, bit for bit.
 
-    Parameters
-    ----------
-    path, output
-        The file, and the ``.safetensors`` file to make.
-    models
-        Bands of its feature row, for the card; by default those of the recipe whose width fits.
-    segment_length
-        Bases per segment it was trained on, for the card.
+    The card tells the bands of its feature row, by default those of the recipe whose width fits,
+    and the bases per segment it was trained on.
 
     Raises
     ------

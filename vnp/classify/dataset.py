@@ -101,16 +101,7 @@ class Kept:
 
 
 def make_dataset(inputs: Mapping[str, Sequence[Path]], folder: Path, *, recipe: Recipe) -> Dataset:
-    """Make a training set.
-
-    Parameters
-    ----------
-    inputs
-        Files of each group; one of the groups is ``recipe.virus``.
-    folder
-        Folder to make; it appears whole or not at all.
-    recipe
-        How it is made.
+    """Make a training set from the files of each group in a new folder, which appears whole.
 
     Raises
     ------
@@ -148,13 +139,7 @@ def make_dataset(inputs: Mapping[str, Sequence[Path]], folder: Path, *, recipe: 
 
 
 def kept_records(genome: Genome, *, segment_length: int) -> tuple[list[Kept], int, int]:
-    """Keep records of a genome by the recipe.
-
-    Returns
-    -------
-    list of Kept, int, int
-        The records in rule order; windows of the genome; of these, ambiguous ones.
-    """
+    """Keep records of a genome, in rule order; count its windows, and the ambiguous ones."""
     bases = genome.contig.sequence.data
     # Ambiguous letters up to each position, so that those of a window are a difference.
     before = np.concatenate([[0], np.cumsum(_AMBIGUOUS[bases])])

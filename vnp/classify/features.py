@@ -89,15 +89,7 @@ def score_rows(
 
     Certified rows go through the classifier in batches of `BATCH` counted from ``start``, as the
     published code has them, so that scores do not depend on how the store is cut into blocks.
-
-    Parameters
-    ----------
-    view
-        Feature rows (N, D); blocks are read one at a time.
-    module
-        The classifier, in eval mode on ``device``.
-    chunk
-        Rows of one result; results end at multiples of it and at ``stop``.
+    Blocks are read one at a time; results end at multiples of ``chunk`` rows and at ``stop``.
     """
     batches = _scored_batches(view, module, device, start, stop)
     rows, scores = np.empty(0, np.int64), np.empty((0, 2), np.float32)

@@ -55,20 +55,7 @@ def fit(
     device: torch.device,
     tell: Callable[[Epoch], None],
 ) -> tuple[Mlp, list[Epoch], int]:
-    """Train a classifier.
-
-    Parameters
-    ----------
-    train, held_out
-        Rows to learn from, and rows whose loss decides when to stop.
-    inputs
-        Width of a feature row.
-    schedule
-        Settings.
-    device
-        Where to train.
-    tell
-        Called with every epoch.
+    """Train a classifier of ``inputs`` numbers a row, calling ``tell`` with every epoch.
 
     Returns
     -------

@@ -100,16 +100,7 @@ def read_labels(path: Path) -> LabelTable:
 
 
 def label_rows(store: Store, table: LabelTable, *, by_sample: bool) -> RowLabels:
-    """Look the labels of every row up.
-
-    Parameters
-    ----------
-    store
-        The store.
-    table
-        The labels.
-    by_sample
-        Whether whole samples are kept together, whichever groups the table gives.
+    """Look the labels of every row up; ``by_sample`` keeps whole samples together.
 
     Raises
     ------

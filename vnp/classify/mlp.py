@@ -26,15 +26,7 @@ class ClassifierError(DataError):
 
 
 class Mlp(nn.Module):
-    """The classifier as a module.
-
-    Parameters
-    ----------
-    inputs
-        Width D of a feature row.
-    hidden
-        Width of the hidden layer.
-    """
+    """The classifier as a module: feature rows of width D = ``inputs`` to logits."""
 
     def __init__(self, inputs: int, *, hidden: int = HIDDEN) -> None:
         super().__init__()
@@ -75,16 +67,7 @@ class Mlp(nn.Module):
 
 
 def from_tensors(tensors: Mapping[str, Tensor], *, eps: object, source: object) -> Mlp:
-    """Build a classifier, float32 and in eval mode, from the tensors of a file.
-
-    Parameters
-    ----------
-    tensors
-        By published name, untrusted.
-    eps
-        Of the batch norm, as the file states it.
-    source
-        The file, for messages.
+    """Build a classifier, float32 and in eval mode, from the untrusted tensors of a file.
 
     Raises
     ------

@@ -44,12 +44,8 @@ _STAND_INS: dict[str, type[_Layer]] = {
 def read_pickled(path: Path) -> tuple[dict[str, Tensor], object]:
     """Read a module or a state dict written by ``torch.save``, without executing any of it.
 
-    Returns
-    -------
-    dict of str to Tensor
-        Tensors by dotted name, as a state dict has them.
-    object
-        ``eps`` of the batch norm as the file states it, unchecked; torch's own for a state dict.
+    Returns the tensors by dotted name, as a state dict has them, and ``eps`` of the batch norm as
+    the file states it, unchecked (torch's own for a state dict).
 
     Raises
     ------

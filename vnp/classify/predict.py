@@ -85,25 +85,18 @@ def predict(
     save: str | None = None,
     replace: bool = False,
 ) -> Prediction:
-    """Score samples of a store and write their tables under ``output``.
+    """Score samples of a store, by default all, and write their tables under ``output``.
 
     Parameters
     ----------
-    store
-        The store; read at the commit it holds.
-    classifier
-        The classifier.
     output
         Folder; each sample gets one in it, named after the sample. By default it lies beside the
         store.
-    samples, models
-        Which; by default all samples, and the models that fit the classifier.
-    device
-        Where the classifier runs.
-    save
-        Name under which the store keeps the scores, if at all.
-    replace
-        Whether scores of another classifier under that name are dropped.
+    models
+        By default those that fit the classifier.
+    save, replace
+        Name under which the store keeps the scores, if at all; whether scores of another classifier
+        under that name are dropped.
 
     Raises
     ------

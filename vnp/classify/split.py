@@ -68,18 +68,9 @@ def random_split(label: NDArray[np.int8], *, held_out: float, test: float, seed:
 def group_split(
     rows: RowLabels, *, held_out: float, test: float, seed: int, stretch: bool = True
 ) -> Split:
-    """Divide whole groups, each class on its own.
+    """Divide whole groups, each class on its own, by shares of its rows (0 for none).
 
-    Parameters
-    ----------
-    rows
-        Labels and groups.
-    held_out, test
-        Shares of the rows; 0 for none.
-    seed
-        Of the draw.
-    stretch
-        Whether a class with too few groups may be cut into stretches.
+    ``stretch`` lets a class with too few groups be cut into stretches.
 
     Raises
     ------
@@ -123,19 +114,9 @@ def group_split(
 def without_known(
     part: NDArray[np.uint8], digest: NDArray[np.uint64]
 ) -> tuple[NDArray[np.uint8], int]:
-    """Drop held-out and test rows whose sequences are trained on too.
+    """Drop held-out and test rows whose sequences are trained on too; count them.
 
     The same sequence in two genomes is in two groups; scoring it would reward memory.
-
-    Parameters
-    ----------
-    part, digest
-        Parts and digests of sequences by row, shape (N,).
-
-    Returns
-    -------
-    uint8 array, int
-        The parts, and how many rows were dropped.
     """
     known = np.unique(digest[part == Part.TRAIN])
     others = np.flatnonzero(part > Part.TRAIN)

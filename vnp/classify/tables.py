@@ -51,10 +51,7 @@ _SORTED_AT_A_TIME = 500_000  # windows sorted in memory, about 100 MB
 def sample_tables(folder: Path) -> Iterator[SampleTables]:
     """Yield what writes the files of one sample; they get their names if the body succeeds.
 
-    Parameters
-    ----------
-    folder
-        Where the files go; made if it does not exist. Files of an earlier run are replaced.
+    The folder is made if it does not exist; files of an earlier run are replaced.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (
@@ -78,15 +75,7 @@ def sample_tables(folder: Path) -> Iterator[SampleTables]:
 
 
 class SampleTables:
-    """Writes the files of one sample.
-
-    Parameters
-    ----------
-    files
-        The files, open and empty, by name.
-    scratch
-        Folder for sorting.
-    """
+    """Writes the files of one sample, which are open and empty; sorts in the folder ``scratch``."""
 
     def __init__(self, files: Mapping[str, TextIO], scratch: Path) -> None:
         self.unscored = 0  # records named in the table of those without a score

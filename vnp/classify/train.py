@@ -69,20 +69,10 @@ def train(
     settings: TrainSettings,
     device: torch.device,
 ) -> TrainReport:
-    """Train a classifier and write it with its cards.
+    """Train a classifier on a table of labels and write it with its cards.
 
-    Parameters
-    ----------
-    store
-        The store; read at the commit it holds.
-    labels
-        Table of labels, see `vnp.classify.labels`.
-    output
-        ``NAME.safetensors``; ``NAME.json`` and ``NAME.md`` go beside it.
-    settings
-        What is asked for.
-    device
-        Where to train.
+    ``output`` is ``NAME.safetensors``; ``NAME.json`` and ``NAME.md`` go beside it. The store is
+    read at the commit it holds.
 
     Raises
     ------

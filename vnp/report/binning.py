@@ -65,21 +65,10 @@ def length_histogram(lengths: Ints, most: int) -> Histogram:
 def timeline(
     begin: Floats, end: Floats, records: Floats, group: Ints, *, groups: Sequence[str]
 ) -> Timeline | None:
-    """Spread the records of blocks over the time in which they were embedded.
+    """Spread the records of blocks evenly over the time in which they were embedded.
 
-    Parameters
-    ----------
-    begin, end
-        When each block was begun and published, seconds, (n,).
-    records
-        Its records, (n,); spread evenly over its time.
-    group
-        Which of ``groups`` did it, (n,).
-
-    Returns
-    -------
-    Timeline or None
-        None without blocks. Pauses of more than a quarter of an hour are left out.
+    ``begin`` and ``end``, in seconds, ``records`` and ``group``, which of ``groups`` did it, are
+    of length n. Pauses of more than a quarter of an hour are left out. None without blocks.
     """
     if not len(begin):
         return None

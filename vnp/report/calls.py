@@ -46,18 +46,9 @@ class Collected:
 def collect_calls(
     store: Store, scores: ScoreSource, *, group: Ints, groups: Sequence[str], rows: Ints
 ) -> Collected:
-    """Read all scores once.
+    """Read all scores once, and those of ``rows``, ascending, for themselves.
 
-    Parameters
-    ----------
-    store
-        The store.
-    scores
-        Where the scores come from.
-    group, groups
-        Of each sample, which histogram it goes to; names of the histograms.
-    rows
-        Rows whose scores are wanted, ascending.
+    ``group`` says for each sample which of the histograms, named by ``groups``, it goes to.
     """
     histograms = np.zeros((len(groups), SCORE_BINS), dtype=np.int64)
     best = _Best()
@@ -115,12 +106,7 @@ def classifier_scores(store: Store, path: Path, *, device: str) -> ScoreSource:
 
 
 def saved_scores(store: Store, name: str | None = None) -> ScoreSource | None:
-    """Scores kept in the store by ``vnp predict --save``.
-
-    Parameters
-    ----------
-    name
-        Which; by default those saved last, and None if there are none.
+    """Scores kept in the store by ``vnp predict --save``, by default those saved last, if any.
 
     Raises
     ------

@@ -51,12 +51,10 @@ def collect(
     scores: ScoreSource | None = None,
     umap: bool = True,
 ) -> ReportData:
-    """Collect what a report shows.
+    """Collect what a report of the store, at the commit it holds, shows.
 
     Parameters
     ----------
-    store
-        The store, at the commit to report on.
     title
         Headline; by default the store's name.
     scores

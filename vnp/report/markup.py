@@ -28,17 +28,10 @@ def escaped(text: str) -> Markup:
 
 
 def tag(name: str, /, *children: Child, **attributes: Value) -> Markup:
-    """Make an element.
+    """Make an element of text, which is escaped, elements, and iterables of them; None is nothing.
 
-    Parameters
-    ----------
-    name
-        Of the element.
-    children
-        Text, which is escaped, elements, and iterables of them; None is nothing.
-    attributes
-        ``class_`` is written ``class``, other underscores become hyphens; None is left out, True
-        is an attribute without a value.
+    An attribute ``class_`` is written ``class``, other underscores become hyphens; None is no
+    attribute.
     """
     parts = [f"<{name}"]
     for key, value in attributes.items():

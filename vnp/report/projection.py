@@ -25,14 +25,8 @@ _FEWEST = 3  # records that have a plane
 def choose_rows(filled: NDArray[np.bool_], sample: Ints, *, most: int = MOST_POINTS) -> Ints:
     """Choose certified rows, ascending: of each sample its share, and of small ones a minimum.
 
-    Parameters
-    ----------
-    filled
-        Which rows are certified, (N,).
-    sample
-        First row of each sample, ascending, and N at the end.
-    most
-        How many at most.
+    ``filled`` says which rows are certified, (N,); ``sample`` are the first row of each sample,
+    ascending, and N.
     """
     rows = np.flatnonzero(filled)
     if len(rows) <= most:

@@ -37,16 +37,9 @@ def write_report(
     umap: bool = True,
     for_multiqc: bool = False,
 ) -> WrittenReport:
-    """Write the report of a store.
+    """Write the page, by default beside the store, and ``*_mqc.json`` beside it for MultiQC.
 
-    Parameters
-    ----------
-    output
-        The page; by default it lies beside the store.
-    for_multiqc
-        Whether to write ``*_mqc.json`` beside it.
-    title, scores, umap
-        See `vnp.report.collect.collect`.
+    ``title``, ``scores`` and ``umap`` are those of `vnp.report.collect.collect`.
     """
     output = output or store.path.with_name(f"{store.path.name}.report.html")
     data = collect(store, title=title, scores=scores, umap=umap)

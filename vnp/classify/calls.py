@@ -11,7 +11,7 @@ windows without a record have no call and do not interrupt it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
 
@@ -55,7 +55,6 @@ class Window:
 class Region:
     """A run of viral windows on one contig."""
 
-    contig: bytes  # contig id
     start: int  # first base, 0-based
     end: int  # one past the last base
     windows: int = 0  # viral windows in it
@@ -102,7 +101,7 @@ class Contig:
         if window.is_virus:
             self.viral += 1
             if not self.in_region:
-                self.regions.append(Region(self.id, window.start, window.end))
+                self.regions.append(Region(window.start, window.end))
             self.regions[-1].add(window)
         self.in_region = window.is_virus
 
@@ -173,40 +172,26 @@ def _windows(rows: RecordScores) -> Iterator[Window]:
     first = np.concatenate([[0], np.flatnonzero(turn) + 1])
     # fmax passes over NaN; a window without any score is NaN.
     highest = np.fmax.reduceat(rows.scores, first, axis=0).tolist()
-    records = np.diff(np.append(first, len(contig)))
-    scored = np.add.reduceat(~np.isnan(rows.scores[:, 1]), first, dtype=np.int64)
+    lacking = np.isnan(rows.scores[:, 1])
     columns = zip(
         first.tolist(),
         segment[first].tolist(),
         rows.start[first].tolist(),
         rows.end[first].tolist(),
-        scored.tolist(),
-        (records - scored).tolist(),
+        np.add.reduceat(~lacking, first, dtype=np.int64).tolist(),
+        np.add.reduceat(lacking, first, dtype=np.int64).tolist(),
         highest,
         strict=True,
     )
-    for at, number, start, end, n_scored, n_unscored, (score1, score2) in columns:
-        yield Window(
-            id=rows.id[at][:-2],
-            contig=contig[at],
-            number=number,
-            start=start,
-            end=end,
-            records=n_scored,
-            unscored=n_unscored,
-            score1=score1,
-            score2=score2,
-        )
+    for at, number, start, end, scored, unscored, (score1, score2) in columns:
+        name = rows.id[at][:-2]
+        yield Window(name, contig[at], number, start, end, scored, unscored, score1, score2)
 
 
 def _joined(a: Window, b: Window) -> Window:
     """Return the whole of a window that was seen in two parts."""
-    return Window(
-        id=a.id,
-        contig=a.contig,
-        number=a.number,
-        start=a.start,
-        end=a.end,
+    return replace(
+        a,
         records=a.records + b.records,
         unscored=a.unscored + b.unscored,
         score1=float(np.fmax(a.score1, b.score1)),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from store.errors import UsageError
-from vnp.classify.features import FeaturesError
+from vnp.classify.features import FeaturesError, first_fitting
 from vnp.classify.files import Card, load_classifier, save_classifier
 from vnp.models import registry
 
@@ -57,16 +57,11 @@ def convert_classifier(
 
 def _bands(inputs: int, names: Sequence[str] | None) -> tuple[tuple[str, int], ...]:
     """Name and width of each band; () if no recipe has this width."""
-    if names is None:
-        candidates = [registry.recipe(name) for name in registry.RECIPES]
-    else:
-        candidates = [tuple(registry.model(name) for name in names)]
-    for specs in candidates:
-        if sum(spec.dim for spec in specs) == inputs:
-            return tuple((spec.name, spec.dim) for spec in specs)
-    if names is not None:
-        total = sum(spec.dim for spec in candidates[0])
-        raise FeaturesError(
-            f"the classifier takes {inputs} numbers a row, but {' + '.join(names)} give {total}"
-        )
-    return ()
+    candidates = list(registry.RECIPES.values()) if names is None else [tuple(names)]
+    dims = {name: registry.model(name).dim for candidate in candidates for name in candidate}
+    try:
+        return tuple((name, dims[name]) for name in first_fitting(inputs, candidates, dims))
+    except FeaturesError:
+        if names is not None:
+            raise
+        return ()

@@ -6,7 +6,7 @@ view puts the models side by side in the order of the store's recipe, and rows a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -54,14 +54,27 @@ def choose_models(store: Store, card: Card, names: Sequence[str] = ()) -> tuple[
     else:
         candidates = [tuple(dims)]
         candidates += [recipe for recipe in registry.RECIPES.values() if set(recipe) <= dims.keys()]
+    return first_fitting(card.inputs, candidates, dims)
+
+
+def first_fitting(
+    inputs: int, candidates: Sequence[tuple[str, ...]], dims: Mapping[str, int]
+) -> tuple[str, ...]:
+    """Choose the first models that give as many numbers as a classifier takes.
+
+    Raises
+    ------
+    FeaturesError
+        If none do; the message tells of the first of them.
+    """
     for candidate in candidates:
-        if sum(dims[name] for name in candidate) == card.inputs:
+        if sum(dims[name] for name in candidate) == inputs:
             return candidate
     have = " + ".join(f"{name} ({dims[name]})" for name in candidates[0]) or "no models"
     total = sum(dims[name] for name in candidates[0])
     raise FeaturesError(
-        f"the classifier takes {card.inputs} numbers a row, but {have} give {total}; choose its "
-        "models with --models, or a classifier that was trained on these"
+        f"the classifier takes {inputs} numbers a row, but {have} give {total}; choose its models "
+        "with --models, or a classifier that was trained on these"
     )
 
 
@@ -91,7 +104,7 @@ def score_rows(
     published code has them, so that scores do not depend on how the store is cut into blocks.
     Blocks are read one at a time; results end at multiples of ``chunk`` rows and at ``stop``.
     """
-    batches = _scored_batches(view, module, device, start, stop)
+    batches = _batches(view, start, stop)
     rows, scores = np.empty(0, np.int64), np.empty((0, 2), np.float32)
     edges = sorted({start, stop, *range((start // chunk + 1) * chunk, stop, chunk)})
     for first, last in pairwise(edges):
@@ -105,39 +118,34 @@ def score_rows(
             batch = next(batches, None)
             if batch is None:
                 break
-            rows, scores = batch
+            rows, features = batch
+            x_BD = torch.from_numpy(features.astype(np.float32)).to(device)
+            scores = module.probabilities(x_BD).cpu().numpy()
         yield Scores(first, values)
+
+
+def texts(store: Store, column: str, start: int, stop: int) -> list[bytes]:
+    """Read a column of strings."""
+    found = store.column(column, start, stop)
+    assert isinstance(found, Ragged)
+    return found.tolist()
 
 
 def with_records(store: Store, scores: Scores, *, ids: bool = True) -> RecordScores:
     """Look up whose scores these are; record ids, which only tables need, may be left out."""
     start, stop = scores.first, scores.first + len(scores)
 
-    def texts(name: str) -> list[bytes]:
-        column = store.column(name, start, stop)
-        assert isinstance(column, Ragged)
-        return column.tolist()
-
     def numbers(name: str) -> NDArray[Any]:
         return np.asarray(store.column(name, start, stop))
 
     return RecordScores(
-        id=texts("id") if ids else [b""] * len(scores),
-        contig=texts("contig"),
+        id=texts(store, "id", start, stop) if ids else [b""] * len(scores),
+        contig=texts(store, "contig", start, stop),
         segment=numbers("segment"),
         start=numbers("start"),
         end=numbers("end"),
         scores=scores.values,
     )
-
-
-def _scored_batches(
-    view: View, module: Mlp, device: torch.device, start: int, stop: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Yield row numbers (b,) and scores (b, 2) of certified rows, `BATCH` at a time."""
-    for rows, features in _batches(view, start, stop):
-        x_BD = torch.from_numpy(features.astype(np.float32)).to(device)
-        yield rows, module.probabilities(x_BD).cpu().numpy()
 
 
 def _batches(

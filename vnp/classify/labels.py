@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import DataError
-from store.io.ragged import Ragged
 from store.io.words import count
 from store.schema import COLUMN_CHUNK_ROWS
 from store.store import Store
+from vnp.classify.features import texts
 from vnp.classify.mlp import CLASSES
 
 UNLABELLED = -1
@@ -145,12 +145,12 @@ def _identities(store: Store, level: str) -> Iterator[tuple[int, bytes, int, byt
     """Yield sample code, contig, segment number, and what a line of the table names, by row."""
     for start in range(0, store.n_rows, COLUMN_CHUNK_ROWS):
         stop = min(start + COLUMN_CHUNK_ROWS, store.n_rows)
-        contigs = _strings(store, "contig", start, stop)
+        contigs = texts(store, "contig", start, stop)
         yield from zip(
             np.asarray(store.column("sample", start, stop)).tolist(),
             contigs,
             np.asarray(store.column("segment", start, stop)).tolist(),
-            _strings(store, "id", start, stop) if level == "record" else contigs,
+            texts(store, "id", start, stop) if level == "record" else contigs,
             strict=True,
         )
 
@@ -171,9 +171,3 @@ def _unused(store: Store, table: LabelTable, used: set[_Key]) -> int:
             f"hold, such as {first!r}; append them, or take their lines out"
         )
     return len(unused)
-
-
-def _strings(store: Store, name: str, start: int, stop: int) -> list[bytes]:
-    column = store.column(name, start, stop)
-    assert isinstance(column, Ragged)
-    return column.tolist()

@@ -141,12 +141,10 @@ class _Best:
         evidence = sum(region.total for region in contig.regions)
         if not evidence or (len(self._heap) == MOST_CONTIGS and evidence <= self._heap[0][0]):
             return
-        start, end, score = joined(
-            np.array([window.start for window in windows], dtype=np.int64),
-            np.array([window.end for window in windows], dtype=np.int64),
-            np.array([window.score2 for window in windows], dtype=np.float64),
-            MOST_TRACK_BINS,
+        start, end, score = map(
+            np.array, zip(*((each.start, each.end, each.score2) for each in windows), strict=True)
         )
+        start, end, score = joined(start, end, score, MOST_TRACK_BINS)
         track = Track(
             sample=sample,
             contig=contig.id.decode(),
@@ -154,7 +152,6 @@ class _Best:
             segments=contig.windows,
             viral=contig.viral,
             mean=contig.mean,
-            best=contig.best,
             start=start,
             end=end,
             score=score,

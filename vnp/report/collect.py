@@ -104,7 +104,6 @@ def collect(
         version=__version__,
         rows=store.n_rows,
         segment_length=schema.segment_length,
-        block_rows=schema.block_rows,
         n_samples=len(schema.samples),
         samples=listed,
         rest=rest,
@@ -160,7 +159,6 @@ def _samples(
             segments=sample.segments,
             records=sample.stop - sample.start,
             certified=int(certified[number]),
-            appended=sample.appended,
             called_segments=counts[number].windows if counts else None,
             viral_segments=counts[number].viral_windows if counts else None,
             called_contigs=counts[number].contigs if counts else None,
@@ -183,7 +181,7 @@ def _sum(name: str, rows: Sequence[SampleRow]) -> SampleRow:
         field: sum(getattr(row, field) for row in rows)
         for field in (*_SUMMED, *(_SUMMED_CALLS if called else ()))
     }
-    return SampleRow(name=name, appended=max((row.appended for row in rows), default=""), **sums)
+    return SampleRow(name=name, **sums)
 
 
 def _marks(store: Store) -> tuple[tuple[str, float, float], ...]:

@@ -34,7 +34,6 @@ class SampleRow:
     segments: int
     records: int
     certified: int  # of these, certified for every model
-    appended: str  # UTC, ISO 8601
     called_segments: int | None = None  # with a score; None without scores
     viral_segments: int | None = None
     called_contigs: int | None = None
@@ -140,7 +139,6 @@ class Track:
     segments: int  # called
     viral: int  # of these, viral
     mean: float  # mean score2 of the segments
-    best: float  # highest score2
     start: NDArray[np.int64]  # first base of each segment, or of each group of neighbours
     end: NDArray[np.int64]
     score: NDArray[np.float64]  # score2, or the mean of a group
@@ -187,7 +185,6 @@ class ReportData:
     version: str  # of vnp
     rows: int
     segment_length: int
-    block_rows: int
     n_samples: int
     samples: tuple[SampleRow, ...]  # at most MOST_SAMPLES
     rest: SampleRow | None  # the samples not listed, summed up

@@ -36,7 +36,7 @@ from gpu_heat import Heat  # noqa: E402
 from random_checkpoint import write  # noqa: E402
 
 from store.open import open_store  # noqa: E402
-from vnp.inference.encoder import load_encoder  # noqa: E402
+from vnp.inference.load import load_encoder  # noqa: E402
 from vnp.models import registry  # noqa: E402
 from vnp.models.tokens import Tokens  # noqa: E402
 

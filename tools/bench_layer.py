@@ -26,7 +26,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
-from vnp.inference.batch_layout import Spans, Turn, plan_spans  # noqa: E402
+from vnp.inference.batch_layout import BatchLayout, Rotary, plan_layout  # noqa: E402
 from vnp.inference.ops import torch as plain  # noqa: E402
 from vnp.models.packing import fill  # noqa: E402
 
@@ -64,11 +64,11 @@ def _once_on_cpu(part: Part) -> float:
     return time.perf_counter() - began
 
 
-def spans_of(length: int, *, rows: int, device: torch.device) -> Spans:
+def layout_of(length: int, *, rows: int, device: torch.device) -> BatchLayout:
     """A batch full of records of one length."""
     lengths = np.full(rows // length, length)
     (batch,) = fill(lengths, token_budget=rows, most_records=len(lengths))
-    plan = plan_spans(
+    plan = plan_layout(
         batch, np.zeros(batch.tokens, np.int32), rows=rows, pooling="mean_residues_1024"
     )
     buffer = torch.empty(plan.size, dtype=torch.int32)
@@ -91,7 +91,7 @@ def layer_parts(*, rows: int, dim: int, heads: int, device: torch.device) -> dic
     angles = torch.arange(1024)[:, None] * (1 / 10000 ** (torch.arange(half) / half))
     tables = tuple(table.to(device).half() for table in (angles.cos(), angles.sin()))
     positions = (torch.arange(rows, device=device) % 500).to(torch.int32)
-    turn = Turn((tables[0], tables[1]), positions, 2 * dim)
+    rotary = Rotary((tables[0], tables[1]), positions, 2 * dim)
     x_TD, a_TD = make(rows, dim), make(rows, dim)
     shift_D, rstd_T = make(dim, dtype=torch.float32), torch.rand(rows, device=device) + 0.5
     parts: dict[str, Part] = {
@@ -101,7 +101,7 @@ def layer_parts(*, rows: int, dim: int, heads: int, device: torch.device) -> dic
     for name, width in (("qkv", 3 * dim), ("up", 4 * dim)):
         weight_OD, out_TO = make(width, dim) / dim**0.5, make(rows, width)
         bias_O, lead_O = (make(width, dtype=torch.float32) for _ in range(2))
-        standard, how = (rstd_T, lead_O), turn if name == "qkv" else None
+        standard, how = (rstd_T, lead_O), rotary if name == "qkv" else None
 
         def product(weight: torch.Tensor = weight_OD, out: torch.Tensor = out_TO) -> None:
             torch.mm(x_TD, weight.t(), out=out)
@@ -111,31 +111,33 @@ def layer_parts(*, rows: int, dim: int, heads: int, device: torch.device) -> dic
             out: torch.Tensor = out_TO,
             bias: torch.Tensor = bias_O,
             standard: tuple[torch.Tensor, torch.Tensor] = standard,
-            how: Turn | None = how,
+            how: Rotary | None = how,
         ) -> None:
             product()
             if how is None:
                 ops.gelu(out, out, bias_F=bias, standard=standard)
             else:
-                ops.turn(out, how, bias_E=bias)
+                ops.rotary(out, how, bias_E=bias)
 
         def fused(
             weight: torch.Tensor = weight_OD,
             out: torch.Tensor = out_TO,
             bias: torch.Tensor = bias_O,
             standard: tuple[torch.Tensor, torch.Tensor] = standard,
-            how: Turn | None = how,
+            how: Rotary | None = how,
         ) -> None:
             assert hopper is not None
-            hopper.project(x_TD, weight, out, bias_O=bias, standard=standard, turn=how)
+            hopper.project(x_TD, weight, out, bias_O=bias, standard=standard, rotary=how)
 
         parts |= {f"{name}: product by cuBLAS": product, f"{name}: apart": apart}
         if hopper is not None:
             parts[f"{name}: fused"] = fused
     qkv_TE = make(rows, 3 * dim) * 0.3
     for length in _LENGTHS:
-        spans = spans_of(length, rows=rows, device=device)
-        parts[f"attention, {length} tokens"] = partial(ops.attend, qkv_TE, a_TD, spans, heads=heads)
+        layout = layout_of(length, rows=rows, device=device)
+        parts[f"attention, {length} tokens"] = partial(
+            ops.attend, qkv_TE, a_TD, layout, heads=heads
+        )
     return parts
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vnp.inference import build
+from vnp.inference import load
 from vnp.inference.device import place
 from vnp.inference.pipeline import EngineEncoder
 from vnp.models.registry import ModelSpec
@@ -137,7 +137,7 @@ class Peer:
 def ours(spec: ModelSpec, tensors: dict[str, Tensor], precision: str) -> EngineEncoder:
     """Our encoder on the same weights."""
     placement = place("cuda", precision=precision, threads=None, warn=print)  # type: ignore[arg-type]
-    return build.encoder_of(
+    return load.encoder_of(
         spec,
         tensors,
         ResidueTokenizer(),

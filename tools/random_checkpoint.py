@@ -22,7 +22,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vnp.inference.torch_encoder import naming_of
+from vnp.inference.load import naming_of
 from vnp.models import registry
 from vnp.models.registry import ModelSpec
 

@@ -16,7 +16,7 @@ from store.store import Store
 from tests import rows
 from tests.vnp.sequence import slow_rules
 from vnp.cli.main import main
-from vnp.inference.encoder import load_encoder
+from vnp.inference.load import load_encoder
 
 ROOT = Path(__file__).parents[2]
 

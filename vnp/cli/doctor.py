@@ -172,7 +172,8 @@ def _store(store: Store) -> Iterator[Check]:
 
 def _golden(given: argparse.Namespace) -> Iterator[Check]:
     from vnp.exchange.golden import compare, read_reference
-    from vnp.inference.encoder import Encoder, load_encoder
+    from vnp.inference.encoder import Encoder
+    from vnp.inference.load import load_encoder
     from vnp.models import registry
 
     def load(model: str) -> Encoder:

@@ -14,7 +14,8 @@ from store.read.sample import spread
 from store.store import Store
 from vnp.embed.config import WorkerConfig
 from vnp.embed.encoders import load_for
-from vnp.inference.encoder import Encoder, PipelinedEncoder, load_encoder
+from vnp.inference.encoder import Encoder, PipelinedEncoder
+from vnp.inference.load import load_encoder
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def measure(
     seconds
         How long to measure, loading left out.
     load
-        Loads an encoder, with the parameters of `vnp.inference.encoder.load_encoder`.
+        Loads an encoder, with the parameters of `vnp.inference.load.load_encoder`.
     """
     began = time.monotonic()
     # In the precision of the store, so that what is measured is what a worker does.

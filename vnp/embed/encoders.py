@@ -13,7 +13,8 @@ import numpy as np
 from store.errors import DataError
 from store.store import Store
 from vnp.embed.config import WorkerConfig
-from vnp.inference.encoder import Encoder, PipelinedEncoder, Precision, Provenance, load_encoder
+from vnp.inference.encoder import Encoder, PipelinedEncoder, Precision, Provenance
+from vnp.inference.load import load_encoder
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class Encoders:
     config
         Device, precision and where the weights are.
     load
-        Loads an encoder, with the parameters of `vnp.inference.encoder.load_encoder`.
+        Loads an encoder, with the parameters of `vnp.inference.load.load_encoder`.
     clock
         Monotonic clock in seconds.
     """

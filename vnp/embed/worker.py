@@ -38,7 +38,8 @@ from vnp.embed.handover import HandOver, NothingYetError, Shutdown, Stopped
 from vnp.embed.in_flight import BlocksInFlight
 from vnp.embed.report import Accounts, WorkerReport
 from vnp.embed.schedule import Prefetch, Scheduler
-from vnp.inference.encoder import Encoder, load_encoder
+from vnp.inference.encoder import Encoder
+from vnp.inference.load import load_encoder
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class Worker:
     stop
         When set, the worker drops what is not done, releases its claims and returns.
     load
-        Loads an encoder, with the parameters of `vnp.inference.encoder.load_encoder`.
+        Loads an encoder, with the parameters of `vnp.inference.load.load_encoder`.
     clock
         Monotonic clock in seconds.
 

@@ -15,17 +15,21 @@ record: no result depends on it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from store.io.ragged import offsets_of
-from vnp.inference.pooling import MOST_RESIDUES
-from vnp.models.packing import Batch
+from vnp.models.packing import Batch, Group
 from vnp.models.registry import Pooling
+
+Lengths = TypeVar("Lengths", int, NDArray[np.int64])
+
+MOST_RESIDUES = 1024  # that enter a mean
 
 TILE_ROWS = 64
 
@@ -36,12 +40,12 @@ MOST_BLOCKS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """Rotary positions: by what the columns of queries and keys are turned."""
+class Rotary:
+    """Rotary positions: by what the columns of queries and keys are rotated."""
 
     tables: tuple[Tensor, Tensor]  # cosines and sines, (positions, K / 2), float16 or float32
     positions: Tensor  # int32 (T,)
-    columns: int  # that are turned, from the left
+    columns: int  # that are rotated, from the left
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +58,19 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Spans:
-    """The records of a batch, on the device; the four arrays are parts of one."""
+class BatchLayout:
+    """The records of a batch, on the device; the four tensors are parts of one."""
 
     ids: Tensor  # int32 (rows,)
     positions: Tensor  # int32 (rows,)
     tiles: Tensor  # int32 (n_tiles, 3)
     bounds: Tensor  # int32 (n_records, 2)
     parts: tuple[Part, ...]  # they cover the tiles
+    groups: tuple[Group, ...]  # records of equal length, in order; on the host
+    pooling: Pooling  # which tokens of a record enter its mean
     longest: int  # tokens of the longest record
+    # What operations in plain torch keep from one layer to the next.
+    kept: dict[str, Any] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -76,7 +84,7 @@ class Spans:
 
 
 @dataclass(frozen=True, slots=True)
-class SpanPlan:
+class LayoutPlan:
     """The same on the host, before it is written into a buffer."""
 
     ids: NDArray[np.int32]  # (tokens,)
@@ -85,6 +93,8 @@ class SpanPlan:
     tiles: NDArray[np.int32]  # (n_tiles, 3)
     bounds: NDArray[np.int32]  # (n_records, 2)
     parts: tuple[Part, ...]
+    groups: tuple[Group, ...]
+    pooling: Pooling
     longest: int
 
     @property
@@ -103,20 +113,34 @@ class SpanPlan:
         buffer[2 * rows : tiles_end] = self.tiles.ravel()
         buffer[tiles_end : self.size] = self.bounds.ravel()
 
-    def on(self, buffer: Tensor) -> Spans:
+    def on(self, buffer: Tensor) -> BatchLayout:
         """Describe a device's copy of what ``write`` wrote."""
         rows, tiles_end = self.rows, 2 * self.rows + self.tiles.size
-        return Spans(
+        return BatchLayout(
             ids=buffer[:rows],
             positions=buffer[rows : 2 * rows],
             tiles=buffer[2 * rows : tiles_end].view(-1, 3),
             bounds=buffer[tiles_end : self.size].view(-1, 2),
             parts=self.parts,
+            groups=self.groups,
+            pooling=self.pooling,
             longest=self.longest,
         )
 
 
-def plan_spans(batch: Batch, ids: NDArray[np.int32], *, rows: int, pooling: Pooling) -> SpanPlan:
+def pooled_span(pooling: Pooling, lengths: Lengths) -> tuple[int, Lengths]:
+    """Which tokens of records of so many tokens enter their means, as [first, last).
+
+    ``mean_residues_1024`` (ESM-2): residues, so neither <cls> nor <eos>, and at most the first
+    1024. ``mean_all_tokens`` (DNABERT): all tokens, [CLS] and [SEP] included. Both are VirNucPro's
+    (Brief Bioinform 2025, bbaf224).
+    """
+    if pooling == "mean_all_tokens":
+        return 0, lengths
+    return 1, np.minimum(lengths - 1, 1 + MOST_RESIDUES)
+
+
+def plan_layout(batch: Batch, ids: NDArray[np.int32], *, rows: int, pooling: Pooling) -> LayoutPlan:
     """Lay out a batch.
 
     Parameters
@@ -128,7 +152,7 @@ def plan_spans(batch: Batch, ids: NDArray[np.int32], *, rows: int, pooling: Pool
     rows
         Rows that the batch is padded to.
     pooling
-        Which tokens enter the mean; see ``vnp.inference.pooling``.
+        Which tokens enter the mean; see ``pooled_span``.
     """
     lengths = batch.lengths
     starts = offsets_of(lengths)[:-1]
@@ -138,19 +162,17 @@ def plan_spans(batch: Batch, ids: NDArray[np.int32], *, rows: int, pooling: Pool
     of_record = np.repeat(np.arange(len(lengths)), counts)
     number = np.arange(len(of_record)) - np.repeat(offsets_of(counts)[:-1], counts)
     tiles = np.stack([starts[of_record], lengths[of_record], number * TILE_ROWS], axis=1)
-    if pooling == "mean_all_tokens":
-        first, last = starts, starts + lengths
-    else:
-        first = starts + 1
-        last = starts + np.minimum(lengths - 1, 1 + MOST_RESIDUES)
+    first, last = pooled_span(pooling, lengths)
     positions = np.arange(len(ids)) - np.repeat(starts, lengths)
-    return SpanPlan(
+    return LayoutPlan(
         ids=ids,
         positions=positions.astype(np.int32),
         rows=rows,
         tiles=tiles.astype(np.int32),
-        bounds=np.stack([first, last], axis=1).astype(np.int32),
+        bounds=np.stack([starts + first, starts + last], axis=1).astype(np.int32),
         parts=_parts(blocks[of_record]),
+        groups=batch.groups,
+        pooling=pooling,
         longest=int(lengths.max()),
     )
 

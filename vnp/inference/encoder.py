@@ -5,17 +5,15 @@ the tokens to ``embed``, which gives one row per record in the order given. Ever
 cutting into batches, the device, the precision, is the encoder's own business; what of it decides
 the numbers is told by ``provenance``.
 
-Importing this module does not import torch; ``load_encoder`` does.
+Importing this module does not import torch; ``vnp.inference.load``, which makes encoders, does.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -23,7 +21,6 @@ from numpy.typing import NDArray
 
 from store.io.ragged import Ragged
 from store.store import Store
-from vnp.models import registry
 from vnp.models.registry import ModelSpec
 from vnp.models.tokens import Tokens
 
@@ -43,7 +40,7 @@ class Provenance:
     environment: dict[str, str] = field(default_factory=dict)
 
     def identity_hash(self) -> str:
-        """Hash of the identity, as it stands in the certificate of every block: 16 hex digits."""
+        """Hash of the identity, as in the certificate of every block: 16 hex digits."""
         text = json.dumps(self.identity, sort_keys=True).encode()
         return hashlib.sha256(text).hexdigest()[:16]
 
@@ -151,68 +148,3 @@ class PipelinedEncoder(Encoder, Protocol):
     def submit(self, tokens: Tokens, *, between: Between | None = None) -> Run:
         """Start to embed; see ``Encoder.embed``. Errors may come here or with the result."""
         ...
-
-
-def load_encoder(
-    name: str,
-    *,
-    device: str = "auto",
-    precision: Precision = "auto",
-    weights_dir: Path | None = None,
-    token_budget: int | None = None,
-    threads: int | None = None,
-    warn: Warn | None = None,
-    say: Warn | None = None,
-) -> Encoder:
-    """Load a model onto a device.
-
-    Parameters
-    ----------
-    name : str
-        A name of the registry.
-    device : str
-        ``auto`` (a CUDA device if there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
-    precision : {"auto", "float32", "bfloat16", "float16", "fp8"}
-        Arithmetic of the layers. ``auto``: float32 on the CPU, bfloat16 on CUDA devices from
-        compute capability 8.0, float16 on older ones. ``fp8``: matrix products of ESM-2 in fp8, on
-        CUDA devices from compute capability 8.9. Pooling is always in float32.
-    weights_dir : Path, optional
-        Folder to look for the model's files in before the Hugging Face cache and hub.
-    token_budget : int, optional
-        Most tokens in a batch; by default what suits the device.
-    threads : int, optional
-        Threads of the CPU to use; by default as many as the process may run on.
-    warn : callable, optional
-        Told, in one sentence, whatever a user should know: fall-backs, memory running out. By
-        default it is written to standard error.
-    say : callable, optional
-        Told what takes a while and is as it should be; by default nobody is.
-
-    Raises
-    ------
-    UsageError
-        If the name, the device, the precision or the folder is not there.
-    WeightsNotFoundError, WeightsError
-        If the files cannot be had or are not those of the model.
-    """
-    spec = registry.model(name)
-    from vnp.inference import torch_encoder
-
-    return torch_encoder.load(
-        spec,
-        device=device,
-        precision=precision,
-        weights_dir=weights_dir,
-        token_budget=token_budget,
-        threads=threads,
-        warn=warn or _to_stderr,
-        say=say or _to_nobody,
-    )
-
-
-def _to_nobody(_message: str) -> None:
-    """Say nothing."""
-
-
-def _to_stderr(message: str) -> None:
-    print(f"vnp: {message}", file=sys.stderr, flush=True)

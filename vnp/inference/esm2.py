@@ -1,8 +1,10 @@
-"""ESM-2 on the engine's operations: what `plain_esm2` computes, in few passes a layer.
+"""ESM-2 (Lin et al. 2023, Science, ade2574) on packed tokens, in few passes a layer.
+
+A pre-norm transformer encoder with rotary positions, exact GELU and a norm after the last layer.
 
 The layer is rewritten, not approximated:
 
-- What ``projections`` says of norms, biases, turns and GELU.
+- What ``projections`` says of norms, biases, rotary positions and GELU.
 - The bias of ``out`` and ``down`` is the same for every token, and so is what the bias of the
   values adds to a context, as shares sum to one. They are left out of the residual stream; each
   norm adds the sum of those so far (``shift``). Then a product itself adds to the stream, with one
@@ -15,6 +17,7 @@ Shapes: T rows of a batch, D hidden width, F inner width, E = 3 * D, n records, 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -23,12 +26,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vnp.inference.batch_layout import Spans, Turn
-from vnp.inference.linear import FP8, Product, bound_scale
-from vnp.inference.plain_esm2 import TOKEN_DROPOUT_SCALE, Esm2Config
-from vnp.inference.projections import Means, Projection, Stream
+from vnp.inference.batch_layout import BatchLayout, Rotary
+from vnp.inference.linear import FP8, Product, bound_scale, times
+from vnp.inference.projections import Arithmetic, Projection, Stream
+from vnp.models.registry import ModelSpec
+from vnp.models.weights import Naming
 
 PADDING_ID = 1  # <pad>
+EPS = 1e-5  # added to the variance in every layer norm
+
+# ESM-2 was trained with 15 % of the tokens chosen, 80 % of these masked and masked ones zeroed.
+# At inference nothing is masked, so embeddings are scaled by what was left on average:
+# (1 - 0.15 * 0.8) / (1 - 0). With <mask> tokens in a sequence they would be zeroed and the
+# divisor be 1 less their share; our tokens have none, as no letter is written <mask>.
+TOKEN_DROPOUT_SCALE = 1.0 - 0.15 * 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +55,19 @@ class Workspace:
     """Buffers for as many rows as a batch may have, reused by every layer and batch."""
 
     def __init__(
-        self, rows: int, config: Esm2Config, *, dtype: torch.dtype, fp8: bool, fused: bool,
+        self, rows: int, spec: ModelSpec, *, dtype: torch.dtype, fp8: bool, fused: bool,
         device: torch.device,
     ) -> None:  # fmt: skip
         def make(width: int, dtype: torch.dtype = dtype) -> Tensor:
             return torch.zeros((rows, width), dtype=dtype, device=device)
 
         self.rows = rows
-        self.x_TD = make(config.dim)
-        self.qkv_TE = make(3 * config.dim)
-        self.a_TD = make(config.dim, FP8 if fp8 else dtype)  # input of a product
-        self.h_TF = make(config.ffn, FP8 if fp8 else dtype)
-        self.u_TF = make(config.ffn) if fp8 and not fused else self.h_TF  # before GELU
-        self.delta_TD = make(config.dim) if fp8 else None
+        self.x_TD = make(spec.dim)
+        self.qkv_TE = make(3 * spec.dim)
+        self.a_TD = make(spec.dim, FP8 if fp8 else dtype)  # input of a product
+        self.h_TF = make(spec.ffn, FP8 if fp8 else dtype)
+        self.u_TF = make(spec.ffn) if fp8 and not fused else self.h_TF  # before GELU
+        self.delta_TD = make(spec.dim) if fp8 else None
         self.rstd_T = torch.zeros(rows, dtype=torch.float32, device=device)
 
 
@@ -67,7 +78,7 @@ class Esm2Engine:
 
     def __init__(
         self,
-        config: Esm2Config,
+        spec: ModelSpec,
         tensors: Mapping[str, Tensor],
         *,
         device: torch.device,
@@ -80,10 +91,10 @@ class Esm2Engine:
 
         Parameters
         ----------
-        config
-            The shapes.
+        spec
+            The model, which has the shapes.
         tensors
-            The checkpoint under canonical names; see ``vnp.inference.plain_esm2.naming``.
+            The checkpoint under canonical names; see ``naming``.
         device, dtype
             Where, and in what the residual stream is kept.
         fp8
@@ -98,23 +109,23 @@ class Esm2Engine:
         ValueError
             If those products are not for such shapes.
         """
-        self.config = config
+        self._spec = spec
         self._device, self._dtype, self._ops = device, dtype, ops
-        head = config.dim // config.heads
+        head = spec.dim // spec.heads
         if fused is not None and not fused.fits(
-            config.dim, config.ffn, head=head, dtype=FP8 if fp8 else dtype
+            spec.dim, spec.ffn, head=head, dtype=FP8 if fp8 else dtype
         ):
             raise ValueError("there are no fused products for these shapes")
         self.fused = fused is not None
-        self._means = Means(ops=ops, fused=fused, dtype=dtype, fp8=fp8, eps=config.eps)
+        self._arithmetic = Arithmetic(ops=ops, fused=fused, dtype=dtype, fp8=fp8, eps=EPS)
 
         def get(name: str) -> Tensor:
             return tensors[name].to(device, torch.float32)
 
         self._table = (get("embeddings.word_embeddings.weight") * TOKEN_DROPOUT_SCALE).to(dtype)
-        shift_D = torch.zeros(config.dim, dtype=torch.float32, device=device)
+        shift_D = torch.zeros(spec.dim, dtype=torch.float32, device=device)
         self._layers = []
-        for number in range(config.layers):
+        for number in range(spec.layers):
             layer, shift_D = self._fold(f"encoder.layer.{number}", get, shift_D)
             self._layers.append(layer)
         self._shift_D = shift_D
@@ -126,8 +137,8 @@ class Esm2Engine:
 
     def _fold(self, at: str, get: Any, shift_D: Tensor) -> tuple[_Layer, Tensor]:
         """A layer, for a stream that lacks ``shift_D``; and what the stream after it lacks."""
-        means, dim, fp8 = self._means, self.config.dim, self._means.fp8
-        head = dim // self.config.heads
+        arithmetic, dim, fp8 = self._arithmetic, self._spec.dim, self._arithmetic.fp8
+        head = dim // self._spec.heads
 
         def linear(name: str) -> tuple[Tensor, Tensor]:
             return get(f"{at}.{name}.weight"), get(f"{at}.{name}.bias")
@@ -144,47 +155,49 @@ class Esm2Engine:
         qkv_bias[2 * dim :] = 0
         context_scale = bound_scale(qkv_ED[2 * dim :]) if fp8 else None
         out_DD, out_bias = linear("attention.output.dense")
-        mlp_shift = shift_D + out_bias + out_DD @ values_bias
+        mlp_shift = shift_D + out_bias + times(out_DD, values_bias)
         up_FD, up_bias = _with_norm(*linear("intermediate.dense"), *linear("LayerNorm"))
         inner_scale = bound_scale(up_FD, up_bias) if fp8 else None
         down_DF, down_bias = linear("output.dense")
         layer = _Layer(
-            qkv=Projection(means, qkv_ED, qkv_bias, shift_D=shift_D, gelu=False),
+            qkv=Projection(arithmetic, qkv_ED, qkv_bias, shift_D=shift_D, gelu=False),
             context_scale=context_scale,
-            out=means.product(out_DD, context_scale),
-            up=Projection(means, up_FD, up_bias, shift_D=mlp_shift, gelu=True, scale_O=inner_scale),
-            down=means.product(down_DF, inner_scale),
+            out=arithmetic.product(out_DD, context_scale),
+            up=Projection(
+                arithmetic, up_FD, up_bias, shift_D=mlp_shift, gelu=True, scale_O=inner_scale
+            ),
+            down=arithmetic.product(down_DF, inner_scale),
         )
         return layer, mlp_shift + down_bias
 
     def workspace(self, rows: int) -> Workspace:
         """Make the buffers for batches of up to ``rows`` rows."""
         return Workspace(
-            rows, self.config, dtype=self._dtype, fp8=self._means.fp8, fused=self.fused,
+            rows, self._spec, dtype=self._dtype, fp8=self._arithmetic.fp8, fused=self.fused,
             device=self._device,
         )  # fmt: skip
 
-    def __call__(self, spans: Spans, work: Workspace, out_nD: Tensor) -> None:
+    def __call__(self, layout: BatchLayout, work: Workspace, out_nD: Tensor) -> None:
         """Encode a batch and write the mean of each record, float32 (n, D)."""
-        ops, config, rows = self._ops, self.config, spans.rows
-        if spans.longest > len(self._rotary[0]):
-            self._rotary = self._angles(spans.longest)
+        ops, spec, rows = self._ops, self._spec, layout.rows
+        if layout.longest > len(self._rotary[0]):
+            self._rotary = self._angles(layout.longest)
         x_TD, a_TD, qkv_TE = work.x_TD[:rows], work.a_TD[:rows], work.qkv_TE[:rows]
         u_TF, h_TF = work.u_TF[:rows], work.h_TF[:rows]
         delta_TD = None if work.delta_TD is None else work.delta_TD[:rows]
         stream = Stream(x_TD, a_TD, work.rstd_T[:rows])
-        turn = Turn(self._rotary, spans.positions, 2 * config.dim)
+        rotary = Rotary(self._rotary, layout.positions, 2 * spec.dim)
         pending: Tensor | None = None  # what the next norm is to add to the stream
-        torch.index_select(self._table, 0, spans.ids, out=x_TD)
+        torch.index_select(self._table, 0, layout.ids, out=x_TD)
         for layer in self._layers:
-            layer.qkv(stream, qkv_TE, pending_TD=pending, turn=turn)
-            ops.attend(qkv_TE, a_TD, spans, heads=config.heads, scale_D=layer.context_scale)
+            layer.qkv(stream, qkv_TE, pending_TD=pending, rotary=rotary)
+            ops.attend(qkv_TE, a_TD, layout, heads=spec.heads, scale_D=layer.context_scale)
             pending = _to_stream(layer.out, a_TD, x_TD, delta_TD)
             layer.up(stream, h_TF, before_TO=u_TF, pending_TD=pending)
             pending = _to_stream(layer.down, h_TF, x_TD, delta_TD)
         if pending is not None:
             x_TD.add_(pending)
-        ops.pool(x_TD, out_nD, spans, eps=config.eps, shift_D=self._shift_D, affine=self._affine)
+        ops.pool(x_TD, out_nD, layout, eps=EPS, shift_D=self._shift_D, affine=self._affine)
 
     def _angles(self, positions: int) -> tuple[Tensor, Tensor]:
         """Cosines and sines of the rotary angles, (positions, K / 2), 1024 positions at a time."""
@@ -193,6 +206,37 @@ class Esm2Engine:
         # Every program reads them. In float16 they are off by an eighth of what bfloat16 rounds.
         dtype = torch.float16 if self._dtype == torch.bfloat16 else torch.float32
         return angles.cos().to(self._device, dtype), angles.sin().to(self._device, dtype)
+
+
+def naming(spec: ModelSpec) -> Naming:
+    """Name the tensors of the published checkpoints that the encoder uses."""
+    dim, ffn = spec.dim, spec.ffn
+    shapes: dict[str, tuple[int, ...]] = {"embeddings.word_embeddings.weight": (spec.vocab, dim)}
+    for number in range(spec.layers):
+        at = f"encoder.layer.{number}"
+        for part in ("attention.self.query", "attention.self.key", "attention.self.value"):
+            shapes |= {f"{at}.{part}.weight": (dim, dim), f"{at}.{part}.bias": (dim,)}
+        for part, (rows, columns) in {
+            "attention.output.dense": (dim, dim),
+            "intermediate.dense": (ffn, dim),
+            "output.dense": (dim, ffn),
+        }.items():
+            shapes |= {f"{at}.{part}.weight": (rows, columns), f"{at}.{part}.bias": (rows,)}
+        for part in ("attention.LayerNorm", "LayerNorm"):
+            shapes |= {f"{at}.{part}.weight": (dim,), f"{at}.{part}.bias": (dim,)}
+    at = "encoder.emb_layer_norm_after"
+    shapes |= {f"{at}.weight": (dim,), f"{at}.bias": (dim,)}
+    return Naming(
+        prefix="esm.",
+        shapes=shapes,
+        # Absolute positions are in the published files though rotary models never read them.
+        unused=re.compile(
+            r"embeddings\.(position_ids|position_embeddings\.weight)"
+            r"|encoder\.layer\.(\d+|\*)\.attention\.self\.rotary_embeddings\.inv_freq"
+            r"|rotary_embeddings\.inv_freq"
+            r"|(pooler|lm_head|contact_head|classifier)\..+"
+        ),
+    )
 
 
 def _to_stream(product: Product, a: Tensor, x_TD: Tensor, delta_TD: Tensor | None) -> Tensor | None:
@@ -208,4 +252,4 @@ def _with_norm(
     weight_OD: Tensor, bias_O: Tensor, norm_weight_D: Tensor, norm_bias_D: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Put the weight and bias of a norm into the projection after it."""
-    return weight_OD * norm_weight_D, bias_O + weight_OD @ norm_bias_D
+    return weight_OD * norm_weight_D, bias_O + times(weight_OD, norm_bias_D)

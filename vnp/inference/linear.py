@@ -1,4 +1,4 @@
-"""Weights of a layer and their products by cuBLAS: in a short dtype, or in fp8 with scales.
+"""Weights of a layer and their products by cuBLAS or torch's BLAS; in fp8 with scales.
 
 fp8 is e4m3: 3 bits of mantissa between 2^-6 and 448. Weights are quantised once, with one scale for
 each output. Activations are quantised by the kernel that makes them, with scales that follow from
@@ -43,8 +43,8 @@ class Product(Protocol):
         ...
 
 
-class ShortProduct:
-    """In the dtype of the weights (bfloat16 or float16), summed in float32."""
+class PlainProduct:
+    """In the dtype of the weights (not fp8), summed in float32."""
 
     scale_O: Tensor | None = None
 
@@ -97,7 +97,7 @@ class Fp8Product:
         )
 
     def add(self, a_TI: Tensor, out_TO: Tensor) -> None:
-        """Not there: the next norm adds what ``__call__`` wrote."""
+        """Not available: the next norm adds what ``__call__`` wrote."""
         raise NotImplementedError
 
 
@@ -129,6 +129,14 @@ def balanced(weight_OI: Tensor) -> Tensor:
     steps = (new - old).double().abs()
     enough = steps.cumsum(dim=1) - steps / 2 <= excess_O1.abs()
     return value.scatter(1, chosen, torch.where(enough & cost.isfinite(), new, old))
+
+
+def times(weight_OI: Tensor, vector_I: Tensor) -> Tensor:
+    """Product of a matrix and a vector, the same bits wherever a file maps the matrix to.
+
+    BLAS may sum in another order where memory is aligned otherwise.
+    """
+    return (weight_OI * vector_I).sum(dim=1)
 
 
 def bound_scale(weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:

@@ -1,4 +1,7 @@
-"""MosaicBERT on the engine's operations: what ``vnp.inference.plain_mosaicbert`` computes.
+"""MosaicBERT, the architecture of DNABERT-2 and DNABERT-S, on packed tokens.
+
+BERT with post-norm layers, linear attention biases in place of positions and gated linear units
+(Portes et al. 2023, arXiv:2312.17482; Zhou et al. 2023, arXiv:2306.15006).
 
 Norms come after the addition here, so the stream itself is standardised, in place. The bias of
 ``out`` and ``down`` is added by the norm that follows, and with it what the bias of the values adds
@@ -12,6 +15,7 @@ Shapes: T rows of a batch, D hidden width, F inner width, E = 3 * D, n records.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -19,12 +23,13 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from vnp.inference.batch_layout import Spans
-from vnp.inference.linear import Product, ShortProduct
-from vnp.inference.plain_attention import alibi_slopes
-from vnp.inference.plain_mosaicbert import MosaicBertConfig
+from vnp.inference.batch_layout import BatchLayout
+from vnp.inference.linear import PlainProduct, Product, times
+from vnp.models.registry import ModelSpec
+from vnp.models.weights import Naming
 
 PADDING_ID = 0
+EPS = 1e-12  # added to the variance in every layer norm
 
 Affine = tuple[Tensor, Tensor]
 
@@ -45,17 +50,17 @@ class Workspace:
     """Buffers for as many rows as a batch may have, reused by every layer and batch."""
 
     def __init__(
-        self, rows: int, config: MosaicBertConfig, *, dtype: torch.dtype, device: torch.device
+        self, rows: int, spec: ModelSpec, *, dtype: torch.dtype, device: torch.device
     ) -> None:
         def make(width: int) -> Tensor:
             return torch.zeros((rows, width), dtype=dtype, device=device)
 
         self.rows = rows
-        self.x_TD = make(config.dim)
-        self.qkv_TE = make(3 * config.dim)
-        self.a_TD = make(config.dim)
-        self.u_T2F = make(2 * config.ffn)
-        self.h_TF = make(config.ffn)
+        self.x_TD = make(spec.dim)
+        self.qkv_TE = make(3 * spec.dim)
+        self.a_TD = make(spec.dim)
+        self.u_T2F = make(2 * spec.ffn)
+        self.h_TF = make(spec.ffn)
 
 
 class MosaicBertEngine:
@@ -65,7 +70,7 @@ class MosaicBertEngine:
 
     def __init__(
         self,
-        config: MosaicBertConfig,
+        spec: ModelSpec,
         tensors: Mapping[str, Tensor],
         *,
         device: torch.device,
@@ -73,7 +78,7 @@ class MosaicBertEngine:
         ops: ModuleType,
     ) -> None:
         """Place the weights; the parameters are those of ``Esm2Engine``."""
-        self.config = config
+        self._spec = spec
         self._device, self._dtype, self._ops = device, dtype, ops
 
         def get(name: str) -> Tensor:
@@ -83,18 +88,18 @@ class MosaicBertEngine:
             return get(f"{name}.weight"), get(f"{name}.bias")
 
         def product(name: str) -> Product:
-            return ShortProduct(get(f"{name}.weight"), dtype=dtype)
+            return PlainProduct(get(f"{name}.weight"), dtype=dtype)
 
         # Records are single sentences, so every token is of type 0. The table holds what the first
         # norm makes of each row: a token's embedding depends on its id alone.
         words = get("embeddings.word_embeddings.weight")
         words = words + get("embeddings.token_type_embeddings.weight")[0]
         words = torch.nn.functional.layer_norm(
-            words, (config.dim,), *affine("embeddings.LayerNorm"), config.eps
+            words, (spec.dim,), *affine("embeddings.LayerNorm"), EPS
         )
         self._table = words.to(dtype)
         self._layers = []
-        for number in range(config.layers):
+        for number in range(spec.layers):
             at = f"encoder.layer.{number}"
             qkv, values_bias = self._qkv(
                 get(f"{at}.attention.self.Wqkv.weight"), get(f"{at}.attention.self.Wqkv.bias")
@@ -103,8 +108,8 @@ class MosaicBertEngine:
             self._layers.append(
                 _Layer(
                     qkv=qkv,
-                    out=ShortProduct(out_DD, dtype=dtype),
-                    out_bias=get(f"{at}.attention.output.dense.bias") + out_DD @ values_bias,
+                    out=PlainProduct(out_DD, dtype=dtype),
+                    out_bias=get(f"{at}.attention.output.dense.bias") + times(out_DD, values_bias),
                     attention_affine=affine(f"{at}.attention.output.LayerNorm"),
                     up=product(f"{at}.mlp.gated_layers"),
                     down=product(f"{at}.mlp.wo"),
@@ -112,39 +117,93 @@ class MosaicBertEngine:
                     mlp_affine=affine(f"{at}.mlp.layernorm"),
                 )
             )
-        self._slopes = torch.tensor(alibi_slopes(config.heads), dtype=torch.float32, device=device)
+        self._slopes = torch.tensor(alibi_slopes(spec.heads), dtype=torch.float32, device=device)
 
     def _qkv(self, weight_ED: Tensor, bias_E: Tensor) -> tuple[Product, Tensor]:
         """The projection, and the bias of the values, which it leaves out."""
-        dim = self.config.dim
+        dim = self._spec.dim
         factor_E = torch.ones_like(bias_E)
-        factor_E[:dim] = math.log2(math.e) / math.sqrt(dim // self.config.heads)
+        factor_E[:dim] = math.log2(math.e) / math.sqrt(dim // self._spec.heads)
         of_queries_E = torch.cat((bias_E[:dim] * factor_E[:dim], torch.zeros_like(bias_E[dim:])))
-        product = ShortProduct(
+        product = PlainProduct(
             weight_ED * factor_E[:, None], dtype=self._dtype, bias_O=of_queries_E
         )
         return product, bias_E[2 * dim :]
 
     def workspace(self, rows: int) -> Workspace:
         """Make the buffers for batches of up to ``rows`` rows."""
-        return Workspace(rows, self.config, dtype=self._dtype, device=self._device)
+        return Workspace(rows, self._spec, dtype=self._dtype, device=self._device)
 
-    def __call__(self, spans: Spans, work: Workspace, out_nD: Tensor) -> None:
+    def __call__(self, layout: BatchLayout, work: Workspace, out_nD: Tensor) -> None:
         """Encode a batch and write the mean of each record, float32 (n, D)."""
-        ops, config, rows = self._ops, self.config, spans.rows
+        ops, spec, rows = self._ops, self._spec, layout.rows
         x_TD, a_TD, qkv_TE = work.x_TD[:rows], work.a_TD[:rows], work.qkv_TE[:rows]
         u_T2F, h_TF = work.u_T2F[:rows], work.h_TF[:rows]
-        torch.index_select(self._table, 0, spans.ids, out=x_TD)
+        torch.index_select(self._table, 0, layout.ids, out=x_TD)
         for layer in self._layers:
             layer.qkv(x_TD, qkv_TE)
-            ops.attend(qkv_TE, a_TD, spans, heads=config.heads, slopes=self._slopes)
+            ops.attend(qkv_TE, a_TD, layout, heads=spec.heads, slopes=self._slopes)
             layer.out.add(a_TD, x_TD)
             ops.norm(
-                x_TD, x_TD, eps=config.eps, shift_D=layer.out_bias,
+                x_TD, x_TD, eps=EPS, shift_D=layer.out_bias,
                 affine=layer.attention_affine,
             )  # fmt: skip
             layer.up(x_TD, u_T2F)
             ops.geglu(u_T2F, h_TF)
             layer.down.add(h_TF, x_TD)
-            ops.norm(x_TD, x_TD, eps=config.eps, shift_D=layer.down_bias, affine=layer.mlp_affine)
-        ops.pool(x_TD, out_nD, spans)
+            ops.norm(x_TD, x_TD, eps=EPS, shift_D=layer.down_bias, affine=layer.mlp_affine)
+        ops.pool(x_TD, out_nD, layout)
+
+
+def alibi_slopes(heads: int) -> list[float]:
+    """Slope of each head (Press et al. 2022, arXiv:2108.12409): geometric, from 2^(-8/n).
+
+    For a number of heads that is not a power of two: the sequence of the next lower power, then
+    every other term, from the first, of the sequence of twice that power.
+    """
+    power = 1 << (heads.bit_length() - 1)
+    slopes = [2.0 ** (-8.0 * (i + 1) / power) for i in range(power)]
+    between = [2.0 ** (-8.0 * (i + 1) / (2 * power)) for i in range(0, 2 * power, 2)]
+    return slopes + between[: heads - power]
+
+
+# Published name of a tensor of a layer -> ours.
+_LAYER = {
+    "attention.self.Wqkv.weight": "qkv.weight",
+    "attention.self.Wqkv.bias": "qkv.bias",
+    "attention.output.dense.weight": "out.weight",
+    "attention.output.dense.bias": "out.bias",
+    "attention.output.LayerNorm.weight": "attention_norm.weight",
+    "attention.output.LayerNorm.bias": "attention_norm.bias",
+    "mlp.gated_layers.weight": "up.weight",
+    "mlp.wo.weight": "down.weight",
+    "mlp.wo.bias": "down.bias",
+    "mlp.layernorm.weight": "mlp_norm.weight",
+    "mlp.layernorm.bias": "mlp_norm.bias",
+}
+
+
+def naming(spec: ModelSpec) -> Naming:
+    """Name the tensors of the published checkpoints that the encoder uses."""
+    dim, ffn = spec.dim, spec.ffn
+    of_part: dict[str, tuple[int, ...]] = {
+        "qkv.weight": (3 * dim, dim),
+        "qkv.bias": (3 * dim,),
+        "out.weight": (dim, dim),
+        "up.weight": (2 * ffn, dim),
+        "down.weight": (dim, ffn),
+    }
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (spec.vocab, dim),
+        "embeddings.token_type_embeddings.weight": (2, dim),
+        "embeddings.LayerNorm.weight": (dim,),
+        "embeddings.LayerNorm.bias": (dim,),
+    }
+    for number in range(spec.layers):
+        for theirs, ours in _LAYER.items():
+            shapes[f"encoder.layer.{number}.{theirs}"] = of_part.get(ours, (dim,))
+    return Naming(
+        prefix="bert.",
+        shapes=shapes,
+        unused=re.compile(r"embeddings\.(position_ids|token_type_ids)|(pooler|cls|classifier)\..+"),
+    )

@@ -1,4 +1,4 @@
-"""The engine as an encoder: batches in flight over three streams.
+"""A model as an encoder on a GPU: batches in flight over three streams.
 
 A batch passes through one of three slots, so that while one computes, the next one's tokens are on
 their way in and the last one's rows on their way out::
@@ -17,21 +17,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from store.io.ragged import Ragged
 from store.store import Store
-from vnp.inference.batch_layout import Spans, plan_spans
+from vnp.inference.batch_layout import plan_layout
 from vnp.inference.device import Placement, is_out_of_memory
-from vnp.inference.encoder import Between, Provenance, Warn
+from vnp.inference.encoder import Between, Warn
 from vnp.inference.fp8_check import compare, sample
-from vnp.inference.streams import Lanes
-from vnp.models.errors import RecordTooLongError
+from vnp.inference.loop import Engine, LoopEncoder, Workspace
+from vnp.inference.streams import Streams
 from vnp.models.packing import Batch, fill, padded_rows
 from vnp.models.registry import ModelSpec
 from vnp.models.tokens import Tokenise, Tokens
@@ -40,36 +37,16 @@ _SLOTS = 3
 _LEAST_TOKENS = 16  # average tokens of a record, below which a batch is not filled to the budget
 
 
-class Workspace(Protocol):
-    """Buffers of a model."""
-
-    rows: int  # the most that a batch may have
-
-
-class Engine(Protocol):
-    """A model on the engine's operations."""
-
-    padding_id: int  # token id of padding
-
-    def workspace(self, rows: int) -> Workspace:
-        """Make buffers for batches of up to ``rows`` rows."""
-        ...
-
-    def __call__(self, spans: Spans, work: Any, out_nD: Tensor) -> None:
-        """Encode a batch in a workspace of its own kind; write the mean of each record, float32."""
-        ...
-
-
 class _Slot:
     """Buffers and events of one batch in flight."""
 
-    def __init__(self, lanes: Lanes, *, records: int, dim: int, integers: int) -> None:
-        self.tokens_host = lanes.pinned(integers, torch.int32)
-        self.tokens = torch.empty(integers, dtype=torch.int32, device=lanes.device)
-        self.rows = torch.empty((records, dim), dtype=torch.float32, device=lanes.device)
-        self.rows_host = lanes.pinned((records, dim), torch.float32)
-        self.began, self.computed = lanes.event(timed=True), lanes.event(timed=True)
-        self.loaded, self.returned = lanes.event(), lanes.event()
+    def __init__(self, streams: Streams, *, records: int, dim: int, integers: int) -> None:
+        self.tokens_host = streams.pinned(integers, torch.int32)
+        self.tokens = torch.empty(integers, dtype=torch.int32, device=streams.device)
+        self.rows = torch.empty((records, dim), dtype=torch.float32, device=streams.device)
+        self.rows_host = streams.pinned((records, dim), torch.float32)
+        self.began, self.computed = streams.event(timed=True), streams.event(timed=True)
+        self.loaded, self.returned = streams.event(), streams.event()
         self.batch: Batch | None = None
         self.run: EngineRun | None = None
 
@@ -84,7 +61,7 @@ class EngineRun:
         self._encoder = encoder
 
     def ready(self) -> bool:
-        """Take in what has come home; whether that is all of the rows."""
+        """Take in what has drained; whether that is all of the rows."""
         self._encoder.retire_returned()
         return self.done == len(self.rows)
 
@@ -95,7 +72,7 @@ class EngineRun:
         return self.rows
 
 
-class EngineEncoder:
+class EngineEncoder(LoopEncoder):
     """A pipelined encoder; see ``vnp.inference.encoder.PipelinedEncoder``."""
 
     def __init__(
@@ -110,16 +87,17 @@ class EngineEncoder:
         environment: dict[str, str],
         warn: Warn,
     ) -> None:
-        self.spec = spec
-        self.token_budget = token_budget
-        self.environment = environment
-        self._engine = engine
-        self._tokenizer = tokenizer
-        self._placement = placement
-        self._identity = identity
-        self._warn = warn
-        self._lanes = Lanes(placement.device)
-        self._work: Workspace | None = None
+        super().__init__(
+            spec,
+            engine,
+            tokenizer,
+            placement=placement,
+            token_budget=token_budget,
+            identity=identity,
+            environment=environment,
+            warn=warn,
+        )
+        self._streams = Streams(placement.device)
         self._free: deque[_Slot] = deque()
         self._in_flight: deque[_Slot] = deque()
         self._busy = 0.0
@@ -127,25 +105,9 @@ class EngineEncoder:
         self.reference: Callable[[], EngineEncoder] | None = None
 
     @property
-    def dim(self) -> int:
-        """Numbers in an embedding."""
-        return self.spec.dim
-
-    @property
     def busy_seconds(self) -> float:
         """Seconds that the device has computed so far, by its own clock."""
         return self._busy
-
-    def provenance(self) -> Provenance:
-        """Say what makes the embeddings, as of now."""
-        return Provenance(
-            identity=dict(self._identity),
-            environment=self.environment | {"token_budget": str(self.token_budget)},
-        )
-
-    def tokenise(self, nucleotide: Ragged, protein: Ragged) -> Tokens:
-        """Tokenise the column that the model reads."""
-        return self._tokenizer(protein if self.spec.input == "protein" else nucleotide)
 
     def embed(self, tokens: Tokens, *, between: Between | None = None) -> NDArray[np.float32]:
         """Embed records; see ``vnp.inference.encoder.Encoder.embed``."""
@@ -170,7 +132,7 @@ class EngineEncoder:
                 return run
             # Out of the except clause, where the failed attempt's tensors are gone.
             self._abandon(run)
-            self._halve(batch, tokens)
+            self.reduce_budget(batch, tokens)
 
     def qualify(self, store: Store) -> None:
         """In fp8, compare some of the store's records with bfloat16 and note what came out.
@@ -184,7 +146,7 @@ class EngineEncoder:
             return
         tokens = self.tokenise(*sample(store))
         found = compare(self.embed(tokens), self.reference().embed(tokens))
-        self._lanes.release_memory()
+        self._streams.release_memory()
         self.environment |= found.environment()
         found.require(self.spec.name)
 
@@ -205,7 +167,7 @@ class EngineEncoder:
             run.between(run.done)
 
     def retire_returned(self) -> None:
-        """Put in place the rows of all batches that have come home; wait for none."""
+        """Put in place the rows of all batches that have drained; wait for none."""
         while self._in_flight and self._in_flight[0].returned.query():
             self.retire()
 
@@ -222,21 +184,23 @@ class EngineEncoder:
     def _start(self, batch: Batch, tokens: Tokens, run: EngineRun) -> None:
         """Send one batch on its way, waiting for a slot if all are taken."""
         rows = padded_rows(batch.tokens, token_budget=self.token_budget)
-        plan = plan_spans(batch, tokens.gather(batch.records), rows=rows, pooling=self.spec.pooling)
+        plan = plan_layout(
+            batch, tokens.gather(batch.records), rows=rows, pooling=self.spec.pooling
+        )
         work = self._workspace(rows)
         slot = self._slot(plan.size)
         plan.write(slot.tokens_host.numpy(), padding=self._engine.padding_id)
-        lanes = self._lanes
-        with lanes.copy_in:
+        streams = self._streams
+        with streams.copy_in:
             slot.tokens[: plan.size].copy_(slot.tokens_host[: plan.size], non_blocking=True)
             slot.loaded.record()
         out_nD = slot.rows[: len(batch.records)]
-        with lanes.compute:
+        with streams.compute:
             slot.loaded.wait()
             slot.began.record()
             self._engine(plan.on(slot.tokens), work, out_nD)
             slot.computed.record()
-        with lanes.copy_out:
+        with streams.copy_out:
             slot.computed.wait()
             slot.rows_host[: len(out_nD)].copy_(out_nD, non_blocking=True)
             slot.returned.record()
@@ -249,7 +213,7 @@ class EngineEncoder:
             self._work = None  # freed before more is asked for
             most = padded_rows(self.token_budget, token_budget=self.token_budget)
             self._work = self._engine.workspace(max(rows, most))
-            self._lanes.synchronize()  # weights and buffers were made on another stream
+            self._streams.synchronize()  # weights and buffers were made on another stream
         return self._work
 
     def _slot(self, integers: int) -> _Slot:
@@ -267,7 +231,7 @@ class EngineEncoder:
         # Two integers a row, three a tile (one a short record or 64 tokens), two a record.
         usual = 3 * self.token_budget + 8 * self._most_records
         return _Slot(
-            self._lanes,
+            self._streams,
             records=self._most_records,
             dim=self.dim,
             integers=max(integers, usual),
@@ -278,27 +242,17 @@ class EngineEncoder:
             self.retire()
 
     def _abandon(self, run: EngineRun) -> None:
-        """Let what is in flight come home; rows of this run go nowhere."""
+        """Let what is in flight drain; rows of this run go nowhere."""
         for slot in self._in_flight:
             if slot.run is run:
                 slot.run = None
         for slot in self._in_flight:
             slot.returned.synchronize()
 
-    def _halve(self, batch: Batch, tokens: Tokens) -> None:
-        name = self._placement.device_name
-        if len(batch.records) == 1:
-            raise RecordTooLongError(
-                f"record {int(batch.records[0]) + 1} of {len(tokens)} has {batch.tokens} tokens, "
-                f"and {self.spec.name} in {self._placement.precision} needs more memory for it "
-                f"than {name} has free; run it on a device with more memory or on the CPU"
-            )
-        self.token_budget = max(1, min(self.token_budget, batch.tokens) // 2)
-        self._warn(
-            f"{name} ran out of memory on a batch of {batch.tokens} tokens: {self.spec.name} goes "
-            f"on with {self.token_budget} tokens a batch"
-        )
+    def reduce_budget(self, batch: Batch, tokens: Tokens) -> None:
+        """Halve the token budget, and give buffers of the old one back to the device."""
+        super().reduce_budget(batch, tokens)
         self._drain()
         self._work = None
         self._free.clear()
-        self._lanes.release_memory()
+        self._streams.release_memory()

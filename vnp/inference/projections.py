@@ -1,13 +1,13 @@
 """From the residual stream to a projection of its norm, in as few passes as there can be.
 
-A layer has two of them: to queries, keys and values, with a bias and a turn by position, and up to
+A layer has two of them: to queries, keys and values, with a bias and rotary positions, and up to
 the inner width, with a bias and GELU. Written out that is norm, product, and a pass after it.
 
 - The weight and bias of the norm are in the projection, in float32. Where numbers have bfloat16's
   range and what follows can multiply by the row's 1 / deviation (GELU, and the products of
-  ``hopper``), nor is the rest of it written: rows of weights that sum to zero take the mean away,
-  and the product reads the raw stream. fp8 needs the standardised stream, and in float16 the raw
-  one could overflow.
+  ``hopper``), the rest of it is not written either: rows of weights that sum to zero take the
+  mean away, and the product reads the raw stream. fp8 needs the standardised stream, and in
+  float16 the raw one could overflow.
 - What follows is done by the product itself where there are kernels for that (``hopper``).
 
 Shapes: T rows of a batch, D hidden width, O outputs.
@@ -21,13 +21,13 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from vnp.inference.batch_layout import Turn
-from vnp.inference.linear import FP8_MOST, Fp8Product, Product, ShortProduct, balanced
+from vnp.inference.batch_layout import Rotary
+from vnp.inference.linear import FP8_MOST, Fp8Product, PlainProduct, Product, balanced
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
-    """What a model's projections are made of."""
+class Arithmetic:
+    """What a model's projections are computed with."""
 
     ops: ModuleType  # ``vnp.inference.ops.triton`` or ``vnp.inference.ops.torch``
     fused: ModuleType | None  # ``vnp.inference.ops.hopper``, where it runs and fits
@@ -35,11 +35,17 @@ class Means:
     fp8: bool  # matrix products in fp8
     eps: float  # of the norms
 
-    def product(self, weight_OI: Tensor, input_scale: Tensor | float | None) -> Product:
-        """Make a product; in fp8 its input comes multiplied by a scale."""
+    def product(
+        self,
+        weight_OI: Tensor,
+        input_scale: Tensor | float | None,
+        *,
+        bias_O: Tensor | None = None,
+    ) -> Product:
+        """Make a product; in fp8 its input comes multiplied by a scale, and there is no bias."""
         if self.fp8 and input_scale is not None:
             return Fp8Product(weight_OI, input_scale=input_scale)
-        return ShortProduct(weight_OI, dtype=self.dtype)
+        return PlainProduct(weight_OI, dtype=self.dtype, bias_O=bias_O)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +58,11 @@ class Stream:
 
 
 class Projection:
-    """Norm, product, bias, and then GELU or a turn."""
+    """Norm, product, bias, and then GELU or rotary positions."""
 
     def __init__(
         self,
-        means: Means,
+        arithmetic: Arithmetic,
         weight_OD: Tensor,
         bias_O: Tensor,
         *,
@@ -68,29 +74,34 @@ class Projection:
 
         Parameters
         ----------
-        means
+        arithmetic
             What it is made of.
         weight_OD, bias_O
-            float32, with the norm's weight and bias in them. Where columns are turned, the bias of
+            float32, with the norm's weight and bias in them. Where columns are rotated, the bias of
             others must be zero.
         shift_D
             Added to the stream before its norm.
         gelu
-            Whether GELU follows; else a turn by position.
+            Whether GELU follows; else rotary positions.
         scale_O
             What the output is multiplied by before it is written in fp8.
         """
-        self._means, self._shift_D, self._bias_O = means, shift_D, bias_O
+        self._arithmetic, self._shift_D = arithmetic, shift_D
         self._gelu, self._scale_O = gelu, scale_O
-        short = means.dtype == torch.bfloat16 and not means.fp8
+        short = arithmetic.dtype == torch.bfloat16 and not arithmetic.fp8
         self._lead_O: Tensor | None = None
-        if short and (means.fused is not None or gelu):
+        if short and (arithmetic.fused is not None or gelu):
             weight_OD = weight_OD - weight_OD.mean(dim=1, keepdim=True)
             self._lead_O = weight_OD @ shift_D
             weight_OD = balanced(weight_OD)
         # A standardised row has length sqrt(D), so no value of it is larger.
-        self._input_scale = FP8_MOST / weight_OD.shape[1] ** 0.5 if means.fp8 else 1.0
-        self._product = means.product(weight_OD, self._input_scale)
+        self._input_scale = FP8_MOST / weight_OD.shape[1] ** 0.5 if arithmetic.fp8 else 1.0
+        # Float32 runs in plain torch, where a product adds a bias for nothing.
+        whole = arithmetic.dtype == torch.float32
+        self._bias_O = None if whole else bias_O
+        self._product = arithmetic.product(
+            weight_OD, self._input_scale, bias_O=bias_O if whole else None
+        )
 
     def __call__(
         self,
@@ -99,7 +110,7 @@ class Projection:
         *,
         before_TO: Tensor | None = None,
         pending_TD: Tensor | None = None,
-        turn: Turn | None = None,
+        rotary: Rotary | None = None,
     ) -> None:
         """Write the projection.
 
@@ -114,12 +125,12 @@ class Projection:
             given.
         pending_TD
             What is to be added to the stream first.
-        turn
-            How columns are turned, if they are.
+        rotary
+            How columns are rotated, if they are.
         """
-        assert (turn is None) == self._gelu, "either GELU or a turn"
+        assert (rotary is None) == self._gelu, "either GELU or rotary positions"
         assert pending_TD is None or self._lead_O is None, "the raw stream is whole"
-        ops, fused, eps = self._means.ops, self._means.fused, self._means.eps
+        ops, fused, eps = self._arithmetic.ops, self._arithmetic.fused, self._arithmetic.eps
         product, standard, a_TD = self._product, None, stream.a_TD
         if self._lead_O is not None:
             ops.rstd(stream.x_TD, stream.rstd_T, eps=eps, shift_D=self._shift_D)
@@ -132,7 +143,7 @@ class Projection:
         if fused is not None:
             fused.project(
                 a_TD, product.weight_OI, out_TO, bias_O=self._bias_O,
-                weight_scale_O=product.scale_O, standard=standard, turn=turn,
+                weight_scale_O=product.scale_O, standard=standard, rotary=rotary,
                 scale_O=self._scale_O,
             )  # fmt: skip
             return
@@ -142,5 +153,5 @@ class Projection:
             ops.gelu(
                 before_TO, out_TO, bias_F=self._bias_O, standard=standard, scale_F=self._scale_O
             )
-        elif turn is not None:
-            ops.turn(before_TO, turn, bias_E=self._bias_O)
+        elif rotary is not None:
+            ops.rotary(before_TO, rotary, bias_E=self._bias_O)

@@ -1,4 +1,4 @@
-"""Trying fused products on a device before a worker relies on them."""
+"""A self-test of fused products on a device, before a worker relies on them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from vnp.inference.batch_layout import Turn
+from vnp.inference.batch_layout import Rotary
 from vnp.inference.linear import FP8
 from vnp.inference.ops import torch as plain
 
@@ -17,7 +17,7 @@ _HALF = 32  # of a head
 _MOST_OFF = {torch.bfloat16: 0.004, FP8: 0.03}  # of the length of all outputs
 
 
-def try_products(fused: ModuleType, device: torch.device, *, fp8: bool) -> None:
+def check_products(fused: ModuleType, device: torch.device, *, fp8: bool) -> None:
     """Compile what ``fused.project`` needs for a precision, and compare it with ``plain``'s.
 
     With enough rows that each program has several tiles.
@@ -47,10 +47,10 @@ def try_products(fused: ModuleType, device: torch.device, *, fp8: bool) -> None:
         a_TI, weight_OI = random(rows, _DEPTH, dtype=dtype), random(_WIDTH, _DEPTH, dtype=dtype)
         rstd_T, angles = random(rows).abs() / 32, random(rows, _HALF)
         positions = torch.arange(rows, dtype=torch.int32, device=device)
-        turn = Turn((angles.cos().half(), angles.sin().half()), positions, _WIDTH // 2)
+        rotary = Rotary((angles.cos().half(), angles.sin().half()), positions, _WIDTH // 2)
         bias_O, lead_O, scale_O = (random(_WIDTH).abs() + 1 for _ in range(3))
-        for turned in (True, False):
-            out_dtype = FP8 if fp8 and not turned else torch.bfloat16
+        for rotated in (True, False):
+            out_dtype = FP8 if fp8 and not rotated else torch.bfloat16
             ours, theirs = (
                 torch.zeros((rows, _WIDTH), device=device).to(out_dtype) for _ in range(2)
             )
@@ -59,7 +59,7 @@ def try_products(fused: ModuleType, device: torch.device, *, fp8: bool) -> None:
                     a_TI, weight_OI, out_TO, bias_O=bias_O,
                     weight_scale_O=lead_O / 32 if fp8 else None,
                     standard=None if fp8 else (rstd_T, lead_O),
-                    turn=turn if turned else None,
+                    rotary=rotary if rotated else None,
                     scale_O=scale_O if out_dtype == FP8 else None,
                 )  # fmt: skip
             off = float((ours.float() - theirs.float()).norm() / theirs.float().norm())

@@ -62,7 +62,7 @@ class _HostEvent:
         return 1000 * (end_event._at - self._at)
 
 
-class Lanes:
+class Streams:
     """Where copies in, computation and copies out run beside each other.
 
     Parameters
@@ -81,17 +81,17 @@ class Lanes:
     @property
     def copy_in(self) -> AbstractContextManager[object]:
         """Work on the stream of copies to the device."""
-        return self._lane(0)
+        return self._stream(0)
 
     @property
     def compute(self) -> AbstractContextManager[object]:
         """Work on the stream of kernels."""
-        return self._lane(1)
+        return self._stream(1)
 
     @property
     def copy_out(self) -> AbstractContextManager[object]:
         """Work on the stream of copies to the host."""
-        return self._lane(2)
+        return self._stream(2)
 
     def event(self, *, timed: bool = False) -> Event:
         """Make an event."""
@@ -114,5 +114,5 @@ class Lanes:
             torch.cuda.synchronize(self.device)
             torch.cuda.empty_cache()
 
-    def _lane(self, number: int) -> AbstractContextManager[object]:
+    def _stream(self, number: int) -> AbstractContextManager[object]:
         return torch.cuda.stream(self._streams[number]) if self._cuda else contextlib.nullcontext()

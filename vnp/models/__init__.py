@@ -1,9 +1,9 @@
-"""Encoders: which models there are, how their weights are found and read, and how they run.
+"""Encoders as data: which there are, how their weights are found and read, and what goes in.
 
-Reading order: ``registry`` (what exists) -> ``files`` and ``weights`` (where it comes from) ->
-``tokens`` and ``packing`` (what goes in) -> ``attention``, ``esm2``, ``mosaicbert`` and
-``pooling`` (what is computed) -> ``encoder`` (the interface the workers use).
+Reading order: ``registry`` (what exists) -> ``files``, ``weights`` and ``torch_files`` (where it
+comes from) -> ``tokens`` and ``packing`` (what goes in). What is computed is in
+``vnp.inference``.
 
 Importing this package imports neither torch nor numpy-heavy code; only ``weights``,
-``attention``, ``esm2``, ``mosaicbert``, ``pooling``, ``demo`` and ``torch_encoder`` need torch.
+``torch_files`` and ``demo`` need torch.
 """

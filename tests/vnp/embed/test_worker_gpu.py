@@ -10,7 +10,7 @@ import torch
 from store.open import open_store
 from tests.vnp.models.checkpoints import random_state, write_checkpoint
 from vnp.cli.main import main
-from vnp.inference import build
+from vnp.inference import load
 from vnp.models import registry
 
 if not torch.cuda.is_available():
@@ -112,7 +112,7 @@ def test_without_triton_plain_torch_says_so_and_is_recorded(tmp_path, capsys, mo
     assert main(["embed", str(fused), "--device", "cuda"]) == 0
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        build.importlib.util, "find_spec", lambda name: None if name == "triton" else find(name)
+        load.importlib.util, "find_spec", lambda name: None if name == "triton" else find(name)
     )
     plain = store_of(tmp_path / "plain.zarr", "demo_esm2")
     capsys.readouterr()

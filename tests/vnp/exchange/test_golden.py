@@ -17,9 +17,10 @@ from store.io.ragged import concatenate
 from vnp.cli.main import main
 from vnp.exchange.golden import compare, read_reference
 from vnp.exchange.virnucpro_files import ResultFileError
-from vnp.inference import plain_esm2 as esm2
-from vnp.inference import pooling
-from vnp.inference.encoder import Encoder, load_encoder
+from vnp.inference import esm2
+from vnp.inference.encoder import Encoder
+from vnp.inference.load import load_encoder
+from vnp.inference.ops import torch as plain
 from vnp.models import registry
 from vnp.sequence.fastx import ContigReader
 from vnp.sequence.records import record_batches
@@ -117,7 +118,7 @@ def test_every_feature_file_serves(
 
 
 def _eos_in_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pooling, "pooled_span", lambda rule, length: (1, length))
+    monkeypatch.setattr(plain, "pooled_span", lambda rule, length: (1, length))
 
 
 def _no_scale(monkeypatch: pytest.MonkeyPatch) -> None:

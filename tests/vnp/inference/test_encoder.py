@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import threading
 from concurrent.futures import ProcessPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +14,13 @@ import torch
 from store.errors import UsageError
 from store.io.ragged import from_items
 from tests.vnp.models.checkpoints import random_state, tiny, write_checkpoint
-from vnp.inference import torch_encoder
-from vnp.inference.encoder import Encoder, load_encoder
-from vnp.inference.pooling import pooled_span
-from vnp.models import registry
+from vnp.inference.batch_layout import pooled_span
+from vnp.inference.device import place
+from vnp.inference.encoder import Encoder
+from vnp.inference.load import load_encoder, tokenizer_of
+from vnp.inference.loop import LoopEncoder
+from vnp.inference.ops import torch as plain
+from vnp.models import files, registry
 from vnp.models.errors import DeviceError, RecordTooLongError, UnknownModelError, WeightsError
 from vnp.models.packing import plan
 from vnp.models.tokens import Tokens
@@ -101,34 +105,42 @@ def test_no_records():
         assert rows.shape == (0, encoder.dim)
 
 
-class Positions(torch.nn.Module):
-    """Hidden states that say where each token is: (token id, position in the record)."""
+class Positions:
+    """A model whose hidden states say where each token is: (token id, position in the record)."""
 
-    def forward(self, ids_T, layout):
-        return torch.stack([ids_T.float(), layout.positions.float()], dim=1)
+    padding_id = 1
+
+    def workspace(self, rows):
+        return SimpleNamespace(rows=rows)
+
+    def __call__(self, layout, _work, out_nD):
+        x_TD = torch.stack([layout.ids.float(), layout.positions.float()], dim=1)
+        plain.pool(x_TD, out_nD, layout)
 
 
-class Limited(torch.nn.Module):
-    """A module on a device with room for so many tokens."""
+class Limited(Positions):
+    """A model on a device with room for so many tokens."""
 
-    def __init__(self, module, room, error=None):
-        super().__init__()
-        self.module, self.room = module, room
+    def __init__(self, engine, room, error=None):
+        self.engine, self.room = engine, room
         self.error = error or torch.OutOfMemoryError("CUDA out of memory")
 
-    def forward(self, ids_T, layout):
-        if layout.tokens > self.room:
+    def workspace(self, rows):
+        return self.engine.workspace(rows)
+
+    def __call__(self, layout, work, out_nD):
+        if layout.rows > self.room:
             raise self.error
-        return self.module(ids_T, layout)
+        self.engine(layout, work, out_nD)
 
 
-def stub(spec, module, *, token_budget=4096, warn=say_nothing_of):
-    """An encoder with a module of our own in place of the model's."""
-    return torch_encoder.TorchEncoder(
+def stub(spec, engine, *, token_budget=4096, warn=say_nothing_of):
+    """An encoder with an engine of our own in place of the model's."""
+    return LoopEncoder(
         spec,
-        module,
-        torch_encoder.tokenizer_of(registry.model("esm2_8m"), None),
-        placement=torch_encoder.place("cpu", precision="auto", threads=1, warn=warn),
+        engine,
+        tokenizer_of(registry.model("esm2_8m"), None),
+        placement=place("cpu", precision="auto", threads=1, warn=warn),
         token_budget=token_budget,
         identity={},
         environment={},
@@ -166,7 +178,7 @@ def test_out_of_memory_halves_the_budget_and_says_so(error):
     tokens, rows = demo_tokens("demo_esm2")
     said = []
     encoder = load("demo_esm2", token_budget=4096, warn=said.append)
-    encoder._module = Limited(encoder._module, 600, error)
+    encoder._engine = Limited(encoder._engine, 600, error)
     got = encoder.embed(tokens)
     assert encoder.token_budget <= 600
     assert encoder.provenance().environment["token_budget"] == str(encoder.token_budget)
@@ -200,7 +212,7 @@ def test_between_is_told_of_progress_and_may_end_the_call():
 def test_record_that_never_fits_is_named():
     said = []
     encoder = load("demo_esm2", warn=said.append)
-    encoder._module = Limited(encoder._module, 60)
+    encoder._engine = Limited(encoder._engine, 60)
     tokens = encoder.tokenise(from_items([]), from_items([b"A" * 10, b"A" * 500, b"A" * 10]))
     with pytest.raises(RecordTooLongError, match="record 2 of 3 has 502 tokens"):
         encoder.embed(tokens)
@@ -208,7 +220,7 @@ def test_record_that_never_fits_is_named():
 
 def test_other_errors_pass():
     encoder = load("demo_esm2", warn=say_nothing_of)
-    encoder._module = Limited(encoder._module, 0, RuntimeError("device-side assert"))
+    encoder._engine = Limited(encoder._engine, 0, RuntimeError("device-side assert"))
     with pytest.raises(RuntimeError, match="device-side assert"):
         encoder.embed(demo_tokens("demo_esm2")[0])
 
@@ -265,9 +277,7 @@ def test_published_model_from_a_folder(tmp_path, monkeypatch):
     assert environment["origin"] == "folder"
     assert environment["repository"] == "zhihan1996/DNABERT-S"
     with pytest.raises(WeightsError, match=r"someone/Some-Model"):
-        torch_encoder.files.locate(
-            tiny("mosaicbert", name="DNABERT-S", dim=64), weights_dir=tmp_path
-        )
+        files.locate(tiny("mosaicbert", name="DNABERT-S", dim=64), weights_dir=tmp_path)
 
 
 def test_what_cannot_be_had_is_refused(monkeypatch):
@@ -301,16 +311,16 @@ def test_precision_follows_the_device(monkeypatch, capability, asked, settled, w
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "Some GPU")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
     said = []
-    placement = torch_encoder.place("cuda:1", precision=asked, threads=None, warn=said.append)
+    placement = place("cuda:1", precision=asked, threads=None, warn=said.append)
     assert placement.precision == settled
     assert placement.device == torch.device("cuda", 1)
     assert bool(said) == warned
     assert ("has no bfloat16" in placement.chosen) == warned
     with pytest.raises(DeviceError, match="there are 2 CUDA devices"):
-        torch_encoder.place("cuda:2", precision=asked, threads=None, warn=said.append)
+        place("cuda:2", precision=asked, threads=None, warn=said.append)
     if capability < (8, 0):
         with pytest.raises(DeviceError, match=r"bfloat16 needs 8\.0"):
-            torch_encoder.place("cuda:1", precision="bfloat16", threads=None, warn=said.append)
+            place("cuda:1", precision="bfloat16", threads=None, warn=said.append)
 
 
 def test_plan_is_of_the_lengths_alone():

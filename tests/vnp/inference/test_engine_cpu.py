@@ -1,4 +1,4 @@
-"""The engine on the CPU, with its operations in plain torch: folding, spans, slots, memory."""
+"""The engine on the CPU, with its operations in plain torch: folding, layout, slots, memory."""
 
 import contextlib
 import dataclasses
@@ -9,23 +9,28 @@ import numpy as np
 import pytest
 import torch
 
-from tests.vnp.inference.engine_setup import PLAIN_FUSED, cosines, encoder_of, spans_of, tokens_of
+from tests.vnp.inference.engine_setup import (
+    PLAIN_FUSED,
+    cosines,
+    encoder_of,
+    layout_of,
+    reference,
+    tokens_of,
+)
 from tests.vnp.models.checkpoints import random_state, tiny
-from vnp.inference import build
+from vnp.inference import load
 from vnp.inference.batch_layout import BLOCK_KEYS, MOST_BLOCKS, TILE_ROWS
-from vnp.inference.device import Placement, place
+from vnp.inference.device import Placement
 from vnp.inference.encoder import PipelinedEncoder
 from vnp.inference.fp8_check import Quality, QualityError, compare
 from vnp.inference.linear import FP8, FP8_MOST, Fp8Product, balanced, bound_scale
+from vnp.inference.loop import LoopEncoder
 from vnp.inference.ops import torch as plain
-from vnp.inference.plain_attention import layout_of
-from vnp.inference.pooling import pool
-from vnp.inference.selftest import try_products
+from vnp.inference.selftest import check_products
 from vnp.inference.streams import _HostEvent
-from vnp.inference.torch_encoder import module_of
 from vnp.models import registry
 from vnp.models.errors import RecordTooLongError
-from vnp.models.packing import fill, padded_rows, plan
+from vnp.models.packing import fill, padded_rows
 from vnp.models.tokens import Tokens
 
 SPECS = {
@@ -36,18 +41,6 @@ SPECS = {
 LENGTHS = [3, 9, 9, 52, 168, 100, 64, 65, 128, 420, 3]
 
 
-@torch.inference_mode()
-def reference(spec, tokens, *, state=None, precision="float32"):
-    placement = place("cpu", precision=precision, threads=1, warn=print)
-    module = module_of(spec, state or random_state(spec), placement=placement)
-    rows = np.empty((len(tokens), spec.dim), np.float32)
-    for batch in plan(tokens.lengths, token_budget=1000):
-        layout = layout_of(batch, device=placement.device)
-        ids = torch.from_numpy(tokens.gather(batch.records))
-        rows[batch.records] = pool(module(ids, layout), layout, spec.pooling).float().numpy()
-    return rows
-
-
 @pytest.mark.parametrize("name", SPECS)
 def test_folded_weights_compute_the_same(name):
     spec = SPECS[name]
@@ -55,6 +48,9 @@ def test_folded_weights_compute_the_same(name):
     encoder = encoder_of(spec)
     assert isinstance(encoder, PipelinedEncoder)
     assert np.abs(encoder.embed(tokens) - reference(spec, tokens)).max() < 2e-5
+    looped = encoder_of(spec, kind=LoopEncoder)
+    assert not isinstance(looped, PipelinedEncoder)
+    assert np.abs(looped.embed(tokens) - reference(spec, tokens)).max() < 2e-5
     short = encoder_of(spec, precision="bfloat16").embed(tokens)
     assert cosines(short, reference(spec, tokens)).min() > 0.999
 
@@ -97,7 +93,7 @@ def test_rows_in_order_whatever_the_budget_and_two_at_once():
     assert encoder.embed(tokens_of([])).shape == (0, spec.dim)
 
 
-def test_ready_takes_in_what_has_come_home_and_waits_for_nothing(monkeypatch):
+def test_ready_takes_in_what_has_drained_and_waits_for_nothing(monkeypatch):
     encoder = encoder_of(SPECS["esm2"], token_budget=200)
     tokens, done, home = tokens_of([50] * 12), [], []  # three batches, as many as slots
     monkeypatch.setattr(_HostEvent, "query", lambda event: event in home)
@@ -141,8 +137,8 @@ class Limited:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return self.engine.workspace(rows)
 
-    def __call__(self, spans, work, out):
-        self.engine(spans, work, out)
+    def __call__(self, layout, work, out):
+        self.engine(layout, work, out)
 
 
 def test_out_of_memory_halves_the_budget_and_says_so():
@@ -185,10 +181,10 @@ def test_batches_are_full_and_rows_few():
 
 def test_tiles_cover_every_query_once():
     lengths = [3, 64, 65, 200, 256, 257, 1000]
-    spans = spans_of(lengths, 2304)
+    layout = layout_of(lengths, 2304)
     covered = []
-    for part in spans.parts:
-        for start, length, first in spans.tiles[part.start : part.stop].tolist():
+    for part in layout.parts:
+        for start, length, first in layout.tiles[part.start : part.stop].tolist():
             stop = length if part.blocks else min(first + TILE_ROWS, length)
             covered += range(start + first, start + stop)
             blocks = -(-length // BLOCK_KEYS)
@@ -211,7 +207,7 @@ def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch):
     def of(capability, spec=spec, precision="bfloat16"):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
         there = dataclasses.replace(placement, precision=precision)
-        fused, word = build.fused_products(spec, there, warn=warned.append, say=said.append)
+        fused, word = load.fused_products(spec, there, warn=warned.append, say=said.append)
         assert (fused is None) == (word != "products fused")
         return word
 
@@ -225,14 +221,14 @@ def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch):
     hopper = SimpleNamespace(fits=PLAIN_FUSED.fits)
     monkeypatch.setitem(sys.modules, "vnp.inference.ops.hopper", hopper)
     monkeypatch.setattr(
-        build, "try_products", lambda _, device, *, fp8: tried.append((device, fp8, devices[-1]))
+        load, "check_products", lambda _, device, *, fp8: tried.append((device, fp8, devices[-1]))
     )
     assert of((9, 0)) == of((9, 0), precision="fp8") == "products fused"
     # Triton launches on the current device: it has to be the worker's own.
     assert tried == [(placement.device, fp8, placement.device) for fp8 in (False, True)]
     assert "half a minute" in said[0]
     assert not warned
-    monkeypatch.setattr(build, "try_products", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(load, "check_products", lambda *_, **__: 1 / 0)
     assert of((9, 0)) == "products by cuBLAS (ZeroDivisionError: division by zero)"
     assert "the products for Hopper do not work here (ZeroDivisionError" in warned[0]
     hopper.fits = lambda *_, **__: False
@@ -241,16 +237,16 @@ def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch):
 
 
 @pytest.mark.parametrize("fp8", [False, True], ids=["bfloat16", "fp8"])
-def test_the_trial_passes_right_products_and_refuses_wrong_ones(fp8):
+def test_the_self_test_passes_right_products_and_refuses_wrong_ones(fp8):
     cpu = torch.device("cpu")
-    try_products(PLAIN_FUSED, cpu, fp8=fp8)
+    check_products(PLAIN_FUSED, cpu, fp8=fp8)
 
     def wrong(a, weight, out, **options):
         plain.project(a, weight, out, **options)
         out[-40:, -300:] = out[-41, -300:]  # a few rows of the last tile are another's
 
     with pytest.raises(RuntimeError, match="a fused product is off by"):
-        try_products(SimpleNamespace(project=wrong), cpu, fp8=fp8)
+        check_products(SimpleNamespace(project=wrong), cpu, fp8=fp8)
 
 
 def test_rows_of_weights_still_sum_to_zero_when_they_are_rounded():

@@ -1,4 +1,4 @@
-"""ESM-2 against transformers' EsmModel on the same weights, loaded by our own loader."""
+"""ESM-2 on the CPU against transformers' EsmModel on the same weights, loaded by our own loader."""
 
 import functools
 
@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.vnp.inference import oracle_esm2
+from tests.vnp.inference.engine_setup import HiddenStateEncoder
 from tests.vnp.models.checkpoints import random_state, tiny
-from vnp.inference.plain_attention import layout_of
-from vnp.inference.plain_esm2 import Esm2, Esm2Config
-from vnp.inference.torch_encoder import naming_of
+from vnp.inference.load import naming_of
 from vnp.models import files, weights
-from vnp.models.packing import plan
 
 transformers = pytest.importorskip("transformers")
 transformers.utils.logging.disable_progress_bar()
@@ -50,8 +49,7 @@ def published(size):
 def load(folder, spec):
     found = files.locate(spec, weights_dir=folder)
     tensors = weights.read(found.tensors, naming_of(spec), source="test")
-    cpu, dtype = torch.device("cpu"), torch.float32
-    return Esm2.load(Esm2Config.of(spec), tensors, device=cpu, dtype=dtype)
+    return HiddenStateEncoder(spec, tensors)
 
 
 def save(folder, spec, model, *, kind, shards):
@@ -70,17 +68,9 @@ def records_of(lengths, *, seed=1):
     return [np.r_[0, generator.integers(4, 29, length - 2), 2] for length in lengths]
 
 
-@torch.inference_mode()
-def packed(module, records, *, token_budget=700):
-    """Hidden states of each record by our module."""
-    lengths = np.array(list(map(len, records)))
-    hidden = [None] * len(records)
-    for batch in plan(lengths, token_budget=token_budget):
-        ids = torch.from_numpy(np.concatenate([records[record] for record in batch.records]))
-        x_TD = module(ids, layout_of(batch, device=torch.device("cpu")))
-        for record, part in zip(batch.records, x_TD.split(batch.lengths.tolist()), strict=True):
-            hidden[record] = part
-    return hidden
+def packed(encoder, records, *, token_budget=700):
+    """Hidden states of each record by our implementation."""
+    return encoder.states(records, token_budget=token_budget)
 
 
 @torch.inference_mode()
@@ -112,6 +102,16 @@ def test_equal_to_transformers(tmp_path, size):
     save(tmp_path, spec, model, kind="safetensors", shards=1)
     records = records_of(LENGTHS)
     cosine, largest = compare(packed(load(tmp_path, spec), records), padded(model, records))
+    assert cosine > COSINE, f"lowest cosine {cosine}, largest difference {largest}"
+    assert largest < LARGEST, f"lowest cosine {cosine}, largest difference {largest}"
+
+
+def test_oracle_equals_transformers():
+    spec, model = published(SIZES[0])
+    records = records_of(LENGTHS)
+    tensors = weights.select(random_state(spec, prefix=True), naming_of(spec), source="test")
+    ours = [oracle_esm2.encode(spec, tensors, record) for record in records]
+    cosine, largest = compare(ours, padded(model, records))
     assert cosine > COSINE, f"lowest cosine {cosine}, largest difference {largest}"
     assert largest < LARGEST, f"lowest cosine {cosine}, largest difference {largest}"
 

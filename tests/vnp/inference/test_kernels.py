@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from tests.vnp.inference.engine_setup import spans_of
-from vnp.inference.batch_layout import Turn
+from tests.vnp.inference.engine_setup import layout_of
+from vnp.inference.batch_layout import Rotary
 from vnp.inference.linear import FP8
 from vnp.inference.ops import torch as plain
-from vnp.inference.selftest import try_products
+from vnp.inference.selftest import check_products
 
 if not torch.cuda.is_available():
     pytest.skip("no CUDA device: Triton kernels are not tested", allow_module_level=True)
@@ -103,7 +103,7 @@ def test_gelu_and_gated_gelu(width):
 @pytest.mark.parametrize("kind", ["plain", "alibi", "fp8"])
 @pytest.mark.parametrize("lengths", [LENGTHS, [512, 400]], ids=["short", "long"])
 def test_attention_and_what_it_leaves_alone(dim, heads, kind, lengths):
-    spans = spans_of(lengths, ROWS, device="cuda")
+    layout = layout_of(lengths, ROWS, device="cuda")
     qkv = random(ROWS, 3 * dim, dtype=torch.bfloat16)
     qkv[:, :dim] *= (dim // heads) ** -0.5
     used = sum(lengths)
@@ -115,26 +115,28 @@ def test_attention_and_what_it_leaves_alone(dim, heads, kind, lengths):
         options = {"scale_D": torch.rand(dim, device="cuda") * 50 + 20}
     dtype = FP8 if kind == "fp8" else torch.bfloat16
     ours, theirs = outputs(ROWS, dim, dtype=dtype)
-    kernels.attend(qkv, ours, spans, heads=heads, **options)
-    plain.attend(qkv, theirs, spans, heads=heads, **options)
+    kernels.attend(qkv, ours, layout, heads=heads, **options)
+    plain.attend(qkv.float(), theirs, layout, heads=heads, **options)
     assert_near(ours[:used], theirs[:used])
     assert bool(ours[used:].float().isnan().all())
 
 
-def turn_of(dim, heads, *, dtype=torch.float16):
+def rotary_of(dim, heads, *, dtype=torch.float16):
     half = dim // heads // 2
     angles = torch.arange(1024)[:, None] * (1 / 10000 ** (torch.arange(half) / half))
     positions = torch.arange(ROWS, dtype=torch.int32, device="cuda") % 300
-    return Turn((angles.cos().cuda().to(dtype), angles.sin().cuda().to(dtype)), positions, 2 * dim)
+    return Rotary(
+        (angles.cos().cuda().to(dtype), angles.sin().cuda().to(dtype)), positions, 2 * dim
+    )
 
 
 @pytest.mark.parametrize(("dim", "heads"), SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
-def test_turn(dim, heads, dtype):
+def test_rotary(dim, heads, dtype):
     qkv, bias = random(ROWS, 3 * dim, dtype=torch.bfloat16), random(3 * dim)
     ours, theirs = qkv.clone(), qkv.clone()
-    kernels.turn(ours, turn_of(dim, heads, dtype=dtype), bias_E=bias)
-    plain.turn(theirs, turn_of(dim, heads, dtype=dtype), bias_E=bias)
+    kernels.rotary(ours, rotary_of(dim, heads, dtype=dtype), bias_E=bias)
+    plain.rotary(theirs, rotary_of(dim, heads, dtype=dtype), bias_E=bias)
     assert_near(ours, theirs)
     assert torch.equal(ours[:, 2 * dim :], qkv[:, 2 * dim :])
 
@@ -146,11 +148,11 @@ def test_turn(dim, heads, dtype):
 def test_products_that_do_what_follows(rows, dim, heads, fp8):
     hopper = pytest.importorskip("vnp.inference.ops.hopper")
     dtype = FP8 if fp8 else torch.bfloat16
-    turn = turn_of(dim, heads)
-    turn = Turn(turn.tables, turn.positions[:rows], turn.columns)
-    for width, how in ((3 * dim, turn), (4 * dim, None)):
+    rotary = rotary_of(dim, heads)
+    rotary = Rotary(rotary.tables, rotary.positions[:rows], rotary.columns)
+    for width, how in ((3 * dim, rotary), (4 * dim, None)):
         a, weight = random(rows, dim, dtype=dtype), random(width, dim, dtype=dtype)
-        options, out_dtype = {"bias_O": random(width), "turn": how}, torch.bfloat16
+        options, out_dtype = {"bias_O": random(width), "rotary": how}, torch.bfloat16
         if fp8:
             options["weight_scale_O"] = torch.rand(width, device="cuda") / dim**0.5
             if how is None:
@@ -196,7 +198,7 @@ def test_a_row_of_a_fused_product_depends_on_itself_alone():
 def test_fused_products_are_tried_and_shapes_refused():
     hopper = pytest.importorskip("vnp.inference.ops.hopper")
     for fp8 in (False, True):
-        try_products(hopper, torch.device("cuda", 0), fp8=fp8)
+        check_products(hopper, torch.device("cuda", 0), fp8=fp8)
     assert hopper.fits(2560, 10240, head=64, dtype=FP8)
     assert hopper.fits(1280, 5120, head=64, dtype=torch.bfloat16)
     assert not hopper.fits(320, 1280, head=16, dtype=torch.bfloat16)
@@ -206,11 +208,11 @@ def test_fused_products_are_tried_and_shapes_refused():
 
 @pytest.mark.parametrize("dim", [2560, 768, 320])
 def test_pool(dim):
-    spans = spans_of(LENGTHS, ROWS, device="cuda")
+    layout = layout_of(LENGTHS, ROWS, device="cuda")
     x = random(ROWS, dim, dtype=torch.bfloat16)
     normed = {"eps": 1e-5, "shift_D": random(dim), "affine": (random(dim), random(dim))}
     for options in ({}, normed):
         ours, theirs = outputs(len(LENGTHS), dim, dtype=torch.float32)
-        kernels.pool(x, ours, spans, **options)
-        plain.pool(x, theirs, spans, **options)
+        kernels.pool(x, ours, layout, **options)
+        plain.pool(x, theirs, layout, **options)
         assert_near(ours, theirs)

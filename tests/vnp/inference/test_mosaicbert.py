@@ -4,22 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from tests.vnp.inference import reference_mosaicbert
+from tests.vnp.inference import oracle_mosaicbert, reference_mosaicbert
+from tests.vnp.inference.engine_setup import HiddenStateEncoder
 from tests.vnp.models.checkpoints import random_state, tiny, write_checkpoint
-from vnp.inference import plain_attention as attention
-from vnp.inference.plain_attention import alibi_slopes, layout_of
-from vnp.inference.plain_mosaicbert import MosaicBert, MosaicBertConfig
-from vnp.inference.torch_encoder import naming_of
+from vnp.inference.load import naming_of
+from vnp.inference.mosaicbert import alibi_slopes
+from vnp.inference.ops import torch as plain
 from vnp.models import files, weights
-from vnp.models.packing import plan
 
-CPU = torch.device("cpu")
 LENGTHS = [3, 7, 7, 20, 20, 20, 104, 61, 3]
 COSINE, LARGEST = 0.999999, 2e-5
 
 
-def load(spec, state, *, dtype=torch.float32):
-    return MosaicBert.load(MosaicBertConfig.of(spec), state, device=CPU, dtype=dtype)
+def load(spec, state):
+    return HiddenStateEncoder(spec, state)
 
 
 def records_of(lengths, *, seed=1):
@@ -27,16 +25,8 @@ def records_of(lengths, *, seed=1):
     return [np.r_[1, generator.integers(5, 512, length - 2), 2] for length in lengths]
 
 
-@torch.inference_mode()
-def packed(module, records, *, token_budget=150):
-    lengths = np.array(list(map(len, records)))
-    hidden = [None] * len(records)
-    for batch in plan(lengths, token_budget=token_budget):
-        ids = torch.from_numpy(np.concatenate([records[record] for record in batch.records]))
-        x_TD = module(ids, layout_of(batch, device=CPU))
-        for record, part in zip(batch.records, x_TD.split(batch.lengths.tolist()), strict=True):
-            hidden[record] = part
-    return hidden
+def packed(encoder, records, *, token_budget=150):
+    return encoder.states(records, token_budget=token_budget)
 
 
 def compare(ours, theirs):
@@ -58,6 +48,8 @@ def test_equal_to_the_reference(heads):
     cosine, largest = compare(packed(load(spec, state), records), expected)
     assert cosine > COSINE, f"lowest cosine {cosine}, largest difference {largest}"
     assert largest < LARGEST, f"lowest cosine {cosine}, largest difference {largest}"
+    oracle = [oracle_mosaicbert.encode(spec, state, record) for record in records]
+    assert compare(oracle, expected)[1] < LARGEST
 
 
 def test_reference_padding_is_inert():
@@ -84,7 +76,7 @@ def test_long_records_make_their_bias_in_parts(monkeypatch):
     module = load(spec, random_state(spec))
     records = records_of([97, 97, 31])
     whole = packed(module, records)
-    monkeypatch.setattr(attention, "_BIAS_ELEMENTS", 3 * 97 * 10)
+    monkeypatch.setattr(plain, "_BIAS_ELEMENTS", 3 * 97 * 10)
     _, largest = compare(whole, packed(module, records))
     assert largest < LARGEST
 

@@ -6,7 +6,7 @@ import shutil
 import torch
 from safetensors.torch import save_file
 
-from vnp.inference.torch_encoder import naming_of
+from vnp.inference.load import naming_of
 from vnp.models import demo
 from vnp.models.registry import ModelSpec
 

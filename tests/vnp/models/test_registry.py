@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from vnp.inference.torch_encoder import naming_of
+from vnp.inference.load import naming_of
 from vnp.models import registry
 from vnp.models.errors import UnknownModelError
 

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.vnp.models.checkpoints import random_state, tiny, write_checkpoint
-from vnp.inference.torch_encoder import naming_of
+from vnp.inference.load import naming_of
 from vnp.models import demo, files, registry, weights
 from vnp.models.errors import UnsafeWeightsError, WeightsError
 

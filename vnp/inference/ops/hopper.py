@@ -29,7 +29,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from vnp.inference.batch_layout import Turn
+from vnp.inference.batch_layout import Rotary
 from vnp.inference.ops.triton import gelu_of
 
 _ROWS = 64  # of a group that multiplies: two groups share a tile's columns
@@ -179,12 +179,12 @@ def _angles(tables, position, quarter, there, layout: gl.constexpr, WIDTH: gl.co
 @gluon.jit
 def _finish(
     parts, i: gl.constexpr, row, column, rstd, angles, vectors, out_desc, rooms,
-    layout: gl.constexpr, FP8: gl.constexpr, TURN: gl.constexpr, GROUP: gl.constexpr,
+    layout: gl.constexpr, FP8: gl.constexpr, ROTARY: gl.constexpr, GROUP: gl.constexpr,
 ):  # fmt: skip
     """Finish an eighth of a tile and send it on its way to memory."""
     WIDTH: gl.constexpr = rooms.type.shape[2]
     offset = gl.arange(0, WIDTH, gl.SliceLayout(0, layout))
-    if TURN > 0:  # some columns of the first half of a head, and their partners in the second
+    if ROTARY > 0:  # some columns of the first half of a head, and their partners in the second
         half: gl.constexpr = _HEAD // 2
         partner: gl.constexpr = half // WIDTH
         first: gl.constexpr = i % _HEADS * 2 * partner + i // _HEADS
@@ -216,8 +216,8 @@ def _finish(
 
 @gluon.jit
 def _multiply(
-    out_desc, vectors, turn_columns, ring, rooms, size,
-    TILES: gl.constexpr, TURN: gl.constexpr, GROUP: gl.constexpr,
+    out_desc, vectors, rotary_columns, ring, rooms, size,
+    TILES: gl.constexpr, ROTARY: gl.constexpr, GROUP: gl.constexpr,
 ):  # fmt: skip
     """Multiply this group's rows of every tile, and finish them."""
     a_ring, w_ring, empty = ring[0], ring[1], ring[3]
@@ -240,18 +240,18 @@ def _multiply(
     for number in range(gl.program_id(0), down * across, gl.num_programs(0)):
         m, n = _tile(number, down, across, TILES)
         sums = gl.zeros([ROWS, COLUMNS], gl.float32, whole)
-        parts = _sixteenths(pairs) if TURN > 0 else _eighths(pairs)
+        parts = _sixteenths(pairs) if ROTARY > 0 else _eighths(pairs)
         angles = tables
         for i in gl.static_range(_PIECES):
-            if TURN > 0 and i % _HEADS == 0:  # the same for all heads of the tile
-                there = column < turn_columns
+            if ROTARY > 0 and i % _HEADS == 0:  # the same for all heads of the tile
+                there = column < rotary_columns
                 angles = _angles(tables, position, i // _HEADS, there, piece, WIDTH)
             sums = _step(sums, count, i > 0, ring, GROUP)
             count += 1
             if row >= 0:
                 _finish(
                     parts, i, row, column, rstd, angles, vectors, out_desc, rooms,
-                    piece, FP8, TURN, GROUP,
+                    piece, FP8, ROTARY, GROUP,
                 )  # fmt: skip
             for _ in range(1, steps // _PIECES):
                 sums = _step(sums, count, True, ring, GROUP)
@@ -262,43 +262,43 @@ def _multiply(
         row, column = m * (2 * ROWS) + GROUP * ROWS, n * COLUMNS
         if not FP8:
             rstd = gl.load(rstds + row + line, mask=row + line < rows, other=0.0)
-        if TURN > 0:
+        if ROTARY > 0:
             position = gl.load(positions + row + line, mask=row + line < rows, other=0)
         sums = warpgroup_mma_wait(0, deps=(sums,))
         mbarrier.arrive(empty.index((count + STAGES - 1) % STAGES), count=1)
         pairs = _keep(sums)
     if row >= 0:
-        parts = _sixteenths(pairs) if TURN > 0 else _eighths(pairs)
+        parts = _sixteenths(pairs) if ROTARY > 0 else _eighths(pairs)
         angles = tables
         for i in gl.static_range(_PIECES):
-            if TURN > 0 and i % _HEADS == 0:
-                there = column < turn_columns
+            if ROTARY > 0 and i % _HEADS == 0:
+                there = column < rotary_columns
                 angles = _angles(tables, position, i // _HEADS, there, piece, WIDTH)
             _finish(
                 parts, i, row, column, rstd, angles, vectors, out_desc, rooms,
-                piece, FP8, TURN, GROUP,
+                piece, FP8, ROTARY, GROUP,
             )  # fmt: skip
     tma.store_wait(0)
 
 
 @gluon.jit
 def _multiply_upper(
-    out_desc, vectors, turn_columns, ring, rooms, size, TILES: gl.constexpr, TURN: gl.constexpr,
+    out_desc, vectors, rotary_columns, ring, rooms, size, TILES: gl.constexpr, ROTARY: gl.constexpr,
 ):  # fmt: skip
-    _multiply(out_desc, vectors, turn_columns, ring, rooms, size, TILES, TURN, 0)
+    _multiply(out_desc, vectors, rotary_columns, ring, rooms, size, TILES, ROTARY, 0)
 
 
 @gluon.jit
 def _multiply_lower(
-    out_desc, vectors, turn_columns, ring, rooms, size, TILES: gl.constexpr, TURN: gl.constexpr,
+    out_desc, vectors, rotary_columns, ring, rooms, size, TILES: gl.constexpr, ROTARY: gl.constexpr,
 ):  # fmt: skip
-    _multiply(out_desc, vectors, turn_columns, ring, rooms, size, TILES, TURN, 1)
+    _multiply(out_desc, vectors, rotary_columns, ring, rooms, size, TILES, ROTARY, 1)
 
 
 @gluon.jit
 def _project(
-    a_desc, w_desc, out_desc, lead, bias, scale, rstd, cos, sin, positions, turn_columns, rows,
-    STAGES: gl.constexpr, TILES: gl.constexpr, TURN: gl.constexpr,
+    a_desc, w_desc, out_desc, lead, bias, scale, rstd, cos, sin, positions, rotary_columns, rows,
+    STAGES: gl.constexpr, TILES: gl.constexpr, ROTARY: gl.constexpr,
 ):  # fmt: skip
     ROWS: gl.constexpr = a_desc.block_type.shape[0]
     COLUMNS: gl.constexpr = w_desc.block_type.shape[0]
@@ -321,10 +321,10 @@ def _project(
     gl.warp_specialize(
         [
             (_multiply_upper, (
-                out_desc, vectors, turn_columns, ring, rooms, size, TILES, TURN,
+                out_desc, vectors, rotary_columns, ring, rooms, size, TILES, ROTARY,
             )),
             (_multiply_lower, (
-                out_desc, vectors, turn_columns, ring, rooms, size, TILES, TURN,
+                out_desc, vectors, rotary_columns, ring, rooms, size, TILES, ROTARY,
             )),
             (_load, (a_desc, w_desc, ring, size, TILES)),
         ],
@@ -352,29 +352,29 @@ def project(
     bias_O: Tensor,
     weight_scale_O: Tensor | None = None,
     standard: tuple[Tensor, Tensor] | None = None,
-    turn: Turn | None = None,
+    rotary: Rotary | None = None,
     scale_O: Tensor | None = None,
 ) -> None:
     """See ``plain.project``: in fp8 with ``weight_scale_O``, in bfloat16 with ``standard``.
 
     Columns that are turned, from the left, make up whole tiles of 256.
     """
-    assert turn is None or turn.columns % _COLUMNS == 0
+    assert rotary is None or rotary.columns % _COLUMNS == 0
     rstd_T, lead_O = standard or (None, weight_scale_O)
     vectors = [lead_O, bias_O, scale_O, rstd_T]
-    vectors += [None, None, None] if turn is None else [*turn.tables, turn.positions]
+    vectors += [None, None, None] if rotary is None else [*rotary.tables, rotary.positions]
     programs = torch.cuda.get_device_properties(a_TI.device).multi_processor_count
-    width = _COLUMNS // _PIECES.value // (1 if turn is None else 2)
+    width = _COLUMNS // _PIECES.value // (1 if rotary is None else 2)
     _project[(programs,)](
         _descriptor(a_TI, _ROWS, _BLOCK_BYTES // a_TI.element_size()),
         _descriptor(weight_OI, _COLUMNS, _BLOCK_BYTES // weight_OI.element_size()),
         _descriptor(out_TO, _ROWS, width),
         # What is not there is not read; its place takes any address.
         *(bias_O if vector is None else vector for vector in vectors),
-        0 if turn is None else turn.columns,
+        0 if rotary is None else rotary.columns,
         len(a_TI),
         STAGES=_STAGES, TILES=_TILES,
-        TURN=int(turn is not None),
+        ROTARY=int(rotary is not None),
         num_warps=4, maxnreg=_REGISTERS,
     )  # fmt: skip
 

@@ -1,6 +1,8 @@
-"""The fused operations of the engine in plain torch: what the kernels must compute.
+"""The fused operations of the engine in plain torch: on the CPU, in float32, on older devices.
 
-Slow and short. It runs anywhere, and every kernel of ``kernels`` is tested against it.
+It says what the kernels of the other modules must compute, and they are tested against it. Tensors
+that are float32 are not copied on their way, and results go where the caller wants them: on a CPU
+the first touch of fresh memory costs as much as the arithmetic.
 
 Shapes: T rows (tokens and padding), D hidden width, F inner width, E = 3 * D, n records.
 """
@@ -13,9 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vnp.inference.batch_layout import Spans, Turn
+from vnp.inference.batch_layout import BatchLayout, Rotary, pooled_span
 
 name, version = "plain torch", torch.__version__
+
+_BIAS_ELEMENTS = 1 << 26  # most of ALiBi's biases made at once: 256 MiB in float32
 
 
 def norm(
@@ -38,9 +42,10 @@ def norm(
         value = value + delta_TD.float()
         x_TD.copy_(value)
     if shift_D is not None:
-        value = value + shift_D
+        value = torch.add(value, shift_D, out=out_TD if out_TD.dtype == torch.float32 else None)
     weight, bias = affine or (None, None)
-    out_TD.copy_(functional.layer_norm(value, value.shape[1:], weight, bias, eps) * scale)
+    value = functional.layer_norm(value, value.shape[1:], weight, bias, eps)
+    out_TD.copy_(value if scale == 1.0 else value * scale)
 
 
 def rstd(x_TD: Tensor, out_T: Tensor, *, eps: float, shift_D: Tensor) -> None:
@@ -52,37 +57,50 @@ def gelu(
     u_TF: Tensor,
     out_TF: Tensor,
     *,
-    bias_F: Tensor,
+    bias_F: Tensor | None,
     standard: tuple[Tensor, Tensor] | None = None,
     scale_F: Tensor | None = None,
 ) -> None:
     """Write ``gelu(u + bias) * scale``, with the exact (erf) GELU. ``out`` may be ``u``.
 
     With ``standard`` = (rstd_T, lead_F), ``(u + lead) * rstd`` takes the place of ``u``: it makes
-    the product of a raw stream that of a standardised one.
+    the product of a raw stream that of a standardised one. Here alone the bias may be in ``u``.
     """
+    if bias_F is None and u_TF.dtype == out_TF.dtype == torch.float32:
+        assert standard is None
+        assert scale_F is None
+        torch.ops.aten.gelu.out(u_TF, out=out_TF)
+        return
     value = u_TF.float()
     if standard is not None:
         rstd_T, lead_F = standard
         value = (value + lead_F) * rstd_T[:, None]
-    value = functional.gelu(value + bias_F)
+    value = functional.gelu(value if bias_F is None else value + bias_F)
     out_TF.copy_(value if scale_F is None else value * scale_F)
 
 
 def geglu(u_T2F: Tensor, out_TF: Tensor) -> None:
     """Write ``gelu(gate) * value``; the gate is the first half of a row, the value the second."""
     gate, value = u_T2F.float().chunk(2, dim=1)
+    if out_TF.dtype == torch.float32:
+        torch.ops.aten.gelu.out(gate, out=out_TF)
+        out_TF.mul_(value)
+        return
     out_TF.copy_(functional.gelu(gate) * value)
 
 
-def turn(qkv_TE: Tensor, how: Turn, *, bias_E: Tensor) -> None:
-    """Add the bias to the first columns and turn each head of them by its row's position, in place.
+def rotary(qkv_TE: Tensor, how: Rotary, *, bias_E: Tensor | None) -> None:
+    """Add the bias to the first columns and rotate each head by its row's position, in place.
 
     A head's columns are halves of pairs: ``(low, high)`` becomes
-    ``(low * cos - high * sin, high * cos + low * sin)``.
+    ``(low * cos - high * sin, high * cos + low * sin)`` (Su et al. 2021, arXiv:2104.09864). Here
+    alone the bias may be in ``qkv``.
     """
     part = qkv_TE[:, : how.columns]
-    part.copy_(_turned(part.float() + bias_E[: how.columns], how))
+    value = part.float()
+    if bias_E is not None:
+        value = value + bias_E[: how.columns]
+    part.copy_(_rotated(value, how))
 
 
 def project(
@@ -93,10 +111,10 @@ def project(
     bias_O: Tensor,
     weight_scale_O: Tensor | None = None,
     standard: tuple[Tensor, Tensor] | None = None,
-    turn: Turn | None = None,
+    rotary: Rotary | None = None,
     scale_O: Tensor | None = None,
 ) -> None:
-    """Write a product and what follows it: scales, bias, and a turn or else GELU.
+    """Write a product and what follows it: scales, bias, and rotary positions or else GELU.
 
     Parameters
     ----------
@@ -109,8 +127,8 @@ def project(
         float32; of weights in fp8.
     standard
         See ``gelu``.
-    turn
-        See ``turn``; without it GELU is taken.
+    rotary
+        See ``rotary``; without it GELU is taken.
     scale_O
         float32; what comes out of GELU is multiplied by it before it is written in fp8.
     """
@@ -121,18 +139,18 @@ def project(
         rstd_T, lead_O = standard
         value = (value + lead_O) * rstd_T[:, None]
     value = value + bias_O
-    if turn is None:
+    if rotary is None:
         value = functional.gelu(value)
     else:
-        turned = _turned(value[:, : turn.columns], turn)
-        value = torch.cat((turned, value[:, turn.columns :]), dim=1)
+        rotated = _rotated(value[:, : rotary.columns], rotary)
+        value = torch.cat((rotated, value[:, rotary.columns :]), dim=1)
     out_TO.copy_(value if scale_O is None else value * scale_O)
 
 
 def attend(
     qkv_TE: Tensor,
     out_TD: Tensor,
-    spans: Spans,
+    layout: BatchLayout,
     *,
     heads: int,
     slopes: Tensor | None = None,
@@ -147,7 +165,7 @@ def attend(
         to the power of a score is what softmax takes.
     out_TD
         Contexts; rows of padding are not written.
-    spans
+    layout
         The records.
     heads
         Number of heads.
@@ -157,28 +175,36 @@ def attend(
         float32; contexts are multiplied by it before they are written.
     """
     width = out_TD.shape[1]
-    head = width // heads
-    for start, length, first in spans.tiles.tolist():
-        if first:
-            continue  # tiles of a record follow each other; the first stands for all
-        qkv = qkv_TE[start : start + length].float()
-        q, k, v = qkv.view(length, 3, heads, head).permute(1, 2, 0, 3)  # each (heads, L, K)
-        score = q @ k.transpose(1, 2) * math.log(2)
+    qkv = qkv_TE.view(len(qkv_TE), 3, heads, width // heads)
+    for group in layout.groups:
+        stop = group.start + group.count * group.length
+        q, k, v = (
+            qkv[group.start : stop, part].view(group.count, group.length, heads, -1).transpose(1, 2)
+            for part in range(3)
+        )  # each (n, H, L, K)
+        step = group.length
         if slopes is not None:
-            position = torch.arange(length, device=qkv.device)
-            distance = (position[:, None] - position).abs()
-            score = score - slopes[:, None, None] * distance
-        share = torch.softmax(score, dim=-1)
-        context = (share @ v).transpose(0, 1).reshape(length, width)
-        out_TD[start : start + length] = (context if scale_D is None else context * scale_D).to(
-            out_TD.dtype
-        )
+            step = max(1, min(step, _BIAS_ELEMENTS // (heads * group.length)))
+        # With biases too large to keep, some queries at a time.
+        contexts = [
+            functional.scaled_dot_product_attention(
+                q[:, :, at : at + step], k, v, scale=math.log(2),
+                attn_mask=None if slopes is None else _biases(
+                    slopes, layout, at, min(step, group.length - at), group.length, q.dtype
+                ),
+            )
+            for at in range(0, group.length, step)
+        ]  # fmt: skip
+        context = contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=2)
+        out = out_TD[group.start : stop].view(group.count, group.length, heads, -1)
+        context = context.transpose(1, 2)
+        out.copy_(context if scale_D is None else context * scale_D.view(heads, -1))
 
 
 def pool(
     x_TD: Tensor,
     out_nD: Tensor,
-    spans: Spans,
+    layout: BatchLayout,
     *,
     eps: float = 0.0,
     shift_D: Tensor | None = None,
@@ -188,14 +214,43 @@ def pool(
 
     With ``shift_D`` and ``affine``, of ``norm(x + shift)`` with weight and bias; else of ``x``.
     """
-    for record, (first, last) in enumerate(spans.bounds.tolist()):
-        value = x_TD[first:last].float()
-        if affine is not None and shift_D is not None:
-            value = functional.layer_norm(value + shift_D, value.shape[1:], *affine, eps)
-        out_nD[record] = value.mean(dim=0)
+    value = x_TD.float()
+    if affine is not None and shift_D is not None:
+        value = functional.layer_norm(value + shift_D, value.shape[1:], *affine, eps)
+    record = 0
+    for group in layout.groups:
+        first, last = pooled_span(layout.pooling, group.length)
+        stop = group.start + group.count * group.length
+        of_group = value[group.start : stop].view(group.count, group.length, -1)
+        out_nD[record : record + group.count] = of_group[:, first:last].mean(dim=1)
+        record += group.count
 
 
-def _turned(x_TC: Tensor, how: Turn) -> Tensor:
+def _rotated(x_TC: Tensor, how: Rotary) -> Tensor:
     cos, sin = (table[how.positions.long()].float()[:, None] for table in how.tables)
     low, high = x_TC.view(len(x_TC), -1, 2, cos.shape[-1]).unbind(dim=2)
-    return torch.stack((low * cos - high * sin, high * cos + low * sin), dim=2).flatten(1)
+    out = torch.empty((len(x_TC), low.shape[1], 2, cos.shape[-1]), device=x_TC.device)
+    torch.mul(low, cos, out=out[:, :, 0]).addcmul_(high, sin, value=-1)
+    torch.mul(high, cos, out=out[:, :, 1]).addcmul_(low, sin)
+    return out.flatten(1)
+
+
+def _biases(
+    slopes: Tensor, layout: BatchLayout, start: int, rows: int, length: int, dtype: torch.dtype
+) -> Tensor:
+    """ALiBi's biases of queries from ``start`` on against all keys, (H, rows, L).
+
+    Those of a shorter record are a corner of those of the longest, which are made once a batch.
+    """
+    longest = layout.longest
+    if len(slopes) * longest**2 > _BIAS_ELEMENTS:
+        return _bias(slopes, start, rows, length).to(dtype)
+    if "biases" not in layout.kept:
+        layout.kept["biases"] = _bias(slopes, 0, longest, longest).to(dtype)
+    biases: Tensor = layout.kept["biases"]
+    return biases[:, start : start + rows, :length]
+
+
+def _bias(slopes: Tensor, start: int, rows: int, length: int) -> Tensor:
+    key = torch.arange(length, device=slopes.device)
+    return -slopes[:, None, None] * (key[start : start + rows, None] - key).abs()

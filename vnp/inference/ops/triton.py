@@ -16,10 +16,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from vnp.inference.batch_layout import Spans, Turn
+from vnp.inference.batch_layout import BatchLayout, Rotary
 from vnp.inference.ops.triton_attention import attend
 
-__all__ = ["attend", "geglu", "gelu", "norm", "pool", "rstd", "turn"]
+__all__ = ["attend", "geglu", "gelu", "norm", "pool", "rotary", "rstd"]
 
 name, version = "Triton", triton.__version__
 
@@ -153,7 +153,7 @@ def _pool(
 
 
 @triton.jit
-def _turn(
+def _rotary(
     qkv, bias, cos, sin, positions, COLUMNS: tl.constexpr, WIDTH: tl.constexpr,
     HALF: tl.constexpr, BLOCK_HALF: tl.constexpr, HEADS: tl.constexpr,
 ):  # fmt: skip
@@ -222,13 +222,13 @@ def gelu(
     )  # fmt: skip
 
 
-def turn(qkv_TE: Tensor, how: Turn, *, bias_E: Tensor) -> None:
-    """See ``plain.turn``."""
+def rotary(qkv_TE: Tensor, how: Rotary, *, bias_E: Tensor) -> None:
+    """See ``plain.rotary``."""
     rows, width = qkv_TE.shape
     half = how.tables[0].shape[1]
     heads = how.columns // (2 * half)
     block = min(16, triton.next_power_of_2(heads))
-    _turn[(rows, triton.cdiv(heads, block))](
+    _rotary[(rows, triton.cdiv(heads, block))](
         qkv_TE, bias_E, *how.tables, how.positions,
         COLUMNS=how.columns, WIDTH=width, HALF=half,
         BLOCK_HALF=triton.next_power_of_2(half), HEADS=block, num_warps=4,
@@ -247,7 +247,7 @@ def geglu(u_T2F: Tensor, out_TF: Tensor) -> None:
 def pool(
     x_TD: Tensor,
     out_nD: Tensor,
-    spans: Spans,
+    layout: BatchLayout,
     *,
     eps: float = 0.0,
     shift_D: Tensor | None = None,
@@ -256,8 +256,8 @@ def pool(
     """See ``plain.pool``."""
     width = x_TD.shape[1]
     weight, bias = affine or (None, None)
-    _pool[(spans.n_records,)](
-        x_TD, spans.bounds, shift_D, weight, bias, out_nD, eps,
+    _pool[(layout.n_records,)](
+        x_TD, layout.bounds, shift_D, weight, bias, out_nD, eps,
         WIDTH=width, BLOCK=triton.next_power_of_2(width), ROWS=4, NORM=affine is not None,
         num_warps=8,
     )  # fmt: skip

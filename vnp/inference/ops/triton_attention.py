@@ -18,7 +18,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from vnp.inference.batch_layout import BLOCK_KEYS, TILE_ROWS, Spans
+from vnp.inference.batch_layout import BLOCK_KEYS, TILE_ROWS, BatchLayout
 
 # Registers of a thread on Hopper, by blocks of keys; 0 is for longer records. Fewer than the
 # compiler would like, so that programs share a multiprocessor: while one waits for memory, another
@@ -168,7 +168,7 @@ def _attend_long(
 def attend(
     qkv_TE: Tensor,
     out_TD: Tensor,
-    spans: Spans,
+    layout: BatchLayout,
     *,
     heads: int,
     slopes: Tensor | None = None,
@@ -187,8 +187,8 @@ def attend(
     major, _ = torch.cuda.get_device_capability(qkv_TE.device)
     copy = major >= 9 and head == block_head  # a copied block has no columns to leave out
     copies = TensorDescriptor.from_tensor(qkv_TE, [BLOCK_KEYS, head]) if copy else None
-    for part in spans.parts:
-        tiles, grid = spans.tiles[part.start :], (heads, part.stop - part.start)
+    for part in layout.parts:
+        tiles, grid = layout.tiles[part.start :], (heads, part.stop - part.start)
         options = common | ({"maxnreg": _REGISTERS[part.blocks]} if major == 9 else {})
         if part.blocks:
             _attend_short[grid](

@@ -1,0 +1,274 @@
+"""From a model's name to an encoder: which operations, in which precision, on which device.
+
+Whatever falls back says so, through ``warn`` and in the environment of the provenance.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import tokenizers
+import torch
+from torch import Tensor
+
+import vnp
+from store.errors import UsageError
+from vnp.inference import esm2, mosaicbert
+from vnp.inference.device import Placement, place
+from vnp.inference.encoder import Encoder, Precision, Warn
+from vnp.inference.loop import Engine, LoopEncoder
+from vnp.inference.ops import torch as plain
+from vnp.inference.pipeline import EngineEncoder
+from vnp.inference.selftest import check_products
+from vnp.models import demo, files, registry, weights
+from vnp.models.errors import DeviceError
+from vnp.models.registry import ModelSpec
+from vnp.models.tokens import BpeTokenizer, ResidueTokenizer, Tokenise
+
+log = logging.getLogger(__name__)
+
+_LEAST_CAPABILITY = (8, 0)  # what Triton's matrix instructions are tested on
+
+_FUSED_CAPABILITY = 9  # Hopper, whose instructions `hopper` is written for
+
+# Tokens in a batch: enough to fill the chip's products, small enough to leave room. On an H100 the
+# tiles of 256 times 132 rows fill its 132 multiprocessors a whole number of times.
+TOKEN_BUDGETS = {"esm2": 33_792, "mosaicbert": 67_584}
+
+
+def load_encoder(
+    name: str,
+    *,
+    device: str = "auto",
+    precision: Precision = "auto",
+    weights_dir: Path | None = None,
+    token_budget: int | None = None,
+    threads: int | None = None,
+    warn: Warn | None = None,
+    say: Warn | None = None,
+) -> Encoder:
+    """Load a model onto a device.
+
+    Parameters
+    ----------
+    name : str
+        A name of the registry.
+    device : str
+        ``auto`` (a CUDA device if there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+    precision : {"auto", "float32", "bfloat16", "float16", "fp8"}
+        Arithmetic of the layers. ``auto``: float32 on the CPU, bfloat16 on CUDA devices from
+        compute capability 8.0, float16 on older ones. ``fp8``: matrix products of ESM-2 in fp8, on
+        CUDA devices from compute capability 8.9. Pooling is always in float32.
+    weights_dir : Path, optional
+        Folder to look for the model's files in before the Hugging Face cache and hub.
+    token_budget : int, optional
+        Most tokens in a batch; by default what suits the device.
+    threads : int, optional
+        Threads of the CPU to use; by default as many as the process may run on.
+    warn : callable, optional
+        Told, in one sentence, whatever a user should know: fallbacks, memory running out. By
+        default it is logged as a warning.
+    say : callable, optional
+        Told what takes a while and is as it should be; by default it is logged.
+
+    Raises
+    ------
+    UsageError
+        If the name, the device, the precision or the folder does not exist.
+    WeightsNotFoundError, WeightsError
+        If the files cannot be had or are not those of the model.
+    """
+    warn, say = warn or log.warning, say or log.info
+    spec = registry.model(name)
+    if token_budget is not None and token_budget < 1:
+        raise UsageError(f"a token budget of {token_budget} holds no token")
+    if precision == "fp8" and spec.architecture != "esm2":
+        warn(f"{spec.name} has no fp8 form: running it in the precision that suits the device")
+        precision = "auto"
+    # A demo model is meant for any machine: no word about the CPU.
+    placement = place(
+        device, precision=precision, threads=threads, warn=log.debug if spec.demo else warn
+    )
+    naming = naming_of(spec)
+    if spec.demo:
+        source = f"the demo model {spec.name}"
+        tensors = weights.select(demo.tensors_of(spec, naming), naming, source=source)
+        tokenizer_path = demo.tokenizer_file() if spec.architecture == "mosaicbert" else None
+        origin, revision = "vnp", spec.revision
+    else:
+        found = files.locate(spec, weights_dir=weights_dir, warn=warn)
+        tensors = weights.read(found.tensors, naming, source=str(found.folder))
+        tokenizer_path, origin, revision = found.tokenizer, found.origin, found.revision
+    if placement.device.type == "cpu":
+        torch.set_num_threads(placement.threads)
+    tokenizer = tokenizer_of(spec, tokenizer_path)
+    return encoder_of(
+        spec,
+        tensors,
+        tokenizer,
+        placement=placement,
+        token_budget=token_budget,
+        identity={
+            "model": spec.name,
+            "weights": weights.digest(tensors),
+            "tokenizer": tokenizer.identity,
+            "pooling": spec.pooling,
+            "precision": placement.precision,
+        },
+        environment={
+            "repository": spec.repo or "none",
+            "revision": revision,
+            "origin": origin,
+            "device": placement.device_name,
+            "chosen": placement.chosen,
+            "threads": str(placement.threads),
+            "vnp": vnp.__version__,
+            "torch": torch.__version__,
+            "tokenizers": tokenizers.__version__,
+        },
+        warn=warn,
+        say=say,
+    )
+
+
+def naming_of(spec: ModelSpec) -> weights.Naming:
+    """Name the tensors that a model's checkpoint must have."""
+    return {"esm2": esm2.naming, "mosaicbert": mosaicbert.naming}[spec.architecture](spec)
+
+
+def tokenizer_of(spec: ModelSpec, path: Path | None) -> Tokenise:
+    """Make a model's tokenizer; without a file it is ESM-2's fixed alphabet."""
+    return ResidueTokenizer() if path is None else BpeTokenizer(path, vocab=spec.vocab)
+
+
+def encoder_of(
+    spec: ModelSpec,
+    tensors: Mapping[str, Tensor],
+    tokenizer: Tokenise,
+    *,
+    placement: Placement,
+    token_budget: int | None,
+    identity: dict[str, str],
+    environment: dict[str, str],
+    warn: Warn,
+    say: Warn,
+) -> LoopEncoder:
+    """Build the encoder around a model: pipelined on a GPU; in fp8 it can check itself.
+
+    Raises
+    ------
+    DeviceError
+        If fp8 is asked for where its kernels cannot run.
+    """
+    reason = obstacle(placement)
+    if reason is not None:
+        if placement.precision == "fp8":
+            raise DeviceError(f"fp8 runs in the fused engine alone, and {reason}")
+        if placement.device.type == "cuda":
+            warn(
+                f"{placement.device_name}: {reason}, so {spec.name} runs in plain torch, several "
+                "times slower than the fused engine"
+            )
+        kind = LoopEncoder if placement.device.type == "cpu" else EngineEncoder
+        return kind(
+            spec,
+            engine_of(spec, tensors, placement=placement, ops=plain),
+            tokenizer,
+            placement=placement,
+            token_budget=token_budget or placement.token_budget,
+            identity=identity,
+            environment=environment
+            | {
+                "engine": f"plain torch ({reason})",
+                "attention": "sdpa, groups of equal length",
+            },
+            warn=warn,
+        )
+    ops = importlib.import_module("vnp.inference.ops.triton")
+
+    def at(placement: Placement) -> EngineEncoder:
+        fused, word = fused_products(spec, placement, warn=warn, say=say)
+        return EngineEncoder(
+            spec,
+            engine_of(spec, tensors, placement=placement, ops=ops, fused=fused),
+            tokenizer,
+            placement=placement,
+            token_budget=token_budget or TOKEN_BUDGETS[spec.architecture],
+            identity=identity,
+            environment=environment | {"engine": f"fused, {ops.name} {ops.version}, {word}"},
+            warn=warn,
+        )
+
+    encoder = at(placement)
+    if placement.precision == "fp8":
+        encoder.reference = lambda: at(replace(placement, precision="bfloat16"))
+    return encoder
+
+
+def engine_of(
+    spec: ModelSpec,
+    tensors: Mapping[str, Tensor],
+    *,
+    placement: Placement,
+    ops: ModuleType,
+    fused: ModuleType | None = None,
+) -> Engine:
+    """Build a model on its device."""
+    device, dtype = placement.device, placement.dtype
+    if spec.architecture == "esm2":
+        fp8 = placement.precision == "fp8"
+        return esm2.Esm2Engine(
+            spec, tensors, device=device, dtype=dtype, fp8=fp8, ops=ops, fused=fused
+        )
+    return mosaicbert.MosaicBertEngine(spec, tensors, device=device, dtype=dtype, ops=ops)
+
+
+def obstacle(placement: Placement) -> str | None:
+    """Why the kernels cannot run on a device, or None if they can."""
+    if placement.device.type != "cuda":
+        return "no CUDA device"
+    if placement.precision == "float32":
+        return "float32 asks for plain arithmetic"
+    major, minor = torch.cuda.get_device_capability(placement.device)
+    if (major, minor) < _LEAST_CAPABILITY:
+        return (
+            f"compute capability {major}.{minor} is below {'.'.join(map(str, _LEAST_CAPABILITY))}"
+        )
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    return None
+
+
+def fused_products(
+    spec: ModelSpec, placement: Placement, *, warn: Warn, say: Warn
+) -> tuple[ModuleType | None, str]:
+    """Products that do what follows them, or None; and either way a word on it.
+
+    They are for ESM-2 on Hopper. The language that they are written in is young, so they are tried
+    before they are used.
+    """
+    major, minor = torch.cuda.get_device_capability(placement.device)
+    if spec.architecture != "esm2" or placement.dtype != torch.bfloat16:
+        return None, "products by cuBLAS"
+    if major != _FUSED_CAPABILITY:
+        return None, f"products by cuBLAS (no kernels for compute capability {major}.{minor})"
+    fp8 = placement.precision == "fp8"
+    try:
+        hopper = importlib.import_module("vnp.inference.ops.hopper")
+        dtype = torch.float8_e4m3fn if fp8 else torch.bfloat16
+        if not hopper.fits(spec.dim, spec.ffn, head=spec.dim // spec.heads, dtype=dtype):
+            return None, "products by cuBLAS (no kernels for these widths)"
+        say(f"{spec.name}: trying the products for Hopper; compiled anew they take half a minute")
+        with torch.cuda.device(placement.device):  # Triton launches on the current one
+            check_products(hopper, placement.device, fp8=fp8)
+    except Exception as error:  # noqa: BLE001  whatever a compiler may raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        warn(f"the products for Hopper do not work here ({reason}): slower ones take their place")
+        return None, f"products by cuBLAS ({reason})"
+    return hopper, "products fused"

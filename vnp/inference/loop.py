@@ -1,0 +1,142 @@
+"""A model as an encoder, one batch after the other: all that a CPU needs.
+
+Batches hold neighbours in order of length, about evenly filled and without padding.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from store.io.ragged import Ragged
+from vnp.inference.batch_layout import BatchLayout, plan_layout
+from vnp.inference.device import Placement, is_out_of_memory
+from vnp.inference.encoder import Between, Provenance, Warn
+from vnp.models.errors import RecordTooLongError
+from vnp.models.packing import Batch, plan
+from vnp.models.registry import ModelSpec
+from vnp.models.tokens import Tokenise, Tokens
+
+
+class Workspace(Protocol):
+    """Buffers of a model."""
+
+    rows: int  # the most that a batch may have
+
+
+class Engine(Protocol):
+    """A model on the operations of ``vnp.inference.ops``."""
+
+    padding_id: int  # token id of padding
+
+    def workspace(self, rows: int) -> Workspace:
+        """Make buffers for batches of up to ``rows`` rows."""
+        ...
+
+    def __call__(self, layout: BatchLayout, work: Any, out_nD: Tensor) -> None:
+        """Encode a batch in a workspace of its own kind; write the mean of each record, float32."""
+        ...
+
+
+class LoopEncoder:
+    """An encoder (see ``vnp.inference.encoder.Encoder``) that embeds batch after batch."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        engine: Engine,
+        tokenizer: Tokenise,
+        *,
+        placement: Placement,
+        token_budget: int,
+        identity: dict[str, str],
+        environment: dict[str, str],
+        warn: Warn,
+    ) -> None:
+        self.spec = spec
+        self.token_budget = token_budget
+        self.environment = environment
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._placement = placement
+        self._identity = identity
+        self._warn = warn
+        self._work: Workspace | None = None
+
+    @property
+    def dim(self) -> int:
+        """Numbers in an embedding."""
+        return self.spec.dim
+
+    def provenance(self) -> Provenance:
+        """Say what makes the embeddings, as of now."""
+        return Provenance(
+            identity=dict(self._identity),
+            environment=self.environment | {"token_budget": str(self.token_budget)},
+        )
+
+    def tokenise(self, nucleotide: Ragged, protein: Ragged) -> Tokens:
+        """Tokenise the column that the model reads."""
+        return self._tokenizer(protein if self.spec.input == "protein" else nucleotide)
+
+    def embed(self, tokens: Tokens, *, between: Between | None = None) -> NDArray[np.float32]:
+        """Embed records; see ``vnp.inference.encoder.Encoder.embed``."""
+        while True:
+            # The whole call starts again with a smaller budget, so that its rows depend on one
+            # budget and not on how far the first attempt came.
+            out = np.empty((len(tokens), self.dim), dtype=np.float32)
+            done = 0
+            for batch in plan(tokens.lengths, token_budget=self.token_budget):
+                try:
+                    out[batch.records] = self._rows(batch, tokens)
+                except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    break
+                done += len(batch.records)
+                if between is not None:
+                    between(done)
+            else:
+                return out
+            # Out of the except clause, where the failed attempt's tensors are gone.
+            self._work = None
+            self.reduce_budget(batch, tokens)
+
+    def reduce_budget(self, batch: Batch, tokens: Tokens) -> None:
+        """Halve the token budget because memory ran out on a batch.
+
+        Raises
+        ------
+        RecordTooLongError
+            If the batch is a single record.
+        """
+        name = self._placement.device_name
+        if len(batch.records) == 1:
+            raise RecordTooLongError(
+                f"record {int(batch.records[0]) + 1} of {len(tokens)} has {batch.tokens} tokens, "
+                f"and {self.spec.name} in {self._placement.precision} needs more memory for it "
+                f"than {name} has free; run it on a device with more memory or on the CPU"
+            )
+        self.token_budget = max(1, min(self.token_budget, batch.tokens) // 2)
+        self._warn(
+            f"{name} ran out of memory on a batch of {batch.tokens} tokens: {self.spec.name} goes "
+            f"on with {self.token_budget} tokens a batch"
+        )
+
+    @torch.inference_mode()
+    def _rows(self, batch: Batch, tokens: Tokens) -> NDArray[np.float32]:
+        planned = plan_layout(
+            batch, tokens.gather(batch.records), rows=batch.tokens, pooling=self.spec.pooling
+        )
+        if self._work is None or self._work.rows < planned.rows:
+            self._work = None  # freed before more is asked for
+            self._work = self._engine.workspace(planned.rows)
+        buffer = torch.empty(planned.size, dtype=torch.int32)
+        planned.write(buffer.numpy(), padding=self._engine.padding_id)
+        out_nD = torch.empty((len(batch.records), self.dim), dtype=torch.float32)
+        self._engine(planned.on(buffer), self._work, out_nD)
+        return out_nD.numpy()

@@ -46,6 +46,7 @@ class Rotary:
     tables: tuple[Tensor, Tensor]  # cosines and sines, (positions, K / 2), float16 or float32
     positions: Tensor  # int32 (T,)
     columns: int  # that are rotated, from the left
+    neighbours: bool = False  # whether pairs are neighbours, rather than of a head's two halves
 
 
 @dataclass(frozen=True, slots=True)

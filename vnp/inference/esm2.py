@@ -151,6 +151,11 @@ class Esm2Engine:
         )
         qkv_ED[:dim] *= math.log2(math.e) / math.sqrt(head)
         qkv_bias[:dim] *= math.log2(math.e) / math.sqrt(head)
+        if self._dtype == torch.float32:
+            # Plain torch rotates pairs fastest as complex numbers; scores do not depend on order.
+            paired = torch.arange(2 * dim, device=self._device).view(-1, 2, head // 2)
+            paired = paired.transpose(1, 2).flatten()
+            qkv_ED[: 2 * dim], qkv_bias[: 2 * dim] = qkv_ED[paired], qkv_bias[paired]
         values_bias = qkv_bias[2 * dim :].clone()
         qkv_bias[2 * dim :] = 0
         context_scale = bound_scale(qkv_ED[2 * dim :]) if fp8 else None
@@ -186,7 +191,9 @@ class Esm2Engine:
         u_TF, h_TF = work.u_TF[:rows], work.h_TF[:rows]
         delta_TD = None if work.delta_TD is None else work.delta_TD[:rows]
         stream = Stream(x_TD, a_TD, work.rstd_T[:rows])
-        rotary = Rotary(self._rotary, layout.positions, 2 * spec.dim)
+        rotary = Rotary(
+            self._rotary, layout.positions, 2 * spec.dim, neighbours=self._dtype == torch.float32
+        )
         pending: Tensor | None = None  # what the next norm is to add to the stream
         torch.index_select(self._table, 0, layout.ids, out=x_TD)
         for layer in self._layers:

@@ -94,9 +94,15 @@ def rotary(qkv_TE: Tensor, how: Rotary, *, bias_E: Tensor | None) -> None:
 
     A head's columns are halves of pairs: ``(low, high)`` becomes
     ``(low * cos - high * sin, high * cos + low * sin)`` (Su et al. 2021, arXiv:2104.09864). Here
-    alone the bias may be in ``qkv``.
+    alone the bias may be in ``qkv``, and pairs may be neighbours.
     """
     part = qkv_TE[:, : how.columns]
+    if how.neighbours:
+        assert bias_E is None
+        cos, sin = (table[how.positions.long()] for table in how.tables)
+        pairs = part.view(len(part), -1, cos.shape[1], 2)
+        torch.view_as_complex(pairs).mul_(torch.complex(cos, sin)[:, None])
+        return
     value = part.float()
     if bias_E is not None:
         value = value + bias_E[: how.columns]

@@ -9,7 +9,7 @@ The layer is rewritten, not approximated:
   values adds to a context, as shares sum to one. They are left out of the residual stream; each
   norm adds the sum of those so far (``shift``). Then a product itself adds to the stream, with one
   rounding.
-- Queries come out of their projection times log2(e) / sqrt(K).
+- Queries come out of their projection times ``ops.QUERY_FACTOR`` / sqrt(K).
 
 Shapes: T rows of a batch, D hidden width, F inner width, E = 3 * D, n records, K = D / heads.
 """
@@ -149,8 +149,8 @@ class Esm2Engine:
             torch.cat([bias for _, bias in parts]),
             *linear("attention.LayerNorm"),
         )
-        qkv_ED[:dim] *= math.log2(math.e) / math.sqrt(head)
-        qkv_bias[:dim] *= math.log2(math.e) / math.sqrt(head)
+        qkv_ED[:dim] *= self._ops.QUERY_FACTOR / math.sqrt(head)
+        qkv_bias[:dim] *= self._ops.QUERY_FACTOR / math.sqrt(head)
         if self._dtype == torch.float32:
             # Plain torch rotates pairs fastest as complex numbers; scores do not depend on order.
             paired = torch.arange(2 * dim, device=self._device).view(-1, 2, head // 2)

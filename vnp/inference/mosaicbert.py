@@ -6,7 +6,8 @@ BERT with post-norm layers, linear attention biases in place of positions and ga
 Norms come after the addition here, so the stream itself is standardised, in place. The bias of
 ``out`` and ``down`` is added by the norm that follows, and with it what the bias of the values adds
 to a context, as shares sum to one. That of the keys adds the same to all scores of a query and
-changes no share. Queries come out of their projection times log2(e) / sqrt(K). The linear biases of
+changes no share. Queries come out of their projection times
+``ops.QUERY_FACTOR`` / sqrt(K). The linear biases of
 attention are computed where they are used.
 
 Shapes: T rows of a batch, D hidden width, F inner width, E = 3 * D, n records.
@@ -123,7 +124,7 @@ class MosaicBertEngine:
         """The projection, and the bias of the values, which it leaves out."""
         dim = self._spec.dim
         factor_E = torch.ones_like(bias_E)
-        factor_E[:dim] = math.log2(math.e) / math.sqrt(dim // self._spec.heads)
+        factor_E[:dim] = self._ops.QUERY_FACTOR / math.sqrt(dim // self._spec.heads)
         of_queries_E = torch.cat((bias_E[:dim] * factor_E[:dim], torch.zeros_like(bias_E[dim:])))
         product = PlainProduct(
             weight_ED * factor_E[:, None], dtype=self._dtype, bias_O=of_queries_E

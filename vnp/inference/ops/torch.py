@@ -9,8 +9,6 @@ Shapes: T rows (tokens and padding), D hidden width, F inner width, E = 3 * D, n
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -18,6 +16,8 @@ from torch.nn import functional
 from vnp.inference.batch_layout import BatchLayout, Rotary, pooled_span
 
 name, version = "plain torch", torch.__version__
+
+QUERY_FACTOR = 1.0  # softmax takes e to the power of a score
 
 _BIAS_ELEMENTS = 1 << 26  # most of ALiBi's biases made at once: 256 MiB in float32
 
@@ -167,8 +167,8 @@ def attend(
     Parameters
     ----------
     qkv_TE
-        Queries, keys and values side by side, ready. Queries have log2(e) / sqrt(K) in them: two
-        to the power of a score is what softmax takes.
+        Queries, keys and values side by side, ready. Queries have ``QUERY_FACTOR`` / sqrt(K) in
+        them.
     out_TD
         Contexts; rows of padding are not written.
     layout
@@ -194,7 +194,7 @@ def attend(
         # With biases too large to keep, some queries at a time.
         contexts = [
             functional.scaled_dot_product_attention(
-                q[:, :, at : at + step], k, v, scale=math.log(2),
+                q[:, :, at : at + step], k, v, scale=1.0,
                 attn_mask=None if slopes is None else _biases(
                     slopes, layout, at, min(step, group.length - at), group.length, q.dtype
                 ),

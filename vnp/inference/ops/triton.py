@@ -17,9 +17,9 @@ import triton.language as tl
 from torch import Tensor
 
 from vnp.inference.batch_layout import BatchLayout, Rotary
-from vnp.inference.ops.triton_attention import attend
+from vnp.inference.ops.triton_attention import QUERY_FACTOR, attend
 
-__all__ = ["attend", "geglu", "gelu", "norm", "pool", "rotary", "rstd"]
+__all__ = ["QUERY_FACTOR", "attend", "geglu", "gelu", "norm", "pool", "rotary", "rstd"]
 
 name, version = "Triton", triton.__version__
 

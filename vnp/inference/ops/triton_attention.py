@@ -1,7 +1,7 @@
 """Attention within records as Triton kernels, on packed rows as a projection left them.
 
 Queries and keys come ready: turned by their positions where a model does that, and the queries
-times log2(e) / sqrt(K), so that scores are powers of two.
+times ``QUERY_FACTOR`` / sqrt(K): softmax takes two to the power of a score.
 
 A record of up to ``MOST_BLOCKS`` blocks of keys is one program a head, which keeps its keys and
 values on the chip. The queries of a longer one are cut into tiles, and each tile passes over all
@@ -12,6 +12,8 @@ Shapes: T rows (tokens), D hidden width, E = 3 * D, K = D / heads.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import triton
 import triton.language as tl
@@ -19,6 +21,8 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from vnp.inference.batch_layout import BLOCK_KEYS, TILE_ROWS, BatchLayout
+
+QUERY_FACTOR = math.log2(math.e)
 
 # Registers of a thread on Hopper, by blocks of keys; 0 is for longer records. Fewer than the
 # compiler would like, so that programs share a multiprocessor: while one waits for memory, another

@@ -117,6 +117,7 @@ class ZarrTransaction:
 
     def commit(self, schema: Schema) -> None:
         """Move chunks and metadata in, the root last; on any error before that, back again."""
+        self._guard()  # whoever took the lock over has removed what is staged here
         for name, rows in self._pending.items():
             rest = rows.last_chunk()
             if rest is not None:

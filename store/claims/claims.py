@@ -68,10 +68,7 @@ class Claim:
     def release(self) -> None:
         """Give the block back. Safe to call again, and after the block was lost.
 
-        Raises
-        ------
-        WriteError
-            The marker cannot be written. The block is then free when this worker has ended.
+        If that fails (`WriteError`), the block is free when this worker has ended.
         """
         self._claims._release(self)
 
@@ -106,19 +103,9 @@ class ClaimState:
 class Claims:
     """One worker's claims in one store: one object per worker, which its threads may share.
 
-    Parameters
-    ----------
-    directory
-        The side directory of the store (``run.zarr.vnp``); the first claim makes what is missing
-        in it.
-    worker, identity
-        Who claims, as in its heartbeat file.
-    liveness
-        Judges the owners of other claims.
-    step
-        Called with a name between any two steps of a claim; tests pause here.
-    link
-        Makes a hard link ``(source, target)``; tests put failing ones here.
+    ``directory`` is the side directory of the store; the first claim makes what is missing in it.
+    ``worker`` and ``identity`` are those of its heartbeat file. Tests pause in ``step``, which is
+    called with a name between any two steps of a claim, and make ``link`` fail.
     """
 
     def __init__(
@@ -152,26 +139,18 @@ class Claims:
     def try_claim(self, model: str, block: int = 0, *, seen: int | None = None) -> Claim | None:
         """Claim a block if it is free or its owner is dead; None if not, or if another was faster.
 
-        Parameters
-        ----------
-        model, block
-            What to claim. Look again whether the block is filled when you have it.
-        seen
-            Highest epoch of the block as a plan knows it (0: none). If another one is highest by
-            now the answer is None: the plan is outdated.
-
-        Raises
-        ------
-        UsageError
-            The model's name cannot be a directory.
-        WriteError
-            The claim cannot be written.
+        Look again whether the block is filled when you have it. ``seen`` is its highest epoch as a
+        plan knows it (0: none); if another one is highest by now, the plan is outdated and the
+        answer None.
         """
         with self._lock:
             epoch = self._files.highest(model, block) if seen is None else seen
             outdated = seen is not None and not self._files.is_highest(model, block, seen)
             self._step("probed")
-            if outdated or (epoch and not self._takeable(model, block, epoch)):
+            if outdated:
+                return None
+            released = epoch == 0 or self._files.is_released(model, block, epoch)
+            if not released and not self._takeable_unreleased(model, block, epoch):
                 return None
             self._step("judged")
             content = claim_content(self.worker, identity=self.identity)
@@ -193,19 +172,8 @@ class Claims:
         """Claim, or find out that a living worker is in the way.
 
         A single try cannot tell a crashed owner on another host from a living one. This waits
-        until the owner shows a sign of life, or for a lease without one; then it takes over.
-
-        Parameters
-        ----------
-        model, block
-            What to claim, such as ``APPEND``.
-        poll, sleep
-            Seconds between two tries, and what waits that long.
-
-        Raises
-        ------
-        BusyError
-            A living worker, or this process itself, holds it.
+        until the owner shows a sign of life, or for a lease without one; then it takes over. If a
+        living worker or this process itself holds it, that is a `BusyError`.
         """
         while True:
             claim = self.try_claim(model, block)
@@ -273,17 +241,10 @@ class Claims:
     def states(
         self, model: str, *, open_blocks: NDArray[Any] | None = None, released: bool = False
     ) -> list[ClaimState]:
-        """List the highest claim of each block.
+        """List the highest claim of each block; of ``open_blocks`` only, if given.
 
-        Parameters
-        ----------
-        model
-            Model whose claims to list.
-        open_blocks
-            Only these blocks (mask or ascending numbers): a claim on a filled block, left behind
-            by a crash just before its release, is of no consequence.
-        released
-            List released claims too; each costs the reading of its file.
+        A claim on a filled block, left behind by a crash just before its release, is of no
+        consequence. Released claims are listed only on request: each costs the reading of its file.
         """
         scan = self.scan(model)
         chosen = np.ones(len(scan.block), dtype=bool)
@@ -308,12 +269,6 @@ class Claims:
         self._step("written")
         self._link(source, target)
         self._step("linked")
-
-    def _takeable(self, model: str, block: int, epoch: int) -> bool:
-        """Whether one of our claims may follow the highest epoch."""
-        return self._files.is_released(model, block, epoch) or self._takeable_unreleased(
-            model, block, epoch
-        )
 
     def _takeable_unreleased(self, model: str, block: int, epoch: int) -> bool:
         worker, _ = self._record(model, block, epoch)

@@ -11,10 +11,12 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
-from store.claims.heartbeat import is_worker
+from store.claims.heartbeat import is_worker, names_in
 from store.claims.plan import RELEASED
 from store.claims.process import Identity
 from store.errors import UsageError
@@ -26,16 +28,7 @@ _MODEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 class ClaimFiles:
-    """The claim files of one store.
-
-    Parameters
-    ----------
-    directory
-        The side directory of the store (``run.zarr.vnp``); the first claim makes what is missing
-        in it.
-    link
-        Makes a hard link ``(source, target)``.
-    """
+    """The claim files in the side directory of one store; ``link`` makes a hard link."""
 
     def __init__(self, directory: Path, *, link: Callable[[Path, Path], None]) -> None:
         self.directory = directory
@@ -44,35 +37,21 @@ class ClaimFiles:
 
     def models(self) -> list[str]:
         """Names under which anything was ever claimed."""
-        try:
-            names = os.listdir(self.directory / "claims")
-        except FileNotFoundError:
-            return []
-        return sorted(name for name in names if _MODEL.fullmatch(name))
+        return sorted(filter(_MODEL.fullmatch, names_in(self.directory / "claims")))
 
     def names(self, model: str) -> list[str]:
         """File names of a model's claims and markers, in any order."""
-        try:
-            return os.listdir(self._folder(model))
-        except FileNotFoundError:
-            return []
+        return names_in(self._folder(model))
 
     def highest(self, model: str, block: int) -> int:
-        """Highest epoch of a block, 0 if there is none.
-
-        Epochs have no gaps, so a few looks upwards find it; a listing would read every block's
-        names.
-        """
-        epoch = 0
-        while self.exists(model, block, epoch + 1):
-            epoch += 1
-        return epoch
+        """Highest epoch of a block, 0 if there is none."""
+        # Epochs have no gaps, so a few looks do; a listing would read every block's names.
+        return next(epoch for epoch in count() if not self.exists(model, block, epoch + 1))
 
     def is_highest(self, model: str, block: int, epoch: int) -> bool:
         """Whether an epoch (0: none) is the highest of a block; False after a wipe, too."""
-        if self.exists(model, block, epoch + 1):
-            return False
-        return epoch == 0 or self.exists(model, block, epoch)
+        beyond = self.exists(model, block, epoch + 1)
+        return not beyond and (epoch == 0 or self.exists(model, block, epoch))
 
     def exists(self, model: str, block: int, epoch: int) -> bool:
         """Whether the claim was ever made."""
@@ -125,14 +104,14 @@ class ClaimFiles:
 
 def claim_content(worker: str, *, identity: Identity) -> bytes:
     """Return what a new claim file holds; no two are the same."""
-    record = {"worker": worker, "claim": uuid4().hex, "identity": identity.to_json()}
+    record = {"worker": worker, "claim": uuid4().hex, "identity": asdict(identity)}
     return json.dumps(record).encode()
 
 
 def parse_claim(content: bytes | None) -> tuple[str | None, Identity | None]:
     """Worker and identity in a claim file; None and None when it is unreadable."""
     try:
-        found = parse_json(content) if content is not None else None
+        found = parse_json(content or b"")
     except ValueError:
         return None, None
     if not isinstance(found, dict) or not is_worker(found.get("worker")):

@@ -13,7 +13,7 @@ import re
 import stat
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
@@ -48,7 +48,6 @@ class Beat:
     identity: Identity | None  # whose process it is
     counter: int  # beats so far
     ended: bool  # the worker has left in good order
-    interval: float  # seconds it means to leave between beats
     progress: dict[str, Any]  # what the worker last told about its work
 
 
@@ -56,16 +55,8 @@ class Heartbeat:
     """The calling worker's own sign of life, kept up by a daemon thread.
 
     Use it as a context manager around the work: the first beat is on disk before the body runs,
-    and the worker counts as ended, its claims as stale, after it.
-
-    Parameters
-    ----------
-    directory
-        The side directory of the store (``run.zarr.vnp``).
-    interval
-        Seconds between beats; the lease of those who watch must be several times longer.
-    worker, identity
-        Who this is; a new worker in this process when not given.
+    and the worker counts as ended, its claims as stale, after it. The lease of those who watch
+    must be several times the ``interval`` (seconds). Without ``worker`` it is a new one.
     """
 
     def __init__(
@@ -86,19 +77,12 @@ class Heartbeat:
         self._counter = 0
         self._progress: dict[str, Any] = {}
         self._ended = False
-        self._failing = False
         self._lock = threading.Lock()  # counter, progress and file belong together
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Beat once, then go on in a thread.
-
-        Raises
-        ------
-        WriteError
-            The heartbeat file cannot be made.
-        """
+        """Beat once, then go on in a thread; `WriteError` if the file cannot be made."""
         self.beat()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
@@ -159,7 +143,7 @@ class Heartbeat:
                 "state": "ended" if self._ended else "running",
                 "worker": self.worker,
                 "interval": self.interval,
-                "identity": self.identity.to_json(),
+                "identity": asdict(self.identity),
                 "progress": progress,
             }
         ).encode()
@@ -172,15 +156,15 @@ class Heartbeat:
         return text.ljust(_SIZE - 1) + b"\n"
 
     def _run(self) -> None:
+        failing = False
         while not self._stop.wait(self.interval):
             try:
                 self.beat()
+                failing = False
             except WriteError as error:
-                if not self._failing:
+                if not failing:
                     log.warning("no sign of life from this worker for now: %s", error)
-                self._failing = True
-            else:
-                self._failing = False
+                failing = True
 
 
 def read_beat(directory: Path, worker: str) -> Beat | None:
@@ -190,11 +174,15 @@ def read_beat(directory: Path, worker: str) -> Beat | None:
 
 def workers(directory: Path) -> list[str]:
     """Ids of all workers that ever had a heartbeat, in order."""
+    return sorted(filter(is_worker, names_in(directory / "workers")))
+
+
+def names_in(directory: Path) -> list[str]:
+    """Names in a directory; none when it does not exist."""
     try:
-        names = os.listdir(directory / "workers")
+        return os.listdir(directory)
     except FileNotFoundError:
         return []
-    return sorted(name for name in names if is_worker(name))
 
 
 def read_beats(directory: Path) -> list[Beat]:
@@ -224,14 +212,11 @@ def parse_beat(worker: str, content: bytes | None) -> Beat | None:
         return None
     if not isinstance(found, dict) or found.get("worker") != worker:
         return None
-    counter, interval, progress = (found.get(key) for key in ("counter", "interval", "progress"))
+    counter, progress = found.get("counter"), found.get("progress")
     return Beat(
         worker=worker,
         identity=Identity.from_json(found.get("identity")),
         counter=counter if type(counter) is int else 0,
         ended=found.get("state") == "ended",
-        interval=float(interval)
-        if isinstance(interval, float | int) and 0 < interval < 1e6
-        else INTERVAL,
         progress=progress if isinstance(progress, dict) else {},
     )

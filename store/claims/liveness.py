@@ -41,32 +41,19 @@ class _Watch:
 
     content: bytes | None  # the heartbeat file as last seen; None: never seen
     looked: float  # when the last look ended, on the watcher's clock
-    still: float  # seconds for which the content has been seen not to change
-    moved: bool  # whether it was ever seen to move
-    final: Verdict | None  # a verdict that no later look can change
+    still: float = 0.0  # seconds for which the content has been seen not to change
+    moved: bool = False  # whether it was ever seen to move
+    final: Verdict | None = None  # a verdict that no later look can change
 
 
 class Liveness:
     """Watches workers; one object per process, kept for as long as the process runs.
 
-    Parameters
-    ----------
-    directory
-        The side directory of the store.
-    lease
-        Seconds without a sign of life after which a worker counts as dead.
-    identity
-        Who watches; the calling process when not given.
-    clock
-        Monotonic clock in seconds.
-
-    Notes
-    -----
-    Between two looks at most a third of the lease is counted. A watcher that was itself frozen,
-    perhaps together with the worker (a suspended job, a paused machine), finds that its clock ran
-    on; it must look several times more before it calls a worker dead.
-
-    A heartbeat file is read again only after a sixtieth of the lease.
+    A worker counts as dead after ``lease`` seconds without a sign of life, on a monotonic
+    ``clock``. Between two looks at most a third of the lease is counted: a watcher that was itself
+    frozen, perhaps together with the worker (a suspended job, a paused machine), finds that its
+    clock ran on, and must look several times more before it calls a worker dead. A heartbeat file
+    is read again only after a sixtieth of the lease.
     """
 
     def __init__(
@@ -87,15 +74,10 @@ class Liveness:
         self._lock = threading.Lock()
 
     def verdict(self, worker: str, *, identity: Identity | None) -> Verdict:
-        """Look at a worker and judge it.
+        """Look at a worker and judge it; ``identity`` is its process according to its claim.
 
-        Parameters
-        ----------
-        worker
-            Its id. Any other text names a claim whose owner cannot be read; it has no heartbeat
-            file, so it is silent after a lease.
-        identity
-            Its process according to its claim; by default that of its heartbeat.
+        Text that is not a worker's id names a claim whose owner cannot be read; it has no heartbeat
+        file, so it is silent after a lease.
         """
         with self._lock:
             watch = self._look(worker, identity)
@@ -123,8 +105,7 @@ class Liveness:
         # file never count as silence.
         after = self._clock()
         if watch is None:
-            watch = _Watch(content=content, looked=after, still=0.0, moved=False, final=None)
-            self._watched[worker] = watch
+            watch = self._watched[worker] = _Watch(content, looked=after)
         elif content is not None and content != watch.content:
             watch.content = content
             watch.moved = True

@@ -17,15 +17,8 @@ class Participant:
     """Heartbeat and claims of the calling process; a context manager around its work.
 
     One that is never entered has no heartbeat and leaves no file: enough to look at claims.
-
-    Parameters
-    ----------
-    sidecar
-        The directory beside the store (``run.zarr.vnp``).
-    interval
-        Seconds between two heartbeats.
-    lease
-        Seconds without a sign of life after which another worker counts as dead.
+    ``sidecar`` is the directory beside the store (``run.zarr.vnp``). ``interval`` seconds lie
+    between two heartbeats; another worker counts as dead after ``lease`` seconds without one.
     """
 
     def __init__(self, sidecar: Path, *, interval: float = INTERVAL, lease: float = LEASE) -> None:
@@ -44,8 +37,8 @@ class Participant:
     def others(self) -> list[Beat]:
         """Last heartbeats of the other workers that this process has seen to be alive.
 
-        Files are read again when they may have changed: those of silent workers once a lease,
-        those of workers that have left never. Looking takes at most a tenth of the time.
+        Files of silent workers are read again once a lease, those of workers that have left never.
+        Looking takes at most a tenth of the time.
         """
         began = time.monotonic()
         if began < self._look_again:

@@ -38,11 +38,7 @@ class ClaimScan:
     released: NDArray[np.bool_]  # whether that epoch was released
 
     def find(self, blocks: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Index of each block in this scan, and whether the scan has it.
-
-        The index of a block that the scan lacks is arbitrary, and within bounds unless the scan is
-        empty.
-        """
+        """Index of each block in this scan (arbitrary if absent), and whether the scan has it."""
         at = np.searchsorted(self.block, blocks)
         at = np.minimum(at, max(len(self.block) - 1, 0))
         known = self.block[at] == blocks if len(self.block) else np.zeros(len(blocks), bool)
@@ -50,10 +46,7 @@ class ClaimScan:
 
 
 def read_names(names: Iterable[str]) -> ClaimScan:
-    """Build a scan from the file names of one model's claims, in any order.
-
-    Other names are ignored.
-    """
+    """Build a scan from the names in one model's folder, in any order; others are ignored."""
     names = list(names)
     text = "\n".join([*names, ""])
     if not _ALL_NAMES.fullmatch(text):
@@ -88,18 +81,9 @@ class Candidate:
 class ClaimPlan:
     """Candidates in the order in which one worker tries them, and a cursor over them.
 
-    Parameters
-    ----------
-    open_blocks
-        Blocks to fill: a bool array over all blocks, or ascending block numbers.
-    scan
-        The claims.
-    takeable
-        For each entry of ``scan``, whether an unreleased claim may be taken over because its owner
-        is dead; shape (k,).
-    start
-        Block number to begin at; the order wraps round. Workers that begin in different places do
-        not race for the same block.
+    ``takeable`` says of each entry of ``scan``, shape (k,), whether an unreleased claim may be
+    taken over because its owner is dead. The order begins at block ``start`` and wraps round:
+    workers that begin in different places do not race for the same block.
     """
 
     def __init__(

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 _PROC = Path("/proc")
 _DEAD = frozenset("ZXx")  # zombie or dead: it will never run again
@@ -36,28 +35,21 @@ class Identity:
     started: int | None  # start of the process in clock ticks after boot; None when unknown
     job: str | None  # scheduler and job id, such as "slurm:4711"
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as a JSON object."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, found: object) -> Identity | None:
-        """Read what `to_json` wrote; None for anything else."""
+        """Read an identity that was written as a JSON object; None for anything else."""
         if not isinstance(found, dict):
             return None
         host, pid = found.get("host"), found.get("pid")
         # A pid of 0 or less names a process group in kill(), so it must never get that far.
         if not isinstance(host, str) or type(pid) is not int or pid < 1:
             return None
+        text = {
+            key: found[key] if isinstance(found.get(key), str) else None
+            for key in ("boot", "pid_ns", "job")
+        }
         started = found.get("started")
-        return cls(
-            host=host,
-            boot=_text(found.get("boot")),
-            pid_ns=_text(found.get("pid_ns")),
-            pid=pid,
-            started=started if type(started) is int else None,
-            job=_text(found.get("job")),
-        )
+        return cls(host=host, pid=pid, started=started if type(started) is int else None, **text)
 
     def __str__(self) -> str:
         job = f" ({self.job})" if self.job else ""
@@ -124,7 +116,3 @@ def _read(path: Path) -> str | None:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:  # also ProcessLookupError: it ended while we read
         return None
-
-
-def _text(found: object) -> str | None:
-    return found if isinstance(found, str) else None

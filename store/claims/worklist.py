@@ -19,25 +19,11 @@ PATIENCE = 64
 class WorkList:
     """Hands out claims on open blocks until nothing is left to take.
 
-    Each worker begins at a place of its own and continues from its last block, so its blocks are
-    adjacent. Where it meets another worker it continues elsewhere.
-
-    Parameters
-    ----------
-    claims
-        This worker's claims.
-    model
-        Model whose blocks to fill.
-    open_blocks
-        Returns the blocks with unfilled rows: a bool array over all blocks, or ascending block
-        numbers. Called once per plan.
-    start
-        Block to begin at; by default one drawn from the worker's id.
-
-    Attributes
-    ----------
-    n_open, n_held : int
-        Open blocks when the last plan was made, and how many of them others held.
+    Each worker begins at a place of its own (``start``, by default drawn from its id) and continues
+    from its last block, so its blocks are adjacent. Where it meets another worker it continues
+    elsewhere. ``open_blocks`` is called once per plan and returns the blocks with unfilled rows: a
+    bool array over all blocks, or ascending block numbers. ``n_open`` and ``n_held`` are the open
+    blocks when the last plan was made, and how many of them others held.
     """
 
     def __init__(
@@ -64,11 +50,6 @@ class WorkList:
 
         Look again whether the block is filled. After None, ``n_open`` of 0 means that all blocks
         are filled; otherwise others hold the rest: ask again later, some of them may die.
-
-        Raises
-        ------
-        WriteError
-            A claim cannot be written.
         """
         while True:
             fresh = self._plan is None

@@ -19,13 +19,7 @@ _CRC = "check"
 
 
 def pack_record(record: Mapping[str, Any], *, size: int) -> bytes:
-    """Write a JSON object, with its checksum, into a field of ``size`` bytes.
-
-    Raises
-    ------
-    UsageError
-        If it does not fit.
-    """
+    """Write a JSON object, with its checksum, into a field of ``size`` bytes."""
     if _CRC in record:
         raise UsageError(f"a record cannot have a member {_CRC!r}")
     text = json.dumps({**record, _CRC: _checksum(record)}, separators=(",", ":")).encode()
@@ -35,13 +29,7 @@ def pack_record(record: Mapping[str, Any], *, size: int) -> bytes:
 
 
 def unpack_record(field: bytes, *, what: str) -> dict[str, Any] | None:
-    """Read a record back; None when the field is empty.
-
-    Raises
-    ------
-    DamageError
-        If it is damaged.
-    """
+    """Read a record back; None when the field is empty, `DamageError` when it is damaged."""
     text = field.rstrip(b"\0")
     if not text:
         return None

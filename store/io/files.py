@@ -38,10 +38,7 @@ _NO_DIR_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF})
 class WriteError(StoreError):
     """A file could not be written; nothing was published under its name.
 
-    Attributes
-    ----------
-    errno : int or None
-        The operating system's error number.
+    ``errno`` is the operating system's error number, if there was one.
     """
 
     def __init__(self, message: str, *, errno: int | None = None) -> None:
@@ -61,33 +58,13 @@ def publish_new(
     durable: bool = True,
     link: Callable[[Path, Path], None] = os.link,
 ) -> bool:
-    """Publish a file under a name that must be free.
+    """Publish a file of these C-contiguous buffers under a name that must be free.
 
-    Parameters
-    ----------
-    tmp_dir
-        Existing directory for the temporary file, on the file system of ``target``.
-    target
-        Name to publish; its directory must exist.
-    data
-        C-contiguous buffers, written one after another.
-    durable
-        Sync file and directory. False for files that need not outlive a crash of the machine.
-    link
-        Makes the hard link ``(source, target)``; tests put failing ones here.
+    ``tmp_dir`` and the directory of ``target`` exist on one file system. Files that need not
+    outlive a crash of the machine are not ``durable``. Tests put a failing ``link`` here.
 
-    Returns
-    -------
-    bool
-        False when the name was taken: another writer has won, and its file is whole and (when
-        ``durable``) safe on disk.
-
-    Raises
-    ------
-    DiskFullError
-        No space or quota left.
-    WriteError
-        Any other failure of the file system.
+    False means that the name was taken: another writer has won, and its file is whole and (when
+    ``durable``) safe on disk. `DiskFullError` and `WriteError` are what can go wrong.
     """
     tmp = _write_tmp(tmp_dir, target, data, durable=durable)
     try:
@@ -103,8 +80,7 @@ def publish_new(
 def publish_replace(tmp_dir: Path, target: Path, data: Buffers, *, durable: bool = True) -> None:
     """Publish a file under a name, whether or not the name is taken.
 
-    Readers see the old content or the new, never a mixture. Parameters and errors are those of
-    `publish_new`.
+    Readers see the old content or the new, never a mixture. All else is as in `publish_new`.
     """
     tmp = _write_tmp(tmp_dir, target, data, durable=durable)
     try:
@@ -123,15 +99,14 @@ def rename_over(tmp: Path, target: Path) -> None:
         tmp.replace(target)
     except OSError as error:
         # As with link: a reply lost on the way makes NFS repeat a rename that was done.
-        if not _is_file(target, written):
-            raise _failure(error, target) from error
+        with suppress(OSError):
+            if os.path.samestat(target.stat(), written):
+                return
+        raise _failure(error, target) from error
 
 
 def temporary_name(directory: Path, target: Path) -> Path:
-    """Return a free, hidden path for what will become ``target``.
-
-    The target's name in it explains the file if a crash leaves it behind.
-    """
+    """Return a free, hidden path, whose name explains the file if a crash leaves it behind."""
     return directory / f".{target.name[:64]}.{uuid4().hex}.part"
 
 
@@ -212,33 +187,15 @@ def _link(tmp: Path, target: Path, link: Callable[[Path, Path], None]) -> bool:
         link(tmp, target)
     except OSError as error:
         # On NFS the reply to a link that was made can get lost, and the repeated request then
-        # fails. Only we ever link the temporary file, so two names mean success.
-        if _links(tmp) == 2:
-            return True
+        # fails. Only we ever link the temporary file, so two names mean success; opening it makes
+        # the client ask the server.
+        with suppress(OSError), tmp.open("rb") as file:
+            if os.fstat(file.fileno()).st_nlink == 2:
+                return True
         if isinstance(error, FileExistsError):
             return False
         raise _failure(error, target) from error
     return True
-
-
-def _links(path: Path) -> int:
-    """Count the names of a file, asking the server and not a client's cache."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # NFS refreshes what it knows at open
-    except OSError:
-        return 0
-    try:
-        return os.fstat(fd).st_nlink
-    finally:
-        os.close(fd)
-
-
-def _is_file(path: Path, known: os.stat_result) -> bool:
-    """Whether ``path`` names the very file that ``known`` describes."""
-    try:
-        return os.path.samestat(path.stat(), known)
-    except OSError:
-        return False
 
 
 def _discard(tmp: Path) -> None:
@@ -248,7 +205,7 @@ def _discard(tmp: Path) -> None:
 
 
 def _failure(error: OSError, path: Path, data: Buffers = ()) -> WriteError:
-    """Turn an operating system's error into one sentence that names the path and the remedy."""
+    """Say in one sentence what failed, where, and the remedy."""
     said = os.strerror(error.errno) if error.errno else str(error)
     if error.errno in _FULL:
         size = sum(memoryview(buffer).nbytes for buffer in data)

@@ -16,13 +16,7 @@ class MissingPackageError(UsageError):
 
 
 def require(name: str, *, for_what: str) -> Any:
-    """Import a library for one feature.
-
-    Raises
-    ------
-    MissingPackageError
-        If it is not installed; the message says how to get it.
-    """
+    """Import a library for one feature; the error for a missing one says how to get it."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -28,18 +28,10 @@ _WORD = 4  # bytes of a length in the vlen-utf8 layout
 
 @dataclass(frozen=True, slots=True)
 class Ragged:
-    """A column of ``n`` byte strings.
+    """A column of n byte strings: item ``i`` is ``data[offsets[i]:offsets[i + 1]]``."""
 
-    Attributes
-    ----------
-    data : uint8 array
-        All items end to end.
-    offsets : int64 array, shape (n + 1,)
-        Item ``i`` is ``data[offsets[i]:offsets[i + 1]]``; ``offsets[0]`` is 0.
-    """
-
-    data: NDArray[np.uint8]
-    offsets: NDArray[np.int64]
+    data: NDArray[np.uint8]  # all items end to end
+    offsets: NDArray[np.int64]  # shape (n + 1,), the first is 0
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -60,8 +52,7 @@ class Ragged:
     def tolist(self) -> list[bytes]:
         """Return every item as ``bytes``."""
         raw = self.data.tobytes()
-        bounds = self.offsets.tolist()
-        return [raw[a:b] for a, b in pairwise(bounds)]
+        return [raw[a:b] for a, b in pairwise(self.offsets.tolist())]
 
     def decode(self) -> list[str]:
         """Return every item as ``str`` (UTF-8)."""
@@ -84,23 +75,16 @@ def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def concatenate(columns: list[Ragged]) -> Ragged:
     """Join columns end to end."""
+    if not columns:
+        return from_items(())
     if len(columns) == 1:
         return columns[0]
-    lengths = [column.lengths for column in columns]
-    data = [column.data for column in columns]
-    if not columns:
-        return Ragged(np.empty(0, np.uint8), np.zeros(1, np.int64))
-    return Ragged(np.concatenate(data), offsets_of(np.concatenate(lengths)))
+    lengths = np.concatenate([column.lengths for column in columns])
+    return Ragged(np.concatenate([column.data for column in columns]), offsets_of(lengths))
 
 
 def encode_vlen(column: Ragged, *, count: int) -> bytes:
-    """Lay a column out as a ``vlen-utf8`` chunk of ``count`` items, padded with empty strings.
-
-    Raises
-    ------
-    ValueError
-        If the column has more than ``count`` items.
-    """
+    """Lay a column out as a ``vlen-utf8`` chunk of ``count`` items, padded with empty strings."""
     n = len(column)
     if n > count:
         raise ValueError(f"{n} items do not fit a chunk of {count}")
@@ -119,13 +103,7 @@ def encode_vlen(column: Ragged, *, count: int) -> bytes:
 
 
 def decode_vlen(raw: bytes) -> Ragged:
-    """Read a ``vlen-utf8`` chunk back.
-
-    Raises
-    ------
-    DamageError
-        If the lengths in the chunk do not add up to its size.
-    """
+    """Read a ``vlen-utf8`` chunk back; `DamageError` if its lengths do not add up to its size."""
     if len(raw) < _WORD:
         raise DamageError(f"a string chunk of {len(raw)} bytes holds no item count")
     count = int.from_bytes(raw[:_WORD], "little")

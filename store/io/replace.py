@@ -22,10 +22,7 @@ from store.io.files import fsync_dir, publish_replace, rename_over, temporary_na
 def write_whole(target: Path, content: bytes) -> None:
     """Write a file; it replaces the one of that name, if any, when it is safe on disk.
 
-    Raises
-    ------
-    WriteError
-        If it cannot be written; nothing is left of it, and an old file is as it was.
+    If it cannot be written (`WriteError`), nothing is left of it and an old file is as it was.
     """
     publish_replace(target.parent, target, [content])
 
@@ -35,12 +32,7 @@ def replacing(target: Path, *, force: bool) -> Iterator[Path]:
     """Give a free path beside ``target``; what is made there is renamed to it at the end.
 
     The path may become a file or a folder. If the body fails, nothing is left of it and
-    ``target`` is as it was.
-
-    Raises
-    ------
-    UsageError
-        If ``target`` exists and ``force`` is not set.
+    ``target`` is as it was. A ``target`` that exists is refused without ``force``.
     """
     check_free(target, force=force)
     part = temporary_name(target.parent, target)
@@ -60,13 +52,7 @@ def replacing(target: Path, *, force: bool) -> Iterator[Path]:
 
 
 def check_free(target: Path, *, force: bool) -> None:
-    """Refuse a target that exists, unless told to replace it.
-
-    Raises
-    ------
-    UsageError
-        Saying what to do.
-    """
+    """Refuse a target that exists, unless told to replace it."""
     if not target.parent.is_dir():
         raise UsageError(f"{target.parent} is not a directory; make it first")
     if target.exists() and not force:

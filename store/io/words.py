@@ -4,11 +4,5 @@ from __future__ import annotations
 
 
 def count(number: int, noun: str, plural: str = "") -> str:
-    """Write a number with its noun: ``1 row``, ``2,000 rows``.
-
-    Parameters
-    ----------
-    plural
-        The plural of ``noun`` where it is not ``noun`` + "s".
-    """
+    """Write a number with its noun, ``2,000 rows``; ``plural`` if it is not ``noun`` + "s"."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -19,7 +19,7 @@ from tests.store.claims.claiming import ELSEWHERE
 
 def test_identity_survives_json():
     for identity in (identify(), ELSEWHERE):
-        assert Identity.from_json(json.loads(json.dumps(identity.to_json()))) == identity
+        assert Identity.from_json(json.loads(json.dumps(dataclasses.asdict(identity)))) == identity
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_nothing_is_known_of_processes_elsewhere(changed):
 def test_life_of_a_process(tmp_path, clock, watcher):
     """Running, stopped, zombie, reaped: gone from the third on, heartbeat or not."""
     code = (
-        "import json, sys; from store.claims.process import identify;"
-        "print(json.dumps(identify().to_json()), flush=True); sys.stdin.read()"
+        "import dataclasses, json, sys; from store.claims.process import identify;"
+        "print(json.dumps(dataclasses.asdict(identify())), flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE

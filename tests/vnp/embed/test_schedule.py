@@ -15,7 +15,7 @@ from vnp.embed.schedule import Prefetch, Scheduler, blocks_finished_by_others, p
 
 
 def beat(**progress):
-    return Beat("f" * 32, None, 1, ended=False, interval=5.0, progress=progress)
+    return Beat("f" * 32, None, 1, ended=False, progress=progress)
 
 
 def test_pace_is_of_the_same_model_and_a_number():

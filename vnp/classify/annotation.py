@@ -21,8 +21,6 @@ from store.io.ragged import from_items
 from vnp.sequence.compression import open_bytes
 from vnp.sequence.fastx import ContigBatch, ContigReader
 
-_SEPARATOR = b"\n"  # not an amino acid, so no frame matches across two proteins
-
 
 class DatasetError(DataError):
     """The input files do not give the training set asked for: add or correct files."""
@@ -52,14 +50,15 @@ def read_genomes(paths: Sequence[Path]) -> Iterator[Genome]:
     DatasetError, InputError
         If a file is neither, is damaged, or no GenBank file is given.
     """
-    kinds = {path: _is_genbank(path) for path in paths}
-    genbank = [path for path, is_genbank in kinds.items() if is_genbank]
+    genbank: list[Path] = []
+    fasta: list[Path] = []
+    for path in paths:
+        (genbank if _is_genbank(path) else fasta).append(path)
     if not genbank:
         raise DatasetError(
             f"none of {', '.join(map(str, paths))} is a GenBank file: the recipe needs annotated "
             "proteins"
         )
-    fasta = [path for path, is_genbank in kinds.items() if not is_genbank]
     waiting: dict[bytes, bytes] = {}  # proteins of records whose sequence is elsewhere
     for path in genbank:
         for record in _records(path):
@@ -73,12 +72,10 @@ def read_genomes(paths: Sequence[Path]) -> Iterator[Genome]:
         with ContigReader(path) as reader:
             for batch in reader:
                 for at, contig in enumerate(batch.ids):
-                    known = waiting.get(contig)
-                    if known is not None:
-                        one = ContigBatch(
-                            batch.first + at, [contig], batch.sequence.slice(at, at + 1)
-                        )
-                        yield Genome(one, known)
+                    if contig in waiting:
+                        alone = batch.sequence.slice(at, at + 1)
+                        one = ContigBatch(batch.first + at, [contig], alone)
+                        yield Genome(one, waiting[contig])
 
 
 def _is_genbank(path: Path) -> bool:
@@ -113,7 +110,7 @@ def _records(path: Path) -> Iterator[Any]:
 
 def _proteins(record: Any) -> bytes:
     """Translations as the file states them; a coding sequence without one gives none."""
-    return _SEPARATOR.join(
+    return b"\n".join(  # not an amino acid, so no frame matches across two proteins
         feature.qualifiers["translation"][0].encode()
         for feature in record.features
         if feature.type == "CDS" and feature.qualifiers.get("translation")

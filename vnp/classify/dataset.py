@@ -15,12 +15,13 @@ kept records. Other frames of those windows get no label and are not trained on.
 
 from __future__ import annotations
 
+import fileinput
 import json
 import logging
 import math
 import random
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -231,12 +232,13 @@ def _write(
     with (work / LABELS).open("w") as labels:
         labels.write("sample\trecord\tlabel\tgroup\n")
         for group, counts in cut.items():
-            records = 0
-            if taken[group]:
-                label = CLASSES[group == recipe.virus]
-                with (work / f"{group}.fa").open("w") as fasta:
-                    last = ""
-                    for kept in _records_of(parts / group, taken[group]):
+            records, last = 0, ""
+            label = CLASSES[group == recipe.virus]
+            runs = [parts / group / str(part) for part in taken[group]]
+            if runs:
+                with (work / f"{group}.fa").open("w") as fasta, fileinput.input(runs) as lines:
+                    for line in lines:
+                        kept = Kept(*line.rstrip("\n").split("\t"))
                         if kept.window != last:  # a run may begin inside a window
                             last = kept.window
                             fasta.write(f">{kept.window}\n{kept.bases}\n")
@@ -246,10 +248,3 @@ def _write(
                         records += 1
             groups[group] = replace(counts, parts_taken=len(taken[group]), records_taken=records)
     return groups
-
-
-def _records_of(folder: Path, parts: Sequence[int]) -> Iterator[Kept]:
-    for part in parts:
-        with (folder / str(part)).open() as lines:
-            for line in lines:
-                yield Kept(*line.rstrip("\n").split("\t"))

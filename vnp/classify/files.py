@@ -120,11 +120,9 @@ def save_classifier(module: Mlp, card: Card, path: Path) -> Card:
     return card
 
 
-def write_markdown(card: Card, path: Path) -> Path:
+def write_markdown(card: Card, path: Path) -> None:
     """Write the card of the trained classifier ``path`` for people, beside it as ``NAME.md``."""
-    target = path.with_suffix(".md")
-    write_whole(target, ("\n".join(_markdown(card, path.stem)) + "\n").encode())
-    return target
+    write_whole(path.with_suffix(".md"), ("\n\n".join(_markdown(card, path.stem)) + "\n").encode())
 
 
 def check_name(path: Path) -> None:
@@ -181,66 +179,57 @@ def _read_card(path: Path) -> Card | None:
 
 
 def _markdown(card: Card, name: str) -> Iterator[str]:
+    """Yield the paragraphs."""
     training: dict[str, Any] = dict(card.training)
-    bands = " + ".join(f"{model} ({dim})" for model, dim in card.models)
+    split, metrics = training["split"], training["metrics"]
     yield f"# {name}"
-    yield ""
     yield (
         "Tells viral from other reading frames by their embeddings. "
         f"{card.inputs} -> {card.hidden} -> 2: linear, batch norm, ReLU, dropout, linear, softmax "
         "(VirNucPro's classifier)."
     )
-    yield ""
-    yield f"- features: {bands}"
-    yield f"- segments: {card.segment_length} bp"
-    yield f"- weights: `{card.digest}`"
-    yield (
+    facts = [
+        f"- features: {' + '.join(f'{model} ({dim})' for model, dim in card.models)}",
+        f"- segments: {card.segment_length} bp",
+        f"- weights: `{card.digest}`",
         f"- made {training['made']} with vnp {training['vnp']}, torch {training['torch']}, on "
-        f"{training['device']}"
-    )
+        f"{training['device']}",
+    ]
     if any(model.startswith("demo_") for model, _ in card.models):
-        yield "- **the demo models are random: this classifier means nothing**"
-    yield ""
+        facts.append("- **the demo models are random: this classifier means nothing**")
+    yield "\n".join(facts)
     yield "## Data"
-    yield ""
-    split = training["split"]
-    yield f"Divided by {split['by']}, seed {training['schedule']['seed']}."
+    division = [f"Divided by {split['by']}, seed {training['schedule']['seed']}."]
     if split["by"] == "random":
-        yield (
+        division.append(
             "Overlapping segments of one contig are on both sides, as in the published training: "
             "the metrics below are too good."
         )
     if split["stretched"]:
-        yield (
+        division.append(
             f"The class {' and '.join(split['stretched'])} has too few contigs to hold whole ones "
             f"out: stretches were held out, less {split['left_out_at_boundaries']} records next "
             "to a boundary. Stretches of one genome resemble each other."
         )
     if split["left_out_as_repeated"]:
-        yield (
+        division.append(
             f"{split['left_out_as_repeated']} records with the sequences of training records were "
             "left out."
         )
-    yield ""
-    yield "| | virus | others |"
-    yield "|---|---|---|"
-    for part, counts in training["records"].items():
-        if sum(counts.values()):
-            yield f"| {part.replace('_', '-')} | {counts['virus']:,} | {counts['others']:,} |"
-    yield ""
+    yield "\n".join(division)
+    records = [
+        f"| {part.replace('_', '-')} | {counts['virus']:,} | {counts['others']:,} |"
+        for part, counts in training["records"].items()
+        if sum(counts.values())
+    ]
+    yield "\n".join(["| | virus | others |", "|---|---|---|", *records])
     yield "## How well it did"
-    yield ""
-    parts = list(training["metrics"])
-    yield "| | " + " | ".join(part.replace("_", "-") for part in parts) + " |"
-    yield "|---" * (len(parts) + 1) + "|"
+    rows = [["", *(part.replace("_", "-") for part in metrics)]]
     for key, label in _METRICS.items():
-        values = [training["metrics"][part][key] for part in parts]
-        yield (
-            f"| {label} | "
-            + " | ".join("-" if value is None else f"{value:.4f}" for value in values)
-            + " |"
-        )
-    yield ""
+        values = [of_part[key] for of_part in metrics.values()]
+        rows.append([label, *("-" if value is None else f"{value:.4f}" for value in values)])
+    head, *body = ["| " + " | ".join(cells) + " |" for cells in rows]
+    yield "\n".join([head, "|---" * len(rows[0]) + "|", *body])
     yield (
         f"Best of {len(training['history'])} epochs: {training['best_epoch']}. The held-out "
         "records chose it, so their metrics are a little too good; those of test records, where "

@@ -18,14 +18,8 @@ CALIBRATION_BINS = 15
 
 def all_metrics(truth: Truth, score: Score) -> dict[str, float | int | None]:
     """Compute every metric; None where one is not defined, as when a class is absent."""
-    called = score > 0.5
-    positive = truth == 1
-    hits = int(np.count_nonzero(called & positive))
-    wrong = int(np.count_nonzero(called & ~positive))
-    missed = int(np.count_nonzero(~called & positive))
-    right = int(np.count_nonzero(~called & ~positive))
-    precision = _ratio(hits, hits + wrong)
-    recall = _ratio(hits, hits + missed)
+    cells = np.bincount(2 * truth + (score > 0.5), minlength=4)
+    right, wrong, missed, hits = cells.tolist()
     return {
         "records": len(truth),
         "virus": hits + missed,
@@ -34,8 +28,8 @@ def all_metrics(truth: Truth, score: Score) -> dict[str, float | int | None]:
         "false_negatives": missed,
         "true_negatives": right,
         "accuracy": _ratio(hits + right, len(truth)),
-        "precision": precision,
-        "recall": recall,
+        "precision": _ratio(hits, hits + wrong),
+        "recall": _ratio(hits, hits + missed),
         "f1": _ratio(2 * hits, 2 * hits + wrong + missed),
         "auroc": auroc(truth, score),
         "auprc": auprc(truth, score),
@@ -78,18 +72,16 @@ def brier(truth: Truth, score: Score) -> float | None:
     return float(np.mean((score - truth) ** 2)) if len(truth) else None
 
 
-def expected_calibration_error(
-    truth: Truth, score: Score, *, bins: int = CALIBRATION_BINS
-) -> float | None:
+def expected_calibration_error(truth: Truth, score: Score) -> float | None:
     """Gap between mean score and share of viruses over bins of equal width, weighted by size.
 
     Guo et al. 2017 (arXiv:1706.04599), for the probability of the class virus.
     """
     if not len(truth):
         return None
-    bin_of = np.minimum((score * bins).astype(np.int64), bins - 1)
-    scores = np.bincount(bin_of, weights=score, minlength=bins)
-    truths = np.bincount(bin_of, weights=truth, minlength=bins)
+    bin_of = np.minimum((score * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    scores = np.bincount(bin_of, weights=score)
+    truths = np.bincount(bin_of, weights=truth)
     return float(np.abs(scores - truths).sum() / len(truth))
 
 

@@ -124,17 +124,18 @@ def predict(
             done = 0
 
             def scored(sample: Sample) -> Iterator[Scores]:
+                nonlocal done
                 for scores in score_rows(
                     view, module, device=device, start=sample.start, stop=sample.stop
                 ):
                     keep(scores)
-                    progress.update(done + scores.first + len(scores) - sample.start)
+                    done += len(scores)
+                    progress.update(done)
                     yield scores
 
             for sample in wanted:
                 folder = output / sample.name
                 calls.append(_predict_sample(store, sample, scored(sample), filled, folder))
-                done += sample.stop - sample.start
         result = Prediction(
             store=str(store.path),
             classifier=str(classifier.path),
@@ -267,14 +268,13 @@ def _samples_tsv(result: Prediction) -> str:
         "sample\trecords\tscored\tunscored\tsegments\tviral_segments\tcontigs\tviral_contigs\t"
         "mean_score\tbest_score"
     ]
-    lines += [
-        f"{calls.sample}\t{calls.records}\t{calls.scored}\t{calls.unscored}\t{calls.windows}\t"
-        f"{calls.viral_windows}\t{calls.contigs}\t{calls.viral_contigs}\t"
-        f"{_number(calls.mean_score)}\t{_number(calls.best_score)}"
-        for calls in result.samples
-    ]
+    for calls in result.samples:
+        mean, best = (
+            "" if score is None else f"{score:.6g}"
+            for score in (calls.mean_score, calls.best_score)
+        )
+        lines.append(
+            f"{calls.sample}\t{calls.records}\t{calls.scored}\t{calls.unscored}\t{calls.windows}\t"
+            f"{calls.viral_windows}\t{calls.contigs}\t{calls.viral_contigs}\t{mean}\t{best}"
+        )
     return "\n".join(lines) + "\n"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"

@@ -37,11 +37,6 @@ class Part(IntEnum):
         """Its name in a card."""
         return self.name.lower()
 
-    @property
-    def words(self) -> str:
-        """Its name in a sentence."""
-        return self.key.replace("_", "-")
-
 
 @dataclass(frozen=True, slots=True)
 class Split:
@@ -91,8 +86,10 @@ def group_split(
         is_cut = 0 < n_groups < needed and stretch
         if is_cut:
             window = np.cumsum(rows.new_window, dtype=np.int64)[mine]
-            group = _stretches(window)
-            n_groups = int(group.max()) + 1
+            window -= window[0]
+            n_windows = int(window[-1]) + 1
+            n_groups = min(STRETCHES, n_windows)
+            group = window * n_groups // n_windows
         if n_groups < needed:
             raise LabelsError(
                 f"the class {name} has {count(n_groups, 'group')} with records, and {needed} are "
@@ -102,7 +99,8 @@ def group_split(
         of_group = _assign(np.bincount(group, minlength=n_groups), shares, rng)
         chosen = of_group[group]
         if is_cut:
-            dropped = _after_boundaries(chosen, group, window)
+            first = np.flatnonzero(np.diff(chosen)) + 1  # rows after a boundary between parts
+            dropped = np.isin(window, window[first])
             chosen[dropped] = Part.UNUSED
             left_out += int(dropped.sum())
             stretched.append(name)
@@ -147,20 +145,3 @@ def _assign(
         if not taken:
             of_group[free[np.argmin(sizes[free])]] = part
     return of_group
-
-
-def _stretches(window: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Stretch that each row falls in, from the running number of its window."""
-    numbers = window - window[0] if len(window) else window
-    count = int(numbers[-1]) + 1
-    stretches = min(STRETCHES, count)
-    return numbers * stretches // count
-
-
-def _after_boundaries(
-    part: NDArray[np.uint8], stretch: NDArray[np.int64], window: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Rows of the first window after each boundary between stretches of different parts."""
-    at = np.flatnonzero((stretch[1:] != stretch[:-1]) & (part[1:] != part[:-1])) + 1
-    dropped: NDArray[np.bool_] = np.isin(window, window[at])
-    return dropped

@@ -14,6 +14,7 @@ Published layout, worked out from what the published code does with its scores:
 
 from __future__ import annotations
 
+import csv
 import heapq
 import os
 import tempfile
@@ -126,11 +127,11 @@ class SampleTables:
 
     def finish(self) -> None:
         """Write the windows, which had to be sorted first."""
-        file = self._files[WINDOWS]
-        file.write("Modified_ID\tIs_Virus\n")
+        writer = csv.writer(self._files[WINDOWS], delimiter="\t", lineterminator="\n")
+        writer.writerow(("Modified_ID", "Is_Virus"))
         for line in self._windows:
             window, _, virus = line.rpartition(b"\t")
-            file.write(f"{_quoted(window.decode())}\t{virus == b'1'}\n")
+            writer.writerow((window.decode(), virus == b"1"))
 
 
 class _SortedLines:
@@ -156,10 +157,3 @@ class _SortedLines:
             last = [held + b"\n" for held in sorted(self._held)]
             for line in heapq.merge(*runs, last):
                 yield line[:-1]
-
-
-def _quoted(text: str) -> str:
-    """Quote as the csv module does where it must; ids hold neither tabs nor line ends."""
-    if '"' not in text:
-        return text
-    return '"' + text.replace('"', '""') + '"'

@@ -10,11 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from store.errors import UsageError
 from store.io.words import count
-from store.read.view import View
 from store.store import Store
 from vnp import __version__
 from vnp.classify.batches import MEMORY, Rows
@@ -97,15 +95,16 @@ def train(
             "certified for every model and left out; run 'vnp embed' first to train on all"
         )
     split, repeated = _divide(store, rows, settings)
-    data = {
-        part: _rows(view, split.part == part, rows.label, settings.memory)
-        for part in (Part.TRAIN, Part.HELD_OUT, Part.TEST)
-    }
+    data = {}
+    for part in (Part.TRAIN, Part.HELD_OUT, Part.TEST):
+        chosen = np.flatnonzero(split.part == part)
+        code = rows.label[chosen].astype(np.int64)
+        data[part] = Rows(view, chosen, code, memory=settings.memory)
     for part in (Part.TRAIN, Part.HELD_OUT):
         if len(set(data[part].label.tolist())) < len(CLASSES):
             raise LabelsError(
-                f"the {part.words} records do not hold both classes; label more, or hold out "
-                "another share"
+                f"the {part.key.replace('_', '-')} records do not hold both classes; label more, "
+                "or hold out another share"
             )
     module, history, best = _fit(data, view.shape[1], settings.schedule, device)
     metrics = {}
@@ -210,8 +209,3 @@ def _fit(
             device=device,
             tell=tell,
         )
-
-
-def _rows(view: View, chosen: NDArray[np.bool_], label: NDArray[np.int8], memory: int) -> Rows:
-    rows = np.flatnonzero(chosen)
-    return Rows(view, rows, label[rows].astype(np.int64), memory=memory)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from store.io.words import count
 from vnp.report.binning import round_step
 from vnp.report.data import MOST_GROUPS, Histogram, Timeline, Track
-from vnp.report.markup import Child, Markup, clipped, join, number, tag
+from vnp.report.markup import Child, Markup, Value, clipped, number, tag
 
 Floats = NDArray[np.float64]
 
@@ -50,10 +51,32 @@ def text(x: float, y: float, what: str, *, anchor: str = "start", class_: str = 
     return tag("text", what, x=x, y=y, text_anchor=anchor, class_=class_)
 
 
-def bar(x: float, y: float, width: float, height: float, class_: str, title: str | None) -> Markup:
+def caption(x: float, y: float, what: str, *, turned: bool = False) -> Markup:
+    """Write the name of an axis, centred, from left to right or upwards."""
+    place: dict[str, Value] = {"x": x, "y": y}
+    if turned:
+        place = {"transform": f"translate({number(x)} {number(y)}) rotate(-90)"}
+    return tag("text", what, text_anchor="middle", class_="label", **place)
+
+
+def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
+    """Draw a line."""
+    return tag("line", x1=x1, x2=x2, y1=y1, y2=y2, class_=class_)
+
+
+def bar(
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    class_: str,
+    title: str | None = None,
+    opacity: float | None = None,
+) -> Markup:
     """Draw a bar that shows its title when pointed at."""
     inner = None if title is None else tag("title", title)
-    return tag("rect", inner, x=x, y=y, width=width, height=height, class_=class_)
+    place: dict[str, Value] = {"x": x, "y": y, "width": width, "height": height}
+    return tag("rect", inner, **place, class_=class_, opacity=opacity)
 
 
 def histogram(
@@ -100,7 +123,7 @@ def _bars(
     step = plot_w / len(bars)
     inside = step * thickness if thickness else step - (1 if step > 3 else 0)
     indent = (step - inside) / 2 if thickness else 0.0
-    parts = [_y_axis(high, width, height, units[0])]
+    parts = _y_axis(high, width, height, units[0])
     for index, (n, class_, title) in enumerate(bars):
         if n:
             x, size = _LEFT + index * step + indent, n / high * plot_h
@@ -108,8 +131,7 @@ def _bars(
     for share, name in marks:
         x = _LEFT + share * plot_w
         parts.append(text(x, height - 18, name, anchor="middle", class_="tick"))
-    middle = _LEFT + plot_w / 2
-    parts.append(text(middle, height - 3, units[1], anchor="middle", class_="label"))
+    parts.append(caption(_LEFT + plot_w / 2, height - 3, units[1]))
     return svg(width, height, parts, label=label)
 
 
@@ -133,27 +155,20 @@ def fill_map(
             parts.append(
                 text(x + size / 2, 14.5, clipped(name, room), anchor="middle", class_="mark")
             )
-    for line, (name, cells) in enumerate(models):
-        y = top + line * (strip + gap)
+    for row, (name, cells) in enumerate(models):
+        y = top + row * (strip + gap)
         parts.append(text(left - 10, y + strip / 2 + 4, clipped(name, 20), anchor="end"))
-        parts.append(bar(left, y, plot, strip, "empty", None))
+        parts.append(bar(left, y, plot, strip, "empty"))
         size = plot / max(len(cells), 1)
-        for first, last, share in _runs(cells):
-            if share <= 0:
-                continue
-            title = f"{name}: {100 * share:.1f} % filled"
-            rect = tag(
-                "rect",
-                tag("title", title),
-                x=left + first * size,
-                y=y,
-                width=(last - first) * size,
-                height=strip,
-                class_="full",
+        x = left
+        for share, run in groupby(cells.tolist()):
+            run_size = size * len(list(run))
+            if share > 0:
+                title = f"{name}: {100 * share:.1f} % filled"
                 # A nearly full cell must still differ visibly from a full one.
-                opacity=None if share >= 1 else 0.15 + 0.6 * share,
-            )
-            parts.append(rect)
+                opacity = None if share >= 1 else 0.15 + 0.6 * share
+                parts.append(bar(x, y, run_size, strip, "full", title, opacity))
+            x += run_size
     height = top + max(len(models), 1) * (strip + gap) + 14
     parts.append(text(left, height - 3, "first row", class_="tick"))
     parts.append(text(left + plot, height - 3, "last row", anchor="end", class_="tick"))
@@ -168,7 +183,7 @@ def throughput(data: Timeline, *, width: float = 940, height: float = 230) -> Ma
     step = (plot_w - pause * (len(data.stretches) - 1)) / bins
     rates = data.records / data.seconds
     high = max(float(rates.sum(axis=0).max()), 1e-9)
-    parts = [_y_axis(high, width, height, "records / s")]
+    parts = _y_axis(high, width, height, "records / s")
     for number_, stretch in enumerate(data.stretches):
         shift = _LEFT + number_ * pause
         seconds = np.concatenate([[0.0], np.cumsum(data.seconds[stretch.first_bin :])])
@@ -187,23 +202,13 @@ def throughput(data: Timeline, *, width: float = 940, height: float = 230) -> Ma
                 parts.append(bar(shift + index * step, base, step - gap, size, class_, title))
         begin, end = shift + stretch.first_bin * step, shift + stretch.last_bin * step
         if number_:
-            parts.append(
-                tag(
-                    "line",
-                    x1=begin - pause / 2,
-                    x2=begin - pause / 2,
-                    y1=_TOP,
-                    y2=_TOP + plot_h,
-                    class_="pause",
-                )
-            )
+            x = begin - pause / 2
+            parts.append(line(x, _TOP, x, _TOP + plot_h, "pause"))
         if end - begin > 100 or len(data.stretches) == 1:
             parts.append(text(begin, height - 16, moment(stretch.begin), class_="tick"))
         if end - begin > 260:
             parts.append(text(end, height - 16, moment(stretch.end), anchor="end", class_="tick"))
-    parts.append(
-        text(_LEFT + plot_w / 2, height - 2, "time (UTC)", anchor="middle", class_="label")
-    )
+    parts.append(caption(_LEFT + plot_w / 2, height - 2, "time (UTC)"))
     return svg(width, height, parts, label="Records embedded a second over time, by worker")
 
 
@@ -224,42 +229,33 @@ def scatter(
     place = (points - low) / span
     x = left + 6 + place[:, 0] * (plot_w - 12)
     y = 8 + plot_h - 6 - place[:, 1] * (plot_h - 12)
-    parts = [bar(left, 8, plot_w, plot_h, "frame", None)]
+    parts = [bar(left, 8, plot_w, plot_h, "frame")]
     kinds = np.array(classes)
     for class_ in order:
         which = np.flatnonzero(kinds == class_)
         if len(which):
             dots = "".join(f"M{number(x[i])},{number(y[i])}h0" for i in which.tolist())
             parts.append(tag("path", d=dots, class_=f"dot {class_}"))
-    parts.append(text(left + plot_w / 2, height - 8, axes[0], anchor="middle", class_="label"))
-    turned = tag(
-        "text",
-        axes[1],
-        class_="label",
-        text_anchor="middle",
-        transform=f"translate(16 {number(8 + plot_h / 2)}) rotate(-90)",
-    )
-    parts.append(turned)
-    return svg(
-        width, height, parts, label=f"{count(len(points), 'record')}: {axes[0]} and {axes[1]}"
-    )
+    parts.append(caption(left + plot_w / 2, height - 8, axes[0]))
+    parts.append(caption(16, 8 + plot_h / 2, axes[1], turned=True))
+    label = f"{count(len(points), 'record')}: {axes[0]} and {axes[1]}"
+    return svg(width, height, parts, label=label)
 
 
 def track(data: Track, longest: int, *, width: float = 620) -> Markup:
     """Draw a contig's segments along it, coloured by score."""
-    height, line = 26.0, 18.0
+    height, thickness = 26.0, 18.0
     plot = width - 2
     scale = plot * data.bases / max(longest, 1)
     unit = max(data.bases, 1) / max(scale, 6.0)
-    parts = [bar(1, height / 2 - 1, max(scale, 6.0), 2, "backbone", None)]
+    parts = [bar(1, height / 2 - 1, max(scale, 6.0), 2, "backbone")]
     columns_ = zip(data.start.tolist(), data.end.tolist(), data.score.tolist(), strict=True)
     for start, end, score in columns_:
         # Overlapping neighbours are drawn up to the next one's start by painting in order.
         title = f"{start:,} to {end:,}: {score:.3f}"
+        x, y = 1 + start / unit, (height - thickness) / 2
         size = max((end - start) / unit - 0.6, 0.8)
-        parts.append(
-            bar(1 + start / unit, (height - line) / 2, size, line, score_class(score), title)
-        )
+        parts.append(bar(x, y, size, thickness, score_class(score), title))
     label = (
         f"{count(data.segments, 'segment')} of {count(data.bases, 'base')}, {data.viral:,} viral"
     )
@@ -281,10 +277,7 @@ def legend(names: Sequence[tuple[str, str]]) -> Markup:
 def score_scale() -> Markup:
     """Draw the colours of the scores."""
     step = 12.0
-    cells = [
-        tag("rect", x=52 + index * step, y=2, width=step, height=10, class_=f"q{index}")
-        for index in range(SCORE_STEPS)
-    ]
+    cells = [bar(52 + index * step, 2, step, 10, f"q{index}") for index in range(SCORE_STEPS)]
     width = 52 + SCORE_STEPS * step
     ends = [
         text(46, 11, "0 others", anchor="end", class_="tick"),
@@ -293,39 +286,24 @@ def score_scale() -> Markup:
     return svg(width + 52, 14, cells, ends, label="Colours of scores from 0, others, to 1, virus")
 
 
-def _y_axis(high: float, width: float, height: float, unit: str) -> Markup:
+def _y_axis(high: float, width: float, height: float, unit: str) -> list[Markup]:
     plot_h = height - _TOP - _BOTTOM
     parts: list[Markup] = []
     for value in ticks(0, high, 4):
         y = _TOP + plot_h - value / high * plot_h
-        class_ = "grid" if value else "axis"
-        parts.append(tag("line", x1=_LEFT, x2=width - _RIGHT, y1=y, y2=y, class_=class_))
+        parts.append(line(_LEFT, y, width - _RIGHT, y, "grid" if value else "axis"))
         parts.append(text(_LEFT - 6, y + 3.5, tick_text(value), anchor="end", class_="tick"))
     if unit:
-        turned = f"translate(9 {number(_TOP + plot_h / 2)}) rotate(-90)"
-        parts.append(tag("text", unit, class_="label", text_anchor="middle", transform=turned))
-    return join(parts)
-
-
-def _runs(cells: Floats) -> list[tuple[int, int, float]]:
-    """Runs of equal cells: first, one past the last, value."""
-    if not len(cells):
-        return []
-    first = np.concatenate([[0], np.flatnonzero(np.diff(cells)) + 1])
-    last = np.append(first[1:], len(cells))
-    return list(zip(first.tolist(), last.tolist(), cells[first].tolist(), strict=True))
+        parts.append(caption(9, _TOP + plot_h / 2, unit, turned=True))
+    return parts
 
 
 def short(value: float) -> str:
     """Write a count in three digits: 950, 12.3 k, 4.56 M."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(value) >= size * 0.9995:
-            scaled = value / size
-            # 0.9996 k is written as the 1.00 k it rounds to.
-            return f"{scaled:.{min(max(0, 2 - _digits(scaled)), 2)}f} {unit}"
-    if value == int(value):
-        return f"{int(value):,}"
-    return f"{value:.{max(0, 2 - _digits(value))}f}"
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size * 0.9995:  # 0.9996 k is written as the 1.00 k it rounds to
+            return f"{value / size:#.3g}".rstrip(".") + f" {unit}"
+    return f"{value:.0f}" if value == int(value) else f"{value:#.3g}".rstrip(".")
 
 
 def percent(part: float, whole: float) -> str:
@@ -359,7 +337,3 @@ def moment(seconds: float, *, exact: bool = False) -> str:
     """Write a time, UTC, to the minute or to the second."""
     form = "%Y-%m-%d %H:%M:%S" if exact else "%Y-%m-%d %H:%M"
     return datetime.fromtimestamp(seconds, UTC).strftime(form)
-
-
-def _digits(value: float) -> int:
-    return math.floor(math.log10(abs(value))) if value else 0

@@ -16,7 +16,7 @@ class Markup(str):
 
 
 Child: TypeAlias = "str | Markup | Iterable[Child] | None"
-Value: TypeAlias = "str | float | bool | None"
+Value: TypeAlias = "str | float | None"
 
 
 def escaped(text: str) -> Markup:
@@ -30,30 +30,20 @@ def escaped(text: str) -> Markup:
 def tag(name: str, /, *children: Child, **attributes: Value) -> Markup:
     """Make an element of text, which is escaped, elements, and iterables of them; None is nothing.
 
-    An attribute ``class_`` is written ``class``, other underscores become hyphens; None is no
-    attribute.
+    The attribute ``class_`` is written ``class``, other underscores become hyphens; None is left
+    out.
     """
     parts = [f"<{name}"]
     for key, value in attributes.items():
-        if value is None or value is False:
-            continue
-        written = key.rstrip("_").replace("_", "-")
-        if value is True:
-            parts.append(f" {written}")
-        else:
-            text = number(value) if isinstance(value, int | float) else escaped(value)
-            parts.append(f' {written}="{text}"')
+        if value is not None:
+            text = escaped(value) if isinstance(value, str) else number(value)
+            parts.append(f' {key.rstrip("_").replace("_", "-")}="{text}"')
     content = "".join(_flat(children))
     if not content and name in _VOID:
         parts.append("/>")
     else:
         parts.append(f">{content}</{name}>")
     return Markup("".join(parts))
-
-
-def join(children: Iterable[Child]) -> Markup:
-    """Put elements and texts one after the other."""
-    return Markup("".join(_flat(children)))
 
 
 def number(value: float) -> str:

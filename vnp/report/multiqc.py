@@ -13,13 +13,6 @@ from typing import Any
 from vnp.report.data import Calls, ReportData
 from vnp.report.markup import escaped
 
-_PARENT = {
-    "parent_id": "vnp",
-    "parent_name": "vnp",
-    "parent_description": "Embeddings of stop-free reading frames and virus calls.",
-}
-
-
 _COUNT = {"format": "{:,.0f}", "scale": "Blues"}
 
 
@@ -29,7 +22,17 @@ def texts(data: ReportData, *, beside: Path) -> dict[Path, str]:
     if data.calls is not None:
         contents["scores"] = _scores(data.calls)
     return {
-        beside.with_name(f"{beside.stem}_{name}_mqc.json"): json.dumps(content, indent=1) + "\n"
+        beside.with_name(f"{beside.stem}_{name}_mqc.json"): json.dumps(
+            {
+                "id": f"vnp_{name}",
+                "parent_id": "vnp",
+                "parent_name": "vnp",
+                "parent_description": "Embeddings of stop-free reading frames and virus calls.",
+                **content,
+            },
+            indent=1,
+        )
+        + "\n"
         for name, content in contents.items()
     }
 
@@ -50,8 +53,6 @@ def _samples(data: ReportData) -> dict[str, Any]:
         values["certified"] = 100 * row.certified / row.records if row.records else None
         rows[str(escaped(row.name))] = values
     return {
-        "id": "vnp_samples",
-        **_PARENT,
         "section_name": "Samples",
         "description": "Records are stop-free reading frames; certified ones have embeddings.",
         "plot_type": "table",
@@ -71,8 +72,6 @@ def _scores(calls: Calls) -> dict[str, Any]:
                 for index, count in enumerate(counts.counts.tolist())
             }
     return {
-        "id": "vnp_scores",
-        **_PARENT,
         "section_name": "Virus scores",
         "description": "Segments by the highest virus score of their records.",
         "plot_type": "linegraph",

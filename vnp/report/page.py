@@ -130,16 +130,13 @@ def _sample(row: SampleRow, called: bool, class_: str | None) -> Markup:
         percent(row.certified, row.records),
     ]
     if called:
-        cells += [
-            _part(row.viral_segments, row.called_segments),
-            _part(row.viral_contigs, row.called_contigs),
-        ]
+        for part, whole in (
+            (row.viral_segments or 0, row.called_segments or 0),
+            (row.viral_contigs or 0, row.called_contigs or 0),
+        ):
+            cells.append(f"{part:,} ({percent(part, whole)})")
     name = tag("td", clipped(row.name, _NAME), class_="name left", title=row.name)
     return tag("tr", name, [tag("td", cell) for cell in cells], class_=class_)
-
-
-def _part(part: int | None, whole: int | None) -> str:
-    return f"{part or 0:,} ({percent(part or 0, whole or 0)})"
 
 
 def _calls(calls: Calls) -> Iterable[Markup]:
@@ -193,26 +190,22 @@ def _projections(sampled: Sampled) -> Markup:
     by_sample = [classes[group] for group in sampled.group.tolist()]
     # The largest group first, so that the small ones lie on top.
     order = sorted(set(by_sample), key=lambda class_: -by_sample.count(class_))
-    figures = []
-    for projection in sampled.projections:
-        figures.append(
-            _figure(
-                f"{projection.method} by sample",
-                charts.scatter(projection.points, by_sample, order, projection.axes),
-            )
-        )
-        if sampled.score is not None and not np.isnan(sampled.score).all():
-            steps = [
-                "s7" if np.isnan(score) else charts.score_class(score)
-                for score in sampled.score.tolist()
-            ]
-            shades = ["s7", *(f"q{step}" for step in _from_the_middle(charts.SCORE_STEPS))]
-            figures.append(
-                _figure(
-                    f"{projection.method} by virus score",
-                    charts.scatter(projection.points, steps, shades, projection.axes),
-                )
-            )
+    colourings = {"sample": (by_sample, order)}
+    if sampled.score is not None and not np.isnan(sampled.score).all():
+        unscored = f"s{charts.OTHERS}"
+        by_score = [
+            unscored if np.isnan(score) else charts.score_class(score)
+            for score in sampled.score.tolist()
+        ]
+        # The undecided first, so that the decided lie on top.
+        middle = (charts.SCORE_STEPS - 1) / 2
+        steps = sorted(range(charts.SCORE_STEPS), key=lambda step: abs(step - middle))
+        colourings["virus score"] = (by_score, [unscored, *(f"q{step}" for step in steps)])
+    figures = [
+        _figure(f"{shown.method} by {what}", charts.scatter(shown.points, *colours, shown.axes))
+        for shown in sampled.projections
+        for what, colours in colourings.items()
+    ]
     n = len(sampled.group)
     some = count(n, "record")
     if n < sampled.of:
@@ -292,11 +285,9 @@ def _model(model: ModelRow) -> Markup:
         if value is not None:
             code = tag("code", clipped(value, most), title=value[:200])
             facts.append((known, code if most == 27 else clipped(value, most)))
-    environment = {
-        key: environment[key] for key in ("repository", "revision") if key in environment
-    }
     identity.pop("model", None)
-    facts += [(key, clipped(value, 200)) for key, value in (identity | environment).items()]
+    identity |= {key: environment[key] for key in ("repository", "revision") if key in environment}
+    facts += [(key, clipped(value, 200)) for key, value in identity.items()]
     for key, values in model.environments.items():
         shown = clipped(next(iter(values)), 70)
         if len(values) > 1:
@@ -333,8 +324,3 @@ def _table(heads: list[str], rows: list[Markup], *, left: int) -> Markup:
 
 def _mapping(value: Any) -> dict[str, str]:
     return {str(key): str(text) for key, text in value.items()} if isinstance(value, dict) else {}
-
-
-def _from_the_middle(steps: int) -> list[int]:
-    """Numbers of the colours, the undecided first, so that the decided lie on top."""
-    return sorted(range(steps), key=lambda step: abs(step - (steps - 1) / 2))

@@ -148,9 +148,8 @@ class View:
     @property
     def filled(self) -> NDArray[np.bool_]:
         """Rows certified for every model of the view, shape (N,)."""
-        size = self.block_rows
-        within = np.arange(self.shape[0]) % size
-        return within < np.repeat(self.filled_of_blocks, size)[: self.shape[0]]
+        filled = np.arange(self.block_rows) < self.filled_of_blocks[:, None]
+        return filled.ravel()[: self.shape[0]]
 
     @property
     def filled_of_blocks(self) -> NDArray[np.int64]:

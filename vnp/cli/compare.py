@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 from vnp.cli import options
@@ -49,7 +50,7 @@ def run(given: argparse.Namespace) -> int:
     least = given.min_cosine
     low = [result.model for result in results if least is not None and result.lowest < least]
     if given.json:
-        print_json({"models": [result.to_json() for result in results], "below": low})
+        print_json({"models": [asdict(result) for result in results], "below": low})
         return 1 if low else 0
     for result in results:
         lines = [

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from store.errors import DataError
 from store.io.optional import require
 from store.io.ragged import Ragged
+from store.read.adapters import SEQUENCES
 from store.read.search import unit_rows
-from vnp.exchange.selection import Selection
+from vnp.exchange.selection import Selection, named_twice
 
 _TABLE_COLUMNS = ("contig", "segment", "start", "end", "strand", "frame")
 
@@ -41,13 +41,10 @@ def write_rows(selection: Selection, path: Path) -> None:
 
 
 def write_parquet(selection: Selection, path: Path, *, dtype: str, sequences: bool) -> None:
-    """Write one line a record: obs columns, and for each model a list of fixed length.
-
-    A block is a row group.
-    """
+    """Write a line and for each model a list of fixed length per record; a block is a row group."""
     pa = require("pyarrow", for_what="export to Parquet")
     parquet = require("pyarrow.parquet", for_what="export to Parquet")
-    names = [*_TABLE_COLUMNS, *(("nucleotide", "protein") if sequences else ())]
+    names = [*_TABLE_COLUMNS, *(SEQUENCES if sequences else ())]
     number = pa.from_numpy_dtype(np.dtype(dtype))
     fields = [("sample", pa.dictionary(pa.int32(), pa.string())), ("id", pa.string())]
     for name in names:
@@ -99,17 +96,9 @@ def escape(record: str) -> str:
 
 
 def write_per_record(selection: Selection, path: Path, *, dtype: str) -> int:
-    """Write one HDF5 dataset a record, which protspace and its relatives read.
+    """Write one HDF5 dataset a record, as protspace reads them; return how many ids were escaped.
 
-    Returns
-    -------
-    int
-        How many ids were escaped.
-
-    Raises
-    ------
-    DataError
-        If two records have the same id.
+    It raises DataError if two records have the same id.
     """
     h5py = require("h5py", for_what="export to HDF5")
     escaped = 0
@@ -124,10 +113,7 @@ def write_per_record(selection: Selection, path: Path, *, dtype: str) -> int:
                 except ValueError:
                     if name not in file:
                         raise
-                    raise DataError(
-                        f"two of the records to export are called {record}; tell them apart by "
-                        "their samples with --ids qualified"
-                    ) from None
+                    raise named_twice(record) from None
         if escaped:
             file.attrs["escaped"] = "percent-encoded names: '/' is %2F, '%' is %25"
     return escaped

@@ -7,9 +7,8 @@ certified are compared, the others are counted.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +19,9 @@ from store.io.words import count
 from store.open import open_store
 from store.schema import COLUMN_CHUNK_ROWS, Sample
 from store.store import Store
-from vnp.exchange.virnucpro_files import RecordIndex, bands, read_results
+from vnp.exchange.virnucpro_files import F32, bands, look_up, read_results, rows_by_id
 from vnp.models.similarity import row_similarity
 
-F32 = NDArray[np.float32]
 _STEP = 4096  # rows compared at a time
 
 
@@ -50,10 +48,6 @@ class ModelComparison:
     only_here: int  # rows certified in the first store alone
     only_there: int  # rows of the other side alone
     worst: tuple[WorstRow, ...]  # ascending by cosine
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the comparison as a JSON object."""
-        return asdict(self)
 
 
 @dataclass(slots=True)
@@ -111,21 +105,14 @@ def compare(
 
     Parameters
     ----------
-    store
-        The first store.
     other
         The path of one store, or those of ``.pt`` files of one sample.
     sample
         Compare only this sample. Needed with ``.pt`` files if the store has several.
     models
-        Compare only these models; by default all that both sides have.
+        Compare only these models; by default all that both sides have, in the store's order.
     worst
         How many rows to name for each model.
-
-    Returns
-    -------
-    list of ModelComparison
-        One for each model, in the store's order.
 
     Raises
     ------
@@ -197,23 +184,22 @@ def _with_files(store: Store, files: Sequence[Path], sample: str | None) -> dict
         sample = store.schema.samples[0].name
     found = store.schema.sample(sample)
     assert found is not None
-    index = RecordIndex(store, found)
+    index = rows_by_id(store, found)
     tallies: dict[str, _Tally] = {}
     seen: dict[str, NDArray[np.bool_]] = {}
     for path in files:
         file = read_results(path)
-        rows = index.rows(file.ids)
-        known = rows >= 0
-        for model, columns in bands(file, store.schema.models, of=store.path):
+        rows = look_up(index, file.ids)
+        at = np.flatnonzero(rows >= 0)
+        for model, values in bands(file, store.schema.models, of=store.path):
             tally = tallies.setdefault(model.name, _Tally())
-            tally.only_there += int(np.count_nonzero(~known))
-            at = np.flatnonzero(known)
+            tally.only_there += len(rows) - len(at)
             marks = seen.setdefault(model.name, np.zeros(store.n_rows, dtype=bool))
             marks[rows[at]] = True
             for first in range(0, len(at), _STEP):
                 part = at[first : first + _STEP]
                 left = store.merged([model.name], verify=True)[rows[part]].astype("f4")
-                tally.add(rows[part], left, file.values[part, columns])
+                tally.add(rows[part], left, values[part])
     for name, marks in seen.items():
         rest = store.filled(name)[found.start : found.stop] & ~marks[found.start : found.stop]
         tallies[name].only_here += int(np.count_nonzero(rest))
@@ -222,16 +208,14 @@ def _with_files(store: Store, files: Sequence[Path], sample: str | None) -> dict
 
 def _same(sample: Sample, other: Store) -> Sample | None:
     """The sample of the other store with this one's sequences, else of its name."""
-    for theirs in other.schema.samples:
-        if theirs.content == sample.content:
-            return theirs
-    return other.schema.sample(sample.name)
+    alike = (theirs for theirs in other.schema.samples if theirs.content == sample.content)
+    return next(alike, other.schema.sample(sample.name))
 
 
 def _check_same_records(store: Store, mine: Sample, other: Store, theirs: Sample) -> None:
     """Compare the record ids of two samples."""
     same = mine.stop - mine.start == theirs.stop - theirs.start and all(
-        _equal(store.column("id", a.start, a.stop), other.column("id", b.start, b.stop))
+        _ids(store, a).tolist() == _ids(other, b).tolist()
         for a, b in _steps(mine, theirs, COLUMN_CHUNK_ROWS)
     )
     if not same:
@@ -248,12 +232,13 @@ def _steps(mine: Sample, theirs: Sample, step: int) -> Iterator[tuple[slice, sli
         yield slice(first, last), slice(first + shift, last + shift)
 
 
-def _equal(left: Any, right: Any) -> bool:
-    return np.array_equal(left.offsets, right.offsets) and np.array_equal(left.data, right.data)
+def _ids(store: Store, rows: slice) -> Ragged:
+    ids = store.column("id", rows.start, rows.stop)
+    assert isinstance(ids, Ragged)
+    return ids
 
 
 def _named(store: Store, row: int, cosine: float, difference: float) -> WorstRow:
-    ids = store.column("id", row, row + 1)
-    assert isinstance(ids, Ragged)
+    record = _ids(store, slice(row, row + 1))[0].decode(errors="replace")
     sample = next(s.name for s in store.schema.samples if s.start <= row < s.stop)
-    return WorstRow(row, sample, ids[0].decode(errors="replace"), cosine, difference)
+    return WorstRow(row, sample, record, cosine, difference)

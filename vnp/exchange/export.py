@@ -71,8 +71,14 @@ def export_store(
         The store.
     target
         What to write; its suffix says which kind (`FORMATS`).
-    samples, models, incomplete, ids
-        See `vnp.exchange.selection.select`; ``ids`` is for ``.pt`` and ``.h5``.
+    samples, models
+        Names; none for all in the store's order. Models go left to right.
+    incomplete
+        What to do about rows that are not certified for every chosen model: ``refuse`` to
+        export, ``skip`` them, or give them as ``nan``.
+    ids
+        For ``.pt`` and ``.h5``: ``plain`` record ids, which are unique within a sample only, or
+        ``qualified`` by the sample's name; ``auto`` qualifies them for more than one sample.
     dtype
         ``float16``, as stored, or ``float32``.
     layout
@@ -85,7 +91,8 @@ def export_store(
     Raises
     ------
     UsageError
-        If the options do not fit the format, ``target`` exists, or a package is missing.
+        If the options do not fit the format, a name is unknown, no row is left, ``target``
+        exists, or a package is missing.
     DataError
         If rows are not certified, or ids are not unique where they must be.
     """

@@ -21,7 +21,7 @@ from store.io.ragged import Ragged
 from store.io.words import count
 from store.schema import Model
 from vnp.embed.progress import Progress
-from vnp.exchange.virnucpro_files import bands, read_results
+from vnp.exchange.virnucpro_files import F32, bands, look_up, read_results
 from vnp.inference.encoder import Encoder
 from vnp.models.registry import ModelSpec
 from vnp.models.similarity import row_similarity
@@ -29,8 +29,6 @@ from vnp.sequence.contig_ids import Duplicates, UniqueIds
 from vnp.sequence.fastx import ContigReader
 from vnp.sequence.records import record_batches
 from vnp.sequence.strided import items
-
-Rows = NDArray[np.float32]
 
 _WORST = 3  # rows named per model
 _STEP = 512  # records embedded between two signs of progress
@@ -64,7 +62,7 @@ class Reference:
 
     path: Path
     ids: tuple[str, ...]  # record ids, unique
-    bands: dict[str, Rows]  # by model name, float32 (n, dim) in the order of the ids
+    bands: dict[str, F32]  # by model name, float32 (n, dim) in the order of the ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,26 +111,14 @@ class GoldenReport:
 
 
 def read_reference(path: Path, *, models: Sequence[ModelSpec]) -> Reference:
-    """Read a result file of VirNucPro.
+    """Read a result file of VirNucPro that was made with the models of a recipe.
 
-    Parameters
-    ----------
-    path
-        The file.
-    models
-        Models of the recipe it was made with.
-
-    Raises
-    ------
-    ResultFileError
-        If its ids and rows do not belong together, or its width is not that of the models.
+    ResultFileError if its ids and rows do not belong together, or its width is not the models'.
     """
     file = read_results(path)
     known = [Model(model.name, model.dim) for model in models]
     chosen = bands(file, known, of="the recipe")
-    return Reference(
-        path, tuple(file.ids), {model.name: file.values[:, columns] for model, columns in chosen}
-    )
+    return Reference(path, tuple(file.ids), {model.name: values for model, values in chosen})
 
 
 def compare(
@@ -142,35 +128,22 @@ def compare(
     segment_length: int,
     load: Callable[[str], Encoder],
 ) -> GoldenReport:
-    """Embed the records of a FASTA file and compare them with the reference.
+    """Embed the records of the FASTA file and compare them with the reference made from it.
 
-    Parameters
-    ----------
-    reference
-        The reference.
-    fasta
-        The file it was made from.
-    segment_length
-        The segment length it was made with.
-    load
-        Loads the encoder of a model by name.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read, or no id of it occurs in the reference.
+    ``load`` loads the encoder of a model by name. DataError if the file cannot be read, or no id
+    of it occurs in the reference.
     """
     position = {name: index for index, name in enumerate(reference.ids)}
     places: list[NDArray[np.int64]] = []
     records: list[tuple[Ragged, Ragged]] = []
     extra = 0
     for names, nucleotide, protein in _records(fasta, segment_length):
-        place = np.array([position.get(name, -1) for name in names], dtype=np.int64)
+        place = look_up(position, names)
         known = np.flatnonzero(place >= 0)
         extra += len(names) - len(known)
         places.append(place[known])
         records.append((items(nucleotide, known), items(protein, known)))
-    made = np.concatenate(places) if places else np.empty(0, np.int64)
+    made = np.concatenate([np.empty(0, np.int64), *places])
     if not len(made):
         raise DataError(
             f"{fasta} gives no record of the {count(len(reference.ids), 'id')} of "
@@ -179,7 +152,7 @@ def compare(
         )
     missing = np.setdiff1d(np.arange(len(reference.ids)), made)
     compared = tuple(
-        _compare_band(reference, model, load(model), places, records) for model in reference.bands
+        _compare_band(reference, model, load(model), made, records) for model in reference.bands
     )
     return GoldenReport(
         reference=str(reference.path),
@@ -194,10 +167,11 @@ def _compare_band(
     reference: Reference,
     model: str,
     encoder: Encoder,
-    places: list[NDArray[np.int64]],
+    made: NDArray[np.int64],
     records: list[tuple[Ragged, Ragged]],
 ) -> BandReport:
-    there = reference.bands[model][np.concatenate(places)]
+    """Embed the records, whose places in the reference are ``made``, and compare."""
+    there = reference.bands[model][made]
     here = np.empty_like(there)
     done = 0
     with Progress(f"golden {model}", total=len(there), unit="records") as progress:
@@ -210,19 +184,17 @@ def _compare_band(
                 done += len(rows)
                 progress.update(done)
     cosine, relative = row_similarity(here, there)
-    identity = encoder.provenance().identity
-    environment = encoder.provenance().environment
-    precision = identity.get("precision", "float32")
+    provenance = encoder.provenance()
+    precision = provenance.identity.get("precision", "float32")
     limit = TOLERANCES.get(precision, TOLERANCES["float32"])
-    names = [reference.ids[index] for index in np.concatenate(places).tolist()]
     worst = tuple(
-        RowDifference(names[row], float(cosine[row]), float(relative[row]))
+        RowDifference(reference.ids[made[row]], float(cosine[row]), float(relative[row]))
         for row in np.argsort(-relative, kind="stable")[:_WORST].tolist()
     )
     return BandReport(
         model=model,
         precision=precision,
-        device=environment.get("device", "unknown"),
+        device=provenance.environment.get("device", "unknown"),
         rows=len(there),
         lowest_cosine=float(cosine.min()),
         median_cosine=float(np.median(cosine)),

@@ -15,8 +15,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +29,13 @@ from store.schema import Model, Sample
 from store.store import Store
 from vnp import __version__
 from vnp.exchange.virnucpro_files import (
-    RecordIndex,
+    F32,
     ResultFile,
     ResultFileError,
     bands,
+    look_up,
     read_results,
+    rows_by_id,
 )
 from vnp.sequence.append import append_file
 from vnp.sequence.compression import file_sha256
@@ -78,7 +80,7 @@ def import_files(
     Parameters
     ----------
     store
-        The store, of the segment length that the files were made with.
+        Of the segment length that the files were made with.
     files
         ``*_DNABERT_S.pt``, ``*_ESM.pt`` and ``*_merged.pt``, in any number and order.
     fasta
@@ -103,25 +105,21 @@ def import_files(
         raise SampleExistsError(f"{fasta} is in the store as sample {report.sample.name}")
     store.refresh()
     made = report.sample
+    index = rows_by_id(store, made)
     staged = _Staged(store, made)
-    try:
-        index = RecordIndex(store, made)
-        for path in files:
-            staged.add(read_results(path), index)
-        with Participant(store.sidecar.path) as participant:
-            for model in staged.models:
-                _publish(store, participant, model, made, staged, hashes)
-        matched = {model.name: staged.count(model) for model in staged.models}
-    finally:
-        staged.close()
+    for path in files:
+        staged.add(read_results(path), index)
+    with Participant(store.sidecar.path) as participant:
+        for model in staged.models:
+            _publish(store, participant, model, staged, hashes)
     return ImportReport(
         sample=made.name,
         appended=not report.skipped,
         rows=made.stop - made.start,
-        matched=matched,
+        matched={name: int(np.count_nonzero(known)) for name, known in staged.known.items()},
         certified={
-            name: int(np.count_nonzero(store.filled(name)[made.start : made.stop]))
-            for name in matched
+            model.name: int(np.count_nonzero(store.filled(model.name)[made.start : made.stop]))
+            for model in staged.models
         },
         files=hashes,
     )
@@ -132,30 +130,27 @@ class _Staged:
 
     def __init__(self, store: Store, sample: Sample) -> None:
         self._store = store
-        self._sample = sample
+        self.sample = sample
         self._values: dict[str, NDArray[np.float16]] = {}
-        self._known: dict[str, NDArray[np.bool_]] = {}
-        self._paths: list[Path] = []
+        self.known: dict[str, NDArray[np.bool_]] = {}  # rows that the files have, by model
         self.models: list[Model] = []
 
-    def add(self, file: ResultFile, index: RecordIndex) -> None:
+    def add(self, file: ResultFile, index: dict[str, int]) -> None:
         """Take the rows of a file."""
-        rows = index.rows(file.ids)
+        rows = look_up(index, file.ids)
         unknown = np.flatnonzero(rows < 0)
         if len(unknown):
             length = self._store.schema.segment_length
             cut = f"cut into {length} bp segments" if length else "not cut into segments"
             raise ResultFileError(
                 f"{file.path}: {len(unknown):,} of {count(len(rows), 'id')} are not records of "
-                f"sample {self._sample.name} {cut}, the first is {file.ids[unknown[0]]} in row "
+                f"sample {self.sample.name} {cut}, the first is {file.ids[unknown[0]]} in row "
                 f"{unknown[0] + 1}; the file belongs to another FASTA or another segment length"
             )
-        for model, columns in bands(file, self._store.schema.models, of=self._store.path):
-            self._put(file, model, rows - self._sample.start, file.values[:, columns])
+        for model, values in bands(file, self._store.schema.models, of=self._store.path):
+            self._put(file, model, rows - self.sample.start, values)
 
-    def _put(
-        self, file: ResultFile, model: Model, at: NDArray[np.int64], given: NDArray[np.float32]
-    ) -> None:
+    def _put(self, file: ResultFile, model: Model, at: NDArray[np.int64], given: F32) -> None:
         if model.name not in self._values:
             self._make(model)
         large = np.flatnonzero((np.abs(given) > _LARGEST).any(axis=1))
@@ -165,7 +160,7 @@ class _Staged:
                 f"float16's {_LARGEST:g}; these are not embeddings of {model.name}"
             )
         values = given.astype(np.float16)
-        known, staged = self._known[model.name], self._values[model.name]
+        known, staged = self.known[model.name], self._values[model.name]
         twice = np.flatnonzero(known[at])
         differs = twice[(staged[at[twice]] != values[twice]).any(axis=1)]
         if len(differs):
@@ -179,41 +174,29 @@ class _Staged:
         known[at] = True
 
     def _make(self, model: Model) -> None:
-        rows = self._sample.stop - self._sample.start
-        path = self._store.sidecar.make().tmp / f"import-{uuid4().hex}"
-        self._paths.append(path)
-        self._values[model.name] = np.memmap(path, np.float16, "w+", shape=(rows, model.dim))
-        self._known[model.name] = np.zeros(rows, dtype=bool)
+        rows = self.sample.stop - self.sample.start
+        # A file without a name: it is gone with the last use of the array, however this ends.
+        with TemporaryFile(dir=self._store.sidecar.make().tmp) as file:
+            self._values[model.name] = np.memmap(file, np.float16, "w+", shape=(rows, model.dim))
+        self.known[model.name] = np.zeros(rows, dtype=bool)
         self.models.append(model)
 
-    def count(self, model: Model) -> int:
-        """Rows that the files have of a model."""
-        return int(np.count_nonzero(self._known[model.name]))
-
-    def block(self, store: Store, model: Model, block: int) -> NDArray[np.float16] | None:
+    def block(self, model: Model, block: int) -> NDArray[np.float16] | None:
         """Rows of a block from the files, and from the store where it has them; None if not all."""
-        start, stop = store.block_bounds(block)
-        values = store.read(model.name, start, stop)
-        first, last = max(start, self._sample.start), min(stop, self._sample.stop)
-        ours = slice(first - self._sample.start, last - self._sample.start)
-        known = self._known[model.name][ours]
+        start, stop = self._store.block_bounds(block)
+        values = self._store.read(model.name, start, stop)
+        first, last = max(start, self.sample.start), min(stop, self.sample.stop)
+        ours = slice(first - self.sample.start, last - self.sample.start)
         part = values[first - start : last - start]
-        open_ = np.isnan(part[:, 0]) & known
+        open_ = np.isnan(part[:, 0]) & self.known[model.name][ours]
         part[open_] = self._values[model.name][ours][open_]
         return None if np.isnan(values[:, 0]).any() else values
-
-    def close(self) -> None:
-        """Remove the scratch files."""
-        self._values.clear()
-        for path in self._paths:
-            path.unlink(missing_ok=True)
 
 
 def _publish(
     store: Store,
     participant: Participant,
     model: Model,
-    sample: Sample,
     staged: _Staged,
     hashes: dict[str, str],
 ) -> None:
@@ -227,10 +210,10 @@ def _publish(
     # An empty identity: which weights VirNucPro ran with is not recorded in its files, so the
     # first worker that fills the rest is not held to any.
     origin = {"identity": {}, "environment": {"imported": "VirNucPro result files"}}
-    for block in chunks_of(sample.start, sample.stop, store.schema.block_rows):
+    for block in chunks_of(staged.sample.start, staged.sample.stop, store.schema.block_rows):
         if store.is_filled(model.name, block):
             continue
-        values = staged.block(store, model, block)
+        values = staged.block(model, block)
         if values is None:
             continue
         claim = participant.claims.try_claim(model.name, block)

@@ -70,10 +70,10 @@ class Selection:
 
     def _ids(self, start: int, stop: int) -> list[str]:
         ids: list[str] = self.column("id", start, stop)
-        if not self.qualified:
-            return ids
-        samples = self.column("sample", start, stop)
-        return [f"{sample}:{record}" for sample, record in zip(samples, ids, strict=True)]
+        if self.qualified:
+            samples = self.column("sample", start, stop)
+            ids = [f"{sample}:{record}" for sample, record in zip(samples, ids, strict=True)]
+        return ids
 
 
 def select(
@@ -84,30 +84,7 @@ def select(
     incomplete: Incomplete = "refuse",
     ids: Ids = "auto",
 ) -> Selection:
-    """Choose what to export.
-
-    Parameters
-    ----------
-    store
-        The store.
-    samples
-        Names of the samples; none for all.
-    models
-        Names of the models, left to right; none for all in the store's order.
-    incomplete
-        What to do about rows that are not certified for every chosen model: ``refuse`` to
-        export, ``skip`` them, or give them as ``nan``.
-    ids
-        ``plain`` record ids, which are unique within a sample only, or ``qualified`` by the
-        sample's name; ``auto`` qualifies them when there is more than one sample.
-
-    Raises
-    ------
-    UsageError
-        If a sample or model is unknown, or no row is left.
-    DataError
-        If rows are not certified and that is to be refused.
-    """
+    """Choose what to export; `vnp.exchange.export.export_store` says what the options mean."""
     view = store.merged(tuple(models) or None, verify=True)  # damage must not be copied
     known = {sample.name: sample for sample in store.schema.samples}
     for name in samples:
@@ -116,24 +93,33 @@ def select(
                 f"the store has no sample {name!r} (it has: {', '.join(known) or 'none'})"
             )
     chosen = [sample for name, sample in known.items() if not samples or name in samples]
-    wanted = _joined([(sample.start, sample.stop) for sample in chosen])
-    counts = np.minimum.reduce([store.rows_filled(model.name) for model in view.models])
-    size = view.block_rows
-    blocks = _joined([(b * size, b * size + int(n)) for b, n in enumerate(counts.tolist()) if n])
-    certified = _overlap(wanted, blocks)
-    total, there = (sum(stop - start for start, stop in runs) for runs in (wanted, certified))
+    wanted = np.zeros(len(view), dtype=bool)
+    for sample in chosen:
+        wanted[sample.start : sample.stop] = True
+    certified = wanted & view.filled
+    total, there = int(np.count_nonzero(wanted)), int(np.count_nonzero(certified))
     if there < total and incomplete == "refuse":
         raise DataError(
             f"{total - there:,} of the {total:,} rows to export are not certified for "
             f"{', '.join(model.name for model in view.models)}: fill them with 'vnp embed', or "
             "export without them (--incomplete skip) or with NaN in their place (--incomplete nan)"
         )
-    runs = wanted if incomplete == "nan" else certified
-    if not any(stop > start for start, stop in runs):
+    exported = wanted if incomplete == "nan" else certified
+    edges = np.flatnonzero(np.diff(exported, prepend=False, append=False)).tolist()
+    if not edges:
         raise UsageError("there is no row to export")
     qualified = ids == "qualified" or (ids == "auto" and len(chosen) > 1)
     left_out = total - there if incomplete == "skip" else 0
-    return Selection(store, view, tuple(runs), left_out, qualified)
+    runs = tuple(zip(edges[::2], edges[1::2], strict=True))
+    return Selection(store, view, runs, left_out, qualified)
+
+
+def named_twice(record: str) -> DataError:
+    """The refusal of a format that goes by record ids."""
+    return DataError(
+        f"two of the records to export are called {record}; tell them apart by their samples with "
+        "--ids qualified"
+    )
 
 
 def _cut(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
@@ -142,29 +128,3 @@ def _cut(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
         end = min((start // size + 1) * size, stop)
         yield start, end
         start = end
-
-
-def _joined(runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Join ascending runs that touch."""
-    result: list[tuple[int, int]] = []
-    for start, stop in runs:
-        if result and result[-1][1] == start:
-            result[-1] = (result[-1][0], stop)
-        elif stop > start:
-            result.append((start, stop))
-    return result
-
-
-def _overlap(left: list[tuple[int, int]], right: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Rows that lie in both of two lists of ascending runs."""
-    result = []
-    a = b = 0
-    while a < len(left) and b < len(right):
-        start, stop = max(left[a][0], right[b][0]), min(left[a][1], right[b][1])
-        if start < stop:
-            result.append((start, stop))
-        if left[a][1] < right[b][1]:
-            a += 1
-        else:
-            b += 1
-    return result

@@ -9,26 +9,24 @@ A ``.pt`` file is a zip of a pickle and of the tensors' bytes::
 
 ``torch.save`` wants the whole object in memory: 150 kB for each row of 2,560 Python floats (the
 layout ``DNABERT_S``) and 1.4 kB for each tensor of a list (``ESM``). So the pickle is written
-here a few rows at a time, by Python's own pickler; ``torch.load(..., weights_only=True)`` reads it.
+here a few rows at a time; ``torch.load(..., weights_only=True)`` reads it.
 """
 
 from __future__ import annotations
 
-import io
 import pickle
 import struct
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from store.errors import DataError, UsageError
-from vnp.exchange.selection import Selection
+from store.errors import UsageError
+from vnp.exchange.selection import Selection, named_twice
 from vnp.models import registry
 
 Layout = Literal["DNABERT_S", "ESM", "merged"]
@@ -39,13 +37,7 @@ _KEYS = {"DNABERT_S": "nucleotide", "ESM": "proteins", "merged": "ids"}
 
 
 def models_of_layout(layout: Layout, models: tuple[str, ...]) -> tuple[str, ...]:
-    """Choose the models of a store that a layout holds.
-
-    Raises
-    ------
-    UsageError
-        If the store has none that the layout is for, or several.
-    """
+    """Choose the models that a layout holds; UsageError unless one of them is what it is for."""
     if layout == "merged":
         return models
     wanted = _INPUTS[layout]
@@ -65,21 +57,13 @@ def write_pt(selection: Selection, path: Path, *, layout: Layout) -> None:
 
     ``DNABERT_S``: ``{'nucleotide': ids, 'data': [{'label', 'mean_representation': floats}]}``;
     ``ESM``: ``{'proteins': ids, 'data': [tensor(dim)]}``; ``merged``: ``{'ids': ids, 'data':
-    tensor(n, columns)}``.
-
-    Raises
-    ------
-    DataError
-        If two records have the same id: VirNucPro goes by them.
+    tensor(n, columns)}``. Ids are unique: VirNucPro goes by them.
     """
     ids: dict[str, None] = {}
     for batch in selection.batches():
         for record in batch.ids:
             if record in ids:
-                raise DataError(
-                    f"two of the records to export are called {record}; tell them apart by their "
-                    "samples with --ids qualified"
-                )
+                raise named_twice(record)
             ids[record] = None
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         with archive.open(_member("data.pkl"), "w", force_zip64=True) as file:
@@ -95,73 +79,47 @@ def write_pt(selection: Selection, path: Path, *, layout: Layout) -> None:
 def _pickled(selection: Selection, ids: Iterable[str], layout: Layout) -> Iterator[bytes]:
     """Yield the pickle of ``{key: ids, 'data': rows}``, part by part."""
     rows, columns = len(selection), selection.view.shape[1]
-    storage = _Storage(rows * columns)
-    yield pickle.PROTO + b"\x02" + pickle.EMPTY_DICT + pickle.MARK + _operations(_KEYS[layout])
-    yield from _list(ids)
-    yield _operations("data")
+    yield pickle.PROTO + b"\x02" + pickle.EMPTY_DICT + pickle.MARK + _pushed(_KEYS[layout])
+    yield from _list(map(_pushed, ids))
+    yield _pushed("data")
     if layout == "merged":
-        yield _operations(_Tensor(storage, 0, (rows, columns)), _TensorPickler)
+        yield _tensor(rows * columns, 0, (rows, columns))
     elif layout == "ESM":
-        tensors = (_Tensor(storage, row * columns, (columns,)) for row in range(rows))
-        yield from _list(tensors, _TensorPickler)
+        size = rows * columns
+        yield from _list(_tensor(size, row * columns, (columns,)) for row in range(rows))
     else:
         yield from _list(
-            {"label": record, "mean_representation": values.tolist()}
+            _pushed({"label": record, "mean_representation": values.tolist()})
             for batch in selection.batches()
             for record, values in zip(batch.ids, batch.values("f4"), strict=True)
         )
     yield pickle.SETITEMS + pickle.STOP
 
 
-def _list(items: Iterable[Any], pickler: type[pickle.Pickler] = pickle.Pickler) -> Iterator[bytes]:
+def _list(items: Iterable[bytes]) -> Iterator[bytes]:
+    """Operations that push a list, given those of its items."""
     yield pickle.EMPTY_LIST
     left = iter(items)
-    while group := list(islice(left, _GROUP)):
-        yield _operations(group, pickler).removeprefix(pickle.EMPTY_LIST)  # appends to ours instead
+    while group := b"".join(islice(left, _GROUP)):
+        yield pickle.MARK + group + pickle.APPENDS
 
 
-def _operations(item: Any, pickler: type[pickle.Pickler] = pickle.Pickler) -> bytes:
+def _pushed(item: Any) -> bytes:
     """Operations that push an object, as part of a larger pickle."""
-    buffer = io.BytesIO()
-    writer = pickler(buffer, protocol=2)
-    writer.fast = True  # no memo, so that no part refers to another one
-    writer.dump(item)
-    return buffer.getvalue()[2:-1]  # without the protocol and the end
+    return pickle.dumps(item, protocol=2)[2:-1]  # without the protocol and the end
 
 
-@dataclass(frozen=True, slots=True)
-class _Storage:
-    """Storage 0 of the file."""
+def _tensor(numbers: int, offset: int, shape: tuple[int, ...]) -> bytes:
+    """Operations that push a tensor of a part of storage 0, which holds so many numbers.
 
-    numbers: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    """Unpickles as a contiguous tensor of a part of a storage."""
-
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        from torch._utils import _rebuild_tensor_v2
-
-        strides = (*self.shape[1:], 1)
-        hooks: OrderedDict[str, Any] = OrderedDict()
-        parts = (self.storage, self.offset, self.shape, strides, False, hooks)
-        return _rebuild_tensor_v2, parts
-
-
-class _TensorPickler(pickle.Pickler):
-    """Refers to a storage as ``torch.save`` does."""
-
-    def persistent_id(self, item: Any) -> Any:
-        if isinstance(item, _Storage):
-            import torch
-
-            return ("storage", torch.FloatStorage, "0", "cpu", item.numbers)
-        return None
+    They name torch's functions and do not import them: an export needs no torch.
+    """
+    storage = pickle.MARK + _pushed("storage") + pickle.GLOBAL + b"torch\nFloatStorage\n"
+    storage += _pushed("0") + _pushed("cpu") + _pushed(numbers) + pickle.TUPLE + pickle.BINPERSID
+    place = _pushed(offset) + _pushed(shape) + _pushed((*shape[1:], 1))
+    hooks = _pushed(OrderedDict())
+    arguments = pickle.MARK + storage + place + pickle.NEWFALSE + hooks + pickle.TUPLE
+    return pickle.GLOBAL + b"torch._utils\n_rebuild_tensor_v2\n" + arguments + pickle.REDUCE
 
 
 def _member(name: str) -> zipfile.ZipInfo:

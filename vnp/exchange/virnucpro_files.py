@@ -9,7 +9,7 @@ Three kinds are told apart by their keys, not by the file's name::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -51,11 +51,8 @@ class ResultFile:
 def read_results(path: Path) -> ResultFile:
     """Read one file.
 
-    Raises
-    ------
-    ResultFileError
-        If it cannot be read, names anything but numbers and texts, or if its rows and ids do not
-        belong together.
+    ResultFileError if it cannot be read, names anything but numbers and texts, or if its rows and
+    ids do not belong together.
     """
     try:
         content = load_torch_file(path, mapped=True)
@@ -146,26 +143,13 @@ def _rows(path: Path, kind: Kind, ids: list[str], data: Any) -> F32:
     return out
 
 
-def bands(file: ResultFile, models: Sequence[Model], *, of: object) -> list[tuple[Model, slice]]:
-    """Return the models whose embeddings a file holds, with their columns in it.
+def bands(file: ResultFile, models: Sequence[Model], *, of: object) -> list[tuple[Model, F32]]:
+    """Return the models whose embeddings a file holds, each with its columns, (n, dim).
 
     A ``nucleotide`` file is of the model that reads nucleotide sequences, a ``protein`` file of
     the one that reads proteins (of several, the first of the file's width), and a merged one of
-    the first of either kind, in VirNucPro's order.
-
-    Parameters
-    ----------
-    file
-        The file.
-    models
-        Models to choose from.
-    of
-        What has these models, for messages.
-
-    Raises
-    ------
-    ResultFileError
-        If there is no such model, or the file's rows are of another width.
+    the first of either kind, in VirNucPro's order. ResultFileError if there is no such model, or
+    the file's rows are of another width; ``of`` is what has the models, for the message.
     """
     width = file.values.shape[1]
     chosen = []
@@ -187,19 +171,18 @@ def bands(file: ResultFile, models: Sequence[Model], *, of: object) -> list[tupl
             f"{file.path} has {width} numbers a row where {names} has {edges[-1]}: it was made "
             "with other models"
         )
-    return [(model, slice(*edge)) for model, edge in zip(chosen, pairwise(edges), strict=True)]
+    columns = [slice(*edge) for edge in pairwise(edges)]
+    return [(model, file.values[:, band]) for model, band in zip(chosen, columns, strict=True)]
 
 
-class RecordIndex:
-    """The record ids of one sample, which are unique within it."""
+def rows_by_id(store: Store, sample: Sample) -> dict[str, int]:
+    """Row of the store of each record id of a sample, within which ids are unique."""
+    ids = store.column("id", sample.start, sample.stop)
+    assert isinstance(ids, Ragged)
+    names = (record.decode(errors="surrogateescape") for record in ids.tolist())
+    return {name: row for row, name in enumerate(names, start=sample.start)}
 
-    def __init__(self, store: Store, sample: Sample) -> None:
-        ids = store.column("id", sample.start, sample.stop)
-        assert isinstance(ids, Ragged)
-        self._row = {record: row for row, record in enumerate(ids.tolist(), start=sample.start)}
 
-    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """Row of the store of each id, -1 where the sample has none of that id; shape (n,)."""
-        get = self._row.get
-        found = (get(record.encode("utf-8", "surrogateescape"), -1) for record in ids)
-        return np.fromiter(found, dtype=np.int64, count=len(ids))
+def look_up(rows: Mapping[str, int], ids: Iterable[str]) -> NDArray[np.int64]:
+    """Row of each id, -1 where there is none; shape (n,)."""
+    return np.array([rows.get(record, -1) for record in ids], dtype=np.int64)

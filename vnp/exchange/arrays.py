@@ -44,9 +44,9 @@ def write_parquet(selection: Selection, path: Path, *, dtype: str, sequences: bo
     """Write a line and for each model a list of fixed length per record; a block is a row group."""
     pa = require("pyarrow", for_what="export to Parquet")
     parquet = require("pyarrow.parquet", for_what="export to Parquet")
-    names = [*_TABLE_COLUMNS, *(SEQUENCES if sequences else ())]
+    names = ["id", *_TABLE_COLUMNS, *(SEQUENCES if sequences else ())]
     number = pa.from_numpy_dtype(np.dtype(dtype))
-    fields = [("sample", pa.dictionary(pa.int32(), pa.string())), ("id", pa.string())]
+    fields = [("sample", pa.dictionary(pa.int32(), pa.string()))]
     for name in names:
         empty = selection.store.column(name, 0, 0)
         kind = pa.string() if isinstance(empty, Ragged) else pa.from_numpy_dtype(empty.dtype)
@@ -56,10 +56,7 @@ def write_parquet(selection: Selection, path: Path, *, dtype: str, sequences: bo
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in selection.batches():
             start, stop = batch.start, batch.stop
-            columns = [
-                pa.array(selection.column("sample", start, stop)).dictionary_encode(),
-                pa.array(selection.column("id", start, stop)),
-            ]
+            columns = [pa.array(selection.column("sample", start, stop)).dictionary_encode()]
             columns += [pa.array(selection.column(name, start, stop)) for name in names]
             values = batch.values(dtype)
             for model, band in zip(

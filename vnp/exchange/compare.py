@@ -77,7 +77,13 @@ class _Tally:
             np.concatenate([np.empty(0), *parts])
             for parts in (self.cosines, self.rows, self.differences)
         )
-        order = np.argsort(cosines, kind="stable")[:worst]
+        samples = store.schema.samples
+        named = []
+        for at in np.argsort(cosines, kind="stable")[:worst].tolist():
+            row = int(rows[at])
+            sample = next(known.name for known in samples if known.start <= row < known.stop)
+            record = _ids(store, slice(row, row + 1))[0].decode(errors="replace")
+            named.append(WorstRow(row, sample, record, float(cosines[at]), float(differences[at])))
         return ModelComparison(
             model=model,
             rows=len(cosines),
@@ -86,10 +92,7 @@ class _Tally:
             difference=float(differences.max(initial=0)),
             only_here=self.only_here,
             only_there=self.only_there,
-            worst=tuple(
-                _named(store, int(rows[at]), float(cosines[at]), float(differences[at]))
-                for at in order.tolist()
-            ),
+            worst=tuple(named),
         )
 
 
@@ -131,24 +134,27 @@ def compare(
         tallies = _with_store(store, open_store(other[0]), sample)
     else:
         raise UsageError("compare with one store, or with .pt files; not with several stores")
-    chosen = [model.name for model in store.schema.models if model.name in tallies]
-    if models:
-        absent = [name for name in models if name not in chosen]
-        if absent:
-            raise DataError(f"the other side has no embeddings of {', '.join(absent)}")
-        chosen = [name for name in chosen if name in models]
-    results = [tallies[name].result(store, name, worst) for name in chosen]
+    absent = [name for name in models if name not in tallies]
+    if absent:
+        raise DataError(f"the other side has no embeddings of {', '.join(absent)}")
+    results = [
+        tallies[model.name].result(store, model.name, worst)
+        for model in store.schema.models
+        if model.name in tallies and (not models or model.name in models)
+    ]
     if not any(result.rows for result in results):
         raise DataError("there is no row that both sides have certified for the same model")
     return results
 
 
 def _with_store(store: Store, other: Store, sample: str | None) -> dict[str, _Tally]:
-    """Compare the samples that both stores have, by content or by name."""
+    """Compare the samples with the same sequences in both stores, else those of the same name."""
+    by_content = {theirs.content: theirs for theirs in reversed(other.schema.samples)}
     pairs = [
         (mine, theirs)
         for mine in store.schema.samples
-        if sample in (None, mine.name) and (theirs := _same(mine, other)) is not None
+        if sample in (None, mine.name)
+        and (theirs := by_content.get(mine.content) or other.schema.sample(mine.name))
     ]
     if not pairs:
         raise DataError(f"{store.path} and {other.path} have no sample in common")
@@ -206,12 +212,6 @@ def _with_files(store: Store, files: Sequence[Path], sample: str | None) -> dict
     return tallies
 
 
-def _same(sample: Sample, other: Store) -> Sample | None:
-    """The sample of the other store with this one's sequences, else of its name."""
-    alike = (theirs for theirs in other.schema.samples if theirs.content == sample.content)
-    return next(alike, other.schema.sample(sample.name))
-
-
 def _check_same_records(store: Store, mine: Sample, other: Store, theirs: Sample) -> None:
     """Compare the record ids of two samples."""
     same = mine.stop - mine.start == theirs.stop - theirs.start and all(
@@ -236,9 +236,3 @@ def _ids(store: Store, rows: slice) -> Ragged:
     ids = store.column("id", rows.start, rows.stop)
     assert isinstance(ids, Ragged)
     return ids
-
-
-def _named(store: Store, row: int, cosine: float, difference: float) -> WorstRow:
-    record = _ids(store, slice(row, row + 1))[0].decode(errors="replace")
-    sample = next(s.name for s in store.schema.samples if s.start <= row < s.stop)
-    return WorstRow(row, sample, record, cosine, difference)

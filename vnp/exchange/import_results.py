@@ -110,7 +110,7 @@ def import_files(
     for path in files:
         staged.add(read_results(path), index)
     with Participant(store.sidecar.path) as participant:
-        for model in staged.models:
+        for model in staged.known:
             _publish(store, participant, model, staged, hashes)
     return ImportReport(
         sample=made.name,
@@ -118,8 +118,8 @@ def import_files(
         rows=made.stop - made.start,
         matched={name: int(np.count_nonzero(known)) for name, known in staged.known.items()},
         certified={
-            model.name: int(np.count_nonzero(store.filled(model.name)[made.start : made.stop]))
-            for model in staged.models
+            name: int(np.count_nonzero(store.filled(name)[made.start : made.stop]))
+            for name in staged.known
         },
         files=hashes,
     )
@@ -133,7 +133,6 @@ class _Staged:
         self.sample = sample
         self._values: dict[str, NDArray[np.float16]] = {}
         self.known: dict[str, NDArray[np.bool_]] = {}  # rows that the files have, by model
-        self.models: list[Model] = []
 
     def add(self, file: ResultFile, index: dict[str, int]) -> None:
         """Take the rows of a file."""
@@ -151,14 +150,18 @@ class _Staged:
             self._put(file, model, rows - self.sample.start, values)
 
     def _put(self, file: ResultFile, model: Model, at: NDArray[np.int64], given: F32) -> None:
-        if model.name not in self._values:
-            self._make(model)
         large = np.flatnonzero((np.abs(given) > _LARGEST).any(axis=1))
         if len(large):
             raise ResultFileError(
                 f"{file.path}: row {large[0] + 1} ({file.ids[large[0]]}) holds numbers beyond "
                 f"float16's {_LARGEST:g}; these are not embeddings of {model.name}"
             )
+        if model.name not in self.known:
+            # A file without a name: it is gone with the last use of the array, however this ends.
+            shape = (self.sample.stop - self.sample.start, model.dim)
+            with TemporaryFile(dir=self._store.sidecar.make().tmp) as scratch:
+                self._values[model.name] = np.memmap(scratch, np.float16, "w+", shape=shape)
+            self.known[model.name] = np.zeros(len(self._values[model.name]), dtype=bool)
         values = given.astype(np.float16)
         known, staged = self.known[model.name], self._values[model.name]
         twice = np.flatnonzero(known[at])
@@ -173,30 +176,22 @@ class _Staged:
         staged[at] = values
         known[at] = True
 
-    def _make(self, model: Model) -> None:
-        rows = self.sample.stop - self.sample.start
-        # A file without a name: it is gone with the last use of the array, however this ends.
-        with TemporaryFile(dir=self._store.sidecar.make().tmp) as file:
-            self._values[model.name] = np.memmap(file, np.float16, "w+", shape=(rows, model.dim))
-        self.known[model.name] = np.zeros(rows, dtype=bool)
-        self.models.append(model)
-
-    def block(self, model: Model, block: int) -> NDArray[np.float16] | None:
+    def block(self, model: str, block: int) -> NDArray[np.float16] | None:
         """Rows of a block from the files, and from the store where it has them; None if not all."""
         start, stop = self._store.block_bounds(block)
-        values = self._store.read(model.name, start, stop)
+        values = self._store.read(model, start, stop)
         first, last = max(start, self.sample.start), min(stop, self.sample.stop)
         ours = slice(first - self.sample.start, last - self.sample.start)
         part = values[first - start : last - start]
-        open_ = np.isnan(part[:, 0]) & self.known[model.name][ours]
-        part[open_] = self._values[model.name][ours][open_]
+        open_ = np.isnan(part[:, 0]) & self.known[model][ours]
+        part[open_] = self._values[model][ours][open_]
         return None if np.isnan(values[:, 0]).any() else values
 
 
 def _publish(
     store: Store,
     participant: Participant,
-    model: Model,
+    model: str,
     staged: _Staged,
     hashes: dict[str, str],
 ) -> None:
@@ -211,17 +206,17 @@ def _publish(
     # first worker that fills the rest is not held to any.
     origin = {"identity": {}, "environment": {"imported": "VirNucPro result files"}}
     for block in chunks_of(staged.sample.start, staged.sample.stop, store.schema.block_rows):
-        if store.is_filled(model.name, block):
+        if store.is_filled(model, block):
             continue
         values = staged.block(model, block)
         if values is None:
             continue
-        claim = participant.claims.try_claim(model.name, block)
+        claim = participant.claims.try_claim(model, block)
         if claim is None:
-            log.info(f"{model.name} block {block} is being filled by a worker; left to it")
+            log.info(f"{model} block {block} is being filled by a worker; left to it")
             continue
         with claim:
-            if store.is_filled(model.name, block):
+            if store.is_filled(model, block):
                 continue
-            store.pin_provenance(model.name, origin)
+            store.pin_provenance(model, origin)
             store.publish(claim, values, details)

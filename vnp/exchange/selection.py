@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from store.errors import DataError, UsageError
 from store.io.ragged import Ragged
+from store.read.columns import sample_names
 from store.read.view import View
 from store.schema import COLUMN_CHUNK_ROWS
 from store.store import Store
@@ -64,8 +65,7 @@ class Selection:
         if isinstance(values, Ragged):
             return values.decode()
         if name == "sample":
-            names = [sample.name for sample in self.store.schema.samples]
-            return [names[code] for code in values.tolist()]
+            return sample_names(self.store, values).tolist()
         return values
 
     def _ids(self, start: int, stop: int) -> list[str]:

@@ -13,6 +13,7 @@ Both datasets hold a view, which has no file open: DataLoader workers may be for
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
@@ -113,13 +114,12 @@ def to_torch(
                 f"labels have shape {numbers.shape}; the store has {len(view)} rows, and each "
                 "needs a label (those of rows not chosen may be anything)"
             )
+    source = _Source(view, numbers, dtype)
     if not shuffle:
-        return RowDataset(view, rows=chosen, labels=numbers, dtype=dtype)
+        return RowDataset(source, rows=chosen)
     return ShuffledRows(
-        view,
+        source,
         rows=chosen,
-        labels=numbers,
-        dtype=dtype,
         seed=seed,
         buffer_blocks=buffer_blocks,
         rank=rank,
@@ -127,43 +127,38 @@ def to_torch(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where items come from."""
+
+    view: View
+    labels: NDArray[Any] | None  # of each row of the view
+    dtype: torch.dtype  # of the items
+
+    def items(self, rows: Ints) -> list[Item]:
+        """Read the items of some rows at once."""
+        values = torch.from_numpy(self.view[rows]).to(self.dtype)
+        if self.labels is None:
+            return list(values)
+        return list(zip(values, torch.from_numpy(self.labels[rows]), strict=True))
+
+
 class RowDataset(Dataset[Item]):
-    """Rows by index; a DataLoader gets the rows of a batch in one read.
+    """Rows by index; a DataLoader gets the rows of a batch in one read."""
 
-    Parameters
-    ----------
-    view
-        Where the rows come from.
-    rows
-        Row numbers of the items, shape (n,).
-    labels
-        Label of each row of the view, or None.
-    dtype
-        Of the items.
-    """
-
-    def __init__(
-        self, view: View, *, rows: Ints, labels: NDArray[Any] | None, dtype: torch.dtype
-    ) -> None:
-        self._view = view
-        self._rows = rows
-        self._labels = labels
-        self._dtype = dtype
-
-    @property
-    def rows(self) -> Ints:
-        """Row number of each item, shape (n,)."""
-        return self._rows
+    def __init__(self, source: _Source, *, rows: Ints) -> None:
+        self._source = source
+        self.rows = rows  # row number of each item, shape (n,)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def __getitem__(self, index: int) -> Item:
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Item]:
         """Return several items; DataLoader calls this instead of asking one by one."""
-        return _items(self._view, self._rows[np.asarray(indices)], self._labels, self._dtype)
+        return self._source.items(self.rows[np.asarray(indices)])
 
 
 class ShuffledRows(IterableDataset[Item]):
@@ -175,8 +170,6 @@ class ShuffledRows(IterableDataset[Item]):
 
     Parameters
     ----------
-    view, rows, labels, dtype
-        See `RowDataset`.
     seed
         Of the order.
     buffer_blocks
@@ -189,11 +182,9 @@ class ShuffledRows(IterableDataset[Item]):
 
     def __init__(
         self,
-        view: View,
+        source: _Source,
         *,
         rows: Ints,
-        labels: NDArray[Any] | None,
-        dtype: torch.dtype,
         seed: int,
         buffer_blocks: int,
         rank: int,
@@ -203,10 +194,8 @@ class ShuffledRows(IterableDataset[Item]):
             raise UsageError(f"buffer_blocks is {buffer_blocks}: it must be positive")
         if not 0 <= rank < world_size:
             raise UsageError(f"rank {rank} is not one of {world_size}, counted from 0")
-        self._view = view
+        self._source = source
         self._rows = np.sort(rows)
-        self._labels = labels
-        self._dtype = dtype
         self._seed = seed
         self._buffer_blocks = buffer_blocks
         self._rank = rank
@@ -215,25 +204,20 @@ class ShuffledRows(IterableDataset[Item]):
         self._epoch: Tensor = torch.zeros((), dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]
 
-    @property
-    def rows(self) -> Ints:
-        """Row numbers of all items, ascending, shape (n,)."""
-        return self._rows
-
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next epoch; call it before each one."""
         self._epoch.fill_(epoch)
 
     def __iter__(self) -> Iterator[Item]:
-        for rows in self.order(*_share()):
+        info = get_worker_info()
+        for rows in self.order(*((0, 1) if info is None else (info.id, info.num_workers))):
             for first in range(0, len(rows), _READ_ROWS):
-                part = rows[first : first + _READ_ROWS]
-                yield from _items(self._view, part, self._labels, self._dtype)
+                yield from self._source.items(rows[first : first + _READ_ROWS])
 
     def order(self, worker: int, workers: int) -> Iterator[Ints]:
         """Yield the row numbers of one worker of this rank, group by group, in their order."""
         epoch = int(self._epoch)
-        block = self._rows // self._view.block_rows
+        block = self._rows // self._source.view.block_rows
         starts = np.flatnonzero(np.diff(block, prepend=-1))
         ends = np.append(starts[1:], len(block))
         shuffled = np.random.default_rng([self._seed, epoch]).permutation(len(starts))
@@ -244,16 +228,3 @@ class ShuffledRows(IterableDataset[Item]):
             group = mine[first : first + self._buffer_blocks]
             rows = np.concatenate([self._rows[starts[b] : ends[b]] for b in group])
             yield rng.permutation(rows)
-
-
-def _share() -> tuple[int, int]:
-    """Return this process's number among the workers of its DataLoader, and how many there are."""
-    info = get_worker_info()
-    return (0, 1) if info is None else (info.id, info.num_workers)
-
-
-def _items(view: View, rows: Ints, labels: NDArray[Any] | None, dtype: torch.dtype) -> list[Item]:
-    values = torch.from_numpy(view[rows]).to(dtype)
-    if labels is None:
-        return list(values)
-    return list(zip(values, torch.from_numpy(labels[rows]), strict=True))

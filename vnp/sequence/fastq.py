@@ -79,8 +79,9 @@ class _WithoutBlankLines:
         lines = 0  # handed out
         rest = b""  # of a line
         while block := self._text.read(max(_BLOCK, len(rest))):
-            whole, end, rest = (rest + block).rpartition(b"\n")
-            whole += end
+            whole = rest + block if rest else block
+            cut = whole.rfind(b"\n") + 1
+            whole, rest = whole[:cut], whole[cut:]
             is_end = np.frombuffer(whole, np.uint8) == ord("\n")
             if (
                 is_end[:1].any()

@@ -5,8 +5,8 @@ the hashes are sorted, one part of all possible hashes after the other, and equa
 neighbours. Two different ids with one 128-bit hash would be taken for duplicates; among a billion
 ids the chance of that is about 1e-21 (n^2 / 2^129).
 
-Numbering needs an answer at once, because records carry the id. A temporary SQLite database holds
-the ids themselves.
+Numbering needs an answer at once, because records carry the id. The ids themselves are kept, the
+last half a million in memory and those before them in a temporary SQLite database.
 
 Temporary files lie where Python's `tempfile` and SQLite put them (``TMPDIR``): 16 bytes and the id
 for each contig.
@@ -31,6 +31,7 @@ from vnp.sequence.fastx import ContigBatch
 _HASH = np.dtype("S16")
 _PART = 1 << 22  # hashes sorted at a time, 64 MiB
 _CACHE = 1 << 16  # KiB of the database in memory
+_RECENT = 1 << 19  # ids in memory, about 90 MB, before they go to the database
 _ASKED = 999  # ids looked up by one statement: what every SQLite allows
 
 
@@ -166,11 +167,15 @@ class _Refused:
 
 class _Numbered:
     def __init__(self) -> None:
+        # Last number given to each id that is taken, 1 for the id itself: those seen last are here.
+        self._last: dict[bytes, int] = {}
+        self._stored = False  # whether there are others, in the database
         self._database = sqlite3.connect("", isolation_level=None)  # a file that is deleted
         self._database.executescript(
             f"""
             PRAGMA journal_mode = OFF;
             PRAGMA cache_size = -{_CACHE};
+            PRAGMA synchronous = OFF;
             CREATE TABLE taken (id BLOB PRIMARY KEY, last INTEGER) WITHOUT ROWID;
             BEGIN;
             """
@@ -180,31 +185,42 @@ class _Numbered:
         self._database.close()
 
     def admit(self, ids: list[bytes]) -> list[bytes]:
-        last = self._last(ids)
+        last = self._last
+        self._recall(ids)
         unique = []
         for contig_id in ids:
             candidate = contig_id
             number = last.get(contig_id, 0) + 1  # lower ones are taken for good
             if number > 1:
                 candidate = b"%b_%d" % (contig_id, number)
-                while candidate in last or self._last([candidate]):
+                while self._is_taken(candidate):
                     number += 1
                     candidate = b"%b_%d" % (contig_id, number)
                 last[candidate] = 1
             last[contig_id] = number
             unique.append(candidate)
-        self._database.executemany("INSERT OR REPLACE INTO taken VALUES (?, ?)", last.items())
+        if len(last) > _RECENT:
+            self._database.executemany(
+                "INSERT OR REPLACE INTO taken VALUES (?, ?)", sorted(last.items())
+            )
+            last.clear()
+            self._stored = True
         return unique
 
-    def _last(self, ids: list[bytes]) -> dict[bytes, int]:
-        """Last number given to each id that is taken; 1 for the id itself."""
-        found: dict[bytes, int] = {}
-        for at in range(0, len(ids), _ASKED):
-            some = ids[at : at + _ASKED]
+    def _is_taken(self, contig_id: bytes) -> bool:
+        self._recall([contig_id])
+        return contig_id in self._last
+
+    def _recall(self, ids: list[bytes]) -> None:
+        """Fetch from the database what it knows of some ids."""
+        if not self._stored:
+            return
+        unknown = [contig_id for contig_id in ids if contig_id not in self._last]
+        for at in range(0, len(unknown), _ASKED):
+            some = unknown[at : at + _ASKED]
             marks = ",".join("?" * len(some))
             query = f"SELECT id, last FROM taken WHERE id IN ({marks})"  # noqa: S608  only marks
-            found.update(self._database.execute(query, some))
-        return found
+            self._last.update(self._database.execute(query, some))
 
     def finish(self) -> None:
         """Every id was unique when it was returned."""

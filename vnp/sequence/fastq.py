@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from itertools import islice
+from typing import BinaryIO, cast
 
 import dnaio
 import numpy as np
@@ -44,7 +45,8 @@ def fastq_reads(
     reader = None
     try:
         # It looks at the first read already when it is made.
-        reader = dnaio.FastqReader(io.BufferedReader(Blocks(iter(tight)), _BLOCK))
+        blocks = cast("BinaryIO", Blocks(iter(tight)))
+        reader = dnaio.FastqReader(blocks, buffer_size=_BLOCK)
         reads: Iterator[dnaio.SequenceRecord] = iter(reader)
         while step := list(islice(reads, _STEP)):
             ids = "\n".join([read.id for read in step]).encode("ascii")
@@ -77,11 +79,8 @@ class _WithoutBlankLines:
 
     def __iter__(self) -> Iterator[bytes]:
         lines = 0  # handed out
-        rest = b""  # of a line
-        while block := self._text.read(max(_BLOCK, len(rest))):
-            whole = rest + block if rest else block
-            cut = whole.rfind(b"\n") + 1
-            whole, rest = whole[:cut], whole[cut:]
+        while block := self._text.read(_BLOCK):
+            whole = block + self._text.readline()
             is_end = np.frombuffer(whole, np.uint8) == ord("\n")
             if (
                 is_end[:1].any()
@@ -92,10 +91,10 @@ class _WithoutBlankLines:
                 for line in whole.removesuffix(b"\n").split(b"\n"):
                     if line not in (b"", b"\r") or (lines + len(kept)) % 4:
                         kept.append(line)
-                self.dropped |= len(kept) < int(np.count_nonzero(is_end))
+                    else:
+                        self.dropped = True
                 whole = b"".join([line + b"\n" for line in kept])
                 lines += len(kept)
             else:
                 lines += int(np.count_nonzero(is_end))
             yield whole
-        yield rest

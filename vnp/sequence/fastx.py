@@ -135,14 +135,16 @@ class ContigReader:
         joined = b"".join(ids)
         if b"" in ids or joined.translate(None, PRINTABLE) or max(map(len, ids)) > _LONGEST_ID:
             self._refuse_id(ids, first)
-        if len(ids) == 1:
+        text: list[bytes | bytearray] = [b">", b"", b"\n", b"", b"\n"] * len(ids)
+        text[1::5] = ids
+        text[3::5] = sequences
+        if len(ids) == 1:  # it may be long: no copies
             data = sequences.pop()
-            for part in (b">" + ids[0] + b"\n", data, b"\n"):
+            for part in text:
                 self._digest.update(part)
         else:
             data = b"".join(sequences)
-            records = b"\n>".join(map(b"\n".join, zip(ids, sequences, strict=True)))
-            self._digest.update(b">" + records + b"\n")
+            self._digest.update(b"".join(text))
         if len(ids) == 1 or not could_be_dna(data):
             self._refuse_protein(ids, sequences or [data], first)
         self.contigs += len(ids)

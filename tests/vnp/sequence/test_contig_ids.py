@@ -1,12 +1,14 @@
 """Duplicate contig ids against a plain model."""
 
 import random
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store.io.ragged import from_items
+from vnp.sequence import contig_ids
 from vnp.sequence.compression import InputError
 from vnp.sequence.contig_ids import Duplicates, UniqueIds
 from vnp.sequence.fastx import ContigBatch
@@ -31,14 +33,17 @@ class Model:
 
 
 @settings(deadline=None, derandomize=True, max_examples=200)
-@given(seed=st.integers(0, 2**32))
-def test_numbering_follows_the_model(seed):
-    """Whatever the batches."""
+@given(seed=st.integers(0, 2**32), recent=st.sampled_from([0, 20, 10_000]))
+def test_numbering_follows_the_model(seed, recent):
+    """Whatever the batches, and whatever has gone to the database."""
     rng = random.Random(seed)
     pool = [b"a", b"b", b"a_2", b"a_2_2", b"a_3", *(b"x%d" % i for i in range(rng.randrange(300)))]
     ids = rng.choices(pool, k=rng.randrange(1, 300))
     got = []
-    with UniqueIds(Duplicates.NUMBER) as unique:
+    with (
+        patch.object(contig_ids, "_RECENT", recent),
+        UniqueIds(Duplicates.NUMBER) as unique,
+    ):
         while len(got) < len(ids):
             got += unique.admit(ids[len(got) :][: rng.randint(1, 60)])
         unique.finish()

@@ -43,12 +43,8 @@ def read_genomes(paths: Sequence[Path]) -> Iterator[Genome]:
     """Read the genomes of a group: every GenBank record with a sequence, its own or a FASTA one.
 
     Files come in any order, recognised by content, plain or compressed. Sequences of GenBank files
-    come first, then those of FASTA files.
-
-    Raises
-    ------
-    DatasetError, InputError
-        If a file is neither, is damaged, or no GenBank file is given.
+    come first, then those of FASTA files. `DatasetError` if there is no GenBank file; that and
+    `InputError` name a file that is neither or is damaged.
     """
     genbank: list[Path] = []
     fasta: list[Path] = []

@@ -50,11 +50,6 @@ class Rows:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether all rows are held, so that each epoch is one shuffle of all of them."""
-        return self._held is not None
-
     def shuffled(self, *, batch: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield features (b, D) and labels (b,) of every row once, in random order.
 

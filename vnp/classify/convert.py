@@ -37,12 +37,8 @@ def convert_classifier(
     The card tells the bands of its feature row, by default those of the recipe whose width fits,
     and the bases per segment it was trained on.
 
-    Raises
-    ------
-    UsageError
-        If the output exists or has another suffix.
-    ClassifierError, FeaturesError
-        If the file does not hold a classifier, or one of another width than the models'.
+    `UsageError` if the output exists or has another suffix; `ClassifierError` or `FeaturesError`
+    if the file holds no classifier, or one of another width than the models'.
     """
     if output.exists():
         raise UsageError(f"{output} exists already; choose another name or remove it")

@@ -24,7 +24,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,7 +43,6 @@ log = logging.getLogger(__name__)
 
 LABELS = "labels.tsv"
 REPORT = "dataset.json"
-PART_RECORDS = 10_000
 # By byte: the letters, upper case, that the published code looks for.
 _AMBIGUOUS = np.isin(np.arange(256), list(b"NRYMKSWHBVD"))
 
@@ -53,7 +52,7 @@ class Recipe:
     """What a training set is made by; the defaults are the published ones."""
 
     segment_length: int = 500  # bases per window
-    part_records: int = PART_RECORDS  # records of a run, the unit of sampling
+    part_records: int = 10_000  # records of a run, the unit of sampling
     virus: str = "viral"  # the group that is labelled virus
     seed: int = 42  # of the sampling
     uneven: bool = False  # take what there is of a group that has less than its share
@@ -87,8 +86,7 @@ class Dataset:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """One kept record."""
 
     genome: str  # id of the sequence it comes from
@@ -96,20 +94,12 @@ class Kept:
     frame: str  # F1 ... R3
     bases: str  # of the window
 
-    def line(self) -> str:
-        """Return the record as a line of a table; no part of it holds tabs or line ends."""
-        return f"{self.genome}\t{self.window}\t{self.frame}\t{self.bases}\n"
-
 
 def make_dataset(inputs: Mapping[str, Sequence[Path]], folder: Path, *, recipe: Recipe) -> Dataset:
     """Make a training set from the files of each group in a new folder, which appears whole.
 
-    Raises
-    ------
-    UsageError
-        If the folder exists, or the groups make no sense.
-    DatasetError
-        If an input is not what it must be, or a group has less than its share.
+    `UsageError` if the folder exists or the groups make no sense; `DatasetError` if an input is not
+    what it must be, or a group has less than its share.
     """
     if folder.exists():
         raise UsageError(f"{folder} exists already; choose another folder")
@@ -173,7 +163,7 @@ def _cut(group: str, paths: Sequence[Path], parts: Path, recipe: Recipe) -> Grou
             kept, cut, unclear = kept_records(genome, segment_length=recipe.segment_length)
             genomes, windows, ambiguous = genomes + 1, windows + cut, ambiguous + unclear
             records += len(kept)
-            waiting += [record.line() for record in kept]
+            waiting += ["\t".join(record) + "\n" for record in kept]
             while len(waiting) >= recipe.part_records:
                 run = waiting[: recipe.part_records]
                 (parts / group / str(runs)).write_text("".join(run))

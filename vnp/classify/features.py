@@ -36,14 +36,7 @@ def choose_models(store: Store, card: Card, names: Sequence[str] = ()) -> tuple[
     """Choose the models whose bands make the feature row of a classifier.
 
     In this order: those named; those on the classifier's card; all of the store's; those of a
-    recipe that the store holds among others.
-
-    Raises
-    ------
-    FeaturesError
-        If they do not give as many numbers as the classifier takes.
-    UsageError
-        If a model is not in the store.
+    recipe that the store holds among others. `UsageError` if a model is not in the store.
     """
     dims = {model.name: model.dim for model in store.schema.models}
     if names or card.models:
@@ -60,13 +53,7 @@ def choose_models(store: Store, card: Card, names: Sequence[str] = ()) -> tuple[
 def first_fitting(
     inputs: int, candidates: Sequence[tuple[str, ...]], dims: Mapping[str, int]
 ) -> tuple[str, ...]:
-    """Choose the first models that give as many numbers as a classifier takes.
-
-    Raises
-    ------
-    FeaturesError
-        If none do; the message tells of the first of them.
-    """
+    """Choose the first models that give the numbers a classifier takes; `FeaturesError` if none."""
     for candidate in candidates:
         if sum(dims[name] for name in candidate) == inputs:
             return candidate
@@ -106,8 +93,7 @@ def score_rows(
     """
     batches = _batches(view, start, stop)
     rows, scores = np.empty(0, np.int64), np.empty((0, 2), np.float32)
-    edges = sorted({start, stop, *range((start // chunk + 1) * chunk, stop, chunk)})
-    for first, last in pairwise(edges):
+    for first, last in chunked(start, stop, chunk):
         values = np.full((last - first, 2), np.nan, dtype=np.float32)
         while True:
             here = int(np.searchsorted(rows, last))
@@ -122,6 +108,11 @@ def score_rows(
             x_BD = torch.from_numpy(features.astype(np.float32)).to(device)
             scores = module.probabilities(x_BD).cpu().numpy()
         yield Scores(first, values)
+
+
+def chunked(start: int, stop: int, chunk: int = COLUMN_CHUNK_ROWS) -> Iterator[tuple[int, int]]:
+    """Cut rows ``start .. stop`` at the multiples of ``chunk``."""
+    return pairwise(sorted({start, stop, *range((start // chunk + 1) * chunk, stop, chunk)}))
 
 
 def texts(store: Store, column: str, start: int, stop: int) -> list[bytes]:

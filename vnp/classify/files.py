@@ -69,10 +69,7 @@ class Classifier:
 def load_classifier(path: Path) -> Classifier:
     """Read a classifier: a published ``.pth`` or the native form, recognised by content.
 
-    Raises
-    ------
-    ClassifierError
-        If it is not a classifier of this form; `UnsafeClassifierError` if it names other things.
+    `ClassifierError` if it is not of this form; `UnsafeClassifierError` if it names other things.
     """
     if not path.is_file():
         raise ClassifierError(f"{path} is not a file; give a published .pth or a .safetensors file")
@@ -97,12 +94,8 @@ def load_classifier(path: Path) -> Classifier:
 def save_classifier(module: Mlp, card: Card, path: Path) -> Card:
     """Write the native form: the tensors to ``path``, the card beside it; return the card.
 
-    Each file appears whole or not at all. The card's hash and widths are set here.
-
-    Raises
-    ------
-    UsageError
-        If ``path`` does not end in ``.safetensors``.
+    Each file appears whole or not at all. The card's hash and widths are set here. `UsageError` if
+    ``path`` does not end in ``.safetensors``.
     """
     check_name(path)
     tensors = module.tensors()

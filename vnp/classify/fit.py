@@ -57,10 +57,8 @@ def fit(
 ) -> tuple[Mlp, list[Epoch], int]:
     """Train a classifier of ``inputs`` numbers a row, calling ``tell`` with every epoch.
 
-    Returns
-    -------
-    Mlp, list of Epoch, int
-        The best epoch's classifier, in eval mode on the CPU; all epochs; the best one's number.
+    Returns the best epoch's classifier, in eval mode on the CPU, all epochs, and the best one's
+    number.
     """
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from store.errors import DataError
 from store.io.words import count
-from store.schema import COLUMN_CHUNK_ROWS
 from store.store import Store
-from vnp.classify.features import texts
+from vnp.classify.features import chunked, texts
 from vnp.classify.mlp import CLASSES
 
 UNLABELLED = -1
@@ -54,13 +53,7 @@ class RowLabels:
 
 
 def read_labels(path: Path) -> LabelTable:
-    """Read a table of labels.
-
-    Raises
-    ------
-    LabelsError
-        If the table is not of this form; the message names the line.
-    """
+    """Read a table of labels; `LabelsError` names the line that is not of this form."""
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -102,10 +95,7 @@ def read_labels(path: Path) -> LabelTable:
 def label_rows(store: Store, table: LabelTable, *, by_sample: bool) -> RowLabels:
     """Look the labels of every row up; ``by_sample`` keeps whole samples together.
 
-    Raises
-    ------
-    LabelsError
-        If the table names something that the store does not hold.
+    `LabelsError` if the table names something that the store does not hold.
     """
     n = store.n_rows
     label = np.full(n, UNLABELLED, dtype=np.int8)
@@ -143,8 +133,7 @@ def label_rows(store: Store, table: LabelTable, *, by_sample: bool) -> RowLabels
 
 def _identities(store: Store, level: str) -> Iterator[tuple[int, bytes, int, bytes]]:
     """Yield sample code, contig, segment number, and what a line of the table names, by row."""
-    for start in range(0, store.n_rows, COLUMN_CHUNK_ROWS):
-        stop = min(start + COLUMN_CHUNK_ROWS, store.n_rows)
+    for start, stop in chunked(0, store.n_rows):
         contigs = texts(store, "contig", start, stop)
         yield from zip(
             np.asarray(store.column("sample", start, stop)).tolist(),

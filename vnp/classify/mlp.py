@@ -69,10 +69,7 @@ class Mlp(nn.Module):
 def from_tensors(tensors: Mapping[str, Tensor], *, eps: object, source: object) -> Mlp:
     """Build a classifier, float32 and in eval mode, from the untrusted tensors of a file.
 
-    Raises
-    ------
-    ClassifierError
-        If tensors are missing, unknown, of the wrong shape, or not finite numbers.
+    `ClassifierError` if one is missing, unknown, of the wrong shape, or not of finite numbers.
     """
     if not isinstance(eps, float) or not 0 < eps < 1:
         raise ClassifierError(f"{source}: the batch norm's eps is {eps!r}, not a small number")

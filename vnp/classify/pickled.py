@@ -45,14 +45,8 @@ def read_pickled(path: Path) -> tuple[dict[str, Tensor], object]:
     """Read a module or a state dict written by ``torch.save``, without executing any of it.
 
     Returns the tensors by dotted name, as a state dict has them, and ``eps`` of the batch norm as
-    the file states it, unchecked (torch's own for a state dict).
-
-    Raises
-    ------
-    UnsafeClassifierError
-        If the file names anything but the parts of a classifier; the message says what.
-    ClassifierError
-        If it cannot be read, or holds neither a module nor a state dict.
+    the file states it, unchecked (torch's own for a state dict). `UnsafeClassifierError` says what
+    else the file names; `ClassifierError` if it holds neither a module nor a state dict.
     """
     try:
         content = load_torch_file(path, stand_ins=_STAND_INS)

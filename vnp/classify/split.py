@@ -65,12 +65,8 @@ def group_split(
 ) -> Split:
     """Divide whole groups, each class on its own, by shares of its rows (0 for none).
 
-    ``stretch`` lets a class with too few groups be cut into stretches.
-
-    Raises
-    ------
-    LabelsError
-        If a class cannot be divided.
+    ``stretch`` lets a class with too few groups be cut into stretches; `LabelsError` if a class
+    cannot be divided.
     """
     rng = np.random.default_rng(seed)
     shares = {Part.TEST: test, Part.HELD_OUT: held_out}

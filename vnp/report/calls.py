@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from store.schema import COLUMN_CHUNK_ROWS
 from store.store import Store
 from vnp.classify.calls import Contig, Counts, RecordScores, Window, call_contigs
-from vnp.classify.features import Scores, choose_models, score_rows, with_records
+from vnp.classify.features import Scores, choose_models, chunked, score_rows, with_records
 from vnp.classify.files import load_classifier
 from vnp.embed.progress import Progress
 from vnp.inference.device import place
@@ -34,21 +33,14 @@ class ScoreSource:
     of: Callable[[int, int], Iterator[Scores]]  # scores of rows start .. stop, in order
 
 
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """Calls, counts per sample, and the scores of the rows asked for."""
-
-    calls: Calls
-    counts: tuple[Counts, ...]  # one per sample of the store
-    scores: NDArray[np.float64]  # score2 of the rows asked for; NaN where not scored
-
-
 def collect_calls(
     store: Store, scores: ScoreSource, *, group: Ints, groups: Sequence[str], rows: Ints
-) -> Collected:
-    """Read all scores once, and those of ``rows``, ascending, for themselves.
+) -> tuple[Calls, list[Counts], NDArray[np.float64]]:
+    """Read all scores once.
 
     ``group`` says for each sample which of the histograms, named by ``groups``, it goes to.
+    Returns the calls, the counts of each sample, and score2 of ``rows``, which are ascending; NaN
+    where not scored.
     """
     histograms = np.zeros((len(groups), SCORE_BINS), dtype=np.int64)
     best = _Best()
@@ -83,49 +75,34 @@ def collect_calls(
         histograms=tuple(Histogram(0.0, 1.0 / SCORE_BINS, bins) for bins in histograms),
         tracks=best.tracks(),
     )
-    return Collected(calls, tuple(counts), wanted)
+    return calls, counts, wanted
 
 
 def classifier_scores(store: Store, path: Path, *, device: str) -> ScoreSource:
-    """Score with a classifier's file.
-
-    Raises
-    ------
-    ClassifierError, FeaturesError
-        If the file does not hold a classifier, or holds one for other models.
-    """
+    """Score with a classifier's file; `ClassifierError` or `FeaturesError` if it does not fit."""
     classifier = load_classifier(path)
     view = store.merged(choose_models(store, classifier.card), verify=True)
     placed = place(device, precision="float32", threads=None, warn=lambda _: None).device
     module = classifier.module.to(placed)
-
-    def scores_of(start: int, stop: int) -> Iterator[Scores]:
-        return score_rows(view, module, device=placed, start=start, stop=stop)
-
-    return ScoreSource(path.name, scores_of)
+    return ScoreSource(
+        path.name,
+        lambda start, stop: score_rows(view, module, device=placed, start=start, stop=stop),
+    )
 
 
 def saved_scores(store: Store, name: str | None = None) -> ScoreSource | None:
     """Scores kept in the store by ``vnp predict --save``, by default those saved last, if any.
 
-    Raises
-    ------
-    UsageError
-        If there are none of that name.
+    `UsageError` if there are none of that name.
     """
     if name is None:
         if not store.schema.scores:
             return None
         name = store.schema.scores[-1].name
     values = store.scores(name)  # 8 bytes a row
-
-    def scores_of(start: int, stop: int) -> Iterator[Scores]:
-        while start < stop:
-            end = min((start // COLUMN_CHUNK_ROWS + 1) * COLUMN_CHUNK_ROWS, stop)
-            yield Scores(start, values[start:end])
-            start = end
-
-    return ScoreSource(name, scores_of)
+    return ScoreSource(
+        name, lambda start, stop: (Scores(at, values[at:end]) for at, end in chunked(start, stop))
+    )
 
 
 class _Best:

@@ -79,14 +79,12 @@ def bar(
     return tag("rect", inner, **place, class_=class_, opacity=opacity)
 
 
-def histogram(
-    data: Histogram, *, unit: str, class_: str = "s0", colour_by_score: bool = False
-) -> Markup:
-    """Draw counts in bins."""
+def histogram(data: Histogram, *, unit: str, class_: str = "s0") -> Markup:
+    """Draw counts in bins; those of scores are coloured by score."""
     bars = []
     for index, n in enumerate(data.counts.tolist()):
         low = data.low + index * data.width
-        shown = score_class(low + data.width / 2) if colour_by_score else class_
+        shown = score_class(low + data.width / 2) if unit == "score" else class_
         title = f"{tick_text(low)} to {tick_text(low + data.width)} {unit}: {n:,}"
         bars.append((n, shown, title))
     last = data.low + len(bars) * data.width
@@ -136,15 +134,11 @@ def _bars(
 
 
 def fill_map(
-    models: Sequence[tuple[str, Floats]],
-    marks: Sequence[tuple[str, float, float]],
-    *,
-    width: float = 940,
+    models: Sequence[tuple[str, Floats]], marks: Sequence[tuple[str, float, float]]
 ) -> Markup:
     """Draw how far each model is filled along the rows, and which sample the rows are of."""
-    left, strip, gap = 150.0, 26.0, 8.0
+    width, left, top, strip, gap = 940.0, 150.0, 26.0, 26.0, 8.0
     plot = width - left - _RIGHT
-    top = 26.0
     parts: list[Markup] = []
     for index, (name, begin, end) in enumerate(marks):
         x, size = left + begin * plot, (end - begin) * plot
@@ -152,9 +146,8 @@ def fill_map(
         parts.append(bar(x, 4, max(size - 1, 0.5), 14, shade, name))
         room = int(size / 6.2)
         if room >= 5:
-            parts.append(
-                text(x + size / 2, 14.5, clipped(name, room), anchor="middle", class_="mark")
-            )
+            shown = clipped(name, room)
+            parts.append(text(x + size / 2, 14.5, shown, anchor="middle", class_="mark"))
     for row, (name, cells) in enumerate(models):
         y = top + row * (strip + gap)
         parts.append(text(left - 10, y + strip / 2 + 4, clipped(name, 20), anchor="end"))
@@ -175,10 +168,10 @@ def fill_map(
     return svg(width, height, parts, label="Share filled, per model along the rows of the store")
 
 
-def throughput(data: Timeline, *, width: float = 940, height: float = 230) -> Markup:
+def throughput(data: Timeline) -> Markup:
     """Draw records a second over time, stacked by worker; pauses are cut out."""
+    width, height, pause = 940.0, 230.0, 14.0
     plot_w, plot_h = width - _LEFT - _RIGHT, height - _TOP - _BOTTOM
-    pause = 14.0
     bins = data.records.shape[1]
     step = (plot_w - pause * (len(data.stretches) - 1)) / bins
     rates = data.records / data.seconds
@@ -213,16 +206,10 @@ def throughput(data: Timeline, *, width: float = 940, height: float = 230) -> Ma
 
 
 def scatter(
-    points: Floats,
-    classes: Sequence[str],
-    order: Sequence[str],
-    axes: tuple[str, str],
-    *,
-    width: float = 460,
-    height: float = 400,
+    points: Floats, classes: Sequence[str], order: Sequence[str], axes: tuple[str, str]
 ) -> Markup:
     """Draw points, one path per class; classes are drawn in the order given."""
-    left, bottom = 26.0, 26.0
+    width, height, left, bottom = 460.0, 400.0, 26.0, 26.0
     plot_w, plot_h = width - left - 8, height - bottom - 8
     low, high = points.min(axis=0), points.max(axis=0)
     span = np.where(high > low, high - low, 1.0)
@@ -242,9 +229,9 @@ def scatter(
     return svg(width, height, parts, label=label)
 
 
-def track(data: Track, longest: int, *, width: float = 620) -> Markup:
+def track(data: Track, longest: int) -> Markup:
     """Draw a contig's segments along it, coloured by score."""
-    height, thickness = 26.0, 18.0
+    width, height, thickness = 620.0, 26.0, 18.0
     plot = width - 2
     scale = plot * data.bases / max(longest, 1)
     unit = max(data.bases, 1) / max(scale, 6.0)

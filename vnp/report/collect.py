@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,15 +78,13 @@ def collect(
         edges = np.array([sample.start for sample in schema.samples] + [store.n_rows])
         rows = choose_rows(everywhere, edges)
     calls: Calls | None = None
-    counts: tuple[Counts, ...] = ()
+    counts: list[Counts] = []
     found: NDArray[np.float64] | None = None
     if scores is not None:
-        collected = collect_calls(store, scores, group=group, groups=groups, rows=rows)
-        calls, counts, found = collected.calls, collected.counts, collected.scores
+        calls, counts, found = collect_calls(store, scores, group=group, groups=groups, rows=rows)
     sampled = None
     if len(rows):
-        starts = np.array([sample.start for sample in schema.samples])
-        owner = np.searchsorted(starts, rows, side="right") - 1
+        owner = np.searchsorted(edges[:-1], rows, side="right") - 1
         projections = project(features(view, rows), umap=umap)
         if projections:
             sampled = Sampled(
@@ -177,11 +175,8 @@ def _samples(
 
 def _sum(name: str, rows: Sequence[SampleRow]) -> SampleRow:
     called = bool(rows) and rows[0].called_segments is not None
-    sums = {
-        field: sum(getattr(row, field) for row in rows)
-        for field in (*_SUMMED, *(_SUMMED_CALLS if called else ()))
-    }
-    return SampleRow(name=name, **sums)
+    fields = _SUMMED + _SUMMED_CALLS if called else _SUMMED
+    return SampleRow(name, **{field: sum(getattr(row, field) for row in rows) for field in fields})
 
 
 def _marks(store: Store) -> tuple[tuple[str, float, float], ...]:
@@ -214,23 +209,18 @@ def _model(store: Store, model: Model, filled: Ints, environments: Environments)
 
 
 def _distributions(store: Store) -> Distributions:
-    n, size = store.n_rows, store.schema.block_rows
+    def parts(name: str, rows: int) -> Iterator[NDArray[Any] | Ragged]:
+        for part in evenly(-(-store.n_rows // rows), MOST_SCANNED).tolist():
+            yield store.column(name, part * rows, (part + 1) * rows)
 
     def numbers(name: str) -> Ints:
-        parts = [
-            store.column(name, chunk * COLUMN_CHUNK_ROWS, min((chunk + 1) * COLUMN_CHUNK_ROWS, n))
-            for chunk in evenly(-(-n // COLUMN_CHUNK_ROWS), MOST_SCANNED).tolist()
-        ]
-        return np.concatenate([np.asarray(part, dtype=np.int64) for part in parts])
+        found = parts(name, COLUMN_CHUNK_ROWS)
+        return np.concatenate([np.asarray(part, dtype=np.int64) for part in found])
 
     windows = numbers("end") - numbers("start")
     codes = np.where(numbers("strand") > 0, 0, 3) + numbers("frame") - 1
-    proteins = []
-    for block in evenly(store.n_blocks, MOST_SCANNED).tolist():
-        column = store.column("protein", block * size, min((block + 1) * size, n))
-        assert isinstance(column, Ragged)
-        proteins.append(column.lengths)
-    lengths = np.concatenate(proteins)
+    proteins = parts("protein", store.schema.block_rows)
+    lengths = np.concatenate([part.lengths for part in proteins if isinstance(part, Ragged)])
     counted = Counter(codes.tolist())
     return Distributions(
         records=len(windows),

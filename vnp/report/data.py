@@ -57,12 +57,12 @@ class ModelRow:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """One worker, from the certificates it left."""
+    """One worker, from the certificates it left; or one of these, for all that it represents."""
 
     worker: str  # its uuid
     device: str
-    blocks: int
-    records: int
+    blocks: float
+    records: float
     seconds: float  # in the encoder
     first: float  # UTC, seconds since 1970: start of its first block
     last: float  # end of its last block

@@ -45,8 +45,8 @@ def _samples(data: ReportData) -> dict[str, Any]:
         "certified": {"title": "Certified", "suffix": " %", "min": 0, "max": 100},
     }
     if data.total.called_contigs is not None:
-        headers["viral_segments"] = {"title": "Viral segments", "format": "{:,.0f}"}
-        headers["viral_contigs"] = {"title": "Viral contigs", "format": "{:,.0f}"}
+        for name in ("segments", "contigs"):
+            headers[f"viral_{name}"] = {"title": f"Viral {name}", "format": "{:,.0f}"}
     rows = {}
     for row in data.samples:
         values = {name: getattr(row, name) for name in headers}

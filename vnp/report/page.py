@@ -143,7 +143,7 @@ def _calls(calls: Calls) -> Iterable[Markup]:
     shown = [
         _figure(
             clipped(name, 40),
-            charts.histogram(counts, unit="score", colour_by_score=True),
+            charts.histogram(counts, unit="score"),
             count(counts.total, "segment"),
         )
         for name, counts in zip(calls.groups, calls.histograms, strict=True)
@@ -242,8 +242,8 @@ def _work(work: Work) -> Markup:
             "tr",
             tag("td", tag("code", worker.worker[:8]), class_="left"),
             tag("td", clipped(worker.device, 40), class_="left"),
-            tag("td", f"{worker.blocks:,}"),
-            tag("td", f"{worker.records:,}"),
+            tag("td", f"{worker.blocks:,.0f}"),
+            tag("td", f"{worker.records:,.0f}"),
             tag("td", f"{short(worker.rate)}"),
             tag("td", moment(worker.first)),
             tag("td", moment(worker.last)),

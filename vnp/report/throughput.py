@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeAlias
 
@@ -26,24 +26,11 @@ FIELDS = ("device", "engine", "attention", "vnp", "torch", "tokenizers")
 _MOST_VALUES = 8  # of one field; the rest is counted together
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """What one certificate says, for all the blocks that it represents."""
-
-    worker: str
-    device: str
-    blocks: float
-    records: float
-    seconds: float  # in the encoder
-    begin: float  # UTC, seconds since 1970
-    end: float
-
-
 def read_work(
     store: Store, filled: dict[str, NDArray[np.int64]]
 ) -> tuple[Work, dict[str, Environments]]:
     """Read the certificates, or an even sample of them that represents the rest."""
-    read: list[_Block] = []
+    read: list[WorkerRow] = []
     environments: dict[str, Environments] = {}
     of = 0
     for model in store.schema.models:
@@ -71,37 +58,36 @@ def read_work(
     return _work(read, of), environments
 
 
-def _block(certificate: Certificate, weight: float) -> _Block:
+def _block(certificate: Certificate, weight: float) -> WorkerRow:
     published = datetime.fromisoformat(certificate.published).timestamp()
     seconds = certificate.details.get("seconds", 0.0)
     if not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
         seconds = 0.0
-    return _Block(
+    return WorkerRow(
         worker=certificate.worker,
         device=str(certificate.details.get("device", "unknown")),
         blocks=weight,
         records=weight * certificate.rows,
         seconds=weight * seconds,
-        begin=published - seconds,
-        end=published,
+        first=published - seconds,
+        last=published,
     )
 
 
-def _work(read: Sequence[_Block], of: int) -> Work:
-    of_worker: dict[str, list[_Block]] = defaultdict(list)
+def _work(read: Sequence[WorkerRow], of: int) -> Work:
+    of_worker: dict[str, list[WorkerRow]] = defaultdict(list)
     for block in read:
         of_worker[block.worker].append(block)
     workers = [
-        WorkerRow(
-            worker=name,
-            device=blocks[0].device,
-            blocks=round(sum(block.blocks for block in blocks)),
-            records=round(sum(block.records for block in blocks)),
+        replace(
+            blocks[0],
+            blocks=sum(block.blocks for block in blocks),
+            records=sum(block.records for block in blocks),
             seconds=sum(block.seconds for block in blocks),
-            first=min(block.begin for block in blocks),
-            last=max(block.end for block in blocks),
+            first=min(block.first for block in blocks),
+            last=max(block.last for block in blocks),
         )
-        for name, blocks in of_worker.items()
+        for blocks in of_worker.values()
     ]
     workers.sort(key=lambda row: (-row.records, row.worker))
     room = MOST_GROUPS if len(workers) <= MOST_GROUPS else MOST_GROUPS - 1
@@ -115,8 +101,8 @@ def _work(read: Sequence[_Block], of: int) -> Work:
         workers=tuple(workers[:MOST_WORKERS]),
         more_workers=max(len(workers) - MOST_WORKERS, 0),
         timeline=timeline(
-            np.array([block.begin for block in read]),
-            np.array([block.end for block in read]),
+            np.array([block.first for block in read]),
+            np.array([block.last for block in read]),
             np.array([block.records for block in read]),
             np.array([group[block.worker] for block in read], dtype=np.int64),
             groups=groups,

@@ -178,7 +178,7 @@ def test_every_row_comes_once_an_epoch_with_its_label(tmp_path: Path, memory: in
     picked = np.flatnonzero(np.arange(250) % 3)
     label = picked % 2
     rows = Rows(view, picked, label, memory=memory)
-    assert rows.in_memory == (memory > 1)
+    assert (rows._held is not None) == (memory > 1)
     assert len(picked) > 2 * STRIPE
     whole = {values.tobytes(): int(y) for values, y in zip(view[picked], label, strict=True)}
     orders = []

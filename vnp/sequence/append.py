@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,11 +19,14 @@ from vnp.sequence.compression import STDIN, file_sha256
 from vnp.sequence.contig_ids import Duplicates, UniqueIds
 from vnp.sequence.fastx import ContigReader
 from vnp.sequence.records import WithoutRecords, record_batches
-from vnp.sequence.sample_name import sample_name_of
 
 log = logging.getLogger(__name__)
 
 Existing = Literal["refuse", "skip"]
+
+_LONGEST_NAME = 128
+_ILLEGAL = re.compile(r"[^A-Za-z0-9._-]+")
+_SUFFIX = re.compile(r"(\.(fa|fas|fna|ffn|fasta|fq|fastq))?(\.(gz|bgz|zst|bz2))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,7 @@ def append_file(
             segments=segments,
             bases=reader.bases,
             content=reader.content_sha256(),
-            source=_base_name(path),
+            source=os.fsencode(Path(path).name).decode(errors="replace"),  # it may not be UTF-8
             file_sha256=sha256,
         )
     if table.count:
@@ -130,6 +134,21 @@ def append_file(
         without_records=str(report) if table.count else "",
         renamed=unique.renamed,
     )
+
+
+def sample_name_of(path: str | Path) -> str:
+    """Name of a file less its suffixes, with ``_`` for what is illegal in a sample's name."""
+    if str(path) == STDIN:
+        raise UsageError("standard input has no name: give the sample one with --sample")
+    name = Path(path).name
+    # The shortest stem that leaves nothing but suffixes behind it.
+    stem = next(name[:at] for at in range(len(name) + 1) if _SUFFIX.fullmatch(name[at:]))
+    stem = _ILLEGAL.sub("_", stem).lstrip(".-")[:_LONGEST_NAME]
+    if not stem.strip("_"):
+        raise UsageError(
+            f"no sample name can be made of the file name {name!r}: give one with --sample"
+        )
+    return stem
 
 
 def _is_in(store: Store, name: str, reader: ContigReader) -> bool:
@@ -157,11 +176,6 @@ def _refusal(known: Sample, name: str, path: str, sha256: str) -> str:
     )
 
 
-def _base_name(path: str) -> str:
-    """File name without folders, as text even if it is not UTF-8."""
-    return STDIN if path == STDIN else os.fsencode(Path(path).name).decode(errors="replace")
-
-
 class _Table:
     """The table of contigs without a record; the file exists only if there are any.
 
@@ -179,7 +193,6 @@ class _Table:
         return self
 
     def write(self, contigs: WithoutRecords) -> None:
-        """Take the contigs without a record of one batch."""
         if not len(contigs):
             return
         if self._file is None:
@@ -190,7 +203,6 @@ class _Table:
         self.count += len(contigs)
 
     def finish(self) -> None:
-        """Have everything on disk."""
         if self._file is not None:
             self._file.flush()
             os.fsync(self._file.fileno())

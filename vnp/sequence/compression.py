@@ -46,28 +46,18 @@ _FOREIGN = {
 class InputError(DataError):
     """An input file is not what it must be.
 
-    Attributes
-    ----------
-    name : str
-        The file as the user named it, or ``standard input``.
-    record : int or None
-        1-based number of the record at fault, where there is one.
-    line : int or None
-        1-based line of the decompressed text, where it is known.
+    ``record`` is the 1-based number of the record at fault, ``line`` the 1-based line of the
+    decompressed text, where they are known.
     """
 
     def __init__(
         self, name: str, message: str, *, record: int | None = None, line: int | None = None
     ) -> None:
-        self.name = name
         self.record = record
         self.line = line
-        where = name
-        if record is not None:
-            where += f", record {record}"
-        if line is not None:
-            where += f", line {line}"
-        super().__init__(f"{where}: {message}")
+        at_record = "" if record is None else f", record {record}"
+        at_line = "" if line is None else f", line {line}"
+        super().__init__(f"{name}{at_record}{at_line}: {message}")
 
 
 class BrokenStreamError(DataError):
@@ -80,13 +70,7 @@ def display_name(path: str | Path) -> str:
 
 
 def file_sha256(path: str | Path) -> str:
-    """Hex sha-256 of a regular file's bytes as they are on disk.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read.
-    """
+    """Hex sha-256 of a regular file's bytes as they are on disk; `InputError` if unreadable."""
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -97,40 +81,32 @@ def file_sha256(path: str | Path) -> str:
 def open_bytes(path: str | Path) -> io.BufferedReader:
     """Open a plain, gzip, zstd or bzip2 file, or ``-`` for standard input, as plain bytes.
 
-    Closing the result closes the file, but leaves standard input open.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be opened, or is of a kind that holds no FASTA or FASTQ text.
-    BrokenStreamError
-        Later, from a read, if the compressed data are damaged or cut short.
+    Closing the result closes the file, but leaves standard input open. Raises `InputError` if the
+    file cannot be opened or is of a kind that holds no FASTA or FASTQ text, and `BrokenStreamError`
+    later, from a read, if the compressed data are damaged or cut short.
     """
     name = display_name(path)
-    try:
-        is_stdin = str(path) == STDIN
-        raw = sys.stdin.buffer if is_stdin else io.BufferedReader(io.FileIO(path), _BUFFER)
-    except OSError as error:
-        raise InputError(name, f"cannot be read: {error.strerror}") from error
-    owned = None if is_stdin else raw
-    with ExitStack() as on_error:
-        if owned is not None:
-            on_error.callback(owned.close)
+    with ExitStack() as files:
+        raw: io.BufferedIOBase | BinaryIO = sys.stdin.buffer
+        if str(path) != STDIN:
+            try:
+                raw = files.enter_context(io.BufferedReader(io.FileIO(path), _BUFFER))
+            except OSError as error:
+                raise InputError(name, f"cannot be read: {error.strerror}") from error
         head = raw.read(8)
         if (foreign := foreign_kind(head)) is not None:
             raise InputError(name, f"is {foreign}, not FASTA or FASTQ; convert it first")
-        on_error.pop_all()
-    source = io.BufferedReader(rewound(head, raw), _BUFFER)
-    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
-    inner: BinaryIO | io.BufferedReader = source
-    if kind == "gzip":
-        # A thread of its own decompresses ahead, outside the GIL.
-        inner = xopen(source, "rb", format="gz", threads=1)
-    elif kind == "bzip2":
-        inner = xopen(source, "rb", format="bz2", threads=0)
-    elif kind == "zstd":
-        inner = io.BufferedReader(Blocks(_decompressed(source)), _BUFFER)
-    return io.BufferedReader(_Guarded(inner, kind, owned), _BUFFER)
+        source = io.BufferedReader(rewound(head, raw), _BUFFER)
+        kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+        text: io.BufferedIOBase | BinaryIO = source
+        if kind == "gzip":
+            # A thread of its own decompresses ahead, outside the GIL.
+            text = files.enter_context(xopen(source, "rb", format="gz", threads=1))
+        elif kind == "bzip2":
+            text = files.enter_context(xopen(source, "rb", format="bz2", threads=0))
+        elif kind == "zstd":
+            text = io.BufferedReader(Blocks(_decompressed(source)), _BUFFER)
+        return io.BufferedReader(_Guarded(text, kind, files.pop_all()), _BUFFER)
 
 
 def foreign_kind(head: bytes) -> str | None:
@@ -163,13 +139,13 @@ class Blocks(io.RawIOBase):
         return size
 
 
-def rewound(head: bytes, rest: BinaryIO | io.BufferedReader) -> Blocks:
+def rewound(head: bytes, rest: io.BufferedIOBase | BinaryIO) -> Blocks:
     """Put bytes that were read already back in front of a file."""
     read = cast("io.BufferedReader", rest).read1  # hands on what a pipe has, and waits for no more
     return Blocks(chain([head], iter(lambda: read(_BUFFER), b"")))
 
 
-def _decompressed(source: BinaryIO | io.BufferedReader[Any]) -> Iterator[bytes]:
+def _decompressed(source: io.BufferedReader[Any]) -> Iterator[bytes]:
     """Decompress zstd, any number of frames, and notice a frame that is cut short.
 
     ``zstandard``'s own stream reader reports the end of a truncated file as a normal end.
@@ -189,24 +165,21 @@ def _decompressed(source: BinaryIO | io.BufferedReader[Any]) -> Iterator[bytes]:
 
 
 class _Guarded(io.RawIOBase):
-    """Turn any error of a decompressor into one kind, and close the file."""
+    """Turn any error of a decompressor into one kind, and close the files."""
 
     def __init__(
-        self,
-        inner: BinaryIO | io.BufferedReader,
-        kind: str | None,
-        owned: BinaryIO | io.BufferedReader | None,
+        self, text: io.BufferedIOBase | BinaryIO, kind: str | None, files: ExitStack
     ) -> None:
-        self._inner = inner
+        self._text = text
         self._kind = kind
-        self._owned = owned
+        self._files = files
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         try:
-            return cast("io.BufferedReader", self._inner).readinto(buffer)
+            return cast("io.BufferedReader", self._text).readinto(buffer)
         except EOFError as error:
             raise BrokenStreamError(
                 f"the {self._kind} data end too early: the file is truncated"
@@ -218,9 +191,5 @@ class _Guarded(io.RawIOBase):
             raise BrokenStreamError(f"{what} ({error})") from error
 
     def close(self) -> None:
-        if not self.closed:
-            if self._kind is not None:
-                self._inner.close()
-            if self._owned is not None:
-                self._owned.close()
+        self._files.close()
         super().close()

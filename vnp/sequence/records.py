@@ -39,11 +39,8 @@ class NoRecord(IntEnum):
     STOP = 2  # every frame that has a codon has a stop, or only codons that are dropped
     AMBIGUOUS = 3  # no stop either: every codon holds a letter other than ACGT
 
-    def __str__(self) -> str:
-        return _REASONS[self]
 
-
-_REASONS = {
+_REASONS: dict[int, str] = {
     NoRecord.SHORT: "shorter than a codon",
     NoRecord.STOP: "no stop-free reading frame",
     NoRecord.AMBIGUOUS: "only codons with ambiguous letters",
@@ -64,11 +61,10 @@ class WithoutRecords:
 
     def tsv(self) -> str:
         """Lines of record number, id, bases and reason; ids hold neither tabs nor line ends."""
-        reasons = {int(reason): str(reason) for reason in NoRecord}
         columns = self.record.tolist(), self.id.decode(), self.bases.tolist(), self.reason.tolist()
         return "".join(
             [
-                f"{record}\t{contig}\t{bases}\t{reasons[reason]}\n"
+                f"{record}\t{contig}\t{bases}\t{_REASONS[reason]}\n"
                 for record, contig, bases, reason in zip(*columns, strict=True)
             ]
         )
@@ -91,28 +87,11 @@ def record_batches(
     batch_records: int = _BATCH_RECORDS,
     batch_bytes: int = _BATCH_BYTES,
 ) -> Iterator[RecordBatch]:
-    """Cut contigs into windows and yield the records of their stop-free frames.
+    """Cut contigs into windows and yield the records of their stop-free frames, in file order.
 
-    Parameters
-    ----------
-    contigs
-        Batches of contigs, with ids that are unique already.
-    segment_length
-        Length of a window in bases, or `vnp.sequence.segments.WHOLE`.
-    source
-        The input as messages show it.
-    batch_records, batch_bytes
-        A batch ends before it would exceed one of them, and holds at least one run of windows.
-
-    Yields
-    ------
-    RecordBatch
-        Batches of whole runs, in file order.
-
-    Raises
-    ------
-    InputError
-        If contigs are to be taken whole and one is too long for it.
+    The ids must be unique already; ``segment_length`` is in bases, or `segments.WHOLE`. A batch
+    ends before it would exceed ``batch_records`` or ``batch_bytes``, and holds at least one run of
+    windows. Raises `InputError` if a contig to be taken whole is too long for it.
     """
     pending: list[RecordBatch] = []
     records = size = without = 0
@@ -120,9 +99,12 @@ def record_batches(
         if segment_length == WHOLE:
             _check_whole(batch, source)
         for part in _parts(batch, segment_length):
-            part_size = _bytes_of(part.rows)
+            rows = part.rows
+            part_size = sum(
+                len(column.data) for column in (rows.id, rows.contig, rows.nucleotide, rows.protein)
+            )
             if pending and (
-                records + len(part.rows) > batch_records
+                records + len(rows) > batch_records
                 or size + part_size > batch_bytes
                 or without + len(part.without_records) > _BATCH_WITHOUT
             ):
@@ -130,7 +112,7 @@ def record_batches(
                 pending = []
                 records = size = without = 0
             pending.append(part)
-            records += len(part.rows)
+            records += len(rows)
             size += part_size
             without += len(part.without_records)
         del batch  # or a long contig lives on while the next one is read
@@ -233,12 +215,7 @@ def record_ids(contig: Ragged, number: NDArray[np.int32], frame: Ints) -> Ragged
     return Ragged(data, offsets)
 
 
-def _bytes_of(rows: RowBatch) -> int:
-    return sum(len(column.data) for column in (rows.id, rows.contig, rows.nucleotide, rows.protein))
-
-
 def _joined(parts: list[RecordBatch]) -> RecordBatch:
-    """Return one batch of several."""
     if len(parts) == 1:
         return parts[0]
     return RecordBatch(

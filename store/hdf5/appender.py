@@ -20,19 +20,7 @@ from store.schema import Schema
 
 
 class ColumnAppender:
-    """Writes new rows of one column.
-
-    Parameters
-    ----------
-    tree, overlay
-        The store's tree, open for one change, and what it is open through.
-    name
-        Name of the column.
-    schema
-        The committed schema the rows are appended to.
-    checksums
-        Gets the CRC-32C of each block written, at the column's place in the block's row.
-    """
+    """Writes new rows of one column, and notes each written block's CRC-32C in ``checksums``."""
 
     def __init__(
         self,
@@ -68,7 +56,7 @@ class ColumnAppender:
             self._write_block(self._rows)
 
     def _write_block(self, rows: int) -> None:
-        """Write the next ``rows`` pending rows, which end at or before the end of their block."""
+        """Write the next pending rows, which lie in one block."""
         values = self._take(rows)
         self._dataset.resize((self._block * self._size + self._fill + rows,))
         write = self._write_strings if isinstance(values, Ragged) else self._write_numbers
@@ -82,7 +70,6 @@ class ColumnAppender:
             self._block, self._fill = self._block + 1, 0
 
     def _take(self, rows: int) -> Values:
-        """Take the next rows out of what is pending."""
         joined: Values
         if isinstance(self._pending[0], Ragged):
             joined = concatenate(self._pending)

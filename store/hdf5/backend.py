@@ -1,13 +1,7 @@
 """A store in one HDF5 file: every cell at a fixed offset, written without the HDF5 library.
 
-A cell's place is known (`store.hdf5.file`), so writing it is one write of its own bytes; no worker
-writes a byte that belongs to another block::
-
-    obsm/X_<model>           rows x dim float16 at the block's chunk
-    obs/certificate_<model>  one checksummed record of 1 KiB
-    obs/filled_<model>       rows ones
-
-Whole and torn values look alike, so a cell of a block is always written.
+No worker writes a byte that belongs to another block. Whole and torn values look alike, so a cell
+of a block is always written.
 """
 
 from __future__ import annotations
@@ -127,11 +121,7 @@ class Hdf5Backend:
         return content, crc_of(content)
 
     def create(self, cell: Cell, content: bytes) -> bool:
-        """Write a cell.
-
-        Of a provenance a link beside the store decides: of many workers starting at once one makes
-        it, and all write what it says, the same bytes, into the store.
-        """
+        """Write a cell; of a provenance, what the first of many workers linked beside the store."""
         if cell.part is not Part.PROVENANCE:
             self.replace(cell, content)
             return True
@@ -211,11 +201,7 @@ class Hdf5Backend:
     def verify(self) -> Iterator[Finding]:
         """Re-read structures and columns.
 
-        Every byte below the committed end is covered by one checksum: rows of a block by its
-        certificate, the appender's columns by ``obs/vnp/checksums``, the commit record and
-        provenances by their own, and all the rest (the library's own structures) by the commit
-        record's. If the store grows meanwhile, the structures of the newer commit are left to the
-        next look.
+        If the store grows meanwhile, the newer commit's structures are left to the next call.
         """
         schema = self.schema
         with reading(self.path) as fd:
@@ -268,7 +254,7 @@ class Hdf5Backend:
 
 
 def _certificate_bytes(text: bytes) -> bytes:
-    """Lay a certificate out, leaving out details, the longest first, until it fits its field."""
+    """Pack a certificate, leaving out the longest details until it fits its field."""
     record: dict[str, Any] = asdict(parse_certificate(text))
     while True:
         try:

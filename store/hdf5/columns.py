@@ -27,13 +27,7 @@ _CRC_BYTES = 4
 def read_block_column(
     path: Path, file_map: FileMap, name: str, *, block: int, rows: int
 ) -> NDArray[Any] | Ragged:
-    """Values of a column in the first ``rows`` rows of a block.
-
-    Raises
-    ------
-    DamageError
-        If they do not match their checksum.
-    """
+    """Values of a column in the first rows of a block, compared with their checksum."""
 
     def read(fd: int, at: FileMap) -> NDArray[Any] | Ragged:
         if row_columns(at.schema)[name].dtype == "string":
@@ -90,13 +84,7 @@ def _strings(fd: int, file_map: FileMap, name: str, block: int) -> Ragged:
 
 
 def pread(fd: int, offset: int, size: int, where: str) -> bytes:
-    """Read bytes that must be there.
-
-    Raises
-    ------
-    DamageError
-        If the file ends before.
-    """
+    """Read bytes that must be there: DamageError if the file ends before."""
     raw = os.pread(fd, size, offset) if offset >= 0 else b""
     while 0 < len(raw) < size and (more := os.pread(fd, size - len(raw), offset + len(raw))):
         raw += more  # one call reads at most 2 GiB

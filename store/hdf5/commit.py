@@ -1,8 +1,7 @@
 """The commit record of an HDF5 store, and the check of everything that the library will trust.
 
-The HDF5 library believes what a file says; a flipped bit in its structures can send it anywhere,
-in circles too. So before it opens the file, all its structures are compared with
-their checksum, without it. An index behind them says which bytes these are::
+A flipped bit can send the HDF5 library into an endless loop, so its structures are compared with
+their checksum before it opens the file. An index behind them says which bytes these are::
 
     [structures, chunks, structures, chunks ...][index: first and last byte of each structure]
          ^ commit record: end, place and checksum of the index, checksum of the structures
@@ -48,13 +47,7 @@ class Commit:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Commit:
-        """Read it back.
-
-        Raises
-        ------
-        DamageError
-            If it is damaged.
-        """
+        """Read it back: DamageError if it is damaged."""
         record = unpack_record(raw, what="the commit record")
         if record is None:
             raise DamageError("the commit record is empty")
@@ -72,13 +65,7 @@ class Commit:
 
 
 def find_commit(fd: int, path: Path) -> tuple[int, bytes]:
-    """Find the commit record without the library: its first byte, and what it holds.
-
-    Raises
-    ------
-    NotAStoreError
-        If there is none.
-    """
+    """Find the commit record without the library: its first byte, and its content."""
     for at in range(COMMIT_BYTES, _SEARCHED, COMMIT_BYTES):
         raw = os.pread(fd, COMMIT_BYTES, at)
         if raw.startswith(_BEGINS):
@@ -92,13 +79,7 @@ def find_commit(fd: int, path: Path) -> tuple[int, bytes]:
 
 
 def spans_between(taken: list[tuple[int, int]], end: int) -> NDArray[np.int64]:
-    """Return what lies between the given stretches and before ``end``: (k, 2), first and past last.
-
-    Raises
-    ------
-    DamageError
-        If a stretch lies outside the file.
-    """
+    """Spans outside of the taken ones and before ``end``: (k, 2), first and past last byte."""
     spans, at = [], 0
     for start, stop in [*sorted(taken), (end, end)]:
         if start < 0 or stop > end:
@@ -129,13 +110,7 @@ def crc_of(data: bytes) -> str:
 
 
 def check_metadata(fd: int, commit: Commit) -> None:
-    """Compare all structures of the file with their checksum.
-
-    Raises
-    ------
-    DamageError
-        If they, or the index, do not match it, or the file is too short.
-    """
+    """Compare all structures of the file with their checksum; DamageError if they differ."""
     size = os.fstat(fd).st_size
     if size < commit.end:
         raise DamageError(f"it has {size:,} bytes of {commit.end:,} (truncated)")

@@ -1,9 +1,8 @@
 """One committed state of an HDF5 store: its schema, and the byte at which everything lies.
 
-The HDF5 library is asked once per commit where the chunks are. From then on rows and blocks are
-read and written at these places directly: chunks never move, so a file that grows meanwhile
-disturbs nobody. That what the library said is of one commit is told by the commit record: it is
-read before and after, and both times the file must have its HDF5 signature.
+The HDF5 library is asked once per commit where the chunks are. Chunks never move, so rows and
+blocks are then read and written there directly, even while the file grows. What the library said
+is of one commit if the commit record was the same before and after, with the signature in place.
 """
 
 from __future__ import annotations
@@ -70,14 +69,7 @@ class FileMap:
 def read_map(path: Path) -> FileMap:
     """Open a store's file at its last commit.
 
-    Raises
-    ------
-    NotAStoreError
-        If it is not a store.
-    DamageError
-        If it cannot be read.
-    BusyError
-        If it stays in the middle of a commit although its appender lives.
+    NotAStoreError, DamageError, or BusyError if a living appender stays in the middle of a commit.
     """
     failed = 0
     for _ in range(_TRIES):
@@ -190,15 +182,9 @@ def writing(path: Path) -> Iterator[int]:
 
 
 def settle(path: Path) -> None:
-    """Finish what a killed appender left half done, or wait until a living one is through.
+    """Finish what a killed appender left half done, or wait while a living one applies patches.
 
-    Returns at once when no growth is in flight, or when one is but the committed state can be
-    read meanwhile.
-
-    Raises
-    ------
-    BusyError
-        If the file cannot be read because an appender that lives is changing it.
+    Returns at once if the committed state can be read; BusyError if the appender lives on.
     """
     sidecar = sidecar_of(path).path
     claims: Claims | None = None

@@ -54,21 +54,10 @@ def collection_bytes(block_rows: int, segment_length: int) -> int:
 
 
 def pack(lengths: NDArray[np.int64], *, size: int, end: int = _HEAD, index: int = 1) -> Packing:
-    """Plan where strings of the given lengths go.
+    """Plan where strings of the given lengths go, in collections of ``size`` bytes.
 
-    Parameters
-    ----------
-    lengths
-        Bytes of each string, shape (n,).
-    size
-        Bytes of a collection.
-    end, index
-        First free byte and next index of the collection to go on with, number 0.
-
-    Raises
-    ------
-    DataError
-        If a string does not fit a collection.
+    ``end`` and ``index`` are first free byte and next index of collection 0. DataError if a string
+    does not fit a collection.
     """
     room = _object_bytes(lengths)
     if len(room) and int(room.max()) > size - _HEAD:
@@ -102,13 +91,7 @@ def pack(lengths: NDArray[np.int64], *, size: int, end: int = _HEAD, index: int 
 
 
 def encode(values: Ragged, packing: Packing, *, size: int, start: bytes = b"") -> NDArray[np.uint8]:
-    """Lay strings out as collections, shape (collections, size).
-
-    Parameters
-    ----------
-    start
-        Content of collection 0 as it is, when it is gone on with.
-    """
+    """Lay strings out as collections, shape (k, size); ``start`` is what collection 0 has."""
     out = np.zeros((packing.collections, size), dtype=np.uint8)
     if start:
         out[0] = np.frombuffer(start, np.uint8)
@@ -156,19 +139,9 @@ def collections_of(refs: NDArray[np.void]) -> NDArray[np.int64]:
 
 
 def decode(refs: NDArray[np.void], collections: NDArray[np.uint8]) -> Ragged:
-    """Read a block's strings back.
+    """Read a block's strings back from its references and their collections, shape (k, size).
 
-    Parameters
-    ----------
-    refs
-        Its references, from the block's first row on.
-    collections
-        Content of the collections of `collections_of`, shape (k, size).
-
-    Raises
-    ------
-    DamageError
-        If references and collections do not fit together.
+    DamageError if they do not fit together.
     """
     lengths = refs["length"].astype(np.int64)
     kept = lengths > 0

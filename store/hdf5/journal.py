@@ -1,15 +1,12 @@
 """How a growth of the file becomes the committed state: a journal, then the patches.
 
-An append leaves the committed bytes alone until it is complete; what it must change in them (a
-few index nodes and counts) is written to a journal first::
+::
 
     data beyond the end  --fsync-->  journal/growth  --linked: the commit-->
     signature blanked  --fsync-->  patches  --fsync-->  signature  --fsync-->  journal removed
 
-Killed before the journal is linked, nothing has happened. Killed after it, the patches are
-applied again by the next process that opens the file: they are bytes at offsets, so applying them
-twice is the same as once. While patches are written the file has no HDF5 signature, and every
-reader is refused instead of shown half of each.
+Killed before the link, nothing has happened; killed after it, the next process that opens the file
+applies the patches again. Meanwhile the file has no HDF5 signature, and readers are refused.
 """
 
 from __future__ import annotations
@@ -58,13 +55,7 @@ class Journal:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Journal:
-        """Read a journal back.
-
-        Raises
-        ------
-        DamageError
-            If it is damaged.
-        """
+        """Read a journal back: DamageError if it is damaged."""
         body, crc = raw[:-_CRC_BYTES], raw[-_CRC_BYTES:]
         if not body.startswith(_MAGIC) or google_crc32c.value(body) != int.from_bytes(
             crc, "little"
@@ -112,28 +103,20 @@ def read_journal(sidecar: Path) -> Journal | None:
 def apply_journal(fd: int, sidecar: Path, journal: Journal) -> None:
     """Apply the patches of a journal, durably, and remove it."""
     write_all(fd, _BLANK + _tag(journal), 0)
-    _sync(fd)
+    os.fsync(fd)
     for offset, data in journal.patches:
         skip = max(len(SIGNATURE) - offset, 0)
         write_all(fd, data[skip:], offset + skip)
-    _sync(fd)
+    os.fsync(fd)
     write_all(fd, SIGNATURE, 0)
-    _sync(fd)
+    os.fsync(fd)
     remove_durable(journal_path(sidecar))
 
 
 def recover(fd: int, sidecar: Path) -> bool:
-    """Finish the growth that a killed appender left; the caller holds the appender's lock.
+    """Finish the growth that a killed appender left, if it left one: whether it did.
 
-    Returns
-    -------
-    bool
-        Whether there was one.
-
-    Raises
-    ------
-    DamageError
-        If the journal is damaged, or belongs to another file although this one needs one.
+    The caller holds the appender's lock. DamageError if the journal is damaged or of another file.
     """
     journal = read_journal(sidecar)
     if journal is None:
@@ -166,7 +149,3 @@ def is_blanked(fd: int) -> bool:
 def _tag(journal: Journal) -> bytes:
     """Return what tells this journal from others: its checksum."""
     return journal.to_bytes()[-_CRC_BYTES:]
-
-
-def _sync(fd: int) -> None:
-    os.fsync(fd)

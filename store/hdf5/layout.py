@@ -1,10 +1,6 @@
 """The tree of an HDF5 store, made and grown through the HDF5 library.
 
-It is the tree of :mod:`store.layout`, a valid h5ad, with these differences: every chunk of a row
-column holds one block; the strings' letters lie in ``obs/vnp/heap`` (:mod:`store.hdf5.heap`);
-checksums of the appender's columns are in ``obs/vnp/checksums``; ``obsm/X_merged`` is a virtual
-dataset over all models. The functions here get an open :class:`h5py.File` over an overlay and
-know nothing of journals.
+It is the tree of :mod:`store.layout`, a valid h5ad; docs/format.md lists the differences.
 """
 
 from __future__ import annotations
@@ -92,10 +88,7 @@ def create_tree(tree: h5py.File, schema: Schema) -> None:
 def grow(tree: h5py.File, schema: Schema, checksums: dict[int, NDArray[np.uint32]]) -> None:
     """Make what is new in ``schema``, and grow everything but the row columns to its rows.
 
-    Parameters
-    ----------
-    checksums
-        New row of ``obs/vnp/checksums`` for each block that got rows.
+    ``checksums`` has the new row of ``obs/vnp/checksums`` for each block that got rows.
     """
     made = False
     for model in schema.models:
@@ -131,11 +124,7 @@ def write_scores(
     *,
     kept: int,
 ) -> None:
-    """Write both columns of scores anew; rows that are appended later read NaN.
-
-    Their bytes are covered by the checksum of the file's metadata, which is compared at every
-    opening (8 bytes a row and name).
-    """
+    """Write both columns of scores anew; rows that are appended later read NaN."""
     scores = np.full((columns[0].shape[0], len(columns)), np.nan, dtype=np.float32)
     for at, column in enumerate(columns):
         if kept:

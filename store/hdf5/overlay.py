@@ -1,14 +1,10 @@
 """A file as the HDF5 library is shown it: its changes to what is committed are held back.
 
-The library reads and writes through this object instead of the file. Below the committed end
-nothing is changed; what is written there is kept as patches in memory, byte for byte. What is
-written beyond the committed end goes straight to the file, where nobody looks::
+What the library writes below the committed end is kept in memory as patches, until
+:mod:`store.hdf5.journal` applies them; what it writes beyond goes straight to the file::
 
     0 ............ committed end ............ new end
     [file + patches            ][written in place    ]
-
-So however long an append takes and wherever it is killed, the committed file is untouched until
-the patches are applied (:mod:`store.hdf5.journal`).
 """
 
 from __future__ import annotations
@@ -26,25 +22,9 @@ _GUARD_EVERY = 1.0  # seconds; a process that was frozen looks again before it w
 
 
 class Overlay(io.RawIOBase):
-    """A file object over a descriptor.
+    """A file object over the caller's descriptor; without ``end`` (committed bytes) read-only.
 
-    Parameters
-    ----------
-    fd
-        The file; it stays the caller's.
-    end
-        Committed bytes. None for reading only.
-    guard
-        Called before writes, at most once a second; raises if the file is no longer ours to grow.
-
-    Attributes
-    ----------
-    size : int
-        Bytes of the file as the library sees it.
-    error : Exception or None
-        What a write failed with: the library does not pass exceptions on.
-    written : tuple of int
-        Offset and length of the last write.
+    ``guard`` is called before writes, at most once a second; it raises if the lock is lost.
     """
 
     def __init__(
@@ -57,9 +37,9 @@ class Overlay(io.RawIOBase):
         self._guarded = time.monotonic()
         self._position = 0
         self._pages: dict[int, tuple[bytearray, bytearray]] = {}  # content, which bytes are set
-        self.size = os.fstat(fd).st_size if end is None else end
-        self.error: Exception | None = None
-        self.written = (0, 0)
+        self.size = os.fstat(fd).st_size if end is None else end  # as the library sees it
+        self.error: Exception | None = None  # of a write: the library does not pass it on
+        self.written = (0, 0)  # offset and length of the last write
 
     # -- what the library calls ---------------------------------------------------------------
 

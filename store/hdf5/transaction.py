@@ -49,21 +49,7 @@ from store.sidecar import Sidecar
 class Hdf5Transaction:
     """The tree of a store, open for one change; see `store.backend.Transaction`.
 
-    Parameters
-    ----------
-    path
-        The store's file.
-    file_map
-        Its last commit.
-    sidecar
-        The directory beside it.
-    guard
-        Raises if the appender's lock is lost.
-
-    Raises
-    ------
-    BusyError
-        If an appender of this machine that lost its lock while frozen still has the file open.
+    BusyError if an appender of this machine that lost its lock while frozen has the file open.
     """
 
     def __init__(
@@ -81,7 +67,10 @@ class Hdf5Transaction:
             # What a killed appender wrote beyond the end must not show through as unfilled rows.
             os.ftruncate(self._fd, file_map.commit.end)
             self.overlay = Overlay(self._fd, end=file_map.commit.end, guard=guard)
-            _check(self._fd, file_map, path)
+            try:  # the commit computes the checksum of the metadata anew, damage and all
+                check_metadata(self._fd, file_map.commit)
+            except DamageError as error:
+                raise DamageError(f"{path}: {error}; run 'vnp verify'") from None
             self.tree: h5py.File = open_library(self.overlay, "r+")
         except BaseException:
             self._close()
@@ -117,12 +106,8 @@ class Hdf5Transaction:
         self.tree.close()
         self.overlay.raise_error()
         record_at = self._map.record_at
-        commit = write_commit(
-            self.overlay,
-            schema,
-            record_at=record_at,
-            generation=self._map.commit.generation + 1,
-        )
+        generation = self._map.commit.generation + 1
+        commit = write_commit(self.overlay, schema, record_at=record_at, generation=generation)
         journal = Journal(
             record_at=record_at,
             before=self._map.record,
@@ -173,13 +158,7 @@ class Hdf5Transaction:
 
 
 def create_file(path: Path, *, schema: Schema, sidecar: Sidecar) -> FileMap:
-    """Make an empty store's file; it appears whole or not at all.
-
-    Raises
-    ------
-    UsageError
-        If the name is taken.
-    """
+    """Make an empty store's file; it appears whole or not at all."""
     made = sidecar.tmp / f"create-{uuid4().hex}"
     fd = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
@@ -206,9 +185,7 @@ def create_file(path: Path, *, schema: Schema, sidecar: Sidecar) -> FileMap:
 def write_commit(overlay: Overlay, schema: Schema, *, record_at: int, generation: int) -> Commit:
     """Write index and commit record of a tree that the library has closed.
 
-    The checksum is over every byte that no other checksum covers. That is all but the chunks of
-    row columns, heap and checksums, the fields workers write, and the commit record: the
-    library's own structures, sample names, schema and unused gaps.
+    Its checksum is over every byte that no other checksum covers.
     """
     end = overlay.size
     taken: list[tuple[int, int]] = []
@@ -234,20 +211,8 @@ def write_commit(overlay: Overlay, schema: Schema, *, record_at: int, generation
     return commit
 
 
-def _check(fd: int, file_map: FileMap, path: Path) -> None:
-    """Compare the metadata with their checksum: a change computes it anew, damage and all."""
-    try:
-        check_metadata(fd, file_map.commit)
-    except DamageError as error:
-        raise DamageError(f"{path}: {error}; run 'vnp verify'") from None
-
-
 def _lock(sidecar: Path, path: Path) -> int:
-    """Lock the store's file against other appenders of this machine, frozen ones too.
-
-    The claim on the appender's lock can be lost while frozen; this lock ends only with the
-    process, so one that wakes up cannot write into what its successor writes.
-    """
+    """Lock the file against appenders of this machine that lose their claim while frozen."""
     folder = sidecar / "journal"
     make_dir(folder)
     fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)

@@ -49,13 +49,7 @@ def encode_strings(values: Ragged, *, column: Column) -> bytes:
 
 
 def decode_numbers(raw: bytes, *, column: Column) -> NDArray[Any]:
-    """Decode a chunk of numbers to its full grid shape.
-
-    Raises
-    ------
-    DamageError
-        If the checksum or the size is wrong.
-    """
+    """Decode a chunk of numbers to its full grid shape; DamageError if it is damaged."""
     body = _without_crc(raw, column)
     dtype = numpy_dtype(column)
     expected = int(np.prod(column.chunk)) * dtype.itemsize
@@ -65,13 +59,7 @@ def decode_numbers(raw: bytes, *, column: Column) -> NDArray[Any]:
 
 
 def decode_strings(raw: bytes, *, column: Column) -> Ragged:
-    """Decode a chunk of strings to as many items as the grid says.
-
-    Raises
-    ------
-    DamageError
-        If the checksum, a length or the item count is wrong.
-    """
+    """Decode a chunk of strings to as many items as the grid says; DamageError if damaged."""
     values = decode_vlen(_without_crc(raw, column))
     expected = column.chunk[0] if column.chunk else 1
     if len(values) != expected:

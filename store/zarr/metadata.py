@@ -1,8 +1,7 @@
 """Every ``zarr.json`` of a store as a function of its schema.
 
-Nothing here touches a file. Because all metadata follows from the schema, growing the store is
-"write ``documents(new schema)``, the root last", and verifying it is "compare with
-``documents(schema)``".
+Growing the store writes ``documents(new schema)``, the root last; verifying compares with
+``documents(schema)``.
 """
 
 from __future__ import annotations
@@ -17,46 +16,35 @@ ROOT_DOCUMENT = "zarr.json"  # renaming it is the commit
 
 
 def documents(schema: Schema) -> dict[str, bytes]:
-    """Every ``zarr.json`` of the store by its path, the root last.
+    """Every ``zarr.json`` of the store by its path, the root last: a valid AnnData.
 
-    The tree is a valid AnnData: ``obs`` a dataframe whose sequences and certificates are
-    beside its columns without being listed in ``column-order``, so that AnnData skips them;
-    ``var`` empty; embeddings in ``obsm``.
+    AnnData skips the columns of ``obs`` that ``column-order`` does not list.
     """
     listed = listed_columns(schema)
     nodes: dict[str, dict[str, Any]] = {
         "obs": _group("dataframe", "0.2.0", {"_index": "_index", "column-order": listed}),
         "obs/sample": _group("categorical", "0.2.0", {"ordered": False}),
-        "obsm": _group("dict", "0.1.0"),
-        "uns": _group("dict", "0.1.0"),
-        "uns/vnp": _group("dict", "0.1.0"),
+        "obsm": _group("dict", "0.1.0", {}),
+        "uns": _group("dict", "0.1.0", {}),
+        "uns/vnp": _group("dict", "0.1.0", {}),
         "var": _group("dataframe", "0.2.0", {"_index": "_index", "column-order": []}),
-        "var/_index": _array(
-            Column("var/_index", "string", (0,), (1,), "", ("variable",)),
-        ),
+        "var/_index": _array(Column("var/_index", "string", (0,), (1,), "", ("variable",))),
     }
     for column in all_columns(schema):
         nodes[column.path] = _array(column)
     # zarr groups consolidated nodes by adjacent equal parents, so order by depth, then by path.
     nodes = dict(sorted(nodes.items(), key=lambda item: (item[0].count("/"), item[0])))
     root = _group("anndata", "0.1.0", {"vnp": to_attribute(schema)})
-    root["consolidated_metadata"] = {
-        "kind": "inline",
-        "must_understand": False,
-        "metadata": nodes,
-    }
+    consolidated = {"kind": "inline", "must_understand": False, "metadata": nodes}
+    root["consolidated_metadata"] = consolidated
     files = {f"{path}/zarr.json": _dump(node) for path, node in nodes.items()}
     files[ROOT_DOCUMENT] = _dump(root)
     return files
 
 
-def _group(kind: str, version: str, attributes: dict[str, Any] | None = None) -> dict[str, Any]:
+def _group(kind: str, version: str, attributes: dict[str, Any]) -> dict[str, Any]:
     encoding = {"encoding-type": kind, "encoding-version": version}
-    return {
-        "attributes": {**encoding, **(attributes or {})},
-        "zarr_format": 3,
-        "node_type": "group",
-    }
+    return {"attributes": {**encoding, **attributes}, "zarr_format": 3, "node_type": "group"}
 
 
 def _array(column: Column) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """A change of a Zarr store: everything is staged, moved in at the commit, the root metadata last.
 
-A reader sees the store as of the last root ``zarr.json``. While an append runs, its chunks lie in
-a folder of their own beside the store. The commit moves them in, the one chunk per column that
-holds committed rows too as a superset, then the metadata of the arrays, then the root's::
+While an append runs, its chunks lie in a folder beside the store. The commit moves them in, then
+the metadata of the arrays, then the root's::
 
     rows      0 ........ N ............ N + n
     chunk 0   [committed | new]              replaced by a superset
@@ -43,19 +42,7 @@ _PENDING_CHUNKS = 16  # encoded or being encoded at a time: bounds the memory of
 
 
 class ZarrTransaction:
-    """One change; see `store.backend.Transaction`.
-
-    Parameters
-    ----------
-    root
-        The store's directory.
-    schema
-        The committed schema.
-    tmp_dir
-        Directory on the same file system for staged files.
-    guard
-        Raises if the appender's lock is lost.
-    """
+    """One change of the store at ``root``; see `store.backend.Transaction`."""
 
     def __init__(
         self, root: Path, *, schema: Schema, tmp_dir: Path, guard: Callable[[], None]
@@ -117,7 +104,7 @@ class ZarrTransaction:
 
     def commit(self, schema: Schema) -> None:
         """Move chunks and metadata in, the root last; on any error before that, back again."""
-        self._guard()  # whoever took the lock over has removed what is staged here
+        self._guard()  # an appender that took the lock over has removed what is staged here
         for name, rows in self._pending.items():
             rest = rows.last_chunk()
             if rest is not None:
@@ -153,8 +140,8 @@ class ZarrTransaction:
             self._guard()
             publish_replace(self._tmp_dir, root, [content])
         except BaseException:
-            # Once the root is renamed the rows are committed, no matter what came after. And if the
-            # lock is lost, another appender's files may lie where ours did.
+            # Once the root is renamed the rows are committed. If the lock is lost, another
+            # appender's files may lie where ours did.
             if root.read_bytes() == before:
                 with suppress(ClaimLostError):
                     self._guard()

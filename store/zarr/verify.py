@@ -1,9 +1,4 @@
-"""Re-reading a Zarr store, all but the workers' cells.
-
-Every file follows from the root metadata: each ``zarr.json`` must equal what the schema gives, each
-chunk of the appender's columns must exist for the committed rows. What is neither one of these nor
-a cell of a worker is an orphan.
-"""
+"""Re-reading a Zarr store, all but workers' cells: every file follows from the root metadata."""
 
 from __future__ import annotations
 
@@ -30,15 +25,7 @@ from store.zarr.metadata import documents
 
 
 def verify_tree(root: Path, *, schema: Schema) -> Iterator[Finding]:
-    """Read every file of the store but cells; yield findings in the order of the tree.
-
-    Parameters
-    ----------
-    root
-        The store's directory.
-    schema
-        The committed schema (its own checksum has been checked on reading it).
-    """
+    """Read every file of the store but cells; yield findings in the order of the tree."""
     expected: set[str] = set()
     yield from _verify_documents(root, schema, expected)
     yield from _verify_rows(root, schema, expected)

@@ -16,21 +16,17 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.store(parser)
-    parser.add_argument(
-        "file", metavar="FILE", help="FASTA or FASTQ, plain or .gz/.zst/.bz2; - is standard input"
-    )
-    parser.add_argument("--sample", metavar="NAME", help="sample name (default: from the file)")
-    options.duplicates(parser)
+    about = "FASTA or FASTQ, plain or .gz/.zst/.bz2; - is standard input"
+    parser.add_argument("file", metavar="FILE", help=about)
+    options.sample(parser)
     parser.add_argument(
         "--existing",
         choices=("refuse", "skip"),
         default="refuse",
         help="the store has this very file already: refuse it, or skip it",
     )
-    parser.add_argument(
-        "--report", type=Path, metavar="TSV", help="where to name contigs that give no record"
-    )
-    options.json_flag(parser)
+    about = "where to name contigs that give no record"
+    parser.add_argument("--report", type=Path, metavar="TSV", help=about)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -55,14 +51,15 @@ def outcome(report: AppendReport) -> Outcome:
     from store.io.words import count
 
     sample = report.sample
+    numbers = (
+        (sample.contigs, "contig"),
+        (sample.bases, "base"),
+        (sample.segments, "segment"),
+        (sample.stop - sample.start, "record"),
+    )
+    line = f"appended {sample.name}: {', '.join(count(*each) for each in numbers)}"
     if report.skipped:
         line = f"{sample.name} is in the store already: {sample.source}, the same bytes"
-        return Outcome(report, [line])
-    parts = [
-        count(sample.contigs, "contig"),
-        count(sample.bases, "base"),
-        count(sample.segments, "segment"),
-        count(sample.stop - sample.start, "record"),
-    ]
-    rows = f" (rows {sample.start:,} to {sample.stop - 1:,})" if sample.stop > sample.start else ""
-    return Outcome(report, [f"appended {sample.name}: {', '.join(parts)}{rows}"])
+    elif sample.stop > sample.start:
+        line += f" (rows {sample.start:,} to {sample.stop - 1:,})"
+    return Outcome(report.to_json(), [line])

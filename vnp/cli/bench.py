@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vnp.cli import options
-from vnp.cli.output import print_json, print_lines
-from vnp.embed.config import add_device_arguments
+from vnp.cli.output import Outcome
+from vnp.embed.config import WorkerConfig, add_device_arguments
 
 if TYPE_CHECKING:
     from vnp.embed.bench import Speed
@@ -18,9 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.store(parser)
     add_device_arguments(parser)
-    parser.add_argument(
-        "--model", action="append", metavar="NAME", help="measure only this model (repeatable)"
-    )
+    options.names(parser, "--model", "measure only this model")
     parser.add_argument(
         "--seconds",
         type=options.positive_float,
@@ -28,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long to measure in all, loading left out (default 60)",
     )
-    options.json_flag(parser)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -36,22 +33,16 @@ def run(given: argparse.Namespace) -> int:
     from store.errors import UsageError
     from store.open import open_store
     from vnp.embed.bench import measure
-    from vnp.embed.config import WorkerConfig
 
     store = open_store(given.store)
     if store.n_rows == 0:
         raise UsageError(f"{store.path} has no rows to measure with: append a sample first")
     models = given.model or [model.name for model in store.schema.models]
     config = WorkerConfig.from_options(given)
-    speeds = [
-        measure(store, model=model, config=config, seconds=given.seconds / len(models))
-        for model in models
-    ]
-    if given.json:
-        print_json([speed.to_json() for speed in speeds])
-    else:
-        print_lines(_lines(speeds))
-    return 0
+    seconds = given.seconds / len(models)
+    speeds = [measure(store, model=model, config=config, seconds=seconds) for model in models]
+    outcome = Outcome([speed.to_json() for speed in speeds], _lines(speeds))
+    return outcome.show(as_json=given.json)
 
 
 def _lines(speeds: list[Speed]) -> Iterator[str]:
@@ -60,17 +51,17 @@ def _lines(speeds: list[Speed]) -> Iterator[str]:
 
     for speed in speeds:
         busy = "" if speed.busy_share is None else f", GPU busy {speed.busy_share:.0%}"
-        rounds = len(speed.rounds)
-        spread = (
-            f", {min(speed.rounds):,.0f} to {max(speed.rounds):,.0f} records/s in {rounds} rounds"
-        )
+        rounds, spread = speed.rounds, ""
+        if len(rounds) > 1:
+            low, high = min(rounds), max(rounds)
+            spread = f", {low:,.0f} to {high:,.0f} records/s in {len(rounds)} rounds"
         yield (
             f"{speed.model} on {speed.device}, {speed.precision}: "
             f"{speed.records_per_second:,.0f} records/s, {speed.tokens_per_second:,.0f} tokens/s"
-            f"{busy} ({count(speed.records, 'record')} embedded in {speed.seconds:.1f} s"
-            f"{spread if rounds > 1 else ''}; loading took {speed.load_seconds:.1f} s)"
+            f"{busy} ({count(speed.records, 'record')} embedded in {speed.seconds:.1f} s{spread}; "
+            f"loading took {speed.load_seconds:.1f} s)"
         )
-    left = sum(speed.seconds_left for speed in speeds)
+    left = duration(sum(speed.seconds_left for speed in speeds))
     rows = max(speed.rows_left for speed in speeds)
     verb = "is" if rows == 1 else "are"
-    yield f"{count(rows, 'row')} {verb} left: {duration(left)} with one worker like this"
+    yield f"{count(rows, 'row')} {verb} left: {left} with one worker like this"

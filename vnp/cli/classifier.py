@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vnp.cli import logs, options
+from vnp.cli import options
 from vnp.cli.output import Outcome
 
 
@@ -15,27 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     about = "turn a published .pth into safetensors and a JSON card, unexecuted"
     convert = actions.add_parser("convert", help=about, description=about, allow_abbrev=False)
     convert.add_argument("input", metavar="IN.pth", type=Path, help="the published file")
-    convert.add_argument(
-        "output",
-        metavar="OUT.safetensors",
-        type=Path,
-        help="the file to make; refused if it exists",
-    )
-    convert.add_argument(
-        "--models",
-        nargs="+",
-        metavar="NAME",
-        help="models whose embeddings it takes, in order (default: those of the recipe whose "
-        "width fits)",
-    )
-    convert.add_argument(
-        "--segment-length",
-        type=options.positive,
-        metavar="BASES",
-        help="length of the segments it was trained on, for the card",
-    )
-    options.json_flag(convert)
-    logs.add_arguments(convert)
+    about = "the file to make; refused if it exists"
+    convert.add_argument("output", metavar="OUT.safetensors", type=Path, help=about)
+    about = "models whose embeddings it takes, in order (default: those of the recipe that fits)"
+    convert.add_argument("--models", nargs="+", metavar="NAME", help=about)
+    about = "length of the segments it was trained on, for the card"
+    convert.add_argument("--segment-length", type=options.positive, metavar="BASES", help=about)
+    options.common(convert)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -53,4 +39,4 @@ def run(given: argparse.Namespace) -> int:
         f"{card.inputs} -> {card.hidden} -> 2, {models}",
         f"  {card.digest}",
     ]
-    return Outcome(result, lines).show(as_json=given.json)
+    return Outcome(result.to_json(), lines).show(as_json=given.json)

@@ -8,24 +8,16 @@ from pathlib import Path
 
 from vnp.cli import options
 from vnp.cli.exit_codes import of_result
-from vnp.cli.output import print_json, print_lines
+from vnp.cli.output import Outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.store(parser)
-    parser.add_argument(
-        "target",
-        metavar="TARGET",
-        type=Path,
-        help="the copy, e.g. run.h5; run the command again to carry on with one that was cut short",
-    )
-    parser.add_argument(
-        "--only-certified",
-        action="store_true",
-        help="leave out rows that are not certified for every model (default: they come, open)",
-    )
-    options.json_flag(parser)
+    about = "the copy, e.g. run.h5; one that was cut short is carried on with"
+    parser.add_argument("target", metavar="TARGET", type=Path, help=about)
+    about = "leave out rows that are not certified for every model (default: they come, open)"
+    parser.add_argument("--only-certified", action="store_true", help=about)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -34,12 +26,11 @@ def run(given: argparse.Namespace) -> int:
     from store.io.words import count
     from store.open import open_store
 
-    found = convert_store(
-        open_store(given.store), given.target, only_certified=given.only_certified
-    )
+    store, target = open_store(given.store), given.target
+    found = convert_store(store, target, only_certified=given.only_certified)
     lines = [f"not copied: {line}" for line in found.damaged]
     lines.append(
-        f"{given.target}: {count(found.rows, 'row')}; this run brought "
+        f"{target}: {count(found.rows, 'row')}; this run brought "
         f"{count(found.samples, 'sample')} and {count(found.blocks, 'block')}"
     )
     lines += [
@@ -49,8 +40,5 @@ def run(given: argparse.Namespace) -> int:
     ]
     if found.busy:
         lines.append(f"being filled by others: {count(found.busy, 'block')}; run it again")
-    if given.json:
-        print_json({"target": str(given.target), "complete": found.complete, **asdict(found)})
-    else:
-        print_lines(lines)
-    return of_result(complete=found.complete)
+    value = {"target": str(target), "complete": found.complete, **asdict(found)}
+    return Outcome(value, lines, of_result(complete=found.complete)).show(as_json=given.json)

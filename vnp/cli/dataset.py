@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vnp.cli import options
-from vnp.cli.output import print_json, print_lines
-
-if TYPE_CHECKING:
-    from vnp.classify.dataset import Dataset
+from vnp.cli.output import Outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,9 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="folder to make"
     )
-    parser.add_argument(
-        "--virus", default="viral", metavar="GROUP", help="the group of viruses (default: viral)"
-    )
+    about = "the group of viruses (default: viral)"
+    parser.add_argument("--virus", default="viral", metavar="GROUP", help=about)
     parser.add_argument(
         "--segment-length",
         type=options.positive,
@@ -44,18 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="records of a part, the unit of sampling (default 10000, as published)",
     )
-    parser.add_argument(
-        "--uneven",
-        action="store_true",
-        help="take what there is of a group that has less than its share, instead of refusing",
-    )
+    about = "take what there is of a group that has less than its share, instead of refusing"
+    parser.add_argument("--uneven", action="store_true", help=about)
     parser.add_argument("--seed", type=int, default=42, help="of the sampling (default 42)")
-    options.json_flag(parser)
 
 
 def run(given: argparse.Namespace) -> int:
     """Make the training set."""
     from store.errors import UsageError
+    from store.io.words import count
     from vnp.classify.dataset import Recipe, make_dataset
 
     inputs: dict[str, list[Path]] = {}
@@ -63,34 +55,21 @@ def run(given: argparse.Namespace) -> int:
         if not files:
             raise UsageError(f"--input {group}: name its files after the group")
         inputs.setdefault(group, []).extend(map(Path, files))
-    result = make_dataset(
-        inputs,
-        given.output,
-        recipe=Recipe(
-            segment_length=given.segment_length,
-            part_records=given.part_records,
-            virus=given.virus,
-            seed=given.seed,
-            uneven=given.uneven,
-        ),
+    recipe = Recipe(
+        segment_length=given.segment_length,
+        part_records=given.part_records,
+        virus=given.virus,
+        seed=given.seed,
+        uneven=given.uneven,
     )
-    if given.json:
-        print_json(result.to_json())
-    else:
-        print_lines(_lines(result))
-    return 0
-
-
-def _lines(result: Dataset) -> list[str]:
-    from store.io.words import count
-
+    result = make_dataset(inputs, given.output, recipe=recipe)
     lines = [
         f"{group}: {count(found.genomes, 'sequence')}, {count(found.windows, 'segment')} "
         f"({found.ambiguous:,} ambiguous), {count(found.records, 'record')} in annotated proteins, "
         f"{found.records_taken:,} taken"
         for group, found in result.groups.items()
     ]
-    lines.append(f"wrote {result.folder}; append and label, at {result.recipe.segment_length} bp:")
+    lines.append(f"wrote {result.folder}; append and label, at {recipe.segment_length} bp:")
     lines += [f"  vnp append STORE {file}" for file in result.files.values()]
     lines.append(f"  vnp train STORE --labels {result.labels} -o NAME.safetensors")
-    return lines
+    return Outcome(result.to_json(), lines).show(as_json=given.json)

@@ -16,7 +16,7 @@ from uuid import uuid4
 from vnp import __version__
 from vnp.cli import options
 from vnp.cli.exit_codes import DATA_ERROR, DONE
-from vnp.cli.output import print_json, print_lines
+from vnp.cli.output import Outcome
 from vnp.embed.config import add_device_arguments
 
 if TYPE_CHECKING:
@@ -29,13 +29,8 @@ _PACKAGES = ("torch", "numpy", "numcodecs", "dnaio", "tokenizers", "safetensors"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument(
-        "store",
-        metavar="STORE",
-        nargs="?",
-        type=Path,
-        help="check where this store lies, and the weights of its models instead of VirNucPro's",
-    )
+    about = "check where this store lies, and its models' weights instead of VirNucPro's"
+    parser.add_argument("store", metavar="STORE", nargs="?", type=Path, help=about)
     parser.add_argument(
         "--golden",
         type=Path,
@@ -44,9 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "*_merged.pt, *_DNABERT_S.pt or *_ESM.pt",
     )
     parser.add_argument("--fasta", metavar="FASTA", help="the file the reference was made from")
-    parser.add_argument(
-        "--recipe", default="virnucpro", help="models of the reference (default: virnucpro)"
-    )
+    about = "models of the reference (default: virnucpro)"
+    parser.add_argument("--recipe", default="virnucpro", help=about)
     parser.add_argument(
         "--segment-length",
         type=options.segment_length,
@@ -55,7 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="segment length of the reference (default 500)",
     )
     add_device_arguments(parser)
-    options.json_flag(parser)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +68,7 @@ def run(given: argparse.Namespace) -> int:
     from vnp.models import registry
 
     if (given.golden is None) != (given.fasta is None):
-        raise UsageError(
-            "to compare with reference values give both --golden FILE and --fasta FASTA"
-        )
+        raise UsageError("to compare with a reference give both --golden FILE and --fasta FASTA")
     checks = [*_software(), *_devices()]
     if given.store is None:
         checks += _weights(registry.RECIPES["virnucpro"], given.weights_dir)
@@ -87,11 +78,9 @@ def run(given: argparse.Namespace) -> int:
         checks += _store(store)
     if given.golden is not None:
         checks += _golden(given)
-    if given.json:
-        print_json([asdict(check) for check in checks])
-    else:
-        print_lines(f"{check.state:<8} {check.what}: {check.found}" for check in checks)
-    return DATA_ERROR if any(check.state == "problem" for check in checks) else DONE
+    lines = [f"{check.state:<8} {check.what}: {check.found}" for check in checks]
+    code = DATA_ERROR if any(check.state == "problem" for check in checks) else DONE
+    return Outcome([asdict(check) for check in checks], lines, code).show(as_json=given.json)
 
 
 def _software() -> Iterator[Check]:
@@ -109,18 +98,14 @@ def _devices() -> Iterator[Check]:
     cores = len(os.sched_getaffinity(0))
     yield Check("CPU", "ok", f"{cores} cores may be used")
     if not torch.cuda.is_available():
-        yield Check(
-            "GPU", "note", f"torch {torch.__version__} sees none: embedding runs on the CPU"
-        )
+        found = f"torch {torch.__version__} sees none: embedding runs on the CPU"
+        yield Check("GPU", "note", found)
         return
     for number in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(number)
-        yield Check(
-            f"cuda:{number}",
-            "ok",
-            f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, compute capability "
-            f"{properties.major}.{properties.minor}",
-        )
+        gpu = torch.cuda.get_device_properties(number)
+        memory = f"{gpu.total_memory / 2**30:.0f} GiB"
+        found = f"{gpu.name}, {memory}, compute capability {gpu.major}.{gpu.minor}"
+        yield Check(f"cuda:{number}", "ok", found)
 
 
 def _weights(names: Iterable[str], folder: Path | None) -> Iterator[Check]:
@@ -164,10 +149,8 @@ def _store(store: Store) -> Iterator[Check]:
         len(store.open_blocks(model.name)) * store.schema.block_rows * model.dim * 2
         for model in store.schema.models
     )
-    state = "ok" if size > wanted else "problem"
-    yield Check(
-        "disk", state, f"{size / 1e9:.1f} GB free, the open blocks take {wanted / 1e9:.1f} GB"
-    )
+    found = f"{size / 1e9:.1f} GB free, the open blocks take {wanted / 1e9:.1f} GB"
+    yield Check("disk", "ok" if size > wanted else "problem", found)
 
 
 def _golden(given: argparse.Namespace) -> Iterator[Check]:
@@ -201,22 +184,19 @@ def _golden(given: argparse.Namespace) -> Iterator[Check]:
         yield Check(f"golden {band.model}", state, found, asdict(band))
     if report.missing:
         named = ", ".join(report.missing[:3]) + (", ..." if len(report.missing) > 3 else "")
-        yield Check(
-            "golden ids",
-            "problem",
+        found = (
             f"{len(report.missing):,} of {report.rows:,} ids of the reference do not come out of "
-            f"{given.fasta}: {named}",
+            f"{given.fasta}: {named}"
         )
+        yield Check("golden ids", "problem", found)
     if report.extra:
-        yield Check(
-            "golden ids",
-            "note",
-            f"{report.extra:,} records of {given.fasta} are not in the reference",
+        found = f"{report.extra:,} records of {given.fasta} are not in the reference"
+        yield Check("golden ids", "note", found)
+    state, verdict = "ok", f"this installation reproduces {given.golden}"
+    if not report.reproduced:
+        state = "problem"
+        verdict = (
+            f"this installation does NOT reproduce {given.golden}: do not use its embeddings "
+            "with classifiers trained on such values before the reason is found"
         )
-    verdict = (
-        f"this installation reproduces {given.golden}"
-        if report.reproduced
-        else f"this installation does NOT reproduce {given.golden}: do not use its embeddings "
-        "with classifiers trained on such values before the reason is found"
-    )
-    yield Check("golden", "ok" if report.reproduced else "problem", verdict, report.to_json())
+    yield Check("golden", state, verdict, report.to_json())

@@ -19,16 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.store(parser)
     options.workers(parser)
     WorkerConfig.add_arguments(parser, every=False)
-    options.json_flag(parser)
 
 
 def run(given: argparse.Namespace) -> int:
     """Start workers, wait, certify."""
     from vnp.embed.supervisor import embed_store
 
-    report = embed_store(
-        given.store, config=WorkerConfig.from_options(given), workers=given.workers
-    )
+    config = WorkerConfig.from_options(given)
+    report = embed_store(given.store, config=config, workers=given.workers)
     return outcome(report).show(as_json=given.json)
 
 
@@ -39,4 +37,4 @@ def outcome(report: EmbedReport) -> Outcome:
     code = of_result(
         complete=report.complete, interrupted=report.interrupted, refused=report.refused
     )
-    return Outcome(report, summary(report), code)
+    return Outcome(report.to_json(), summary(report), code)

@@ -19,17 +19,7 @@ def of_error(error: BaseException) -> int:
 
 
 def of_result(*, complete: bool, interrupted: bool = False, refused: int | None = None) -> int:
-    """Code of a command that came to its end.
-
-    Parameters
-    ----------
-    complete
-        Whether all that was promised is there.
-    interrupted
-        Whether it was told to stop before that.
-    refused
-        The code with which every worker refused to work, if nothing was filled.
-    """
+    """Code of a command that came to its end; ``refused`` is how every worker refused to work."""
     if complete:
         return DONE
     if interrupted:

@@ -23,40 +23,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file to write; its suffix says which kind: .h5ad or .zarr (AnnData), .npy (with a "
         ".rows.tsv), .parquet, .pt (VirNucPro's), .faiss, .h5 (one dataset a record)",
     )
-    parser.add_argument(
-        "--sample", action="append", metavar="NAME", help="only this sample (repeatable)"
-    )
-    parser.add_argument(
-        "--model",
-        action="append",
-        metavar="NAME",
-        help="only this model (repeatable, left to right; default: all in the store's order)",
-    )
+    options.names(parser, "--sample", "only this sample")
+    options.names(parser, "--model", "only this model; several: left to right")
     parser.add_argument(
         "--incomplete",
         choices=("refuse", "skip", "nan"),
         default="refuse",
         help="rows that are not certified: refuse to export, skip them, or write NaN",
     )
-    parser.add_argument(
-        "--dtype", choices=("float16", "float32"), help="numbers (default: what suits the format)"
-    )
-    parser.add_argument(
-        "--layout",
-        choices=("DNABERT_S", "ESM", "merged"),
-        help="which of VirNucPro's files a .pt is (default merged)",
-    )
-    parser.add_argument(
-        "--ids",
-        choices=("auto", "plain", "qualified"),
-        help=".pt and .h5: record ids as they are, or as <sample>:<id> (default: the latter when "
-        "there are several samples)",
-    )
-    parser.add_argument(
-        "--sequences", action="store_true", help=".h5ad, .zarr, .parquet: the sequences too"
-    )
+    about = "numbers (default: what suits the format)"
+    parser.add_argument("--dtype", choices=("float16", "float32"), help=about)
+    about = "which of VirNucPro's files a .pt is (default merged)"
+    parser.add_argument("--layout", choices=("DNABERT_S", "ESM", "merged"), help=about)
+    about = ".pt and .h5: plain record ids, or <sample>:<id> (default: by the number of samples)"
+    parser.add_argument("--ids", choices=("auto", "plain", "qualified"), help=about)
+    about = ".h5ad, .zarr, .parquet: the sequences too"
+    parser.add_argument("--sequences", action="store_true", help=about)
     parser.add_argument("--force", action="store_true", help="replace the file if it exists")
-    options.json_flag(parser)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -68,8 +51,8 @@ def run(given: argparse.Namespace) -> int:
     report = export_store(
         open_store(given.store),
         given.to,
-        samples=tuple(given.sample or ()),
-        models=tuple(given.model or ()),
+        samples=tuple(given.sample),
+        models=tuple(given.model),
         incomplete=given.incomplete,
         ids=given.ids,
         dtype=given.dtype,
@@ -89,4 +72,4 @@ def run(given: argparse.Namespace) -> int:
         f"wrote {report.path}{names}: {count(report.rows, 'row')} x {report.columns:,} "
         f"{report.dtype} ({' + '.join(report.models)})"
     )
-    return Outcome(report, [line]).show(as_json=given.json)
+    return Outcome(report.to_json(), [line]).show(as_json=given.json)

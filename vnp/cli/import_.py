@@ -12,24 +12,11 @@ from vnp.cli.output import Outcome
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.store(parser)
-    parser.add_argument(
-        "files",
-        metavar="FILE",
-        nargs="+",
-        type=Path,
-        help="*_DNABERT_S.pt, *_ESM.pt or *_merged.pt of one sample, in any order",
-    )
-    parser.add_argument(
-        "--fasta", required=True, metavar="FILE", help="the FASTA the files were made from"
-    )
-    parser.add_argument("--sample", metavar="NAME", help="sample name (default: from the FASTA)")
-    parser.add_argument(
-        "--duplicates",
-        choices=("refuse", "number"),
-        default="refuse",
-        help="sequence ids that occur twice in the FASTA: refuse it, or number them",
-    )
-    options.json_flag(parser)
+    about = "*_DNABERT_S.pt, *_ESM.pt or *_merged.pt of one sample, in any order"
+    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help=about)
+    about = "the FASTA the files were made from"
+    parser.add_argument("--fasta", required=True, metavar="FILE", help=about)
+    options.sample(parser)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -46,10 +33,8 @@ def run(given: argparse.Namespace) -> int:
         sample=given.sample,
         duplicates=Duplicates(given.duplicates),
     )
-    lines = [
-        f"imported {report.sample}: {count(report.rows, 'record')}"
-        + ("" if report.appended else " (the sample was in the store already)")
-    ]
+    there = "" if report.appended else " (the sample was in the store already)"
+    lines = [f"imported {report.sample}: {count(report.rows, 'record')}{there}"]
     for name, matched in report.matched.items():
         lines.append(
             f"{name}: {count(matched, 'row')} in the files, {report.certified[name]:,} of "
@@ -57,4 +42,4 @@ def run(given: argparse.Namespace) -> int:
         )
     if not report.complete:
         lines.append("the rest is open: fill it with 'vnp embed'")
-    return Outcome(report, lines).show(as_json=given.json)
+    return Outcome(report.to_json(), lines).show(as_json=given.json)

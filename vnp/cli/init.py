@@ -15,33 +15,20 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.store(parser)
-    parser.add_argument(
-        "--recipe",
-        help="models of a recipe: virnucpro (DNABERT-S + ESM-2 3B, the default) or demo",
-    )
-    parser.add_argument(
-        "--model", action="append", metavar="NAME", help="a model (repeatable), instead of a recipe"
-    )
+    options.recipe(parser)
+    options.names(parser, "--model", "a model, instead of a recipe")
     parser.add_argument(
         "--segment-length",
         type=options.segment_length,
         default=500,
         metavar="BASES",
         help="length of the windows contigs are cut into (default 500; published: 300, 500), or "
-        "'whole': each contig is one window, for short reads",
+        "'whole' for short reads: each is one window",
     )
-    parser.add_argument(
-        "--block-rows",
-        type=options.positive,
-        metavar="R",
-        help="rows per block (default 4096)",
-    )
-    parser.add_argument(
-        "--if-missing",
-        action="store_true",
-        help="do nothing if the store exists with these models and this segment length",
-    )
-    options.json_flag(parser)
+    about = "rows per block (default 4096)"
+    parser.add_argument("--block-rows", type=options.positive, metavar="R", help=about)
+    about = "do nothing if the store exists with these models and this segment length"
+    parser.add_argument("--if-missing", action="store_true", help=about)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -52,7 +39,7 @@ def run(given: argparse.Namespace) -> int:
     report = create(
         given.store,
         recipe=given.recipe,
-        models=given.model or (),
+        models=given.model,
         segment_length=given.segment_length,
         block_rows=given.block_rows or DEFAULT_BLOCK_ROWS,
         if_missing=given.if_missing,
@@ -65,6 +52,6 @@ def outcome(report: InitReport) -> Outcome:
     from vnp.sequence.segments import described
 
     names = ", ".join(f"{name} ({dim})" for name, dim in report.models.items())
-    verb = "made" if report.made else "found"
-    windows = described(report.segment_length)
-    return Outcome(report, [f"{verb} {report.store}: {windows}; models: {names}"])
+    verb, windows = "made" if report.made else "found", described(report.segment_length)
+    line = f"{verb} {report.store}: {windows}; models: {names}"
+    return Outcome(report.to_json(), [line])

@@ -29,40 +29,8 @@ class _StandardError(logging.Handler):
             pass  # standard error is closed: there is nobody to tell
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every command has.
-
-    They have no defaults, so that an action's parser leaves alone what its command was given.
-    """
-    group = parser.add_argument_group("messages")
-    loud = group.add_mutually_exclusive_group()
-    loud.add_argument(
-        "-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="say more"
-    )
-    loud.add_argument(
-        "-q",
-        "--quiet",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="only warnings and errors",
-    )
-    group.add_argument(
-        "--log-file",
-        type=Path,
-        metavar="FILE",
-        default=argparse.SUPPRESS,
-        help="append all messages to FILE, with times",
-    )
-
-
 def configure(options: argparse.Namespace) -> None:
-    """Send the log of both packages to standard error, and to a file if one is named.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be opened.
-    """
+    """Send the log of both packages to standard error, and to a file if one is named."""
     level = logging.DEBUG if getattr(options, "verbose", False) else logging.INFO
     shown = _StandardError(logging.WARNING if getattr(options, "quiet", False) else level)
     handlers: list[logging.Handler] = [shown]

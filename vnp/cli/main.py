@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vnp import __version__
-from vnp.cli import logs
+from vnp.cli import logs, options
 from vnp.cli.exit_codes import DATA_ERROR, INTERRUPTED, of_error
 
 COMMANDS = {
@@ -46,30 +46,28 @@ VirNucPro embeddings on one chunked store: make a store, append FASTA/FASTQ samp
 every stop-free reading frame with a DNA and a protein language model, and read the result as
 AnnData, Zarr or NumPy.
 """
-_EPILOG = """\
-exit codes: 0 done, 1 error in the data or the store, 2 wrong usage, 3 incomplete, 130 interrupted
-"""
+_EPILOG = (
+    "exit codes: 0 done, 1 error in data or store, 2 wrong usage, 3 incomplete, 130 interrupted"
+)
 
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser of all commands."""
     top = argparse.ArgumentParser(
-        prog="vnp",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        prog="vnp", description=_DESCRIPTION, epilog=_EPILOG, allow_abbrev=False
     )
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, about in COMMANDS.items():
-        module = importlib.import_module(f"vnp.cli.{_module(name)}")
+        # ``import`` is a keyword of the language.
+        file = f"{name}_" if keyword.iskeyword(name) else name
+        module = importlib.import_module(f"vnp.cli.{file}")
         command = commands.add_parser(
             name, help=about, description=about[0].upper() + about[1:] + ".", allow_abbrev=False
         )
         module.add_arguments(command)
-        logs.add_arguments(command)
-        command.set_defaults(run=module.run)
+        options.common(command)
+        command.set_defaults(run=module.run, json=False)
     return top
 
 
@@ -78,12 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):  # None where the caller closed it: print() would mix them
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - until the process ends
-    options = parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGUSR1):  # until a command handles them itself
         with contextlib.suppress(ValueError):  # not in the main thread: nothing to arrange
             signal.signal(number, _interrupt)
     try:
-        return _run(options)
+        return _run(given)
     except KeyboardInterrupt:
         print("vnp: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -99,23 +97,18 @@ def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(given: argparse.Namespace) -> int:
     from store.errors import StoreError
 
     try:
-        logs.configure(options)
-        code: int = options.run(options)
+        logs.configure(given)
+        code: int = given.run(given)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader of our output has left; keep Python from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DATA_ERROR
     except (StoreError, OSError) as error:
-        complain(options.command, error)
+        complain(given.command, error)
         return of_error(error)
     return code
-
-
-def _module(command: str) -> str:
-    """Name of a command's module; ``import`` is a keyword of the language."""
-    return f"{command}_" if keyword.iskeyword(command) else command

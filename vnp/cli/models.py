@@ -6,15 +6,13 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from vnp.cli import options
-from vnp.cli.output import print_json, print_lines
+from vnp.cli.output import Outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--add", metavar="NAME", help="add this model to the store")
     parser.add_argument("store", metavar="STORE", nargs="?", type=Path, help="with --add")
-    options.json_flag(parser)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -31,28 +29,18 @@ def run(given: argparse.Namespace) -> int:
         spec = registry.model(given.add)
         store = open_store(given.store)
         store.add_model(Model(spec.name, spec.dim))
-        if given.json:
-            print_json({"store": str(store.path), "added": spec.name, "rows": store.n_rows})
-        else:
-            print_lines(
-                [f"added {spec.name} to {store.path}: {count(store.n_rows, 'row')} to embed"]
-            )
-        return 0
-    if given.json:
-        print_json(
-            {
-                "models": [asdict(spec) for spec in registry.MODELS.values()],
-                "recipes": registry.RECIPES,
-            }
-        )
-        return 0
-    print_lines(
+        value = {"store": str(store.path), "added": spec.name, "rows": store.n_rows}
+        lines = [f"added {spec.name} to {store.path}: {count(store.n_rows, 'row')} to embed"]
+        return Outcome(value, lines).show(as_json=given.json)
+    models, recipes = registry.MODELS.values(), registry.RECIPES
+    lines = [
         f"{spec.name:<16} {spec.input:<10} {spec.dim:>5} {_count(spec.parameters):>8}  {spec.about}"
         + (f"; {spec.repo}" if spec.repo else "")
-        for spec in registry.MODELS.values()
-    )
-    print_lines(f"recipe {name}: {' + '.join(names)}" for name, names in registry.RECIPES.items())
-    return 0
+        for spec in models
+    ]
+    lines += [f"recipe {name}: {' + '.join(names)}" for name, names in recipes.items()]
+    value = {"models": [asdict(spec) for spec in models], "recipes": recipes}
+    return Outcome(value, lines).show(as_json=given.json)
 
 
 def _count(parameters: int) -> str:

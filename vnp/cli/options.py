@@ -10,23 +10,45 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+def common(parser: argparse.ArgumentParser) -> None:
+    """Add what every command has; without defaults, an action leaves its command's values alone."""
+    group = parser.add_argument_group("results and messages", argument_default=argparse.SUPPRESS)
+    group.add_argument("--json", action="store_true", help="print the result as JSON")
+    loud = group.add_mutually_exclusive_group()
+    loud.add_argument("-v", "--verbose", action="store_true", help="say more")
+    loud.add_argument("-q", "--quiet", action="store_true", help="only warnings and errors")
+    group.add_argument(
+        "--log-file", type=Path, metavar="FILE", help="append all messages to FILE, with times"
+    )
+
+
 def store(parser: argparse.ArgumentParser) -> None:
     """Add the argument STORE."""
     parser.add_argument("store", metavar="STORE", type=Path, help="the store, e.g. run.zarr")
 
 
-def json_flag(parser: argparse.ArgumentParser) -> None:
-    """Add the option --json."""
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+def names(parser: argparse.ArgumentParser, flag: str, about: str) -> None:
+    """Add an option that is given once for each name: samples or models."""
+    parser.add_argument(
+        flag, action="append", default=[], metavar="NAME", help=f"{about} (repeatable)"
+    )
 
 
-def duplicates(parser: argparse.ArgumentParser) -> None:
-    """Add the option --duplicates."""
+def sample(parser: argparse.ArgumentParser) -> None:
+    """Add the name of a new sample, and what becomes of its duplicate ids."""
+    parser.add_argument("--sample", metavar="NAME", help="sample name (default: from the file)")
     parser.add_argument(
         "--duplicates",
         choices=("refuse", "number"),
         default="refuse",
         help="sequence ids that occur twice in a file: refuse the file, or number them",
+    )
+
+
+def recipe(parser: argparse.ArgumentParser) -> None:
+    """Add the option --recipe of a new store."""
+    parser.add_argument(
+        "--recipe", help="models: virnucpro (DNABERT-S + ESM-2 3B, the default) or demo"
     )
 
 
@@ -46,24 +68,14 @@ def classifier(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a published .pth, or a .safetensors made by vnp train or vnp classifier convert",
     )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="where the tables go, a folder per sample (default: beside the store, "
-        "STORE.predictions)",
-    )
+    about = "where the tables go, a folder per sample (default: STORE.predictions)"
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help=about)
 
 
 def feature_models(parser: argparse.ArgumentParser) -> None:
     """Add the option --models."""
-    parser.add_argument(
-        "--models",
-        nargs="+",
-        metavar="NAME",
-        help="models whose embeddings make a feature row, in order (default: what fits)",
-    )
+    about = "models whose embeddings make a feature row, in order (default: what fits)"
+    parser.add_argument("--models", nargs="+", default=[], metavar="NAME", help=about)
 
 
 def classifier_device(parser: argparse.ArgumentParser) -> None:
@@ -73,26 +85,22 @@ def classifier_device(parser: argparse.ArgumentParser) -> None:
 
 def positive(text: str) -> int:
     """Read a positive whole number."""
-    value = _number(int, text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
+    return _number(int, text, lambda value: value >= 1, "a positive number")
 
 
 def positive_float(text: str) -> float:
     """Read a positive number."""
-    value = _number(float, text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
+    return _number(float, text, lambda value: 0 < value < float("inf"), "a positive number")
 
 
 def share(text: str) -> float:
     """Read a share: 0 or more, less than 1."""
-    value = _number(float, text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a share of 1")
-    return value
+    return _number(float, text, lambda value: 0 <= value < 1, "a share of 1")
+
+
+def cosine(text: str) -> float:
+    """Read a cosine similarity."""
+    return _number(float, text, lambda value: -1 <= value <= 1, "a cosine between -1 and 1")
 
 
 def segment_length(text: str) -> int:
@@ -105,8 +113,11 @@ def segment_length(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{error}: give bases, or 'whole'") from None
 
 
-def _number(kind: Callable[[str], T], text: str) -> T:
+def _number(kind: Callable[[str], T], text: str, fits: Callable[[T], bool], what: str) -> T:
     try:
-        return kind(text)
+        value = kind(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not fits(value):
+        raise argparse.ArgumentTypeError(f"{text} is not {what}")
+    return value

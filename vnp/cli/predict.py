@@ -22,25 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.store(parser)
     options.classifier(parser)
-    parser.add_argument(
-        "--sample",
-        action="append",
-        metavar="NAME",
-        help="score only this sample (repeatable; default: all)",
-    )
+    options.names(parser, "--sample", "score only this sample")
     options.feature_models(parser)
     options.classifier_device(parser)
-    parser.add_argument(
-        "--save",
-        metavar="NAME",
-        help="also keep the scores in the store, as obs columns NAME_score1 and NAME_score2",
-    )
-    parser.add_argument(
-        "--replace",
-        action="store_true",
-        help="with --save: replace columns of that name that another classifier made",
-    )
-    options.json_flag(parser)
+    about = "also keep the scores in the store, as obs columns NAME_score1 and NAME_score2"
+    parser.add_argument("--save", metavar="NAME", help=about)
+    about = "with --save: replace columns of that name that another classifier made"
+    parser.add_argument("--replace", action="store_true", help=about)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -50,8 +38,8 @@ def run(given: argparse.Namespace) -> int:
         given.classifier,
         output=given.output,
         device=given.device,
-        samples=given.sample or (),
-        models=given.models or (),
+        samples=given.sample,
+        models=given.models,
         save=given.save,
         replace=given.replace,
     )
@@ -75,9 +63,8 @@ def score(
     from vnp.classify.predict import predict
     from vnp.inference.device import place
 
-    store = open_store(path)
     return predict(
-        store,
+        open_store(path),
         load_classifier(classifier),
         output,
         samples=samples,
@@ -109,4 +96,4 @@ def outcome(result: Prediction) -> Outcome:
             f"{count(result.unscored, 'record')} without a certified row for every model: not "
             "scored; unscored.tsv of their samples names them: run 'vnp embed', then this again"
         )
-    return Outcome(result, lines, of_result(complete=not result.unscored))
+    return Outcome(result.to_json(), lines, of_result(complete=not result.unscored))

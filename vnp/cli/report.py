@@ -12,31 +12,19 @@ from vnp.cli.output import Outcome
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.store(parser)
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="HTML",
-        help="the page (default: beside the store, STORE.report.html)",
-    )
+    about = "the page (default: beside the store, STORE.report.html)"
+    parser.add_argument("-o", "--output", type=Path, metavar="HTML", help=about)
     parser.add_argument("--title", help="headline (default: the store's name)")
     scores = parser.add_mutually_exclusive_group()
-    scores.add_argument(
-        "--scores",
-        metavar="NAME",
-        help="scores to show that vnp predict --save kept (default: those saved last)",
-    )
-    scores.add_argument(
-        "--classifier", type=Path, metavar="FILE", help="score with this classifier for the page"
-    )
-    parser.add_argument("--device", default="auto", help="where the classifier runs")
-    parser.add_argument(
-        "--no-umap", action="store_true", help="leave the UMAP out also where it is installed"
-    )
-    parser.add_argument(
-        "--multiqc", action="store_true", help="also write *_mqc.json files for MultiQC beside it"
-    )
-    options.json_flag(parser)
+    about = "scores to show that vnp predict --save kept (default: those saved last)"
+    scores.add_argument("--scores", metavar="NAME", help=about)
+    about = "score with this classifier for the page"
+    scores.add_argument("--classifier", type=Path, metavar="FILE", help=about)
+    options.classifier_device(parser)
+    about = "leave the UMAP out also where it is installed"
+    parser.add_argument("--no-umap", action="store_true", help=about)
+    about = "also write *_mqc.json files for MultiQC beside it"
+    parser.add_argument("--multiqc", action="store_true", help=about)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -60,4 +48,4 @@ def run(given: argparse.Namespace) -> int:
         for_multiqc=given.multiqc,
     )
     lines = [f"wrote {path} ({path.stat().st_size / 1e3:,.0f} kB)" for path in result.files]
-    return Outcome(result, lines).show(as_json=given.json)
+    return Outcome(result.to_json(), lines).show(as_json=given.json)

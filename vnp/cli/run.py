@@ -14,7 +14,7 @@ from typing import Any
 
 from vnp.cli import append, embed, init, options, predict
 from vnp.cli.exit_codes import DONE, INCOMPLETE, INTERRUPTED, of_error
-from vnp.cli.output import Outcome, print_json, print_lines
+from vnp.cli.output import Outcome
 from vnp.embed.config import WorkerConfig, add_device_arguments
 
 log = logging.getLogger(__name__)
@@ -25,18 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.store(parser)
     parser.add_argument("fasta", metavar="FASTA", nargs="+", help="FASTA or FASTQ files: samples")
     options.classifier(parser)
-    parser.add_argument("--sample", metavar="NAME", help="sample name, when there is one file")
-    parser.add_argument("--recipe", help="models of a new store: virnucpro (the default) or demo")
+    options.sample(parser)
+    options.recipe(parser)
     parser.add_argument(
         "--segment-length",
         type=options.segment_length,
         metavar="BASES",
         help="windows of a new store: 500 (default), 300, or 'whole' for short reads",
     )
-    options.duplicates(parser)
     options.workers(parser)
     add_device_arguments(parser)
-    options.json_flag(parser)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -52,28 +50,24 @@ def run(given: argparse.Namespace) -> int:
         log.info(f"vnp {name} {about}")
         try:
             outcome = work()
-        except (StoreError, OSError) as error:
-            complain(name, error)
+        except (StoreError, OSError, KeyboardInterrupt) as error:
             code = of_error(error)
-        except KeyboardInterrupt as error:
-            code = of_error(error)
+            if code != INTERRUPTED:
+                complain(name, error)
         else:
             code = outcome.code
             if not given.json:
-                print_lines(outcome.lines)
+                outcome.show(as_json=False)
             elif name == "append":
-                results.setdefault(name, []).append(outcome.report.to_json())
+                results.setdefault(name, []).append(outcome.value)
             else:
-                results[name] = outcome.report.to_json()
+                results[name] = outcome.value
         if code != DONE:
-            carry_on = (
-                "; run the same command to carry on" if code in (INCOMPLETE, INTERRUPTED) else ""
-            )
+            resumes = code in (INCOMPLETE, INTERRUPTED)
+            carry_on = "; run the same command to carry on" if resumes else ""
             log.warning(f"vnp {name} ended with exit code {code}{carry_on}")
             break
-    if given.json:
-        print_json({"exit_code": code, **results})
-    return code
+    return Outcome({"exit_code": code, **results}, (), code).show(as_json=given.json)
 
 
 def _stages(given: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], Outcome]]]:
@@ -85,15 +79,11 @@ def _stages(given: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], 
     from vnp.sequence.create import create
 
     path = given.store
-    if not path.exists() or given.recipe is not None or given.segment_length is not None:
+
+    def init_store() -> Outcome:
         length = 500 if given.segment_length is None else given.segment_length
-        yield (
-            "init",
-            str(path),
-            lambda: init.outcome(
-                create(path, recipe=given.recipe, segment_length=length, if_missing=True)
-            ),
-        )
+        report = create(path, recipe=given.recipe, segment_length=length, if_missing=True)
+        return init.outcome(report)
 
     def append_one(file: str) -> Outcome:
         report = append_file(
@@ -105,18 +95,17 @@ def _stages(given: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], 
         )
         return append.outcome(report)
 
+    def fill() -> Outcome:
+        return embed.outcome(embed_store(path, config=config, workers=given.workers))
+
+    def score() -> Outcome:
+        scored = predict.score(path, given.classifier, output=given.output, device=config.device)
+        return predict.outcome(scored)
+
+    if not path.exists() or given.recipe is not None or given.segment_length is not None:
+        yield "init", str(path), init_store
     for file in given.fasta:
         yield "append", f"{path} {file}", functools.partial(append_one, file)
     config = WorkerConfig.from_options(given)
-    yield (
-        "embed",
-        str(path),
-        lambda: embed.outcome(embed_store(path, config=config, workers=given.workers)),
-    )
-    yield (
-        "predict",
-        f"{path} --classifier {given.classifier}",
-        lambda: predict.outcome(
-            predict.score(path, given.classifier, output=given.output, device=config.device)
-        ),
-    )
+    yield "embed", str(path), fill
+    yield "predict", f"{path} --classifier {given.classifier}", score

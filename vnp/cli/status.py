@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vnp.cli import options
-from vnp.cli.output import print_json, print_lines, printable
+from vnp.cli.output import Outcome, printable
 
 if TYPE_CHECKING:
     from vnp.embed.status import StoreStatus
@@ -22,7 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.store(parser)
     parser.add_argument("--watch", action="store_true", help="show it again every two seconds")
-    options.json_flag(parser)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -35,24 +34,21 @@ def run(given: argparse.Namespace) -> int:
     while True:
         store.refresh()
         now, status = time.monotonic(), read_status(store)
-        rate = None
+        done, rate = status.rows_done + status.rows_in_hand, None
         if first is None:
-            first = (now, status.rows_done + status.rows_in_hand)
+            first = (now, done)
         elif now > first[0]:
-            rate = (status.rows_done + status.rows_in_hand - first[1]) / (now - first[0])
-        if given.json:
-            print_json(status.to_json())
-        else:
-            if given.watch and sys.stdout.isatty():
-                print("\x1b[2J\x1b[H", end="")
-            print_lines(lines(status, rate))
+            rate = (done - first[1]) / (now - first[0])
+        if given.watch and not given.json and sys.stdout.isatty():
+            print("\x1b[2J\x1b[H", end="")
+        Outcome(status.to_json(), _lines(status, rate)).show(as_json=given.json)
         sys.stdout.flush()
         if not given.watch or status.rows_done == status.rows_wanted:
             return 0
         time.sleep(_INTERVAL)
 
 
-def lines(status: StoreStatus, rate: float | None) -> Iterator[str]:
+def _lines(status: StoreStatus, rate: float | None) -> Iterator[str]:
     """Write a status for people; ``rate`` in rows a second over all models, if it is known."""
     from store.io.words import count
     from vnp.embed.progress import duration

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vnp.cli import options
 from vnp.cli.exit_codes import DONE, INCOMPLETE
-from vnp.cli.output import print_json, print_lines
+from vnp.cli.output import Outcome
 
 if TYPE_CHECKING:
     from vnp.classify.train import TrainReport
@@ -20,22 +20,11 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.store(parser)
-    parser.add_argument(
-        "--labels",
-        type=Path,
-        required=True,
-        metavar="TSV",
-        help="table with a header: label (virus or others) and sample, contig or record; "
-        "optionally group",
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="classifier to write, NAME.safetensors; its cards NAME.json and NAME.md go beside it",
-    )
+    file: dict[str, Any] = {"type": Path, "required": True}
+    about = "table with a header: label (virus or others); sample, contig or record; maybe group"
+    parser.add_argument("--labels", metavar="TSV", help=about, **file)
+    about = "classifier to write, NAME.safetensors; its cards NAME.json and NAME.md go beside it"
+    parser.add_argument("-o", "--output", metavar="FILE", help=about, **file)
     options.feature_models(parser)
     parser.add_argument(
         "--split",
@@ -44,32 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what is held out as a whole: contigs (default), samples, or single records as "
         "published, which lets overlapping segments straddle",
     )
-    parser.add_argument(
-        "--held-out",
-        type=options.share,
-        default=0.1,
-        metavar="SHARE",
-        help="share of the records held out for early stopping and the metrics (default 0.1)",
-    )
-    parser.add_argument(
-        "--test",
-        type=options.share,
-        default=0.0,
-        metavar="SHARE",
-        help="share of the records that only the final metrics see (default: none, as published)",
-    )
-    parser.add_argument(
-        "--epochs", type=options.positive, default=200, help="at most (default 200)"
-    )
-    parser.add_argument(
-        "--patience",
-        type=options.positive,
-        default=5,
-        help="epochs without a lower loss on the held-out records before it stops (default 5)",
-    )
-    parser.add_argument(
-        "--batch", type=options.positive, default=32, help="rows a step (default 32)"
-    )
+    shares: dict[str, Any] = {"type": options.share, "metavar": "SHARE"}
+    about = "share of the records held out for early stopping and the metrics (default 0.1)"
+    parser.add_argument("--held-out", default=0.1, help=about, **shares)
+    about = "share of the records that only the final metrics see (default: none, as published)"
+    parser.add_argument("--test", default=0.0, help=about, **shares)
+    numbers: dict[str, Any] = {"type": options.positive}
+    parser.add_argument("--epochs", default=200, help="at most (default 200)", **numbers)
+    about = "epochs without a lower held-out loss before it stops (default 5)"
+    parser.add_argument("--patience", default=5, help=about, **numbers)
+    parser.add_argument("--batch", default=32, help="rows a step (default 32)", **numbers)
     parser.add_argument(
         "--learning-rate",
         type=options.positive_float,
@@ -79,7 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=42, help="of everything random (default 42)")
     options.classifier_device(parser)
-    options.json_flag(parser)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -90,7 +62,7 @@ def run(given: argparse.Namespace) -> int:
     from vnp.inference.device import place
 
     settings = TrainSettings(
-        models=tuple(given.models or ()),
+        models=tuple(given.models),
         split=given.split,
         held_out=given.held_out,
         test=given.test,
@@ -109,21 +81,18 @@ def run(given: argparse.Namespace) -> int:
         settings=settings,
         device=place(given.device, precision="float32", threads=None, warn=log.info).device,
     )
-    if given.json:
-        print_json(report.to_json())
-    else:
-        print_lines(_lines(report))
-    return INCOMPLETE if report.uncertified else DONE
+    code = INCOMPLETE if report.uncertified else DONE
+    return Outcome(report.to_json(), _lines(report), code).show(as_json=given.json)
 
 
 def _lines(report: TrainReport) -> list[str]:
     from store.io.words import count
 
     training = report.card.training
+    stem = report.path.stem
     lines = [
         f"wrote {report.path}: best of {len(training['history'])} epochs is "
-        f"{training['best_epoch']}; its cards are {report.path.stem}.json and "
-        f"{report.path.stem}.md"
+        f"{training['best_epoch']}; its cards are {stem}.json and {stem}.md"
     ]
     for part, metrics in training["metrics"].items():
         texts = [

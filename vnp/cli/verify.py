@@ -7,18 +7,14 @@ from dataclasses import asdict
 
 from vnp.cli import options
 from vnp.cli.exit_codes import DATA_ERROR, DONE, INCOMPLETE
-from vnp.cli.output import print_json, print_lines, printable
+from vnp.cli.output import Outcome, printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.store(parser)
-    parser.add_argument(
-        "--repair",
-        action="store_true",
-        help="make damaged blocks open again and remove orphans; run embed after it",
-    )
-    options.json_flag(parser)
+    about = "make damaged blocks open again and remove orphans; run embed after it"
+    parser.add_argument("--repair", action="store_true", help=about)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -32,27 +28,22 @@ def run(given: argparse.Namespace) -> int:
     findings = list(verify_store(store))
     done = repair(store, findings) if given.repair else []
     unfilled = {model.name: len(store.open_blocks(model.name)) for model in store.schema.models}
-    if given.json:
-        print_json(
-            {
-                "store": str(store.path),
-                "findings": [asdict(finding) for finding in findings],
-                "repaired": done,
-                "open_blocks": unfilled,
-            }
-        )
-    else:
-        for finding in findings:
-            print_lines([printable(f"{finding.kind}: {finding.path}: {finding.detail}")])
-        print_lines([f"repaired: {line}" for line in done])
-        damaged = sum(finding.is_damage for finding in findings)
-        rows, found = count(store.n_rows, "row"), count(len(findings), "finding")
-        print_lines([f"{rows}: {found}, {damaged} of them damage"])
-        print_lines(
-            f"{name}: {count(blocks, 'open block')}" for name, blocks in unfilled.items() if blocks
-        )
+    lines = [printable(f"{each.kind}: {each.path}: {each.detail}") for each in findings]
+    lines += [f"repaired: {line}" for line in done]
+    damaged = sum(finding.is_damage for finding in findings)
+    found = count(len(findings), "finding")
+    lines.append(f"{count(store.n_rows, 'row')}: {found}, {damaged} of them damage")
+    lines += [f"{name}: {count(n, 'open block')}" for name, n in unfilled.items() if n]
+    value = {
+        "store": str(store.path),
+        "findings": [asdict(finding) for finding in findings],
+        "repaired": done,
+        "open_blocks": unfilled,
+    }
     left = list(verify_store(store)) if given.repair else findings
+    code = DONE
     if any(finding.is_damage for finding in left):
-        return DATA_ERROR
-    unfinished = any(unfilled.values()) or any(finding.kind is Kind.UNCERTIFIED for finding in left)
-    return INCOMPLETE if unfinished else DONE
+        code = DATA_ERROR
+    elif any(unfilled.values()) or any(finding.kind is Kind.UNCERTIFIED for finding in left):
+        code = INCOMPLETE
+    return Outcome(value, lines, code).show(as_json=given.json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -18,12 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.store(parser)
     WorkerConfig.add_arguments(parser)
-    parser.add_argument(
-        "--stop-at-eof",
-        action="store_true",
-        help=argparse.SUPPRESS,  # vnp embed: when it dies, so do its workers' standard inputs
-    )
-    options.json_flag(parser)
+    # For vnp embed: when it dies, so do its workers' standard inputs.
+    parser.add_argument("--stop-at-eof", action="store_true", help=argparse.SUPPRESS)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -39,13 +36,12 @@ def run(given: argparse.Namespace) -> int:
     if given.stop_at_eof:
         threading.Thread(target=_stop_at_eof, args=(stop,), daemon=True).start()
     config = WorkerConfig.from_options(given)
-    worker = Worker(given.store, config=config, stop=stop)
-    if given.json:  # another program, such as vnp embed, shows the progress
-        report = worker.run()
-    else:
-        with watching(open_store(given.store), models=config.models):
-            report = worker.run()
     store = open_store(given.store)
+    worker = Worker(given.store, config=config, stop=stop)
+    # With --json another program, such as vnp embed, shows the progress.
+    with contextlib.nullcontext() if given.json else watching(store, models=config.models):
+        report = worker.run()
+    store.refresh()
     models = config.models or tuple(model.name for model in store.schema.models)
     left = any(len(store.open_blocks(model)) for model in models)
     code = of_result(
@@ -55,7 +51,7 @@ def run(given: argparse.Namespace) -> int:
         f"published {count(report.blocks, 'block')}, {count(report.records, 'record')} "
         f"({report.copied:,} copied), {count(report.tokens, 'token')} in {report.seconds:.1f} s"
     )
-    return Outcome(report, [line], code).show(as_json=given.json)
+    return Outcome(report.to_json(), [line], code).show(as_json=given.json)
 
 
 def _stop_at_eof(stop: threading.Event) -> None:

@@ -6,7 +6,7 @@ import argparse
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vnp.inference.encoder import Precision
@@ -45,27 +45,22 @@ class WorkerConfig:
             raise UsageError(f"device {self.device!r} is not auto, cpu, cuda or cuda:N")
         if self.precision not in PRECISIONS:
             raise UsageError(f"precision {self.precision!r} is not {' or '.join(PRECISIONS)}")
-        for option in _OPTIONS:
-            value = getattr(self, option.field)
+        for field, (flag, _) in _OPTIONS.items():
+            value = getattr(self, field)
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if number and not 0 < value < float("inf"):
-                raise UsageError(f"{option.flag} {value}: give a positive number")
+                raise UsageError(f"{flag} {value}: give a positive number")
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser, *, every: bool = True) -> None:
         """Add the options of a worker; those of a single process only with ``every``."""
-        for option in _OPTIONS:
-            if option.shared or every:
-                parser.add_argument(option.flag, dest=option.field, **option.settings)
+        _add(parser, _OPTIONS if every else _SHARED)
 
     @classmethod
     def from_options(cls, options: argparse.Namespace) -> WorkerConfig:
         """Build a configuration from parsed options; those that are absent keep their default."""
-        values = {
-            field.name: value
-            for field in fields(cls)
-            if (value := getattr(options, field.name, None)) is not None
-        }
+        given = {field.name: getattr(options, field.name, None) for field in fields(cls)}
+        values = {name: value for name, value in given.items() if value is not None}
         if "models" in values:
             values["models"] = tuple(values["models"])
         return cls(**values)
@@ -73,120 +68,69 @@ class WorkerConfig:
     def to_arguments(self) -> list[str]:
         """Return the arguments of ``vnp worker`` from which `from_options` makes this again."""
         arguments: list[str] = []
-        for option in _OPTIONS:
-            value = getattr(self, option.field)
+        for field, (flag, _) in _OPTIONS.items():
+            value = getattr(self, field)
             if isinstance(value, bool):
-                arguments += [] if value else [option.flag]  # switches are on by default
+                arguments += [] if value else [flag]  # switches are on by default
             elif isinstance(value, tuple):
-                arguments += [f"{option.flag}={item}" for item in value]
+                arguments += [f"{flag}={item}" for item in value]
             elif value is not None:
-                arguments.append(f"{option.flag}={value}")
+                arguments.append(f"{flag}={value}")
         return arguments
-
-
-class _Option(NamedTuple):
-    field: str  # of WorkerConfig
-    flag: str
-    shared: bool  # an option of every command that embeds, not of ``vnp worker`` alone
-    settings: dict[str, Any]  # what argparse is told
-
-
-_MODELS = _Option(
-    "models",
-    "--model",
-    True,
-    {
-        "action": "append",
-        "metavar": "NAME",
-        "help": "fill only this model (repeatable; default: all of the store)",
-    },
-)
-_DEVICE_OPTIONS = (
-    _Option(
-        "device",
-        "--device",
-        True,
-        {"metavar": "DEVICE", "help": "auto (default), cpu, cuda or cuda:N"},
-    ),
-    _Option(
-        "precision",
-        "--precision",
-        True,
-        {
-            "choices": PRECISIONS,
-            "help": "arithmetic of the layers (default: the store's, else what suits the device)",
-        },
-    ),
-    _Option(
-        "weights_dir",
-        "--weights",
-        True,
-        {
-            "type": Path,
-            "metavar": "DIR",
-            "help": "folder with model files, searched before the Hugging Face cache and hub",
-        },
-    ),
-)
-_OPTIONS = (
-    _MODELS,
-    *_DEVICE_OPTIONS,
-    _Option(
-        "dedup",
-        "--no-dedup",
-        True,
-        {
-            "action": "store_const",
-            "const": False,
-            "help": "embed identical records again instead of copying their embeddings",
-        },
-    ),
-    _Option(
-        "token_budget",
-        "--token-budget",
-        True,
-        {"type": int, "metavar": "T", "help": "most tokens in a batch"},
-    ),
-    _Option(
-        "threads",
-        "--threads",
-        False,
-        {"type": int, "metavar": "N", "help": "CPU threads (default: those allowed)"},
-    ),
-    _Option(
-        "linger",
-        "--no-linger",
-        False,
-        {
-            "action": "store_const",
-            "const": False,
-            "help": "end when no block is free, instead of waiting for blocks of workers that "
-            "may die",
-        },
-    ),
-    _Option(
-        "lease",
-        "--lease",
-        False,
-        {
-            "type": float,
-            "metavar": "SECONDS",
-            "help": "silence after which another worker counts as dead (default 60)",
-        },
-    ),
-    *(
-        _Option(field, f"--{field}", False, {"type": kind, "help": argparse.SUPPRESS})
-        for field, kind in (
-            ("heartbeat", float),
-            ("poll", float),
-            ("prefetched", int),
-            ("unpublished", int),
-        )
-    ),
-)
 
 
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     """Add where and how a model runs, and where its files are."""
-    for option in _DEVICE_OPTIONS:
-        parser.add_argument(option.flag, dest=option.field, **option.settings)
+    _add(parser, _DEVICE)
+
+
+Option = tuple[str, dict[str, Any]]  # its flag, and what argparse is told
+
+
+def _add(parser: argparse.ArgumentParser, options: dict[str, Option]) -> None:
+    for field, (flag, settings) in options.items():
+        parser.add_argument(flag, dest=field, **settings)
+
+
+def _option(flag: str, about: str = argparse.SUPPRESS, **settings: Any) -> Option:
+    return flag, {"help": about, **settings}
+
+
+def _off(flag: str, about: str) -> Option:
+    return _option(flag, about, action="store_const", const=False)
+
+
+# By the field that they set: the options of every command that runs a model, those of every command
+# that embeds, and those of ``vnp worker``.
+_DEVICE = {
+    "device": _option("--device", "auto (default), cpu, cuda or cuda:N", metavar="DEVICE"),
+    "precision": _option(
+        "--precision", "of the layers (default: the store's, else the device's)", choices=PRECISIONS
+    ),
+    "weights_dir": _option(
+        "--weights", "folder with model files, searched first", type=Path, metavar="DIR"
+    ),
+}
+_SHARED = {
+    "models": _option(
+        "--model", "fill only this model (repeatable)", action="append", metavar="NAME"
+    ),
+    **_DEVICE,
+    "dedup": _off("--no-dedup", "embed identical records again instead of copying embeddings"),
+    "token_budget": _option("--token-budget", "most tokens in a batch", type=int, metavar="T"),
+}
+_OPTIONS = {
+    **_SHARED,
+    "threads": _option("--threads", "CPU threads (default: those allowed)", type=int, metavar="N"),
+    "linger": _off("--no-linger", "end when no block is free, do not wait for those of others"),
+    "lease": _option(
+        "--lease",
+        "silence after which a worker is dead (default 60)",
+        type=float,
+        metavar="SECONDS",
+    ),
+    "heartbeat": _option("--heartbeat", type=float),
+    "poll": _option("--poll", type=float),
+    "prefetched": _option("--prefetched", type=int),
+    "unpublished": _option("--unpublished", type=int),
+}

@@ -47,6 +47,8 @@ class Rotary:
     positions: Tensor  # int32 (T,)
     columns: int  # that are rotated, from the left
     neighbours: bool = False  # whether pairs are neighbours, rather than of a head's two halves
+    # What operations in plain torch keep from one layer to the next.
+    kept: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

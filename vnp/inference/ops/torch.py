@@ -99,9 +99,11 @@ def rotary(qkv_TE: Tensor, how: Rotary, *, bias_E: Tensor | None) -> None:
     part = qkv_TE[:, : how.columns]
     if how.neighbours:
         assert bias_E is None
-        cos, sin = (table[how.positions.long()] for table in how.tables)
-        pairs = part.view(len(part), -1, cos.shape[1], 2)
-        torch.view_as_complex(pairs).mul_(torch.complex(cos, sin)[:, None])
+        if "factors" not in how.kept:
+            cos, sin = (table[how.positions.long()] for table in how.tables)
+            how.kept["factors"] = torch.complex(cos, sin)[:, None]
+        pairs = part.view(len(part), -1, how.tables[0].shape[1], 2)
+        torch.view_as_complex(pairs).mul_(how.kept["factors"])
         return
     value = part.float()
     if bias_E is not None:

@@ -180,14 +180,13 @@ class Claims:
             if claim is not None:
                 return claim
             owner = self.owner(model, block)
-            if owner is not None and owner.verdict is not None:
+            if owner is not None and owner.verdict is Verdict.LIVE:
                 ours = owner.worker == self.worker
-                if ours or owner.verdict is Verdict.LIVE:
-                    who = "this very process" if ours else owner.identity or "another worker"
-                    raise BusyError(
-                        f"{self._files.directory}: {model} is locked by {who}. Wait until it is "
-                        "done, or end it, then run the command again."
-                    )
+                who = "this very process" if ours else owner.identity or "another worker"
+                raise BusyError(
+                    f"{self._files.directory}: {model} is locked by {who}. Wait until it is done, "
+                    "or end it, then run the command again."
+                )
             sleep(poll)
 
     def release_all(self) -> int:
@@ -212,9 +211,8 @@ class Claims:
         epoch = self._files.highest(model, block)
         if epoch == 0:
             return None
-        return self._state(
-            model, block, epoch, released=self._files.is_released(model, block, epoch)
-        )
+        released = self._files.is_released(model, block, epoch)
+        return self._state(model, block, epoch, released=released)
 
     def scan(self, model: str) -> ClaimScan:
         """Read all claims of a model from one listing of its directory.
@@ -247,18 +245,13 @@ class Claims:
         consequence. Released claims are listed only on request: each costs the reading of its file.
         """
         scan = self.scan(model)
-        chosen = np.ones(len(scan.block), dtype=bool)
+        chosen = np.ones(len(scan.block), dtype=bool) if released else ~scan.released
         if open_blocks is not None:
-            at, known = scan.find(as_blocks(open_blocks))
-            chosen[:] = False
-            chosen[at[known]] = True
-        if not released:
-            chosen &= ~scan.released
+            chosen &= np.isin(scan.block, as_blocks(open_blocks))
+        claims = zip(scan.block[chosen], scan.epoch[chosen], scan.released[chosen], strict=True)
         return [
-            self._state(
-                model, int(scan.block[i]), int(scan.epoch[i]), released=bool(scan.released[i])
-            )
-            for i in np.flatnonzero(chosen).tolist()
+            self._state(model, int(block), int(epoch), released=bool(given_back))
+            for block, epoch, given_back in claims
         ]
 
     def models(self) -> list[str]:

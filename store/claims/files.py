@@ -1,8 +1,4 @@
-"""Claim files: their names and contents, and the only code that touches them.
-
-claims/<model>/<block>.<epoch>            JSON: who made the claim
-claims/<model>/<block>.<epoch>.released   empty: the claim was given back
-"""
+"""Claim files (`store.claims.plan` explains their names), and the only code that touches them."""
 
 from __future__ import annotations
 

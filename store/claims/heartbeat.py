@@ -117,11 +117,8 @@ class Heartbeat:
             # Overwriting in place needs no space, so a worker survives a full disk. A reader may
             # see a page half old, half new: it differs from the one before, which is all it needs.
             try:
-                fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
-                try:
-                    os.pwrite(fd, content, 0)
-                finally:
-                    os.close(fd)
+                with self._path.open("r+b", buffering=0) as file:
+                    file.write(content)
             except FileNotFoundError:
                 make_dir(self._path.parent, durable=False)
                 make_dir(self._directory / "tmp", durable=False)

@@ -139,9 +139,8 @@ class ClaimPlan:
 
 def as_blocks(open_blocks: NDArray[Any]) -> NDArray[np.int64]:
     """Block numbers, ascending, from a mask over all blocks or from block numbers."""
-    if open_blocks.dtype == np.bool_:
-        return np.flatnonzero(open_blocks).astype(np.int64)
-    return open_blocks.astype(np.int64)
+    numbers = np.flatnonzero(open_blocks) if open_blocks.dtype == np.bool_ else open_blocks
+    return numbers.astype(np.int64)
 
 
 def _from(blocks: NDArray[np.int64], chosen: NDArray[np.bool_], start: int) -> NDArray[np.int64]:

@@ -33,22 +33,10 @@ def obs_columns(store: Source) -> list[str]:
 
 
 def to_pandas(store: Source, rows: Ints, *, sequences: bool = False) -> Any:
-    """Make the obs table of some rows: one line a record, indexed by record id.
+    """Make the obs table (pandas.DataFrame) of ``rows`` (n,): one line a record, by record id.
 
-    Parameters
-    ----------
-    store
-        The store.
-    rows
-        Row numbers, shape (n,).
-    sequences
-        Add the columns ``nucleotide`` and ``protein``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``sample`` is categorical; ``filled_<model>`` says which rows are certified. Record ids
-        are unique within a sample only.
+    ``sample`` is categorical; ``filled_<model>`` says which rows are certified; ``sequences`` adds
+    the columns ``nucleotide`` and ``protein``. Record ids are unique within a sample only.
     """
     pandas = require("pandas", for_what="the obs table")
     codes = np.asarray(take_column(store, "sample", rows))
@@ -68,21 +56,10 @@ def to_pandas(store: Source, rows: Ints, *, sequences: bool = False) -> Any:
 
 
 def to_anndata(store: Source, rows: Ints, *, models: Sequence[str] | None = None) -> Any:
-    """Make an AnnData of some rows in memory: ``obs``, and ``obsm["X_<model>"]`` as float16.
+    """Make an AnnData (n, 0) of ``rows`` (n,) in memory, as the store itself reads.
 
-    Parameters
-    ----------
-    store
-        The store.
-    rows
-        Row numbers, shape (n,).
-    models
-        Whose embeddings to take; by default all.
-
-    Returns
-    -------
-    anndata.AnnData
-        Shape (n, 0), as the store itself reads. NaN where a row is not certified.
+    It has ``obs``, and ``obsm["X_<model>"]`` of all or the given models: float16 (n, dim), NaN
+    where a row is not certified.
     """
     anndata = require("anndata", for_what="an AnnData object")
     names = [model.name for model in store.schema.models] if models is None else list(models)
@@ -91,7 +68,7 @@ def to_anndata(store: Source, rows: Ints, *, models: Sequence[str] | None = None
     return anndata.AnnData(
         obs=obs,
         obsm={f"X_{name}": View(store, models=name)[rows] for name in names},
-        uns={"vnp": {name: _json(store.provenance(name)) for name in names}},
+        uns={"vnp": {name: json.dumps(store.provenance(name), sort_keys=True) for name in names}},
     )
 
 
@@ -108,20 +85,10 @@ def lazy_anndata(store: Source) -> Any:
 
 
 def to_dask(view: View, *, chunk_rows: int | None = None) -> Any:
-    """Make a dask array of a view.
+    """Make a dask array of a view: float16 (N, columns), NaN where a row is not certified.
 
-    Parameters
-    ----------
-    view
-        The view.
-    chunk_rows
-        Rows of a chunk, by default one block; whole blocks are the cheapest to read.
-
-    Returns
-    -------
-    dask.array.Array
-        Shape (N, columns), float16, NaN where a row is not certified; one chunk spans all
-        columns.
+    A chunk spans all columns and ``chunk_rows`` rows, by default one block: whole blocks are the
+    cheapest to read.
     """
     array = require("dask.array", for_what="a dask array")
     rows = view.block_rows if chunk_rows is None else chunk_rows
@@ -139,12 +106,9 @@ def to_dask(view: View, *, chunk_rows: int | None = None) -> Any:
 def to_xarray(store: Source, *, models: Sequence[str] | None = None) -> Any:
     """Make an xarray Dataset of the whole store: dask arrays behind every variable.
 
-    Returns
-    -------
-    xarray.Dataset
-        Along ``record``: the record ids, the columns of obs and the samples' names;
-        ``X_<model>`` (record, <model>_dim) of each model, and ``X_merged`` (record, feature) with
-        the coordinates ``model`` and ``index`` that name each feature.
+    Along ``record``: the record ids, the columns of obs and the samples' names; ``X_<model>``
+    (record, <model>_dim) of each model, and ``X_merged`` (record, feature) with the coordinates
+    ``model`` and ``index`` that name each feature.
     """
     xarray = require("xarray", for_what="an xarray Dataset")
     array = require("dask.array", for_what="an xarray Dataset")
@@ -192,7 +156,7 @@ class LazyColumn:
         self._name = name
         self.shape = (store.schema.n_rows,)
         none = store.column(name, 0, 0)
-        if name == "sample" or isinstance(none, Ragged):
+        if isinstance(none, Ragged) or name == "sample":
             self.dtype = np.dtype(object)
         else:
             self.dtype = none.dtype
@@ -209,7 +173,3 @@ class LazyColumn:
         if self._name == "sample":
             return sample_names(self._store, values)[::step]
         return values[::step]
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)

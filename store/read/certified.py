@@ -24,23 +24,9 @@ class CertifiedRows:
     def take(
         self, store: Source, *, model: str, rows: Ints
     ) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
-        """Fetch rows that are certified.
+        """Fetch those of ``rows`` (n,) that are certified, in blocks that are sound.
 
-        Parameters
-        ----------
-        store
-            The store.
-        model
-            Whose embeddings.
-        rows
-            Row numbers (n,), in any order.
-
-        Returns
-        -------
-        values : float16 array, shape (m, dim)
-            Of the rows found, in the order asked for.
-        found : bool array, shape (n,)
-            Which rows are certified, in blocks that are sound.
+        Returns their values (m, dim), in the order asked for, and which rows they are, bool (n,).
         """
         size = store.schema.block_rows
         block = rows // size

@@ -28,23 +28,21 @@ def take_column(store: Source, name: str, rows: Ints) -> NDArray[Any] | Ragged:
         return store.column(name, 0, 0)
     if (np.diff(rows) == 1).all():
         return store.column(name, int(rows[0]), int(rows[-1]) + 1)
-    strings: list[Ragged] = []
-    numbers: list[NDArray[Any]] = []
+    parts: list[Any] = []
     targets: list[Ints] = []
     for piece in pieces(rows, Uniform(size)):
         start = piece.part * size
         values = store.column(name, start, min(start + size, schema.n_rows))
         source = positions(piece.source)
-        if isinstance(values, Ragged):
-            strings.append(take(values, source))
-        else:
-            numbers.append(values[source])
+        parts.append(take(values, source) if isinstance(values, Ragged) else values[source])
         targets.append(positions(piece.target))
     order = np.concatenate(targets)
-    if (np.diff(order) == 1).all():
-        return concatenate(strings) if strings else np.concatenate(numbers)
-    back = np.argsort(order)
-    return take(concatenate(strings), back) if strings else np.concatenate(numbers)[back]
+    in_order = (np.diff(order) == 1).all()
+    if isinstance(parts[0], Ragged):
+        strings = concatenate(parts)
+        return strings if in_order else take(strings, np.argsort(order))
+    numbers: NDArray[Any] = np.concatenate(parts)
+    return numbers if in_order else numbers[np.argsort(order)]
 
 
 def take(column: Ragged, rows: Ints) -> Ragged:

@@ -35,11 +35,8 @@ class Selection:
 def selection(key: Any, shape: tuple[int, int]) -> Selection:
     """Say which rows and columns of an array of ``shape`` a key asks for.
 
-    Raises
-    ------
-    IndexError
-        Where ndarray raises it too, and for ``None`` (newaxis), a bare True or False, and keys
-        that choose single numbers by row and column.
+    IndexError where ndarray raises it too, and for ``None`` (newaxis), a bare True or False, and
+    keys that choose single numbers by row and column.
     """
     row, column = (
         _resolve(part, size, axis)
@@ -56,13 +53,7 @@ def selection(key: Any, shape: tuple[int, int]) -> Selection:
 
 
 def row_positions(rows: Any, n_rows: int) -> Ints:
-    """Turn a choice of rows (slice, mask, index array, None for all) into positions, shape (n,).
-
-    Raises
-    ------
-    IndexError
-        If it reaches outside the rows, or is a mask of another length.
-    """
+    """Turn a choice of rows (slice, mask, index array, None for all) into positions, shape (n,)."""
     return one_by_one(_flat(_resolve(slice(None) if rows is None else _part(rows), n_rows, 0)))
 
 

@@ -18,22 +18,11 @@ _F16 = np.dtype("<f2")
 def map_chunk(
     path: Path, *, offset: int, shape: tuple[int, int], rows: Ints | None
 ) -> NDArray[np.float16]:
-    """Map the numbers of one chunk, read-only, float16 of ``shape``.
+    """Map the float16 numbers (rows, columns) of one chunk, which begin at byte ``offset``.
 
-    Parameters
-    ----------
-    path, offset
-        File and the byte at which the numbers begin, not compressed, little-endian.
-    shape
-        Rows and numbers a row.
-    rows
-        The few rows that will be touched: the kernel starts to read them, and nothing else. None
-        if it is better to read ahead.
-
-    Raises
-    ------
-    DamageError
-        If the file is missing or too short: touching such a mapping would kill the process.
+    ``rows`` are the few rows that will be touched: the kernel starts to read them, and nothing
+    else. None if it is better to read ahead. A file that is missing or too short is a
+    `DamageError`: touching such a mapping would kill the process.
     """
     size = shape[0] * shape[1] * _F16.itemsize
     try:

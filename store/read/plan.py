@@ -75,15 +75,7 @@ Parts: TypeAlias = Uniform | Bands  # a division of an axis
 
 
 def pieces(axis: Axis, parts: Parts) -> Iterator[Piece]:
-    """Divide positions along an axis by their part; each part comes at most once.
-
-    Parameters
-    ----------
-    axis
-        Positions in any order, with repeats; a range may fall.
-    parts
-        The division.
-    """
+    """Divide positions (any order, with repeats) by their part; each part comes at most once."""
     if isinstance(axis, range):
         yield from _of_range(axis, parts)
     else:
@@ -100,15 +92,7 @@ def positions(span: Span) -> Ints:
 
 
 def below(piece: Piece, limit: int) -> tuple[Piece | None, Span | None]:
-    """Divide a piece: what is below position ``limit`` of its part, and the targets of the rest.
-
-    Returns
-    -------
-    piece or None
-        The source positions smaller than ``limit``, if any, with their targets.
-    span or None
-        Targets of the others, if any.
-    """
+    """Divide a piece: what is below position ``limit`` of its part, and the targets of the rest."""
     source = positions(piece.source)
     inside = source < limit
     if inside.all():

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 class Reading(Source):
     """What `store.store.Store` offers to readers, built on what it is as a `Source`."""
 
-    # -- views and rows -----------------------------------------------------------------------
-
     def __getitem__(self, model: str) -> View:
         """Return the embeddings of one model as a lazy array (N, dim)."""
         if not isinstance(model, str):
@@ -42,30 +40,19 @@ class Reading(Source):
         missing: Missing = "nan",
         verify: bool = False,
     ) -> View:
-        """Return the embeddings of several models side by side as a lazy array.
+        """Return the embeddings of several models side by side as a lazy array (N, sum of dims).
 
-        Parameters
-        ----------
-        models
-            Names, left to right; by default all of the store in its order, which for a store
-            made by VirNucPro's recipe is that of VirNucPro's merged feature.
-        missing, verify
-            See `store.read.view.View`.
-
-        Raises
-        ------
-        UsageError
-            If a model is not in the store or named twice, or there is none.
+        ``models`` are named left to right; by default all of the store in its order, which for a
+        store made by VirNucPro's recipe is that of VirNucPro's merged feature. For ``missing`` and
+        ``verify`` see `store.read.view.View`. A model that is not in the store or is named twice
+        raises `UsageError`.
         """
         return View(self, models=models, missing=missing, verify=verify)
 
     def rows_of(self, samples: str | Sequence[str]) -> Ints:
         """Row numbers of one or more samples, shape (n,), in the order the samples are named.
 
-        Raises
-        ------
-        UsageError
-            If the store has no such sample.
+        A sample that the store has not raises `UsageError`.
         """
         parts = [np.empty(0, np.int64)]
         for name in (samples,) if isinstance(samples, str) else samples:
@@ -75,8 +62,6 @@ class Reading(Source):
                 raise UsageError(f"the store has no sample {name!r} (it has: {known})")
             parts.append(np.arange(sample.start, sample.stop))
         return np.concatenate(parts)
-
-    # -- adapters and search ------------------------------------------------------------------
 
     def to_pandas(self, rows: Any = None, *, sequences: bool = False) -> Any:
         """Return the obs table (pandas) of the chosen rows; see `store.read.adapters.to_pandas`."""

@@ -18,31 +18,22 @@ def evenly(n: int, most: int) -> NDArray[np.int64]:
 
 
 def spread(store: Source, *, count: int, blocks: int) -> tuple[Ragged, Ragged]:
-    """Take about ``count`` records from the beginnings of blocks spread evenly over a store.
+    """Nucleotide and protein sequences of about ``count`` records, spread evenly over a store.
 
-    Parameters
-    ----------
-    store
-        The store.
-    count
-        Records asked for. They are as many from each block, so there may be a few more of them, or
-        fewer where a block has not so many.
-    blocks
-        The most blocks to read.
-
-    Returns
-    -------
-    tuple of Ragged
-        Nucleotide and protein sequences.
+    They are the first records of at most ``blocks`` blocks, as many of each, so there may be a few
+    more than asked for, or fewer where a block has not so many.
     """
     schema = store.schema
     n = n_blocks(schema.n_rows, schema.block_rows)
     starts = evenly(n, blocks) * schema.block_rows
     each = min(-(-count // max(len(starts), 1)), schema.block_rows)
-    parts: tuple[list[Ragged], list[Ragged]] = ([], [])
-    for start in starts.tolist():
-        for part, name in zip(parts, ("nucleotide", "protein"), strict=True):
+
+    def strings(name: str) -> Ragged:
+        parts = []
+        for start in starts.tolist():
             column = store.column(name, start, min(start + each, schema.n_rows))
             assert isinstance(column, Ragged)  # a column of strings
-            part.append(column)
-    return concatenate(parts[0]), concatenate(parts[1])
+            parts.append(column)
+        return concatenate(parts)
+
+    return strings("nucleotide"), strings("protein")

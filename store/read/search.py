@@ -35,7 +35,7 @@ class Hits:
 
 
 def search(view: View, query: ArrayLike, k: int = 10, *, engine: str = "auto") -> Hits:
-    """Find the k certified rows most similar to each query.
+    """Find the k certified rows most similar to each query, fewer if fewer are certified.
 
     Parameters
     ----------
@@ -43,17 +43,10 @@ def search(view: View, query: ArrayLike, k: int = 10, *, engine: str = "auto") -
         Where to search. In a merged view the numbers of all models count alike, so a model with
         larger numbers has more weight.
     query
-        Shape (columns,) or (q, columns).
-    k
-        Rows to find for each query; fewer if fewer are certified.
+        Shape (columns,) or (q, columns), finite. A row or query of zeros has similarity 0.
     engine
         ``"faiss"`` or ``"numpy"`` compare; ``"auto"`` takes faiss if it is installed. Both are
         exact; their scores differ by rounding in float32.
-
-    Returns
-    -------
-    Hits
-        Shapes (q, k), q = 1 for a single query. A row or query of zeros has similarity 0.
 
     Raises
     ------

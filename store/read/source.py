@@ -18,33 +18,25 @@ class Source(Protocol):
     @property
     def path(self) -> Path:
         """The store's directory or file."""
-        ...
 
     @property
     def schema(self) -> Schema:
         """Models, samples and geometry of the commit."""
-        ...
 
     def rows_filled(self, model: str) -> NDArray[np.int64]:
         """Filled rows of every block, shape (n_blocks,)."""
-        ...
 
     def values_file(self, model: str, block: int) -> tuple[Path, int] | None:
         """File of a block's embeddings and the byte at which its (R, dim) begin; None for none."""
-        ...
 
     def read(self, model: str, start: int = 0, stop: int | None = None) -> NDArray[np.float16]:
         """Embeddings of rows ``start .. stop``, checksums compared, NaN where not certified."""
-        ...
 
     def column(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any] | Ragged:
         """Values of one of the appender's columns, rows ``start .. stop``."""
-        ...
 
     def scores(self, name: str) -> NDArray[np.float32]:
         """Scores kept under a name: float32 (N, 2), NaN for none."""
-        ...
 
     def provenance(self, model: str) -> dict[str, Any] | None:
         """Return what is recorded of what made a model's embeddings."""
-        ...

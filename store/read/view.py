@@ -47,8 +47,6 @@ class View:
 
     Parameters
     ----------
-    store
-        The store.
     models
         Names of the models, left to right; by default all of the store.
     missing
@@ -92,8 +90,6 @@ class View:
         self.shape = (store.schema.n_rows, self._bands.edges[-1])
         self.missing: Missing = missing
         self.verify = verify
-
-    # -- what it is -------------------------------------------------------------------------
 
     def __repr__(self) -> str:
         bands = ", ".join(f"{name} {b.start}:{b.stop}" for name, b in self.bands.items())
@@ -157,8 +153,6 @@ class View:
         counts: NDArray[np.int64] = np.minimum.reduce(self._filled)
         return counts
 
-    # -- reading ----------------------------------------------------------------------------
-
     @overload
     def __getitem__(self, key: tuple[int, int]) -> np.float16: ...
     @overload
@@ -183,12 +177,8 @@ class View:
     ) -> Iterator[tuple[int, Rows]]:
         """Yield the rows block by block: the number of the first row, and the rows (n, columns).
 
-        Parameters
-        ----------
-        start, stop
-            First row and one past the last; by default all.
-        reuse
-            Put every batch into the same memory, which is faster: the next one overwrites it.
+        With ``reuse`` every batch is put into the same memory, which is faster: the next one
+        overwrites it.
         """
         stop = self.shape[0] if stop is None else min(stop, self.shape[0])
         columns = range(self.shape[1])
@@ -198,8 +188,6 @@ class View:
             out = buffer[: end - start] if buffer is not None else None
             yield start, self._read(range(start, end), columns, out)
             start = end
-
-    # -- inner ------------------------------------------------------------------------------
 
     def _read(self, rows: Axis, columns: Axis, out: Rows | None = None) -> Rows:
         """Rows crossed with columns: float16 (rows, columns), in ``out`` if it is given."""

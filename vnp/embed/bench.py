@@ -35,28 +35,16 @@ class Speed:
     records: int  # tokenised and embedded, in all rounds together
     tokens: int  # of these records
     seconds: float  # that they took
+    records_per_second: float
+    tokens_per_second: float
     rounds: tuple[float, ...]  # records per second of each round
     busy_share: float | None  # share of the seconds the device computed; None without a clock
     rows_left: int  # of the store, not filled yet
     seconds_left: float  # for these, with one worker like this
 
-    @property
-    def records_per_second(self) -> float:
-        """Rate in records."""
-        return self.records / self.seconds
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Rate in tokens."""
-        return self.tokens / self.seconds
-
     def to_json(self) -> dict[str, Any]:
         """Return the figures as a JSON object."""
-        rates: dict[str, float] = {
-            "records_per_second": self.records_per_second,
-            "tokens_per_second": self.tokens_per_second,
-        }
-        return {**asdict(self), **rates}
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +63,7 @@ def measure(
     seconds: float,
     load: Callable[..., Encoder] = load_encoder,
 ) -> Speed:
-    """Embed records of a store for about so many seconds; nothing is published.
-
-    Parameters
-    ----------
-    store
-        A store with at least one row.
-    model
-        One of its models.
-    config
-        Device, precision and where the weights are.
-    seconds
-        How long to measure, loading left out.
-    load
-        Loads an encoder, with the parameters of `vnp.inference.load.load_encoder`.
-    """
+    """Embed records of a store with rows for about so many seconds; nothing is published."""
     began = time.monotonic()
     # In the precision of the store, so that what is measured is what a worker does.
     encoder = load_for(store, model, config=config, load=load, warn=log.warning)
@@ -97,6 +71,7 @@ def measure(
     loaded = time.monotonic() - began
     rounds = _rounds(encoder, store, seconds=seconds)
     records = sum(each.records for each in rounds)
+    tokens = sum(each.tokens for each in rounds)
     took = sum(each.seconds for each in rounds)
     busy = [each.busy for each in rounds if each.busy is not None]
     left = int((rows_wanted(store.schema) - store.rows_filled(model)).sum())
@@ -107,8 +82,10 @@ def measure(
         precision=provenance.identity.get("precision", "unknown"),
         load_seconds=loaded,
         records=records,
-        tokens=sum(each.tokens for each in rounds),
+        tokens=tokens,
         seconds=took,
+        records_per_second=records / took,
+        tokens_per_second=tokens / took,
         rounds=tuple(each.records / each.seconds for each in rounds),
         busy_share=min(1.0, sum(busy) / took) if busy else None,
         rows_left=left,

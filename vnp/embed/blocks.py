@@ -62,16 +62,8 @@ def prepare(
 ) -> PreparedBlock:
     """Read and tokenise the records of a block that the model has to embed.
 
-    Parameters
-    ----------
-    certified
-        Where embeddings of records that the store already has are copied from; None to embed
-        every record.
-
-    Raises
-    ------
-    DataError
-        If the block's sequences are damaged or empty.
+    Embeddings that the store already has come from ``certified``; without it every record is
+    embedded. Damaged or empty sequences are a DataError.
     """
     nucleotide, protein = store.sequences(claim.block)
     plan, copies = _plan(store, claim, dim=encoder.dim, certified=certified)
@@ -109,7 +101,6 @@ def publish(block: EmbeddedBlock) -> None:
 def _plan(
     store: Store, claim: Claim, *, dim: int, certified: CertifiedRows | None
 ) -> tuple[CopyPlan, NDArray[np.float16]]:
-    """Decide what to embed, and fetch the rows to copy."""
     start, stop = store.block_bounds(claim.block)
     copies = np.empty((0, dim), dtype=np.float16)
     if certified is None:

@@ -21,27 +21,19 @@ class CopyPlan:
     copied: Ints  # positions copied from certified rows of the store
 
     @property
-    def saved(self) -> int:
-        """Rows that the model need not embed."""
-        return self.rows - len(self.embed)
-
-    @property
     def rows(self) -> int:
         """Rows of the block."""
         return len(self.same) + len(self.copied)
 
+    @property
+    def saved(self) -> int:
+        """Rows that the model need not embed."""
+        return self.rows - len(self.embed)
+
     def assemble(
         self, embedded: NDArray[np.float16], copies: NDArray[np.float16]
     ) -> NDArray[np.float16]:
-        """Put the block together: float16 (rows, dim).
-
-        Parameters
-        ----------
-        embedded
-            Embeddings of ``embed``, in its order.
-        copies
-            Embeddings of ``copied``, in its order.
-        """
+        """Put the block, (rows, dim), together from the embeddings of ``embed`` and ``copied``."""
         out = np.empty((self.rows, copies.shape[1]), dtype=np.float16)
         out[self.copied] = copies
         out[self.same] = embedded[self.same_as]
@@ -49,29 +41,13 @@ class CopyPlan:
 
 
 def originals(duplicates: Ints, *, start: int) -> Ints:
-    """Row that each row of a block repeats, or the row itself; shape (rows,).
-
-    Parameters
-    ----------
-    duplicates
-        The store's column ``twin`` for the block.
-    start
-        First row of the block.
-    """
+    """Row that each row repeats, or the row itself, from a block's column ``twin``, (rows,)."""
     own = start + np.arange(len(duplicates))
     return np.where(duplicates == NO_DUPLICATE, own, duplicates)
 
 
 def plan_copies(original: Ints, *, copied: NDArray[np.bool_]) -> CopyPlan:
-    """Plan a block.
-
-    Parameters
-    ----------
-    original
-        What each row repeats, see `originals`.
-    copied
-        Which rows have a certified original outside of the block, shape (rows,).
-    """
+    """Plan a block from its `originals`; those ``copied`` are certified, outside of the block."""
     same = np.flatnonzero(~copied)
     # Rows that repeat the same original: the first of them in the block is embedded for all.
     _, first, kind = np.unique(original[same], return_index=True, return_inverse=True)

@@ -24,19 +24,7 @@ class ModelMismatchError(DataError):
 
 
 class Encoders:
-    """Loads each model once and checks it against the store's provenance.
-
-    Parameters
-    ----------
-    store
-        The store to be filled.
-    config
-        Device, precision and where the weights are.
-    load
-        Loads an encoder, with the parameters of `vnp.inference.load.load_encoder`.
-    clock
-        Monotonic clock in seconds.
-    """
+    """Loads each model once and checks it against the provenance of the store to be filled."""
 
     def __init__(
         self,
@@ -50,20 +38,10 @@ class Encoders:
         self._config = config
         self._load = load
         self._clock = clock
+        self.fallbacks: list[str] = []  # what loading and running had to do differently
+        self.loads: list[tuple[float, float]] = []  # when each model was loaded and checked
         self._loaded: dict[str, Encoder] = {}
-        self._fallbacks: list[str] = []
-        self._loads: list[tuple[float, float]] = []
         self._lock = threading.Lock()
-
-    @property
-    def fallbacks(self) -> tuple[str, ...]:
-        """What loading and running had to do differently, in the order it happened."""
-        return tuple(self._fallbacks)
-
-    @property
-    def loads(self) -> tuple[tuple[float, float], ...]:
-        """When each model was loaded and checked: begin and end, by the clock."""
-        return tuple(self._loads)
 
     @property
     def busy_seconds(self) -> float:
@@ -86,7 +64,7 @@ class Encoders:
             if model not in self._loaded:
                 began = self._clock()
                 self._loaded[model] = self._load_checked(model)
-                self._loads.append((began, self._clock()))
+                self.loads.append((began, self._clock()))
             return self._loaded[model]
 
     def _load_checked(self, model: str) -> Encoder:
@@ -138,8 +116,8 @@ class Encoders:
                 )
 
     def _warn(self, message: str) -> None:
-        if message not in self._fallbacks:
-            self._fallbacks.append(message)
+        if message not in self.fallbacks:
+            self.fallbacks.append(message)
         log.warning(message)
 
 

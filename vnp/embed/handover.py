@@ -20,13 +20,7 @@ class NothingYetError(Exception):
 
 
 class Shutdown:
-    """Whether a worker ends before everything is done, and why.
-
-    Parameters
-    ----------
-    stop
-        Set from outside to stop the worker.
-    """
+    """Whether a worker ends before everything is done, and why; ``stop`` is set from outside."""
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
@@ -94,13 +88,7 @@ class HandOver(Generic[T]):
             self._changed.notify_all()
 
     def take(self, timeout: float | None = None) -> T | None:
-        """Take the next item; None when nothing more comes.
-
-        Raises
-        ------
-        NothingYetError
-            If nothing came in ``timeout`` seconds.
-        """
+        """Take the next item; None when nothing more comes, NothingYetError after a timeout."""
         with self._changed:
             while not self._items:
                 if self._closed or self._shutdown.abandoned:

@@ -22,7 +22,7 @@ from vnp.embed.blocks import BlockError, EmbeddedBlock, PreparedBlock
 from vnp.embed.handover import Shutdown, Stopped
 from vnp.embed.report import Accounts
 from vnp.embed.schedule import Prefetch
-from vnp.inference.encoder import Encoder, PipelinedEncoder, Run
+from vnp.inference.encoder import PipelinedEncoder, Run
 
 T = TypeVar("T")
 
@@ -41,22 +41,9 @@ class _Flight:
 class BlocksInFlight:
     """Submits blocks to their encoders and drains them, oldest first. For one thread.
 
-    Parameters
-    ----------
-    accounts
-        Times are entered here.
-    prefetch
-        Asked for the next block in time.
-    shutdown
-        When requested, a submission or a batch raises `Stopped`.
-    deliver
-        Takes a block that is embedded.
-    give_up
-        Takes a block whose records cannot be embedded, and the reason.
-    progress
-        Told, after every batch, how many records of a block are done.
-    clock
-        Monotonic clock in seconds.
+    ``deliver`` takes a block that is embedded, ``give_up`` one that cannot be, and the reason;
+    ``progress`` is told after every batch how many records of a block are done. When a shutdown is
+    requested, a submission or a batch raises `Stopped`.
     """
 
     def __init__(
@@ -84,15 +71,11 @@ class BlocksInFlight:
         return len(self._flights)
 
     def submit(self, block: PreparedBlock) -> None:
-        """Give a block to its encoder, then drain the one before it.
-
-        Raises
-        ------
-        BlockError
-            If the device or the encoder fails.
-        """
+        """Give a block to its encoder, then drain the one before it; a BlockError if it fails."""
         if len(block.tokens):
-            self._drain_other_encoders(block.encoder)
+            # Batches of this encoder would not tell when blocks of another end.
+            while self._flights and self._flights[0].block.encoder is not block.encoder:
+                self._drain(self._flights.popleft())
         flight = _Flight(block, self._clock())
         self._accounts.submitted(flight.submitted)
         self._attempt(flight, partial(self._start, flight))
@@ -112,11 +95,6 @@ class BlocksInFlight:
     def drain(self, *, keep: int = 0) -> None:
         """Wait for blocks, oldest first, until so many are in flight."""
         while len(self._flights) > keep:
-            self._drain(self._flights.popleft())
-
-    def _drain_other_encoders(self, encoder: Encoder) -> None:
-        """Drain blocks of other encoders: batches of this one would not tell when they end."""
-        while self._flights and self._flights[0].block.encoder is not encoder:
             self._drain(self._flights.popleft())
 
     def _start(self, flight: _Flight) -> None:

@@ -17,20 +17,8 @@ class Progress:
     """Progress, rate and time left of one piece of work, on standard error.
 
     On a terminal it is a bar; elsewhere one plain line every `PLAIN_INTERVAL` seconds and one at
-    the end, so that a log of a batch job is short but never silent.
-
-    Parameters
-    ----------
-    what
-        The work, e.g. ``append lambda``.
-    total
-        Units of the whole work; None when it is not known.
-    unit
-        ``records``, ``B``, ...
-    already
-        Units that were done before this work began: they count as done, not towards its rate.
-    stream, clock
-        Where to write and how to tell the time; tests put their own here.
+    the end, so that a log of a batch job is short but never silent. Without a total there is no
+    time left; what was ``already`` done counts as done, not towards the rate.
     """
 
     def __init__(
@@ -87,16 +75,13 @@ class Progress:
         """Progress, rate and time left in one line."""
         seconds = max(self._clock() - self._began, 1e-9)
         rate = (self._done - self._already) / seconds
-        text = f"{self._what}: {self._done:,}"
-        if self._total is not None:
-            share = 100 * self._done / self._total if self._total else 100.0
-            text += f" of {self._total:,} {self._unit} ({share:.1f} %)"
-        else:
-            text += f" {self._unit}"
-        text += f", {rate:,.0f} {self._unit}/s" if rate >= 10 else f", {rate:.2g} {self._unit}/s"
-        if self._total is not None and rate > 0:
-            text += f", {duration((self._total - self._done) / rate)} left"
-        return text
+        speed = f"{rate:,.0f} {self._unit}/s" if rate >= 10 else f"{rate:.2g} {self._unit}/s"
+        if self._total is None:
+            return f"{self._what}: {self._done:,} {self._unit}, {speed}"
+        share = 100 * self._done / self._total if self._total else 100.0
+        left = f", {duration((self._total - self._done) / rate)} left" if rate > 0 else ""
+        of = f"{self._total:,} {self._unit} ({share:.1f} %)"
+        return f"{self._what}: {self._done:,} of {of}, {speed}{left}"
 
     def __enter__(self) -> Self:
         return self

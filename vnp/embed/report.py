@@ -50,13 +50,6 @@ class Accounts:
     """Counts blocks, records, tokens, seconds and failures while a worker runs.
 
     The main thread enters times, the publisher what it published, and any thread failures.
-
-    Parameters
-    ----------
-    block_rows
-        Rows of a block of the store.
-    clock
-        Monotonic clock in seconds.
     """
 
     def __init__(self, *, block_rows: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -134,7 +127,7 @@ class Accounts:
             loading_seconds=loading,
             failures=self.failures,
             stopped=stopped,
-            fallbacks=encoders.fallbacks,
+            fallbacks=tuple(encoders.fallbacks),
         )
 
 

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,27 +35,10 @@ _SHORTEST, _LONGEST = 1e-9, 1e6  # seconds per record that are believed
 
 
 class Scheduler:
-    """Claims and prepares blocks until every block is filled or held by others.
+    """Claims and prepares blocks, model by model, until every block is filled or held by others.
 
-    Parameters
-    ----------
-    store
-        The store; newer commits are taken as they come.
-    claims
-        This worker's claims.
-    models
-        Models in the order in which their blocks are taken.
-    encoder_of
-        Returns the loaded encoder of a model.
-    accounts
-        Knows this worker's speed, and records the blocks it gives up.
-    dedup
-        Copy the embeddings of records that the store already has.
-    others
-        Last heartbeats of the other live workers, to whom the last blocks are left if they are
-        much faster; without it the worker never yields.
-    clock
-        Monotonic clock in seconds.
+    Newer commits of the store are taken as they come. ``accounts`` knows this worker's speed,
+    ``others`` returns the last heartbeats of the other live workers: it never yields without.
     """
 
     def __init__(
@@ -77,7 +61,7 @@ class Scheduler:
         self._clock = clock
         self._yielding: dict[str, float] = {}  # since when blocks of a model are left to others
         self._lists = {
-            model: WorkList(claims, model=model, open_blocks=self._open_blocks_of(model))
+            model: WorkList(claims, model=model, open_blocks=partial(self._open_blocks, model))
             for model in models
         }
 
@@ -92,8 +76,7 @@ class Scheduler:
             if self._yields(model, work):
                 continue
             while (claim := work.next()) is not None:
-                block = self._prepare(claim)
-                if block is not None:
+                if (block := self._prepare(claim)) is not None:
                     return block
         return None
 
@@ -130,13 +113,10 @@ class Scheduler:
         # By then they would have been done: a worker that is live but stuck holds nobody up.
         return self._clock() - since <= mine * self._store.schema.block_rows
 
-    def _open_blocks_of(self, model: str) -> Callable[[], NDArray[np.int64]]:
-        def open_blocks() -> NDArray[np.int64]:
-            self._store = self._store.snapshot()
-            given_up = [each.block for each in self._accounts.failures if each.model == model]
-            return np.setdiff1d(self._store.open_blocks(model), given_up)
-
-        return open_blocks
+    def _open_blocks(self, model: str) -> NDArray[np.int64]:
+        self._store = self._store.snapshot()
+        given_up = [each.block for each in self._accounts.failures if each.model == model]
+        return np.setdiff1d(self._store.open_blocks(model), given_up)
 
 
 class Prefetch:
@@ -164,13 +144,7 @@ class Prefetch:
         return self._wanted.wait(timeout)
 
     def prepared(self, seconds: float | None) -> None:
-        """Take note that the block asked for is there.
-
-        Parameters
-        ----------
-        seconds
-            How long it took; None if that says nothing about the next block.
-        """
+        """Take note that the block is there, after ``seconds``; None if they are not typical."""
         if seconds is not None:
             self._preparation = seconds
         self._wanted.clear()
@@ -190,9 +164,6 @@ def pace_of(beat: Beat, model: str) -> float | None:
 def blocks_finished_by_others(mine: float, paces: Iterable[float]) -> int:
     """Blocks that others begin and finish, after those in hand, while this worker does one.
 
-    Parameters
-    ----------
-    mine, paces
-        Seconds per record of this worker and of the others.
+    ``mine`` and ``paces`` are seconds per record.
     """
     return sum(max(0, int(_TOLERANCE * mine / pace) - 1) for pace in paces)

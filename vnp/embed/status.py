@@ -124,7 +124,8 @@ def read_status(store: Store, *, models: tuple[str, ...] = ()) -> StoreStatus:
         )
     appender = claims.owner(APPEND)
     appending = appender is not None and appender.verdict in (Verdict.LIVE, Verdict.UNKNOWN)
-    beats = [beat for beat in read_beats(sidecar) if not beat.ended]
+    beats = [beat for beat in read_beats(sidecar) if beat.progress and not beat.ended]
+    workers = [_worker(beat, claims.identity) for beat in beats]
     return StoreStatus(
         path=str(store.path),
         rows=store.n_rows,
@@ -133,11 +134,7 @@ def read_status(store: Store, *, models: tuple[str, ...] = ()) -> StoreStatus:
         segment_length=store.schema.segment_length,
         block_rows=store.schema.block_rows,
         models=tuple(statuses),
-        workers=tuple(
-            worker
-            for beat in beats
-            if beat.progress and (worker := _worker(beat, claims.identity)).alive is not False
-        ),
+        workers=tuple(worker for worker in workers if worker.alive is not False),
         appender=str(appender.identity) if appender is not None and appending else None,
     )
 
@@ -146,28 +143,18 @@ def read_status(store: Store, *, models: tuple[str, ...] = ()) -> StoreStatus:
 def watching(store: Store, *, models: tuple[str, ...]) -> Iterator[Progress]:
     """Show how far a store is filled, its rate and the time left, while the body runs.
 
-    Parameters
-    ----------
-    store
-        The store; rows appended meanwhile are taken into account.
-    models
-        Which of its models count; none for all.
+    Rows appended meanwhile count too; ``models`` tells which models count, none means all.
     """
     over = threading.Event()
     status = read_status(store, models=models)
-    with Progress(
-        "embed", total=status.rows_wanted, unit="records", already=status.rows_done
-    ) as progress:
-
-        def look() -> None:
-            newest = store.snapshot()
-            seen = read_status(newest, models=models)
-            progress.update(seen.rows_done + seen.rows_in_hand, total=seen.rows_wanted)
+    total, already = status.rows_wanted, status.rows_done
+    with Progress("embed", total=total, unit="records", already=already) as progress:
 
         def watch() -> None:
             while not over.wait(_LOOK_SECONDS):
                 try:
-                    look()
+                    seen = read_status(store.snapshot(), models=models)
+                    progress.update(seen.rows_done + seen.rows_in_hand, total=seen.rows_wanted)
                 except (StoreError, OSError) as error:
                     log.warning(f"progress cannot be read at the moment: {error}")
                     over.wait(60 * _LOOK_SECONDS)

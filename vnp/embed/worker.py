@@ -145,8 +145,6 @@ class Worker:
                 stopped=self._shutdown.stopped,
             )
 
-    # -- the three threads ----------------------------------------------------------------------
-
     def _feed(self) -> None:
         with self._keeping_errors():
             try:
@@ -221,12 +219,11 @@ class Worker:
     def _report_progress(self, block: PreparedBlock, done: int) -> None:
         """Tell other processes, with the next heartbeat, how far a block is."""
         model = block.claim.model
-        self._participant.heartbeat.report(
-            {
-                "model": model,
-                "block": block.claim.block,
-                "in_block": done,
-                "records": self._accounts.records + done,
-                "record_seconds": self._accounts.seconds_per_record(model),
-            }
-        )
+        progress = {
+            "model": model,
+            "block": block.claim.block,
+            "in_block": done,
+            "records": self._accounts.records + done,
+            "record_seconds": self._accounts.seconds_per_record(model),
+        }
+        self._participant.heartbeat.report(progress)

@@ -48,20 +48,6 @@ class UniqueIds:
     With ``Duplicates.NUMBER`` an id that is taken gets the first of ``id_2``, ``id_3``, ... that is
     free, whether the id before was given by the file or here. So the outcome follows from the
     order of the ids alone, and an ``id_2`` that comes later in the file is itself numbered.
-
-    Parameters
-    ----------
-    duplicates
-        What to do about an id that is taken.
-    source
-        The input as messages show it.
-    part
-        How many hashes to sort at a time.
-
-    Attributes
-    ----------
-    renamed : int
-        How many ids were numbered so far.
     """
 
     def __init__(
@@ -71,7 +57,7 @@ class UniqueIds:
         source: str = "input",
         part: int = _PART,
     ) -> None:
-        self.renamed = 0
+        self.renamed = 0  # ids numbered so far
         self._ids = _Numbered() if duplicates is Duplicates.NUMBER else _Refused(source, part)
 
     def __enter__(self) -> UniqueIds:
@@ -83,11 +69,8 @@ class UniqueIds:
     def batches(self, contigs: Iterable[ContigBatch]) -> Iterator[ContigBatch]:
         """Pass on the batches of a whole file, in order, with ids that are unique.
 
-        Raises
-        ------
-        InputError
-            Naming the first duplicate, if they are refused: at once if both are in one batch, else
-            after the last batch.
+        If duplicates are refused, `InputError` names the first: at once if both are in one batch,
+        else after the last batch.
         """
         for batch in contigs:
             yield replace(batch, ids=self.admit(batch.ids))

@@ -71,20 +71,16 @@ def create(
     else:
         specs = registry.recipe(recipe or DEFAULT_RECIPE)
     wanted = tuple(Model(spec.name, spec.dim) for spec in specs)
-    found = None
-    if if_missing and path.exists():
-        found = open_store(path)
-    else:
-        try:
-            store = create_store(
-                path, models=wanted, segment_length=segment_length, block_rows=block_rows
-            )
-        except UsageError:
-            if not if_missing or not path.exists():
-                raise
-            found = open_store(path)  # made by another process this moment
-    if found is not None:
-        store = found
+    made = True
+    try:
+        store = create_store(
+            path, models=wanted, segment_length=segment_length, block_rows=block_rows
+        )
+    except UsageError:
+        if not if_missing or not path.exists():
+            raise
+        made = False
+        store = open_store(path)
         _check_same(store, wanted, segment_length)
     if any(spec.demo for spec in specs):
         log.info(
@@ -93,7 +89,7 @@ def create(
         )
     return InitReport(
         store=str(store.path),
-        made=found is None,
+        made=made,
         segment_length=store.schema.segment_length,
         block_rows=store.schema.block_rows,
         models={model.name: model.dim for model in store.schema.models},

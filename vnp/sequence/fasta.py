@@ -31,21 +31,9 @@ def fasta_contigs(
 ) -> Iterator[tuple[list[bytes], Sequence[bytes | bytearray]]]:
     """Yield ids and upper-case sequences of the contigs that end in each block.
 
-    A contig that began in an earlier block comes alone.
-
-    Parameters
-    ----------
-    text
-        FASTA text, from its first ``>`` on.
-    source
-        The input as messages show it.
-    lines
-        How many lines of the input come before ``text``.
-
-    Raises
-    ------
-    InputError
-        At a letter that is not a nucleotide code, or a header without end.
+    A contig that began in an earlier block comes alone. ``text`` begins at the first ``>``, after
+    ``lines`` lines of the input; ``source`` is the input as messages show it. Raises `InputError`
+    at a letter that is not a nucleotide code, or a header without end.
     """
     record = 0  # 1-based number of the contig at the end of what was read
     contig_id = open_id = b""

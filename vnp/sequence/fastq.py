@@ -26,19 +26,8 @@ def fastq_reads(
 ) -> Iterator[tuple[list[bytes], list[bytes]]]:
     """Yield ids and upper-case sequences of the reads, a few at a time.
 
-    Parameters
-    ----------
-    text
-        FASTQ text, from its first ``@`` on.
-    source
-        The input as messages show it.
-    lines
-        How many lines of the input come before ``text``.
-
-    Raises
-    ------
-    InputError
-        At a read that is malformed or holds a letter that is not a nucleotide code.
+    ``text`` begins at the first ``@``; the rest is as for `fasta.fasta_contigs`. Raises
+    `InputError` at a read that is malformed or holds a letter that is not a nucleotide code.
     """
     tight = _WithoutBlankLines(text)
     record = 0  # reads before those in hand

@@ -41,31 +41,15 @@ class ContigBatch:
 class ContigReader:
     """The contigs of one FASTA or FASTQ file, read once from front to back.
 
-    Use it as a context manager and iterate over it once. When the iteration has ended,
-    ``contigs``, ``bases`` and ``content_sha256`` describe the whole file.
-
-    Parameters
-    ----------
-    path
-        A file, plain or compressed with gzip, zstd or bzip2, or ``-`` for standard input.
-    batch_bases
-        A batch ends when it holds this many bases; a longer contig is a batch of its own.
-
-    Attributes
-    ----------
-    name : str
-        The input as messages show it.
-    contigs, bases : int
-        How many were handed out so far.
-
-    Raises
-    ------
-    InputError
-        Here or during the iteration, naming the file and the record.
+    The file may be compressed with gzip, zstd or bzip2; ``-`` is standard input. Use it as a
+    context manager and iterate over it once: when the iteration has ended, ``contigs``, ``bases``
+    and ``content_sha256`` describe the whole file. A batch ends when it holds ``batch_bases``
+    bases; a longer contig is a batch of its own. `InputError`, here or during the iteration, names
+    the file and the record.
     """
 
     def __init__(self, path: str | Path, *, batch_bases: int = BATCH_BASES) -> None:
-        self.name = display_name(path)
+        self.name = display_name(path)  # as messages show it
         self.contigs = 0
         self.bases = 0
         self._batch_bases = batch_bases
@@ -85,10 +69,6 @@ class ContigReader:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file (standard input stays open)."""
         self._file.close()
 
     def content_sha256(self) -> str:

@@ -77,17 +77,16 @@ class Scan:
 
 
 def scan(sequence: Bytes, start: Ints, end: Ints) -> Scan:
-    """Look for stops in the six frames of every window.
+    """Look for stops in the six frames of every window, ``start`` to ``end``, shape (n,).
 
-    Parameters
-    ----------
-    sequence
-        Upper-case bases. Several contigs may lie end to end: no codon across a window's bounds
-        is looked at.
-    start, end
-        Windows on ``sequence``, shape (n,).
+    ``sequence`` holds upper-case bases. Several contigs may lie end to end: no codon across a
+    window's bounds is looked at.
     """
-    codon = _codons(sequence)
+    digit = mapped(sequence, _DIGIT)
+    codon = digit[:-2] * np.uint8(5)
+    codon += digit[1:-1]
+    codon *= np.uint8(5)
+    codon += digit[2:]
     offset = np.arange(3)
     codons = np.maximum((end - start)[:, None] - offset, 0) // 3
     lowest = np.concatenate([start[:, None] + offset, end[:, None] - offset - 3 * codons], axis=1)
@@ -96,18 +95,6 @@ def scan(sequence: Bytes, start: Ints, end: Ints) -> Scan:
     kept = ~has_stop & ((found & _TRANSLATED) > 0)
     stopped: NDArray[np.bool_] = np.logical_or.reduce(has_stop, axis=1)
     return Scan(codon, kept, stopped)
-
-
-def _codons(sequence: Bytes) -> Bytes:
-    """Codon number at each position but the last two."""
-    if len(sequence) < 3:
-        return np.empty(0, np.uint8)
-    digit = mapped(sequence, _DIGIT)
-    codon = digit[:-2] * np.uint8(5)
-    codon += digit[1:-1]
-    codon *= np.uint8(5)
-    codon += digit[2:]
-    return codon
 
 
 def _any_over(flags: Bytes, lowest: Ints, codons: Ints) -> Bytes:
@@ -127,13 +114,8 @@ def _any_over(flags: Bytes, lowest: Ints, codons: Ints) -> Bytes:
 def proteins(found: Scan, start: Ints, end: Ints, frame: Ints) -> Ragged:
     """Proteins of kept frames, without the codons that are dropped.
 
-    Parameters
-    ----------
-    found
-        The scan of the sequence.
-    start, end, frame
-        Bounds of each record's window on the scanned sequence and its frame from 0 (F1) to 5 (R3),
-        shape (records,).
+    For each record, the bounds of its window on the scanned sequence and its frame from 0 (F1) to
+    5 (R3).
     """
     offset = frame % 3
     column = collect(
@@ -155,7 +137,7 @@ def nucleotides(sequence: Bytes, start: Ints, end: Ints, frame: Ints, amino_acid
     """Bases of kept frames: ``strand[offset : offset + 1 + 3 * amino_acids]``.
 
     So one base more than the codons where the strand has it, and less than all codons where some
-    were dropped. Parameters as in `proteins`, and the length of each protein.
+    were dropped.
     """
     offset = frame % 3
     return collect(

@@ -45,19 +45,10 @@ def described(segment_length: int) -> str:
 
 
 def cut_windows(lengths: NDArray[np.int64], *, segment_length: int) -> Windows:
-    """Windows of contigs of the given lengths (n,), in bases.
+    """Windows of contigs of the given lengths (n,), in bases; an empty contig has none.
 
-    Parameters
-    ----------
-    lengths
-        Length of each contig; an empty one has no window.
-    segment_length
-        Length of a window, S, or `WHOLE`.
-
-    Raises
-    ------
-    ValueError
-        If the segment length is under one codon, or a contig is too long to be one window.
+    Raises `ValueError` if the segment length, S or `WHOLE`, is under one codon, or if a contig is
+    too long to be one window.
     """
     if segment_length == WHOLE:
         if len(lengths) and int(lengths.max()) > LONGEST_WHOLE:

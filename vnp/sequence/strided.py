@@ -68,20 +68,10 @@ def collect(
     reverse: NDArray[np.bool_] | None = None,
     tables: tuple[bytes | None, bytes | None] = (None, None),
 ) -> Ragged:
-    """Column of items that are read from ``start`` on.
+    """Column of items of ``lengths`` bytes, read from ``start`` on at the stride ``step``.
 
-    Parameters
-    ----------
-    source
-        What is read.
-    start, lengths
-        First byte and number of bytes of each item, shape (n,).
-    step
-        Stride.
-    reverse
-        Which items are read down the source, by ``-step``; none by default.
-    tables
-        Translation of the bytes of the other and of the reverse items, 256 bytes each.
+    Items marked in ``reverse`` are read down the source. ``tables`` translate the bytes of the
+    other and of the reverse items, 256 bytes each.
     """
     offsets = offsets_of(lengths)
     total = int(offsets[-1])

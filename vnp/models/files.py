@@ -58,25 +58,9 @@ def locate(
 ) -> ModelFiles:
     """Find the files of a published model, downloading them if need be.
 
-    Parameters
-    ----------
-    spec : ModelSpec
-        A model with a repository (not a demo model).
-    weights_dir : Path, optional
-        Folder to look in first.
-    warn : callable, optional
-        Told, in one sentence, when ``weights_dir`` does not hold the model.
-    download : bool
-        Whether to ask the hub when the files are not on this machine.
-
-    Raises
-    ------
-    UsageError
-        If ``weights_dir`` is no folder.
-    WeightsNotFoundError
-        If the files cannot be had; the message says how to get them.
-    WeightsError
-        If the files found are not those of the model.
+    ``weights_dir`` is looked in first; ``warn`` is told if it does not hold the model. Raises
+    `UsageError` if it is not a folder, `WeightsNotFoundError`, which says how to get the files, if
+    they cannot be had, and `WeightsError` if those found are not the model's.
     """
     if weights_dir is not None:
         found = _in_folder(spec, weights_dir)
@@ -99,26 +83,19 @@ def locate(
 
 
 def check_config(spec: ModelSpec, path: Path) -> None:
-    """Hold a config.json to the registry.
-
-    Raises
-    ------
-    WeightsError
-        If it is no JSON object or describes another model; all differences are named at once.
-    """
+    """Hold a config.json to the registry; a `WeightsError` names all differences at once."""
     config = _read_json(path)
-    wanted: dict[str, object] = {
-        "model_type": _MODEL_TYPE[spec.architecture],
-        "hidden_size": spec.dim,
-        "num_hidden_layers": spec.layers,
-        "num_attention_heads": spec.heads,
-        "intermediate_size": spec.ffn,
-        "vocab_size": spec.vocab,
+    # The value that the model needs, and what it means if the key is absent.
+    wanted: dict[str, tuple[object, object]] = {
+        "model_type": (_MODEL_TYPE[spec.architecture], None),
+        "hidden_size": (spec.dim, None),
+        "num_hidden_layers": (spec.layers, None),
+        "num_attention_heads": (spec.heads, None),
+        "intermediate_size": (spec.ffn, None),
+        "vocab_size": (spec.vocab, None),
     }
-    # What the modules take for granted. A key that is absent means the value in brackets.
-    assumed: dict[str, tuple[object, object]]
     if spec.architecture == "esm2":
-        assumed = {
+        wanted |= {
             "position_embedding_type": ("rotary", "absolute"),
             "token_dropout": (True, False),
             "emb_layer_norm_before": (False, False),
@@ -126,14 +103,10 @@ def check_config(spec: ModelSpec, path: Path) -> None:
             "rope_theta": (10000.0, 10000.0),
         }
     else:
-        assumed = {"layer_norm_eps": (1e-12, 1e-12), "hidden_act": ("gelu", "gelu")}
-    wrong = [
-        f"{key} is {config.get(key)!r}, not {value!r}"
-        for key, value in wanted.items()
-        if config.get(key) != value
-    ]
-    for key, (value, default) in assumed.items():
-        found = config.get(key, default)
+        wanted |= {"layer_norm_eps": (1e-12, 1e-12), "hidden_act": ("gelu", "gelu")}
+    wrong = []
+    for key, (value, default) in wanted.items():
+        found = config.get(key)
         if found is None:
             found = default
         if not _same(found, value):
@@ -170,26 +143,22 @@ def _in_folder(spec: ModelSpec, weights_dir: Path) -> ModelFiles | None:
     """Look for the model in the folder the user gave, and in its two likely subfolders."""
     if not weights_dir.is_dir():
         raise UsageError(f"the weights folder {weights_dir} does not exist or is no folder")
-    for folder in (weights_dir / spec.name, weights_dir / _repo(spec).rpartition("/")[2]):
-        if folder.is_dir():
-            try:
-                return _whole(spec, folder, origin="folder", revision="local")
-            except _NotHere as error:
-                raise WeightsNotFoundError(
-                    f"{folder} does not hold all files of {spec.name}: {error}; {how_to_get(spec)}"
-                ) from None
-    if not (weights_dir / "config.json").is_file():
-        return None
-    # A recipe has models of two architectures, and DIR can only be one of them: the other is
-    # looked for elsewhere. The same architecture with other shapes is a mistake worth an error.
-    found_type = _read_json(weights_dir / "config.json").get("model_type")
-    if found_type != _MODEL_TYPE[spec.architecture]:
-        return None
+    named = (weights_dir / spec.name, weights_dir / _repo(spec).rpartition("/")[2])
+    folder = next((folder for folder in named if folder.is_dir()), weights_dir)
+    if folder is weights_dir:
+        # A recipe has models of two architectures, and DIR can only be one of them: the other is
+        # looked for elsewhere. The same architecture with other shapes is a mistake worth an error.
+        config = weights_dir / "config.json"
+        if (
+            not config.is_file()
+            or _read_json(config).get("model_type") != _MODEL_TYPE[spec.architecture]
+        ):
+            return None
     try:
-        return _whole(spec, weights_dir, origin="folder", revision="local")
+        return _whole(spec, folder, origin="folder", revision="local")
     except _NotHere as error:
         raise WeightsNotFoundError(
-            f"{weights_dir} does not hold all files of {spec.name}: {error}; {how_to_get(spec)}"
+            f"{folder} does not hold all files of {spec.name}: {error}; {how_to_get(spec)}"
         ) from None
 
 

@@ -55,22 +55,8 @@ class Batch:
 def plan(lengths: NDArray[np.integer], *, token_budget: int) -> list[Batch]:
     """Cut records into batches of at most ``token_budget`` tokens, about evenly filled.
 
-    Parameters
-    ----------
-    lengths : integer array, shape (n,)
-        Tokens of each record, special tokens included.
-    token_budget : int
-        Most tokens in a batch. A record longer than that forms a batch of its own.
-
-    Returns
-    -------
-    list of Batch
-        Shortest records first; every record is in exactly one batch.
-
-    Raises
-    ------
-    ValueError
-        If the budget is not positive.
+    ``lengths`` (n,) are the tokens of each record, special tokens included. A record longer than
+    the budget forms a batch of its own. The shortest records come first.
     """
     if token_budget < 1:
         raise ValueError(f"a token budget of {token_budget} holds no token")

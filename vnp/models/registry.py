@@ -5,7 +5,7 @@ Importing this module costs a few milliseconds: it needs neither torch nor the m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from vnp.models.errors import UnknownModelError
@@ -43,18 +43,14 @@ class ModelSpec:
     @property
     def parameters(self) -> int:
         """Parameters that the encoder uses (heads and poolers of the checkpoint left out)."""
-        if self.architecture == "esm2":
-            attention = 4 * (self.dim * self.dim + self.dim)
-            feed_forward = 2 * self.dim * self.ffn + self.ffn + self.dim
-            return (
-                self.vocab * self.dim
-                + self.layers * (attention + feed_forward + 4 * self.dim)
-                + 2 * self.dim
-            )
         attention = 4 * (self.dim * self.dim + self.dim)
-        feed_forward = 3 * self.dim * self.ffn + self.dim
-        # Two rows of token types and the norm of the embeddings.
-        return (self.vocab + 4) * self.dim + self.layers * (attention + feed_forward + 4 * self.dim)
+        if self.architecture == "esm2":
+            feed_forward = 2 * self.dim * self.ffn + self.ffn + self.dim
+            outside = (self.vocab + 2) * self.dim  # with the last norm
+        else:
+            feed_forward = 3 * self.dim * self.ffn + self.dim
+            outside = (self.vocab + 4) * self.dim  # with two rows of token types, and a norm
+        return outside + self.layers * (attention + feed_forward + 4 * self.dim)
 
 
 def _esm2(size: str, *, layers: int, dim: int, heads: int) -> ModelSpec:
@@ -75,7 +71,7 @@ def _esm2(size: str, *, layers: int, dim: int, heads: int) -> ModelSpec:
     )
 
 
-def _dnabert(name: str, *, repo: str, about: str) -> ModelSpec:
+def _dnabert(name: str, *, repo: str | None, about: str) -> ModelSpec:
     """Describe a DNABERT-2 shaped checkpoint (Zhou et al. 2023, arXiv:2306.15006)."""
     return ModelSpec(
         name=name,
@@ -110,30 +106,22 @@ _SPECS = (
     _esm2("650M", layers=33, dim=1280, heads=20),
     _esm2("3B", layers=36, dim=2560, heads=40),
     _esm2("15B", layers=48, dim=5120, heads=40),
-    ModelSpec(
-        name="demo_dnabert_s",
-        architecture="mosaicbert",
-        input="nucleotide",
+    replace(
+        _dnabert(
+            "demo_dnabert_s",
+            repo=None,
+            about="small random DNABERT-S lookalike, for trying the pipeline",
+        ),
         dim=96,
         layers=2,
         heads=6,  # not a power of two, like DNABERT's 12, so that the demo takes the same path
         ffn=384,
         vocab=512,
-        pooling="mean_all_tokens",
-        repo=None,
         revision="1",
-        about="small random DNABERT-S lookalike, for trying the pipeline",
     ),
-    ModelSpec(
+    replace(
+        _esm2("demo", layers=2, dim=128, heads=8),
         name="demo_esm2",
-        architecture="esm2",
-        input="protein",
-        dim=128,
-        layers=2,
-        heads=8,
-        ffn=512,
-        vocab=33,
-        pooling="mean_residues_1024",
         repo=None,
         revision="1",
         about="small random ESM-2 lookalike, for trying the pipeline",
@@ -150,33 +138,19 @@ RECIPES: dict[str, tuple[str, ...]] = {
 
 
 def model(name: str) -> ModelSpec:
-    """Look a model up by name.
-
-    Raises
-    ------
-    UnknownModelError
-        If there is none of that name; the message lists those there are.
-    """
-    try:
-        return MODELS[name]
-    except KeyError:
-        raise UnknownModelError(
-            f"there is no model {name!r}; the models are {', '.join(MODELS)}"
-        ) from None
+    """Look a model up by name; an `UnknownModelError` lists those there are."""
+    if name not in MODELS:
+        raise UnknownModelError(f"there is no model {name!r}; the models are {', '.join(MODELS)}")
+    return MODELS[name]
 
 
 def recipe(name: str) -> tuple[ModelSpec, ...]:
     """Look a recipe up by name: its models in the order of the merged feature's bands.
 
-    Raises
-    ------
-    UnknownModelError
-        If there is none of that name; the message lists those there are.
+    An `UnknownModelError` lists the recipes there are.
     """
-    try:
-        names = RECIPES[name]
-    except KeyError:
+    if name not in RECIPES:
         raise UnknownModelError(
             f"there is no recipe {name!r}; the recipes are {', '.join(RECIPES)}"
-        ) from None
-    return tuple(MODELS[each] for each in names)
+        )
+    return tuple(MODELS[each] for each in RECIPES[name])

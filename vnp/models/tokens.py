@@ -84,13 +84,7 @@ class ResidueTokenizer:
         self.identity = f"sha256:{hashlib.sha256(described.encode()).hexdigest()}"
 
     def __call__(self, sequences: Ragged) -> Tokens:
-        """Tokenise proteins.
-
-        Raises
-        ------
-        DataError
-            If one of them is empty: it has no residues to average over.
-        """
+        """Tokenise proteins; `DataError` if one is empty: it has no residues to average over."""
         lengths = sequences.lengths + 2
         _refuse_empty(sequences, "protein")
         ends = np.cumsum(lengths)
@@ -108,19 +102,9 @@ class BpeTokenizer:
     """DNABERT's tokens: byte-pair encoding between [CLS] and [SEP], never truncated or padded."""
 
     def __init__(self, path: Path, *, vocab: int) -> None:
-        """Read a tokenizer.json.
+        """Read a tokenizer.json whose ids are below ``vocab``, the rows of the embedding table.
 
-        Parameters
-        ----------
-        path : Path
-            The file.
-        vocab : int
-            Rows of the model's token embedding table; ids must stay below.
-
-        Raises
-        ------
-        WeightsError
-            If the file is no tokenizer, or one for another vocabulary.
+        Raises `WeightsError` if the file is not a tokenizer, or one for another vocabulary.
         """
         text = path.read_text(encoding="utf-8")
         try:
@@ -146,13 +130,7 @@ class BpeTokenizer:
         self.identity = f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
     def __call__(self, sequences: Ragged) -> Tokens:
-        """Tokenise nucleotide sequences.
-
-        Raises
-        ------
-        DataError
-            If one of them is empty.
-        """
+        """Tokenise nucleotide sequences; `DataError` if one is empty."""
         _refuse_empty(sequences, "nucleotide sequence")
         encoded = self._tokenizer.encode_batch_fast(_texts(sequences), add_special_tokens=True)
         parts = [encoding.ids for encoding in encoded]

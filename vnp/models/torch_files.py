@@ -19,7 +19,7 @@ import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,24 +45,13 @@ _LEGACY_PICKLES = 5  # before torch 1.6: magic number, protocol, system, object,
 def load_torch_file(
     path: Path, *, stand_ins: Mapping[str, type] | None = None, mapped: bool = False
 ) -> Any:
-    """Read a file of ``torch.save`` on the CPU.
+    """Read a file of ``torch.save`` on the CPU: a zip archive, or in the form before torch 1.6.
 
-    Parameters
-    ----------
-    path
-        The file, a zip archive or in the form of torch before 1.6.
-    stand_ins
-        Full names of classes that the file may name, and what is built in their place.
-    mapped
-        Leave the tensors' bytes in the file, where its form allows that: memory-mapped. It must
-        then not be overwritten in place.
-
-    Raises
-    ------
-    UnsafeTorchFileError
-        If it names anything but parts of tensors and the stand-ins; the message says what.
-    TorchFileError
-        If there is no such file, or it is damaged.
+    ``stand_ins`` are full names of classes that the file may name, and what is built in their
+    place. ``mapped`` leaves the tensors' bytes in the file, where its form allows that; it must
+    then not be overwritten in place. Raises `UnsafeTorchFileError`, which says what the file names
+    besides parts of tensors and the stand-ins, and `TorchFileError` if the file is not there or is
+    damaged.
     """
     stand_ins = stand_ins or {}
     try:
@@ -97,16 +86,7 @@ def load_torch_file(
 
 
 def _check(path: Path, stand_ins: Mapping[str, type], *, zipped: bool) -> None:
-    for name in _globals(path, zipped=zipped):
-        if name not in stand_ins and not _TENSOR_PARTS.fullmatch(name):
-            raise UnsafeTorchFileError(
-                f"{path} names {name}, which is not part of a tensor; it was refused and nothing "
-                "of it was executed"
-            )
-
-
-def _globals(path: Path, *, zipped: bool) -> Iterator[str]:
-    """Yield the full name of every global that the file's pickles look up."""
+    """Refuse a file whose pickles name anything but parts of tensors and the stand-ins."""
     if not zipped:
         with (
             path.open("rb") as file,
@@ -114,7 +94,7 @@ def _globals(path: Path, *, zipped: bool) -> Iterator[str]:
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
         ):
             for _ in range(_LEGACY_PICKLES):
-                yield from _globals_of(content, path)
+                _check_pickle(content, path, stand_ins)
         return
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -122,18 +102,21 @@ def _globals(path: Path, *, zipped: bool) -> Iterator[str]:
         if len(pickles) != 1 or any(member.compress_type for member in members):
             raise TorchFileError(f"{path} is a zip archive that torch.save did not write")
         with archive.open(pickles[0]) as member:
-            yield from _globals_of(member, path)
+            _check_pickle(member, path, stand_ins)
 
 
-def _globals_of(file: Any, path: Path) -> Iterator[str]:
+def _check_pickle(file: Any, path: Path, stand_ins: Mapping[str, type]) -> None:
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name in _INDIRECT:
-            raise UnsafeTorchFileError(
-                f"{path} uses the pickle operation {opcode.name}, which torch.save does not write; "
-                "it was refused and nothing of it was executed"
-            )
-        if opcode.name == "GLOBAL":
-            yield ".".join(str(argument).split(" ", 1))
+            what = f"uses the pickle operation {opcode.name}, which torch.save does not write"
+        elif opcode.name == "GLOBAL":
+            name = str(argument).replace(" ", ".", 1)
+            if name in stand_ins or _TENSOR_PARTS.fullmatch(name):
+                continue
+            what = f"names {name}, which is not part of a tensor"
+        else:
+            continue
+        raise UnsafeTorchFileError(f"{path} {what}; it was refused and nothing of it was executed")
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from store.errors import StoreError
 from store.read.certified import CertifiedRows
 from store.read.columns import take
 from store.store import Store
-from vnp.embed.dedup import CopyPlan, embed_all, originals, plan_copies
+from vnp.embed.dedup import CopyPlan, originals, plan_copies
 from vnp.inference.encoder import Encoder
 from vnp.models.tokens import Tokens
 
@@ -75,12 +75,8 @@ def prepare(
 def publish(block: EmbeddedBlock) -> None:
     """Put a block into the store.
 
-    Raises
-    ------
-    DataError
-        If an embedding is NaN, or too large for float16.
-    ClaimLostError
-        If another worker owns, or has finished, the block.
+    A NaN, or a number too large for float16, is a DataError; a block that another worker owns or
+    has finished is a ClaimLostError.
     """
     prepared = block.prepared
     provenance = prepared.encoder.provenance()
@@ -102,14 +98,15 @@ def _plan(
     store: Store, claim: Claim, *, dim: int, certified: CertifiedRows | None
 ) -> tuple[CopyPlan, NDArray[np.float16]]:
     start, stop = store.block_bounds(claim.block)
+    original = np.arange(start, stop)
+    copied = np.zeros(stop - start, dtype=np.bool_)
     copies = np.empty((0, dim), dtype=np.float16)
-    if certified is None:
-        return embed_all(stop - start), copies
-    duplicates = store.column("twin", start, stop)
-    assert isinstance(duplicates, np.ndarray)
-    original = originals(duplicates, start=start)
-    copied = original < start
-    if copied.any():
+    if certified is not None:
+        duplicates = store.column("twin", start, stop)
+        assert isinstance(duplicates, np.ndarray)
+        original = originals(duplicates, start=start)
+        copied = original < start
+    if certified is not None and copied.any():
         copies, found = certified.take(store, model=claim.model, rows=original[copied])
         copied[copied] = found
     return plan_copies(original, copied=copied), copies

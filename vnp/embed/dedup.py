@@ -57,9 +57,3 @@ def plan_copies(original: Ints, *, copied: NDArray[np.bool_]) -> CopyPlan:
     return CopyPlan(
         embed=same[first[order]], same=same, same_as=rank[kind], copied=np.flatnonzero(copied)
     )
-
-
-def embed_all(rows: int) -> CopyPlan:
-    """Plan a block in which every row is embedded."""
-    positions = np.arange(rows)
-    return CopyPlan(positions, positions, positions, np.empty(0, dtype=np.int64))

@@ -55,10 +55,7 @@ class Encoders:
     def get(self, model: str) -> Encoder:
         """Return the encoder of a model, loading it at the first call.
 
-        Raises
-        ------
-        ModelMismatchError
-            If weights, tokenizer, pooling or precision differ from the store's.
+        Weights, tokenizer, pooling or precision unlike the store's are a ModelMismatchError.
         """
         with self._lock:
             if model not in self._loaded:

@@ -41,14 +41,11 @@ class Progress:
         if self._stream.isatty():
             from tqdm import tqdm
 
-            scale = unit == "B"
             self._bar = tqdm(
                 total=total,
                 initial=already,
                 desc=what,
-                unit=unit if scale else f" {unit}",
-                unit_scale=scale,
-                unit_divisor=1000,
+                unit=f" {unit}",
                 file=self._stream,
                 dynamic_ncols=True,
                 smoothing=0.1,

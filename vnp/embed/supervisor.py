@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +57,7 @@ class EmbedReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as a JSON object."""
-        return {
-            "complete": self.complete,
-            "interrupted": self.interrupted,
-            "rows": self.rows,
-            "certified": self.certified,
-            "problems": list(self.problems),
-            "copied": self.copied,
-            "workers": list(self.workers),
-            "refused": self.refused,
-            "seconds": round(self.seconds, 3),
-        }
+        return {**asdict(self), "copied": self.copied, "seconds": round(self.seconds, 3)}
 
 
 def embed_store(
@@ -102,7 +92,7 @@ def embed_store(
     with _forwarding() as team:
         for _ in range(_ROUNDS):
             _reopen_failed(store, models)
-            if _complete(store, models) or team.stopping:
+            if all(store.certify(model).complete for model in models) or team.stopping:
                 break
             before = read_status(store, models=models).rows_done
             problems = team.work(store, configs, reports)
@@ -133,12 +123,7 @@ def embed_store(
 def configs_of_workers(config: WorkerConfig, workers: int | None) -> tuple[WorkerConfig, ...]:
     """Give each worker a device, every GPU in turn or else the CPU, and its share of the threads.
 
-    Parameters
-    ----------
-    config
-        What they have in common; its device is ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-    workers
-        How many; by default one per GPU, or one on the CPU.
+    By default there is one worker per GPU, or one on the CPU.
     """
     devices = [config.device] * (workers or 1)
     if config.device in ("auto", "cuda"):
@@ -148,9 +133,8 @@ def configs_of_workers(config: WorkerConfig, workers: int | None) -> tuple[Worke
         if gpus:
             devices = [f"cuda:{number % gpus}" for number in range(workers or gpus)]
     threads = max(1, len(os.sched_getaffinity(0)) // len(devices))
-    return tuple(
-        replace(config, device=device, threads=config.threads or threads) for device in devices
-    )
+    config = replace(config, threads=config.threads or threads)
+    return tuple(replace(config, device=device) for device in devices)
 
 
 class _Team:
@@ -163,7 +147,10 @@ class _Team:
 
     def stop(self, number: int, _frame: object) -> None:
         """Pass a signal on; the workers release what they hold and end. The second time, kill."""
-        number = signal.SIGKILL if self.stopping else _gentle(number)
+        if self.stopping:
+            number = signal.SIGKILL
+        elif number == signal.SIGHUP:  # a worker does not handle it
+            number = signal.SIGTERM
         self.stopping = True
         for process in self._processes:
             if process.poll() is None:
@@ -192,16 +179,14 @@ class _Team:
             ]
             for reader in readers:
                 reader.start()
-            for process in self._processes:
-                process.wait()
+            self.codes = [process.wait() for process in self._processes]
             for reader in readers:
                 reader.join()
             for process in self._processes:
                 assert process.stdin is not None
                 process.stdin.close()
-        self.codes = [process.returncode for process in self._processes]
         problems = []
-        for process, name, output in zip(self._processes, names, outputs, strict=True):
+        for code, name, output in zip(self.codes, names, outputs, strict=True):
             report = _last_json(output)
             if report is not None:
                 reports.append(report)
@@ -210,13 +195,9 @@ class _Team:
                     for failure in report.get("failures", [])
                 ]
             elif not self.stopping:
-                problems.append(f"{name} ended with {_how(process.returncode)}")
+                how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+                problems.append(f"{name} ended with {how}")
         return problems
-
-
-def _gentle(number: int) -> int:
-    """Return the signal as workers know it."""
-    return signal.SIGTERM if number == signal.SIGHUP else number
 
 
 @contextmanager
@@ -280,12 +261,6 @@ def _names(configs: tuple[WorkerConfig, ...]) -> list[str]:
     return [f"worker {number} ({config.device})" for number, config in enumerate(configs, start=1)]
 
 
-def _how(code: int | None) -> str:
-    if code is not None and code < 0:
-        return f"signal {signal.Signals(-code).name}"
-    return f"exit code {code}"
-
-
 def _last_json(lines: list[str]) -> dict[str, Any] | None:
     for line in reversed(lines):
         try:
@@ -297,12 +272,8 @@ def _last_json(lines: list[str]) -> dict[str, Any] | None:
     return None
 
 
-def _complete(store: Store, models: tuple[str, ...]) -> bool:
-    return all(store.certify(model).complete for model in models)
-
-
 def _reopen_failed(store: Store, models: tuple[str, ...]) -> None:
-    """Make blocks open again that are filled but do not stand as certified."""
+    """Make blocks open again that are filled but fail certification."""
     failed = [(model, block) for model in models for block, _ in store.certify(model).failed]
     if not failed:
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -55,18 +54,11 @@ class _Round:
     busy: float | None  # seconds that the device computed; None without a clock
 
 
-def measure(
-    store: Store,
-    *,
-    model: str,
-    config: WorkerConfig,
-    seconds: float,
-    load: Callable[..., Encoder] = load_encoder,
-) -> Speed:
+def measure(store: Store, *, model: str, config: WorkerConfig, seconds: float) -> Speed:
     """Embed records of a store with rows for about so many seconds; nothing is published."""
     began = time.monotonic()
     # In the precision of the store, so that what is measured is what a worker does.
-    encoder = load_for(store, model, config=config, load=load, warn=log.warning)
+    encoder = load_for(store, model, config=config, load=load_encoder, warn=log.warning)
     _embed(encoder, _records(store, _FIRST))
     loaded = time.monotonic() - began
     rounds = _rounds(encoder, store, seconds=seconds)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -14,7 +13,6 @@ from store.errors import DataError
 from store.store import Store
 from vnp.embed.config import WorkerConfig
 from vnp.inference.encoder import Encoder, PipelinedEncoder, Precision, Provenance
-from vnp.inference.load import load_encoder
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +29,8 @@ class Encoders:
         store: Store,
         *,
         config: WorkerConfig,
-        load: Callable[..., Encoder] = load_encoder,
-        clock: Callable[[], float] = time.monotonic,
+        load: Callable[..., Encoder],
+        clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._config = config

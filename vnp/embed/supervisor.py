@@ -32,8 +32,6 @@ from vnp.embed.status import read_status, watching
 
 log = logging.getLogger(__name__)
 
-DEFAULTS = WorkerConfig()
-
 _ROUNDS = 3  # times workers are started: a crash is tried again, a crash that repeats is told
 
 
@@ -60,9 +58,7 @@ class EmbedReport:
         return {**asdict(self), "copied": self.copied, "seconds": round(self.seconds, 3)}
 
 
-def embed_store(
-    path: Path, *, config: WorkerConfig = DEFAULTS, workers: int | None = None
-) -> EmbedReport:
+def embed_store(path: Path, *, config: WorkerConfig, workers: int | None) -> EmbedReport:
     """Fill and certify a store.
 
     Parameters
@@ -72,7 +68,7 @@ def embed_store(
     config
         How each worker goes about its work; each gets a device and its share of the CPU threads.
     workers
-        How many to start; by default one per GPU, or one on the CPU.
+        How many to start; None: one per GPU, or one on the CPU.
 
     Raises
     ------
@@ -123,7 +119,7 @@ def embed_store(
 def configs_of_workers(config: WorkerConfig, workers: int | None) -> tuple[WorkerConfig, ...]:
     """Give each worker a device, every GPU in turn or else the CPU, and its share of the threads.
 
-    By default there is one worker per GPU, or one on the CPU.
+    Without a number of workers there is one per GPU, or one on the CPU.
     """
     devices = [config.device] * (workers or 1)
     if config.device in ("auto", "cuda"):

@@ -18,17 +18,7 @@ from store.schema import Sample
 
 
 class Append:
-    """Takes the rows of one sample; made by ``store.appending()``.
-
-    Parameters
-    ----------
-    backend
-        The commit that the rows are appended to.
-    transaction
-        Takes the columns.
-    tmp_dir
-        Existing directory for 16 bytes a row, until the end.
-    """
+    """Takes the rows of one sample; made by ``store.appending()``."""
 
     def __init__(self, backend: Backend, transaction: Transaction, *, tmp_dir: Path) -> None:
         self._backend = backend
@@ -43,8 +33,8 @@ class Append:
         digests = self._search.add(batch.nucleotide, batch.protein)
         for name in RowBatch.__dataclass_fields__:
             transaction.append(name, getattr(batch, name))
-        codes = np.full(len(batch), len(self._schema.samples), dtype=np.int32)
-        transaction.append("sample", codes)
+        code = len(self._schema.samples)
+        transaction.append("sample", np.full(len(batch), code, dtype=np.int32))
         transaction.append("digest", digests[:, 0])
         transaction.append("digest_low", digests[:, 1])
         self._rows += len(batch)

@@ -55,7 +55,6 @@ class Transaction(Protocol):
 
     def append(self, name: str, values: Values) -> None:
         """Add values to the end of a row column; every column must get the same rows."""
-        ...
 
     def write_scores(
         self,
@@ -70,7 +69,6 @@ class Transaction(Protocol):
         Of the first ``kept`` rows those in no range keep their scores; all others become NaN.
         ``values`` (n, 2) is indexed by row and may be memory-mapped.
         """
-        ...
 
     def commit(self, schema: Schema) -> None:
         """Make the change, and arrays for whatever is new in ``schema``, the committed state.
@@ -86,11 +84,9 @@ class Transaction(Protocol):
         UsageError
             If this backend cannot keep such a schema.
         """
-        ...
 
     def abort(self) -> None:
         """Leave the store as it was, unless it is committed; safe to call again."""
-        ...
 
 
 class Backend(Protocol):
@@ -119,39 +115,31 @@ class Backend(Protocol):
         With ``locked`` the caller holds the appender's lock: what a killed appender left half done
         is then finished or dropped.
         """
-        ...
 
     def begin(self, guard: Callable[[], None]) -> Transaction:
         """Begin a change on this commit; ``guard`` raises if the appender's lock is lost."""
-        ...
 
     def rewrite_metadata(self) -> None:
         """Write all metadata again from the schema (repair); DamageError if that is impossible."""
-        ...
 
     def remove_orphan(self, name: str) -> None:
         """Remove what `verify` found that belongs to no row (repair)."""
-        ...
 
     # -- rows, read ---------------------------------------------------------------------------
 
     def column_rows(self, name: str) -> int:
         """Rows of a chunk of a row column."""
-        ...
 
     def read_column(self, name: str, chunk: int, rows: int) -> Values:
         """Values of a chunk of a row column, at least its first ``rows``, checked."""
-        ...
 
     def read_scores(self, name: str) -> NDArray[np.float32]:
         """Scores that the schema lists: float32 (N, 2), NaN for none."""
-        ...
 
     # -- cells --------------------------------------------------------------------------------
 
     def encode(self, model: str, values: Rows) -> tuple[bytes, str]:
         """Embeddings of a block as a values cell keeps them, and the checksum to certify."""
-        ...
 
     def create(self, cell: Cell, content: bytes) -> bool:
         """Write a cell unless a whole one is there; False if there is.
@@ -160,23 +148,18 @@ class Backend(Protocol):
         tell a whole cell of a block from a torn one always writes, durably, and returns True.
         Provenances are always atomic: of many writers one wins.
         """
-        ...
 
     def replace(self, cell: Cell, content: bytes) -> None:
         """Write a cell, whether or not there is one; durable when it returns."""
-        ...
 
     def remove(self, cell: Cell) -> None:
         """Empty a cell for good; fine if it is empty."""
-        ...
 
     def exists(self, cell: Cell) -> bool:
         """Whether anything was ever written into a cell, whole or not."""
-        ...
 
     def read(self, cell: Cell) -> bytes | None:
         """Content of a cell other than values, checked as far as it can be; None if empty."""
-        ...
 
     def read_values(self, cell: Cell, rows: int) -> tuple[Rows, str] | None:
         """Read the first rows of a values cell, and the checksum of the bytes read.
@@ -187,26 +170,20 @@ class Backend(Protocol):
             Certified rows. If values check themselves it is the whole chunk that is read and
             checked, and rows that were not published are NaN.
         """
-        ...
 
     def checksum(self, cell: Cell, rows: int) -> str | None:
         """Checksum of a values cell; of its first ``rows``, where it does not carry one."""
-        ...
 
     def flagged(self, model: str) -> NDArray[np.int64]:
         """Blocks that have a filled row, in no order: one listing, or one byte a block."""
-        ...
 
     # -- for people and for memory mapping ----------------------------------------------------
 
     def name(self, cell: Cell) -> str:
         """Path of a cell inside the store."""
-        ...
 
     def values_file(self, cell: Cell) -> tuple[Path, int] | None:
         """File of a block's values and the byte at which its (R, dim) float16 begin, if any."""
-        ...
 
     def verify(self) -> Iterator[Finding]:
         """Re-read everything but cells; yield what is not as it must be."""
-        ...

@@ -6,11 +6,10 @@ The three cells of a block are written in this order, each durable before the ne
     certificate  how many rows, their checksum, by whom and how
     filled       only now do the rows count
 
-Where the backend can create a cell atomically the first writer of a full block wins: a worker that
-wakes up after its block was stolen and finished changes nothing. Where it cannot, such a worker can
-only write the rows it computed, at their place. If they differ from the certified ones, their
-checksum does too; `certify` compares it for every block that had more than one owner, and such a
-block is opened again.
+Where the backend can create a cell atomically, the first writer of a full block wins, and a worker
+that wakes up after its block was stolen and finished changes nothing. Where it cannot, such a
+worker can only write the rows it computed, at their place; if these differ from the certified
+ones, `certify` finds it and the block is opened again.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from store.certificate import (
 )
 from store.errors import ClaimLostError, DamageError
 from store.findings import Finding, Kind, Remedy
-from store.geometry import block_bounds, n_blocks, once_partial, partial_ends, rows_wanted
+from store.geometry import block_bounds, n_blocks, partial_ends, rows_wanted
 from store.io.clock import utc_now
 from store.schema import Schema
 
@@ -106,13 +105,7 @@ def certificate_of(backend: Backend, model: str, block: int) -> Certificate | No
 
 
 def filled_of_block(backend: Backend, model: str, block: int) -> int:
-    """Filled rows of a block, its first ones, capped at the rows the schema knows.
-
-    Raises
-    ------
-    DamageError
-        If the flags are damaged.
-    """
+    """Filled rows of a block, its first ones, capped at the rows the schema knows."""
     start, stop = _bounds(backend.schema, block)
     return min(_filled_rows(backend, Cell(Part.FILLED, model, block)), stop - start)
 
@@ -128,8 +121,7 @@ def rows_filled(backend: Backend, model: str) -> NDArray[np.int64]:
     flagged = backend.flagged(model)
     flagged = flagged[flagged < len(filled)]
     filled[flagged] = rows_wanted(schema)[flagged]
-    partial = once_partial((sample.stop for sample in schema.samples), schema.block_rows)
-    for block in partial.intersection(flagged.tolist()):
+    for block in partial_ends(schema).keys() & flagged.tolist():
         try:
             filled[block] = filled_of_block(backend, model, block)
         except DamageError:
@@ -138,13 +130,7 @@ def rows_filled(backend: Backend, model: str) -> NDArray[np.int64]:
 
 
 def read_block(backend: Backend, model: str, block: int, filled: int) -> Rows:
-    """Rows of a filled block, at least ``filled``, compared with their checksum.
-
-    Raises
-    ------
-    DamageError
-        If they are missing or do not match it.
-    """
+    """Rows of a filled block, at least ``filled``, compared with their checksum."""
     certificate = None
     if not backend.checks_itself:
         certificate = certificate_of(backend, model, block)
@@ -156,14 +142,12 @@ def read_block(backend: Backend, model: str, block: int, filled: int) -> Rows:
 def certify(backend: Backend, model: str) -> Certification:
     """Check that every filled block still is as it was certified.
 
-    Flags and certificate of each block are read. So is the checksum of its values where they carry
-    one; elsewhere the rows themselves, of each block that had an owner before the one that
-    certified it (a higher epoch, or a partial tail that grew): only there can somebody have written
-    later.
+    Where values carry no checksum, rows are read of the blocks that had more than one owner: only
+    there can an earlier one have written later.
     """
     schema = backend.schema
     filled, wanted = rows_filled(backend, model), rows_wanted(schema)
-    partial = once_partial((sample.stop for sample in schema.samples), schema.block_rows)
+    partial = partial_ends(schema)
     failed: list[tuple[int, str]] = []
     certified = 0
     for block in np.flatnonzero(filled).tolist():
@@ -293,11 +277,6 @@ def _crc_to_keep(backend: Backend, cell: Cell, *, rows: int) -> str | None:
 
     A worker that was killed leaves values without a certificate, or with its own. Values under
     another certificate are damaged, or the tail from before it grew.
-
-    Raises
-    ------
-    ClaimLostError
-        If there are more rows: the store has grown and a later owner published already.
     """
     try:
         read = backend.read_values(cell, backend.schema.block_rows)
@@ -320,10 +299,8 @@ def _certify_as(backend: Backend, claim: BlockClaim, certificate: Certificate) -
     cell = Cell(Part.CERTIFICATE, claim.model, claim.block)
     if not backend.create(cell, certificate.to_json()):
         known = _certificate_or_none(backend, claim.model, claim.block)
-        if known is not None and (known.rows, known.crc32c) == (
-            certificate.rows,
-            certificate.crc32c,
-        ):
+        wanted = certificate.rows, certificate.crc32c
+        if known is not None and (known.rows, known.crc32c) == wanted:
             return known
         _require(claim)
         backend.replace(cell, certificate.to_json())

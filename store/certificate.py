@@ -14,15 +14,6 @@ from store.geometry import block_bounds
 from store.io.json import parse_json
 from store.schema import Schema
 
-_TYPES = {
-    "rows": int,
-    "crc32c": str,
-    "worker": str,
-    "epoch": int,
-    "published": str,
-    "details": dict,
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
@@ -41,13 +32,7 @@ class Certificate:
 
 
 def parse_certificate(text: bytes) -> Certificate:
-    """Read a certificate back.
-
-    Raises
-    ------
-    DamageError
-        If it is not JSON of the right form.
-    """
+    """Read a certificate back; DamageError if it is not JSON of the right form."""
     try:
         value = parse_json(text)
         certificate = Certificate(
@@ -55,9 +40,10 @@ def parse_certificate(text: bytes) -> Certificate:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise DamageError(f"certificate is unreadable: {error}") from None
-    for name, kind in _TYPES.items():
-        if type(getattr(certificate, name)) is not kind:
-            raise DamageError(f"certificate is unreadable: {name} is not {kind.__name__}")
+    for field in fields(Certificate):
+        kind = str(field.type).partition("[")[0]
+        if type(getattr(certificate, field.name)).__name__ != kind:
+            raise DamageError(f"certificate is unreadable: {field.name} is not {kind}")
     return certificate
 
 
@@ -83,38 +69,27 @@ class BlockClaim(Protocol):
     @property
     def model(self) -> str:
         """Model whose block it is."""
-        ...
 
     @property
     def block(self) -> int:
         """Number of the block."""
-        ...
 
     @property
     def epoch(self) -> int:
         """Number of the claim on the block; the highest one owns it."""
-        ...
 
     @property
     def worker(self) -> str:
         """Id of the worker that made the claim."""
-        ...
 
     def is_current(self) -> bool:
         """Whether it still is the highest claim."""
-        ...
 
 
 def check_values(
     values: NDArray[np.float16], *, schema: Schema, model: str, block: int
 ) -> tuple[int, int]:
-    """Check that embeddings are those of a whole block; return its first and one past its last row.
-
-    Raises
-    ------
-    DataError
-        If a value is NaN or infinite, or the shape is not the block's.
-    """
+    """Check that embeddings are finite and have a block's shape; return the block's bounds."""
     start, stop = block_bounds(block, schema.n_rows, schema.block_rows)
     shape = (stop - start, schema.model(model).dim)
     if values.shape != shape:

@@ -1,8 +1,7 @@
 """A store of one kind made from a store of another: rows, certified blocks, certificates.
 
-The target is an ordinary store at every moment. Samples are appended one by one, then blocks are
-published under claims; so a conversion that was killed is carried on by running it again, and one
-whose source has grown since brings over the rest.
+Samples are appended one by one, then blocks are published under claims. So a conversion that was
+killed, or whose source has grown, is continued by running it again.
 """
 
 from __future__ import annotations
@@ -47,29 +46,11 @@ class Conversion:
         return not self.damaged and not self.busy
 
 
-def convert_store(
-    source: Store,
-    target: Path,
-    *,
-    only_certified: bool = False,
-) -> Conversion:
-    """Make, or complete, a copy of a store in another backend (or the same).
+def convert_store(source: Store, target: Path, *, only_certified: bool = False) -> Conversion:
+    """Make, or complete, a copy of a store; the target's suffix says in which backend.
 
-    Parameters
-    ----------
-    source
-        The store to copy; a snapshot of it is taken.
-    target
-        Path of the copy; its suffix says which backend. It may be there, from a run that was
-        killed.
-    only_certified
-        Leave out rows that are not certified for every model. Otherwise all rows come, and those
-        that are not certified are open in the copy.
-
-    Raises
-    ------
-    UsageError
-        If the target is a store that does not begin like the source.
+    ``only_certified`` leaves out rows that are not certified for every model; otherwise these are
+    open in the copy. UsageError if the target is a store that does not begin like the source.
     """
     source = source.snapshot()
     copy = _open_or_create(source, target)
@@ -181,11 +162,9 @@ def _same_sample(
     source: Store, copy: Store, ours: Sample, theirs: Sample, rows: NDArray[np.int64]
 ) -> bool:
     chosen = _within(rows, ours)
-    if (ours.name, ours.content, len(chosen)) != (
-        theirs.name,
-        theirs.content,
-        theirs.stop - theirs.start,
-    ):
+    if (ours.name, ours.content) != (theirs.name, theirs.content):
+        return False
+    if len(chosen) != theirs.stop - theirs.start:
         return False
     if len(chosen) == ours.stop - ours.start:
         return True
@@ -203,7 +182,10 @@ def _same_sample(
 def _append_sample(source: Store, copy: Store, sample: Sample, rows: NDArray[np.int64]) -> None:
     with copy.appending() as append:
         for _, part in _batches(rows, source.schema.block_rows):
-            append.write(_batch(source, part))
+            columns: dict[str, Any] = {
+                name: take_column(source, name, part) for name in RowBatch.__dataclass_fields__
+            }
+            append.write(RowBatch(**columns))
         append.commit(
             sample.name,
             contigs=sample.contigs,
@@ -223,13 +205,6 @@ def _batches(rows: NDArray[np.int64], size: int) -> Iterator[tuple[int, NDArray[
     for first, part in zip([0, *edges.tolist()], np.split(rows, edges), strict=True):
         if len(part):
             yield first, part
-
-
-def _batch(source: Store, rows: NDArray[np.int64]) -> RowBatch:
-    values: dict[str, Any] = {}
-    for name in RowBatch.__dataclass_fields__:
-        values[name] = take_column(source, name, rows)
-    return RowBatch(**values)
 
 
 def _copy_block(source: Store, copy: Store, claim: Claim, rows: NDArray[np.int64]) -> None:

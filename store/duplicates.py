@@ -2,18 +2,16 @@
 
 A row's *duplicate* is the first row of the store with the same nucleotide and protein sequences;
 it is embedded once and copied. Rows are the same if the first 128 bits of SHA-256 over both
-sequences are: two different records that agree in these would be a find in itself, by chance or by
-intent, and comparing letters instead would mean decompressing a block for each scattered one.
+sequences are; comparing letters would mean decompressing a block for each scattered row.
 
-Everything here works on digests in row order, a chunk at a time. Old digests are only streamed
-past the new ones, and of the new ones `_SORTED_AT_ONCE` are held sorted, so memory stays bounded
-whatever the size of the store.
+Old digests are streamed past the new ones, of which `_SORTED_AT_ONCE` are held sorted: memory stays
+bounded.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TypeAlias
@@ -45,15 +43,7 @@ def sequence_digests(nucleotide: Ragged, protein: Ragged) -> Digests:
 
 
 class DuplicateSearch:
-    """Collects the digests of an append and finds the duplicates of its rows.
-
-    Parameters
-    ----------
-    folder
-        Existing directory for the digests, 16 bytes a row, in a file without a name.
-    first_row
-        Row number of the first new row.
-    """
+    """Collects the digests of an append, in a file without a name, and finds its duplicates."""
 
     def __init__(self, folder: Path, *, first_row: int) -> None:
         self._spool = TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
@@ -87,47 +77,21 @@ def find_duplicates(
     old: Callable[[], Iterable[tuple[int, Digests]]],
     sorted_at_once: int = _SORTED_AT_ONCE,
 ) -> NDArray[np.int64]:
-    """Duplicate of each new row.
+    """First row with the same digest, for each new row: int64 (n,); `NO_DUPLICATE` if it is that.
 
-    Parameters
-    ----------
-    new
-        Digests (n, 2) of the new rows; may be memory-mapped.
-    first_row
-        Row number of the first new row.
-    old
-        Gives the digests of the rows before, as (row number of the first, digests (m, 2)) in row
-        order. It is called once per ``sorted_at_once`` new rows.
-    sorted_at_once
-        New digests to hold sorted at a time.
-
-    Returns
-    -------
-    int64 array, shape (n,)
-        Row number of the first row with the same digest, or `NO_DUPLICATE` for a row that is itself
-        the first.
+    ``old`` gives the digests of the rows before ``first_row``, as (row number of the first, digests
+    (m, 2)) in row order. It is called once per ``sorted_at_once`` new rows.
     """
     duplicates = np.full(len(new), NO_DUPLICATE, dtype=np.int64)
     for start in range(0, len(new), sorted_at_once):
         part = _Sorted(np.asarray(new[start : start + sorted_at_once]))
-        for row, digests in _earlier(old, new, start, first_row, sorted_at_once):
+        for row, digests in old():
             part.see(row, digests)
+        for earlier in range(0, start, sorted_at_once):
+            part.see(first_row + earlier, np.asarray(new[earlier : earlier + sorted_at_once]))
         part.see_itself(first_row + start)
         duplicates[start : start + part.size] = part.duplicates
     return duplicates
-
-
-def _earlier(
-    old: Callable[[], Iterable[tuple[int, Digests]]],
-    new: Digests,
-    stop: int,
-    first_row: int,
-    step: int,
-) -> Iterator[tuple[int, Digests]]:
-    """Yield the digests of the old rows, and of the new ones before ``stop``."""
-    yield from old()
-    for start in range(0, stop, step):
-        yield first_row + start, np.asarray(new[start : min(start + step, stop)])
 
 
 class _Sorted:

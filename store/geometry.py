@@ -6,8 +6,6 @@ the last block can be partial, and a block is ever partial only if some append e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,44 +18,21 @@ def n_blocks(n_rows: int, block_rows: int) -> int:
 
 
 def block_bounds(block: int, n_rows: int, block_rows: int) -> tuple[int, int]:
-    """First row and one past the last row of a block.
-
-    Raises
-    ------
-    IndexError
-        If the block lies outside the store.
-    """
+    """First row and one past the last row of a block; IndexError outside the store."""
     if not 0 <= block < n_blocks(n_rows, block_rows):
         raise IndexError(f"block {block} of a store with {n_blocks(n_rows, block_rows)} blocks")
     return block * block_rows, min((block + 1) * block_rows, n_rows)
 
 
-def once_partial(ends: Iterable[int], block_rows: int) -> frozenset[int]:
-    """Return the blocks that were the partial tail at some commit.
-
-    Parameters
-    ----------
-    ends
-        Row count after each append.
-    block_rows
-        Rows per block, R.
-
-    Returns
-    -------
-    frozenset of int
-        For every other block, "its filled chunk exists" means "all its rows are filled": a
-        worker publishes all rows the block has at that time, and only these blocks ever had
-        fewer than R.
-    """
-    return frozenset(end // block_rows for end in ends if end % block_rows)
-
-
 def partial_ends(schema: Schema) -> dict[int, set[int]]:
-    """Row counts that each once partial block had at some commit."""
+    """Row counts of each block that was the partial tail at some commit.
+
+    All other blocks were published whole: a worker publishes all rows a block has at that time.
+    """
     ends: dict[int, set[int]] = {}
     for sample in schema.samples:
         block, rows = divmod(sample.stop, schema.block_rows)
-        if rows and block < n_blocks(schema.n_rows, schema.block_rows):
+        if rows:
             ends.setdefault(block, set()).add(rows)
     return ends
 

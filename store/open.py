@@ -19,21 +19,13 @@ class BackendKind(Protocol):
 
     def new(self, path: Path, schema: Schema) -> Backend:
         """Make an empty store at a free path; it appears whole or not at all."""
-        ...
 
     def open(self, path: Path) -> Backend:
         """Open a store at its last commit."""
-        ...
 
 
 def backend(path: Path) -> BackendKind:
-    """Return the backend of the stores that have this path's suffix.
-
-    Raises
-    ------
-    UsageError
-        If it is not a suffix of a store, or h5py is not installed.
-    """
+    """Return the backend of the stores that have this path's suffix."""
     if path.suffix == ".zarr":
         from store.zarr.backend import ZarrBackend
 

@@ -1,9 +1,7 @@
 """Verifying with the claims in view, and making what is damaged open again.
 
-Repair never invents data: a damaged block becomes open and is embedded again by the next run,
-metadata is written again from the root, leftovers in vnp's own folders are removed. It looks again
-at each thing under the lock that belongs to it, so it touches nothing that an appender or a worker
-has repaired meanwhile, and no block that a living worker holds.
+Repair looks again at each thing under the lock that belongs to it, so it touches nothing that an
+appender or a worker has repaired meanwhile, and no block that a living worker holds.
 """
 
 from __future__ import annotations
@@ -19,13 +17,10 @@ from store.store import Store
 
 
 def verify_store(store: Store) -> Iterator[Finding]:
-    """Re-read the store, then look at the directory beside it.
+    """Re-read the store, then the directory beside it.
 
-    Yields
-    ------
-    Finding
-        Damage, orphans, files of unfinished blocks; then claims of dead workers on open blocks,
-        and temporary files that nobody alive can be writing.
+    Yields damage, orphans, files of unfinished blocks; then claims of dead workers on open blocks,
+    and temporary files that no living process can be writing.
     """
     findings = list(store.verify())
     if findings and store.refresh():  # rows were appended meanwhile: what was said may be wrong
@@ -61,13 +56,7 @@ def verify_store(store: Store) -> Iterator[Finding]:
 
 
 def repair(store: Store, findings: Iterable[Finding]) -> list[str]:
-    """Do what each finding's remedy says.
-
-    Returns
-    -------
-    list of str
-        What was done, one line each.
-    """
+    """Do what each finding's remedy says; return what was done, one line each."""
     findings = list(findings)
     done: list[str] = []
     for finding in findings:
@@ -117,19 +106,14 @@ def _remove_leftovers(store: Store, findings: list[Finding]) -> list[str]:
             beside = store.sidecar.path.name + "/"
             done = []
             for finding in findings:
-                if finding.path in still or finding.path.startswith(beside):
-                    _remove(store, finding.path)
-                    done.append(f"removed {finding.path}")
+                path = store.sidecar.path / finding.path.removeprefix(beside)
+                if not finding.path.startswith(beside):
+                    if finding.path not in still:
+                        continue
+                    store.remove_orphan(finding.path)
+                elif path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+                done.append(f"removed {finding.path}")
             return done
-
-
-def _remove(store: Store, name: str) -> None:
-    beside = store.sidecar.path.name + "/"
-    if not name.startswith(beside):
-        store.remove_orphan(name)
-        return
-    path = store.sidecar.path / name.removeprefix(beside)
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

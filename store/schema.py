@@ -151,13 +151,7 @@ class Schema:
 
 
 def check_sample_name(name: str) -> None:
-    """Refuse a sample name that cannot be part of a file name or a table.
-
-    Raises
-    ------
-    UsageError
-        Naming the rule that was broken.
-    """
+    """Refuse a sample name that cannot be part of a file name or a table."""
     if not _SAMPLE_NAME.match(name):
         raise UsageError(
             f"sample name {name!r}: use 1 to 128 letters, digits, '.', '_' or '-', "
@@ -180,13 +174,7 @@ def to_attribute(schema: Schema) -> dict[str, Any]:
 
 
 def from_attribute(value: object, *, where: str) -> Schema:
-    """Read the schema back from the root attribute.
-
-    Raises
-    ------
-    NotAStoreError
-        If the attribute is absent, of a newer format, damaged or of the wrong form.
-    """
+    """Read the schema back from the root attribute; NotAStoreError if that is impossible."""
     if not isinstance(value, dict) or "format" not in value:
         raise NotAStoreError(f"{where} is not a vnp store: its root has no attribute 'vnp'")
     if value["format"] != FORMAT_VERSION:

@@ -1,8 +1,7 @@
 """Scores of rows, kept in a store as two obs columns per name: the rules of every backend.
 
-``obs/<name>_score1`` and ``obs/<name>_score2`` are float32, NaN where a row has no score. The
-schema says which scores there are and how many rows they cover; later rows have none.
-A name belongs to the classifier that made it: another one may replace all of its scores, never mix
+The schema says which scores there are and how many rows they cover; later rows have none. A name
+belongs to the classifier that made it: another one may replace all of its scores, never mix
 its own with them.
 """
 

@@ -24,13 +24,7 @@ def verify(backend: Backend) -> Iterator[Finding]:
 
 
 def read_provenance(backend: Backend, model: str) -> dict[str, Any] | None:
-    """Return a model's provenance, or None.
-
-    Raises
-    ------
-    DamageError
-        If it is damaged.
-    """
+    """Return a model's provenance, or None; DamageError if it is damaged."""
     content = backend.read(Cell(Part.PROVENANCE, model))
     if content is None:
         return None

@@ -64,12 +64,12 @@ class Commit:
             raise DamageError(f"the commit record is unreadable: {error}") from None
 
 
-def find_commit(fd: int, path: Path) -> tuple[int, bytes]:
-    """Find the commit record without the library: its first byte, and its content."""
+def find_commit(fd: int, path: Path) -> bytes:
+    """Find the commit record without the library."""
     for at in range(COMMIT_BYTES, _SEARCHED, COMMIT_BYTES):
         raw = os.pread(fd, COMMIT_BYTES, at)
         if raw.startswith(_BEGINS):
-            return at, raw
+            return raw
         if len(raw) < COMMIT_BYTES:
             break
     raise NotAStoreError(

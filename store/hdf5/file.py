@@ -32,7 +32,6 @@ from store.hdf5.layout import (
     chunk_offsets,
     fixed_fields,
     open_library,
-    schema_text,
     worker_paths,
 )
 from store.hdf5.overlay import Overlay
@@ -100,8 +99,8 @@ def current_map(path: Path, known: FileMap) -> FileMap:
 def load(fd: int, overlay: Overlay, path: Path) -> FileMap:
     """Ask the library for everything; the file must not be changing."""
     with open_library(overlay, "r") as tree:
-        text = schema_text(tree)
-        if text is None:
+        text = tree.attrs.get("vnp")
+        if not isinstance(text, str):
             raise NotAStoreError(
                 f"{path} is not a vnp store: its root has no attribute 'vnp'; make one with "
                 f"'vnp init {path}'"
@@ -247,7 +246,7 @@ def _try_map(fd: int, path: Path) -> FileMap | None:
         if is_blanked(fd):
             return None
         raise NotAStoreError(f"{path} is not an HDF5 file (it begins with other bytes)")
-    _, record = find_commit(fd, path)
+    record = find_commit(fd, path)
     try:
         check_metadata(fd, Commit.from_bytes(record))
     except DamageError as error:

@@ -1,6 +1,6 @@
 """How a growth of the file becomes the committed state: a journal, then the patches.
 
-::
+The order of writes, from data to the removed journal::
 
     data beyond the end  --fsync-->  journal/growth  --linked: the commit-->
     signature blanked  --fsync-->  patches  --fsync-->  signature  --fsync-->  journal removed
@@ -90,16 +90,6 @@ def write_journal(sidecar: Path, journal: Journal) -> None:
         raise DamageError(f"{path} exists: a growth before this one was not finished")
 
 
-def read_journal(sidecar: Path) -> Journal | None:
-    """Read the journal; None when there is none."""
-    try:
-        return Journal.from_bytes(journal_path(sidecar).read_bytes())
-    except FileNotFoundError:
-        return None
-    except DamageError as error:
-        raise DamageError(f"{journal_path(sidecar)}: {error}") from None
-
-
 def apply_journal(fd: int, sidecar: Path, journal: Journal) -> None:
     """Apply the patches of a journal, durably, and remove it."""
     write_all(fd, _BLANK + _tag(journal), 0)
@@ -118,9 +108,13 @@ def recover(fd: int, sidecar: Path) -> bool:
 
     The caller holds the appender's lock. DamageError if the journal is damaged or of another file.
     """
-    journal = read_journal(sidecar)
-    if journal is None:
+    path = journal_path(sidecar)
+    try:
+        journal = Journal.from_bytes(path.read_bytes())
+    except FileNotFoundError:
         return False
+    except DamageError as error:
+        raise DamageError(f"{path}: {error}") from None
     head = os.pread(fd, len(SIGNATURE), 0)
     record = os.pread(fd, len(journal.before), journal.record_at)
     halves = head[:4] in (_BLANK, SIGNATURE[:4]), head[4:] in (_tag(journal), SIGNATURE[4:])
@@ -129,9 +123,9 @@ def recover(fd: int, sidecar: Path) -> bool:
     if ours and os.fstat(fd).st_size >= journal.end:
         apply_journal(fd, sidecar, journal)
     elif head != SIGNATURE:
-        raise DamageError(f"{journal_path(sidecar)} does not belong to the file beside it")
+        raise DamageError(f"{path} does not belong to the file beside it")
     else:  # the file was replaced by another; the journal says nothing about that one
-        remove_durable(journal_path(sidecar))
+        remove_durable(path)
     return True
 
 

@@ -194,12 +194,6 @@ def chunk_bytes(dataset: h5py.Dataset) -> int:
     return int(size)
 
 
-def schema_text(tree: h5py.File) -> str | None:
-    """Return the root attribute ``vnp``; None when there is none."""
-    found = tree.attrs.get("vnp")
-    return found if isinstance(found, str) else None
-
-
 def _worker_columns(schema: Schema, model: Model) -> Iterator[Column]:
     yield embedding_column(schema, model)
     yield filled_column(schema, model)

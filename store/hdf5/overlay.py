@@ -49,10 +49,6 @@ class Overlay(io.RawIOBase):
         self._position = base + offset
         return self._position
 
-    def tell(self) -> int:
-        """Return the position."""
-        return self._position
-
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Read at the position; what was never written reads as zeros."""
         view = memoryview(buffer).cast("B")
@@ -74,9 +70,6 @@ class Overlay(io.RawIOBase):
         if self._end is not None:
             self.size = max(self._position if size is None else size, self._end)
         return self.size
-
-    def flush(self) -> None:
-        """Do nothing: what must be durable is synced at the commit."""
 
     def readable(self) -> bool:
         """Whether it can be read: yes."""

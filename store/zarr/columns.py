@@ -29,15 +29,12 @@ class Pending(Protocol):
 
     def add(self, values: Any) -> None:
         """Take the next rows."""
-        ...
 
     def full_chunks(self) -> list[Chunk]:
         """Give away the chunks that are full."""
-        ...
 
     def last_chunk(self) -> Chunk | None:
         """Give away the rows that are left."""
-        ...
 
 
 def pending(column: Column, *, start: int, old_tail: bytes | None) -> Pending:

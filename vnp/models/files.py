@@ -38,7 +38,6 @@ class ModelFiles:
     """The files of one model on this machine."""
 
     folder: Path  # where they lie
-    config: Path  # config.json
     tokenizer: Path | None  # tokenizer.json; None where the architecture needs none
     tensors: tuple[Path, ...]  # *.safetensors or *.bin, in the order of their names
     origin: Origin  # which of the three places they came from
@@ -68,9 +67,12 @@ def locate(
             return found
         if warn is not None:
             warn(f"{spec.name} is not in {weights_dir}; looking in the Hugging Face cache and hub")
+    from huggingface_hub import try_to_load_from_cache
+
     reason = "it is not in the Hugging Face cache"
-    snapshot = _cached(_repo(spec), spec.revision)
-    if snapshot is not None:
+    config = try_to_load_from_cache(_repo(spec), "config.json", revision=spec.revision)
+    if isinstance(config, str):
+        snapshot = Path(config).parent
         try:
             return _whole(spec, snapshot, origin="cache", revision=snapshot.name)
         except _NotHere as error:
@@ -162,24 +164,13 @@ def _in_folder(spec: ModelSpec, weights_dir: Path) -> ModelFiles | None:
         ) from None
 
 
-def _cached(repo: str, revision: str) -> Path | None:
-    """Return the snapshot folder of a revision in the Hugging Face cache, if there is one."""
-    from huggingface_hub import try_to_load_from_cache
-
-    config = try_to_load_from_cache(repo, "config.json", revision=revision)
-    return Path(config).parent if isinstance(config, str) else None
-
-
 def _downloaded(spec: ModelSpec, *, reason: str) -> ModelFiles:
     """Fetch the data files of the model into the Hugging Face cache."""
     import httpx
     from huggingface_hub import constants, snapshot_download
 
     if constants.is_offline_mode():
-        raise WeightsNotFoundError(
-            f"the weights of {spec.name} cannot be had: {reason} and HF_HUB_OFFLINE is set; "
-            f"{how_to_get(spec)}"
-        )
+        raise _unavailable(spec, f"{reason} and HF_HUB_OFFLINE is set")
     missing = "the repository has no weights"
     try:
         for patterns in (_SAFETENSORS, _BIN):
@@ -196,13 +187,14 @@ def _downloaded(spec: ModelSpec, *, reason: str) -> ModelFiles:
         # OSError covers a full disk as well as what the hub client raises when it is offline,
         # refused or answered with an error.
         first_line = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise WeightsNotFoundError(
-            f"the weights of {spec.name} cannot be had: {reason} and the download of {spec.repo} "
-            f"failed ({first_line}); {how_to_get(spec)}"
-        ) from error
-    raise WeightsNotFoundError(
-        f"the weights of {spec.name} cannot be had: {spec.repo} at {spec.revision}: {missing}; "
-        f"{how_to_get(spec)}"
+        why = f"{reason} and the download of {spec.repo} failed ({first_line})"
+        raise _unavailable(spec, why) from error
+    raise _unavailable(spec, f"{spec.repo} at {spec.revision}: {missing}")
+
+
+def _unavailable(spec: ModelSpec, why: str) -> WeightsNotFoundError:
+    return WeightsNotFoundError(
+        f"the weights of {spec.name} cannot be had: {why}; {how_to_get(spec)}"
     )
 
 
@@ -217,14 +209,7 @@ def _whole(spec: ModelSpec, folder: Path, *, origin: Origin, revision: str) -> M
         tokenizer = folder / "tokenizer.json"
         if not tokenizer.is_file():
             raise _NotHere("tokenizer.json is missing")
-    return ModelFiles(
-        folder=folder,
-        config=config,
-        tokenizer=tokenizer,
-        tensors=_tensor_files(folder),
-        origin=origin,
-        revision=revision,
-    )
+    return ModelFiles(folder, tokenizer, _tensor_files(folder), origin, revision)
 
 
 def _tensor_files(folder: Path) -> tuple[Path, ...]:

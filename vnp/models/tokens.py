@@ -13,10 +13,9 @@ worker may tokenise its next block in a thread.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -132,20 +131,13 @@ class BpeTokenizer:
     def __call__(self, sequences: Ragged) -> Tokens:
         """Tokenise nucleotide sequences; `DataError` if one is empty."""
         _refuse_empty(sequences, "nucleotide sequence")
-        encoded = self._tokenizer.encode_batch_fast(_texts(sequences), add_special_tokens=True)
+        text = sequences.data.tobytes().decode("ascii", errors="replace")
+        texts = [text[start:stop] for start, stop in pairwise(sequences.offsets.tolist())]
+        encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=True)
         parts = [encoding.ids for encoding in encoded]
         lengths = np.fromiter(map(len, parts), dtype=np.int64, count=len(parts))
-        ids = np.fromiter(
-            itertools.chain.from_iterable(parts), dtype=np.int32, count=int(lengths.sum())
-        )
+        ids = np.fromiter(chain.from_iterable(parts), dtype=np.int32, count=int(lengths.sum()))
         return Tokens(ids, lengths)
-
-
-def _texts(sequences: Ragged) -> Sequence[str]:
-    # Sequences are ASCII; one decode of the buffer, then slices of it.
-    text = sequences.data.tobytes().decode("ascii", errors="replace")
-    bounds = sequences.offsets.tolist()
-    return [text[start:stop] for start, stop in itertools.pairwise(bounds)]
 
 
 def _refuse_empty(sequences: Ragged, what: str) -> None:

@@ -61,8 +61,6 @@ def append_file(
 
     Parameters
     ----------
-    store
-        The store.
     path
         The file, or ``-`` for standard input.
     sample
@@ -86,7 +84,9 @@ def append_file(
     name = sample if sample is not None else sample_name_of(path)
     check_sample_name(name)
     sha256 = "" if path == STDIN or not Path(path).is_file() else file_sha256(path)
-    known = _known(store, name, sha256)
+    known = store.schema.sample(name) or next(
+        (held for held in store.schema.samples if sha256 and held.file_sha256 == sha256), None
+    )
     if known is not None:
         if existing == "skip" and sha256 and known.file_sha256 == sha256:
             return AppendReport(known, skipped=True, without_records="", renamed=0)
@@ -155,13 +155,6 @@ def _is_in(store: Store, name: str, reader: ContigReader) -> bool:
     """Whether the sample is committed, even if something failed after the commit."""
     sample = store.snapshot().schema.sample(name)
     return sample is not None and sample.content == reader.content_sha256()
-
-
-def _known(store: Store, name: str, sha256: str) -> Sample | None:
-    """The sample that the store has already, of this name or of this file's bytes."""
-    return store.schema.sample(name) or next(
-        (known for known in store.schema.samples if sha256 and known.file_sha256 == sha256), None
-    )
 
 
 def _refusal(known: Sample, name: str, path: str, sha256: str) -> str:

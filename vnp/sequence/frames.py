@@ -20,6 +20,7 @@ end less the frame's offset less 3, 6, 9 ... Only frames that are kept are trans
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from Bio.Data.CodonTable import unambiguous_dna_by_name
@@ -46,11 +47,10 @@ def _codon_tables() -> tuple[bytes, bytes, bytes]:
     The amino acid is ``*`` for a stop and 0 for a codon that is dropped.
     """
     flags, forward, reverse = (bytearray(256) for _ in range(3))
-    letters = _BASES + "N"
     code = unambiguous_dna_by_name["Standard"]
     amino_acid = dict.fromkeys(code.stop_codons, "*") | code.forward_table
-    for number in range(125):
-        codon = letters[number // 25] + letters[number // 5 % 5] + letters[number % 5]
+    for number, letters in enumerate(product(_BASES + "N", repeat=3)):
+        codon = "".join(letters)
         if "N" in codon:
             continue  # dropped: no flag
         opposite = codon.encode().translate(_COMPLEMENT)[::-1].decode()

@@ -77,10 +77,8 @@ def slices(windows: Windows, *, bases: int, count: int) -> Iterator[slice]:
 
     A run holds at least one window and exceeds ``bases`` by less than one window.
     """
-    if not len(windows):
-        return
-    before = np.cumsum(windows.end - windows.start)
-    before -= windows.end - windows.start
+    lengths = windows.end - windows.start
+    before = np.cumsum(lengths) - lengths
     first = 0
     while first < len(windows):
         last = int(np.searchsorted(before, before[first] + bases))

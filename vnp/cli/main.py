@@ -51,20 +51,22 @@ _EPILOG = (
 )
 
 
-def parser() -> argparse.ArgumentParser:
-    """Build the parser of all commands."""
+def parser(only: str | None = None) -> argparse.ArgumentParser:
+    """Build the parser of all commands, or with the options of ``only`` this one."""
     top = argparse.ArgumentParser(
         prog="vnp", description=_DESCRIPTION, epilog=_EPILOG, allow_abbrev=False
     )
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, about in COMMANDS.items():
-        # ``import`` is a keyword of the language.
-        file = f"{name}_" if keyword.iskeyword(name) else name
-        module = importlib.import_module(f"vnp.cli.{file}")
         command = commands.add_parser(
             name, help=about, description=about[0].upper() + about[1:] + ".", allow_abbrev=False
         )
+        if only not in (None, name):
+            continue
+        # ``import`` is a keyword of the language.
+        file = f"{name}_" if keyword.iskeyword(name) else name
+        module = importlib.import_module(f"vnp.cli.{file}")
         module.add_arguments(command)
         options.common(command)
         command.set_defaults(run=module.run, json=False)
@@ -76,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):  # None where the caller closed it: print() would mix them
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - until the process ends
-    given = parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    given = parser(arguments[0] if arguments else "").parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGUSR1):  # until a command handles them itself
         with contextlib.suppress(ValueError):  # not in the main thread: nothing to arrange
             signal.signal(number, _interrupt)

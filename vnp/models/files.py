@@ -78,9 +78,7 @@ def locate(
         except _NotHere as error:
             reason = f"its copy in the Hugging Face cache is not whole ({error})"
     if not download:
-        raise WeightsNotFoundError(
-            f"the weights of {spec.name} are not here: {reason}; {how_to_get(spec)}"
-        )
+        raise _not_found(spec, f"the weights of {spec.name} are not here: {reason}")
     return _downloaded(spec, reason=reason)
 
 
@@ -120,12 +118,12 @@ def check_config(spec: ModelSpec, path: Path) -> None:
         )
 
 
-def how_to_get(spec: ModelSpec) -> str:
-    """Say in one sentence how to bring a model onto this machine."""
+def _not_found(spec: ModelSpec, what: str) -> WeightsNotFoundError:
+    """Say what is missing, and how to bring the model onto this machine."""
     revision = "" if spec.revision == "main" else f" --revision {spec.revision}"
-    return (
-        f"on a machine with internet run `hf download {spec.repo}{revision} --exclude '*.py' "
-        f"--local-dir DIR/{spec.name}`, then pass `--weights DIR`"
+    return WeightsNotFoundError(
+        f"{what}; on a machine with internet run `hf download {spec.repo}{revision} "
+        f"--exclude '*.py' --local-dir DIR/{spec.name}`, then pass `--weights DIR`"
     )
 
 
@@ -159,9 +157,8 @@ def _in_folder(spec: ModelSpec, weights_dir: Path) -> ModelFiles | None:
     try:
         return _whole(spec, folder, origin="folder", revision="local")
     except _NotHere as error:
-        raise WeightsNotFoundError(
-            f"{folder} does not hold all files of {spec.name}: {error}; {how_to_get(spec)}"
-        ) from None
+        what = f"{folder} does not hold all files of {spec.name}: {error}"
+        raise _not_found(spec, what) from None
 
 
 def _downloaded(spec: ModelSpec, *, reason: str) -> ModelFiles:
@@ -169,8 +166,9 @@ def _downloaded(spec: ModelSpec, *, reason: str) -> ModelFiles:
     import httpx
     from huggingface_hub import constants, snapshot_download
 
+    what = f"the weights of {spec.name} cannot be had"
     if constants.is_offline_mode():
-        raise _unavailable(spec, f"{reason} and HF_HUB_OFFLINE is set")
+        raise _not_found(spec, f"{what}: {reason} and HF_HUB_OFFLINE is set")
     missing = "the repository has no weights"
     try:
         for patterns in (_SAFETENSORS, _BIN):
@@ -187,15 +185,9 @@ def _downloaded(spec: ModelSpec, *, reason: str) -> ModelFiles:
         # OSError covers a full disk as well as what the hub client raises when it is offline,
         # refused or answered with an error.
         first_line = (str(error) or type(error).__name__).strip().splitlines()[0]
-        why = f"{reason} and the download of {spec.repo} failed ({first_line})"
-        raise _unavailable(spec, why) from error
-    raise _unavailable(spec, f"{spec.repo} at {spec.revision}: {missing}")
-
-
-def _unavailable(spec: ModelSpec, why: str) -> WeightsNotFoundError:
-    return WeightsNotFoundError(
-        f"the weights of {spec.name} cannot be had: {why}; {how_to_get(spec)}"
-    )
+        what += f": {reason} and the download of {spec.repo} failed ({first_line})"
+        raise _not_found(spec, what) from error
+    raise _not_found(spec, f"{what}: {spec.repo} at {spec.revision}: {missing}")
 
 
 def _whole(spec: ModelSpec, folder: Path, *, origin: Origin, revision: str) -> ModelFiles:

@@ -88,9 +88,17 @@ def append_file(
         (held for held in store.schema.samples if sha256 and held.file_sha256 == sha256), None
     )
     if known is not None:
-        if existing == "skip" and sha256 and known.file_sha256 == sha256:
-            return AppendReport(known, skipped=True, without_records="", renamed=0)
-        raise SampleExistsError(_refusal(known, name, path, sha256))
+        if not sha256 or known.file_sha256 != sha256:
+            raise SampleExistsError(
+                f"sample {name} is in the store already, made from another file ({known.source}, "
+                f"appended {known.appended}); give this one another name with --sample"
+            )
+        if existing != "skip":
+            raise SampleExistsError(
+                f"{path} is in the store already, as sample {known.name} (appended "
+                f"{known.appended}); skip it with --existing skip"
+            )
+        return AppendReport(known, skipped=True, without_records="", renamed=0)
     if report is not None and report.exists():
         raise UsageError(f"{report} exists already; name another file with --report")
     if report is None:
@@ -155,18 +163,6 @@ def _is_in(store: Store, name: str, reader: ContigReader) -> bool:
     """Whether the sample is committed, even if something failed after the commit."""
     sample = store.snapshot().schema.sample(name)
     return sample is not None and sample.content == reader.content_sha256()
-
-
-def _refusal(known: Sample, name: str, path: str, sha256: str) -> str:
-    if sha256 and known.file_sha256 == sha256:
-        return (
-            f"{path} is in the store already, as sample {known.name} (appended {known.appended}); "
-            "skip it with --existing skip"
-        )
-    return (
-        f"sample {name} is in the store already, made from another file ({known.source}, "
-        f"appended {known.appended}); give this one another name with --sample"
-    )
 
 
 class _Table:

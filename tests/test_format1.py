@@ -88,6 +88,7 @@ def test_reads_and_verifies(store, before):
     assert not [finding for finding in findings if finding.is_damage]
 
 
+@pytest.mark.slow
 def test_fills(store, before):
     vnp("worker", store.path, "--lease", "1", "--device", "cpu")
     vnp("embed", store.path, "--device", "cpu")
@@ -97,6 +98,7 @@ def test_fills(store, before):
     assert_reads(store, before, recomputed=range(TAIL, TAIL + 16))
 
 
+@pytest.mark.slow
 def test_grows(store, before, tmp_path):
     more = tmp_path / "more.fa"
     more.write_text(">more\n" + "ATGGCC" * 200 + "\n")

@@ -10,6 +10,8 @@ import pytest
 
 from tests.rows import filled_store
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = Path(__file__).parents[2] / "docs/reading.md"
 
 

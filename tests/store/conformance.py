@@ -135,6 +135,7 @@ class StoreConformance(abc.ABC):
             assert self.reopen(store).n_rows == 71
         assert store.n_rows == 71
 
+    @pytest.mark.slow
     def test_only_one_appends_at_a_time(self, store: Store) -> None:
         with store.appending() as appending:
             # The first appender, of this process, is alive: the second need not wait for a lease.

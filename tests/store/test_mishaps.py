@@ -96,6 +96,7 @@ def test_an_appender_that_lost_its_lock_spoils_nothing(store: Store) -> None:
     assert list(store.snapshot().verify()) == []
 
 
+@pytest.mark.slow
 def test_repair_leaves_an_append_alone(store: Store) -> None:
     (store.path / "obs/start/c.9").write_bytes(b"left by a crash of long ago")
     with store.appending() as appending:

@@ -65,6 +65,7 @@ def test_a_sound_store_has_no_findings(pristine: Path) -> None:
     assert findings_of(pristine) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_damaged_file_is_named(
     pristine: Path, tmp_path: Path, damage: Callable[[Path], None]

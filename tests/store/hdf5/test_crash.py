@@ -22,6 +22,8 @@ from store.hdf5.journal import SIGNATURE, journal_path
 from store.open import open_store
 from tests.rows import append, batch, expected, filled_store
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -55,6 +55,7 @@ def damage_of(path: Path) -> list[Finding] | None:
         return None
 
 
+@pytest.mark.slow
 def test_every_damaged_range_is_named_or_the_file_refused(pristine: bytes, tmp_path: Path) -> None:
     path = tmp_path / "run.h5"
     path.write_bytes(pristine)

@@ -61,6 +61,7 @@ def chooses_single_numbers(key: Any) -> bool:
 shapes = st.tuples(st.integers(0, 23), st.integers(1, 9))
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=600)
 @given(data=st.data(), shape=shapes)
 def test_a_key_means_what_it_means_to_numpy(data: st.DataObject, shape: tuple[int, int]) -> None:

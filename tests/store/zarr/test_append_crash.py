@@ -13,6 +13,8 @@ from store.open import create_store, open_store
 from store.zarr import transaction
 from tests.rows import MODELS, append, batch, expected, publish
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import os, sys
 from pathlib import Path

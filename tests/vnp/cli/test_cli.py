@@ -92,6 +92,7 @@ def test_the_main_job_from_file_to_certified_rows(store: Path) -> None:
     assert "complete" in again.stdout
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_does_not_change_a_bit(tmp_path: Path, store: Path) -> None:
     alone = tmp_path / "alone.zarr"
     assert run("init", alone, "--recipe", "demo", "--block-rows", 16).returncode == 0
@@ -103,6 +104,7 @@ def test_the_number_of_workers_does_not_change_a_bit(tmp_path: Path, store: Path
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.slow
 def test_embed_cannot_certify_what_is_damaged(store: Path) -> None:
     (store / "obs/protein/c.1").write_bytes(b"")
     result = run("embed", store, "--json")
@@ -113,6 +115,7 @@ def test_embed_cannot_certify_what_is_damaged(store: Path) -> None:
     assert any("demo_esm2 block 1" in problem for problem in report["problems"])
 
 
+@pytest.mark.slow
 def test_embed_opens_again_what_no_longer_stands_as_certified(store: Path) -> None:
     assert run("embed", store).returncode == 0
     chunk = store / "obsm/X_demo_esm2/c.1.0"
@@ -124,6 +127,7 @@ def test_embed_opens_again_what_no_longer_stands_as_certified(store: Path) -> No
     assert chunk.read_bytes() == sound
 
 
+@pytest.mark.slow
 def test_a_device_that_is_not_there_is_wrong_usage_unless_nothing_is_to_do(store: Path) -> None:
     result = run("embed", store, "--device", "cuda:99")
     assert result.returncode == 2
@@ -132,6 +136,7 @@ def test_a_device_that_is_not_there_is_wrong_usage_unless_nothing_is_to_do(store
     assert run("embed", store, "--device", "cuda:99").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_store_without_rows_is_complete_and_says_so(tmp_path: Path) -> None:
     path = tmp_path / "empty.zarr"
     assert run("init", path, "--recipe", "demo").returncode == 0
@@ -139,6 +144,7 @@ def test_a_store_without_rows_is_complete_and_says_so(tmp_path: Path) -> None:
     assert (result.returncode, "no rows yet" in result.stdout) == (0, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("models", "code", "certified"),
     [(("esm2_8m",), 1, 0), (("demo_dnabert_s", "esm2_8m"), 3, 45)],
@@ -167,6 +173,7 @@ def test_missing_weights_are_one_clear_sentence(
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_an_interrupted_embed_exits_130_and_the_next_carries_on(store: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "vnp", "embed", str(store)],
@@ -280,6 +287,7 @@ def test_init_finds_or_refuses_an_existing_store(
     assert (code, "exists already" in errors) == (2, True)
 
 
+@pytest.mark.slow
 def test_reads_are_taken_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, file = tmp_path / "reads.zarr", tmp_path / "reads.fq"
     reads = {"short": "ATGGCC" * 25, "long": "ATGGCC" * 250}
@@ -327,6 +335,7 @@ def test_a_model_is_added_and_listed(store: Path, capsys: pytest.CaptureFixture[
     assert said(capsys, "models", "--add", "esm2_8m")[0] == 2
 
 
+@pytest.mark.slow
 def test_status_tells_rows_blocks_and_workers(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -342,6 +351,7 @@ def test_status_tells_rows_blocks_and_workers(
     assert code == 1
 
 
+@pytest.mark.slow
 def test_verify_names_and_repair_reopens(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, output, _ = said(capsys, "verify", store)
     assert (code, "3 open blocks" in output) == (3, True)
@@ -381,6 +391,7 @@ def test_lost_sequences_cannot_be_repaired_and_verify_says_so(
     assert (code, "items 0 to 15 of obs/nucleotide are lost" in output) == (1, True)
 
 
+@pytest.mark.slow
 def test_bench_measures_this_machine_and_publishes_nothing(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,6 +64,7 @@ def test_configuring_again_shows_each_message_once(
         assert len(logging.getLogger(package).handlers) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
 def test_a_closed_standard_error_does_not_put_messages_among_results(
     tmp_path: Path, redirection: str

@@ -13,6 +13,8 @@ from vnp.classify.files import Card, save_classifier
 from vnp.classify.mlp import Mlp
 from vnp.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def classifier(tmp_path: Path) -> Path:

@@ -62,6 +62,7 @@ def _from_nothing() -> None:
     Counting.embedded = 0
 
 
+@pytest.mark.slow
 def test_a_resequenced_sample_with_30_percent_repeats_costs_30_percent_less(
     store: Store,
 ) -> None:

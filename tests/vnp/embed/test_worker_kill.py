@@ -17,6 +17,8 @@ from store.store import Store
 from tests.rows import MODELS, append
 from tests.vnp.embed.test_worker import assert_whole
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 

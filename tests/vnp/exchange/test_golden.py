@@ -25,6 +25,8 @@ from vnp.models import registry
 from vnp.sequence.fastx import ContigReader
 from vnp.sequence.records import record_batches
 
+pytestmark = pytest.mark.slow
+
 DEMO = registry.recipe("demo")
 NUCLEOTIDE, PROTEIN = (spec.name for spec in DEMO)
 CODONS = ("ATGGCC", "GATACC", "GCAAAG", "AACGTC", "CTGGAA", "GGTCCA")

@@ -337,6 +337,7 @@ def _load_and_embed(folder):
     return encoder.provenance().identity["weights"], rows.tobytes()
 
 
+@pytest.mark.slow
 def test_many_processes_load_at_once(tmp_path):
     spec = registry.model("esm2_8m")
     write_checkpoint(tmp_path / spec.name, spec, random_state(spec), shards=2)

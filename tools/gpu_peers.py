@@ -146,7 +146,6 @@ def ours(spec: ModelSpec, tensors: dict[str, Tensor], precision: str) -> EngineE
         identity={},
         environment={},
         warn=print,
-        say=print,
     )
 
 

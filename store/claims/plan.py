@@ -8,7 +8,7 @@ A claim is a file named ``<block>.<epoch>``, a release another one beside it::
 
 An open block (one with unfilled rows) is free when nobody ever claimed it or the highest epoch was
 released, stale when the owner of the highest epoch is dead, and held otherwise. Free blocks come
-first, then stale ones; held ones are no candidates.
+first, then stale ones; held ones are not candidates.
 """
 
 from __future__ import annotations

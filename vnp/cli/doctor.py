@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import platform
 from collections.abc import Iterable, Iterator
@@ -22,7 +21,6 @@ from vnp.embed.config import add_device_arguments
 if TYPE_CHECKING:
     from store.store import Store
 
-log = logging.getLogger(__name__)
 
 _PACKAGES = ("torch", "numpy", "numcodecs", "dnaio", "tokenizers", "safetensors", "zarr", "anndata")
 
@@ -165,7 +163,6 @@ def _golden(given: argparse.Namespace) -> Iterator[Check]:
             device=given.device or "auto",
             precision=given.precision or "auto",
             weights_dir=given.weights_dir,
-            warn=log.info,
         )
 
     reference = read_reference(given.golden, models=registry.recipe(given.recipe))

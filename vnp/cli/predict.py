@@ -69,7 +69,7 @@ def score(
         output,
         samples=samples,
         models=models,
-        device=place(device, precision="float32", threads=None, warn=log.info).device,
+        device=place(device, precision="float32", threads=None, warn=log.warning).device,
         save=save,
         replace=replace,
     )

@@ -79,7 +79,7 @@ def run(given: argparse.Namespace) -> int:
         given.labels,
         given.output,
         settings=settings,
-        device=place(given.device, precision="float32", threads=None, warn=log.info).device,
+        device=place(given.device, precision="float32", threads=None, warn=log.warning).device,
     )
     code = INCOMPLETE if report.uncertified else DONE
     return Outcome(report.to_json(), _lines(report), code).show(as_json=given.json)

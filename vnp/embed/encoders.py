@@ -137,7 +137,6 @@ def load_for(
         token_budget=config.token_budget,
         threads=config.threads,
         warn=warn,
-        say=log.info,
     )
 
 

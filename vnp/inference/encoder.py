@@ -1,4 +1,4 @@
-"""The interface between the workers and whatever computes embeddings.
+"""The interface between the workers and what computes embeddings.
 
 A worker hands a block's sequences to ``tokenise``, possibly in a thread and one block ahead, and
 the tokens to ``embed``, which gives one row per record in the order given. Everything between, the

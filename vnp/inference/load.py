@@ -1,6 +1,6 @@
 """From a model's name to an encoder: which operations, in which precision, on which device.
 
-Whatever falls back says so, through ``warn`` and in the environment of the provenance.
+Every fallback is reported through ``warn`` and recorded in the provenance's environment.
 """
 
 from __future__ import annotations
@@ -51,7 +51,6 @@ def load_encoder(
     token_budget: int | None = None,
     threads: int | None = None,
     warn: Warn | None = None,
-    say: Warn | None = None,
 ) -> Encoder:
     """Load a model onto a device.
 
@@ -72,10 +71,8 @@ def load_encoder(
     threads : int, optional
         Threads of the CPU to use; by default as many as the process may run on.
     warn : callable, optional
-        Told, in one sentence, whatever a user should know: fallbacks, memory running out. By
-        default it is logged as a warning.
-    say : callable, optional
-        Told what takes a while and is as it should be; by default it is logged.
+        Called with one sentence for each fallback, and when memory runs out. By default the
+        sentence is logged as a warning; a worker also records it in the store.
 
     Raises
     ------
@@ -84,7 +81,7 @@ def load_encoder(
     WeightsNotFoundError, WeightsError
         If the files cannot be had or are not those of the model.
     """
-    warn, say = warn or log.warning, say or log.info
+    warn = warn or log.warning
     spec = registry.model(name)
     if token_budget is not None and token_budget < 1:
         raise UsageError(f"a token budget of {token_budget} holds no token")
@@ -133,7 +130,6 @@ def load_encoder(
             "tokenizers": tokenizers.__version__,
         },
         warn=warn,
-        say=say,
     )
 
 
@@ -157,7 +153,6 @@ def encoder_of(
     identity: dict[str, str],
     environment: dict[str, str],
     warn: Warn,
-    say: Warn,
 ) -> LoopEncoder:
     """Build the encoder around a model: pipelined on a GPU; in fp8 it can check itself.
 
@@ -193,7 +188,7 @@ def encoder_of(
     ops = importlib.import_module("vnp.inference.ops.triton")
 
     def at(placement: Placement) -> EngineEncoder:
-        fused, word = fused_products(spec, placement, warn=warn, say=say)
+        fused, word = fused_products(spec, placement, warn=warn)
         return EngineEncoder(
             spec,
             engine_of(spec, tensors, placement=placement, ops=ops, fused=fused),
@@ -246,12 +241,12 @@ def obstacle(placement: Placement) -> str | None:
 
 
 def fused_products(
-    spec: ModelSpec, placement: Placement, *, warn: Warn, say: Warn
+    spec: ModelSpec, placement: Placement, *, warn: Warn
 ) -> tuple[ModuleType | None, str]:
-    """Products that do what follows them, or None; and either way a word on it.
+    """Matrix products fused with the operations that follow them, or None; and why, in words.
 
-    They are for ESM-2 on Hopper. The language that they are written in is young, so they are tried
-    before they are used.
+    They are for ESM-2 on Hopper. The language that they are written in is young, so they are
+    tested before they are used.
     """
     major, minor = torch.cuda.get_device_capability(placement.device)
     if spec.architecture != "esm2" or placement.dtype != torch.bfloat16:
@@ -264,10 +259,10 @@ def fused_products(
         dtype = torch.float8_e4m3fn if fp8 else torch.bfloat16
         if not hopper.fits(spec.dim, spec.ffn, head=spec.dim // spec.heads, dtype=dtype):
             return None, "products by cuBLAS (no kernels for these widths)"
-        say(f"{spec.name}: trying the products for Hopper; compiled anew they take half a minute")
+        log.info("%s: testing the Hopper kernels; compiling them takes half a minute", spec.name)
         with torch.cuda.device(placement.device):  # Triton launches on the current one
             check_products(hopper, placement.device, fp8=fp8)
-    except Exception as error:  # noqa: BLE001  whatever a compiler may raise
+    except Exception as error:  # noqa: BLE001  a compiler may raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         warn(f"the products for Hopper do not work here ({reason}): slower ones take their place")
         return None, f"products by cuBLAS ({reason})"

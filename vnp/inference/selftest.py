@@ -18,7 +18,7 @@ _MOST_OFF = {torch.bfloat16: 0.004, FP8: 0.03}  # of the length of all outputs
 
 
 def check_products(fused: ModuleType, device: torch.device, *, fp8: bool) -> None:
-    """Compile what ``fused.project`` needs for a precision, and compare it with ``plain``'s.
+    """Compile what ``fused.project`` needs for a precision, and compare it with ``ops.torch``.
 
     With enough rows that each program has several tiles.
 
@@ -34,7 +34,7 @@ def check_products(fused: ModuleType, device: torch.device, *, fp8: bool) -> Non
     Raises
     ------
     RuntimeError
-        If numbers differ; and whatever a compiler may raise.
+        If numbers differ. A compiler may raise any other exception.
     """
     generator = torch.Generator(device).manual_seed(0)
 

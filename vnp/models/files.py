@@ -142,7 +142,7 @@ def _same(found: object, value: object) -> bool:
 def _in_folder(spec: ModelSpec, weights_dir: Path) -> ModelFiles | None:
     """Look for the model in the folder the user gave, and in its two likely subfolders."""
     if not weights_dir.is_dir():
-        raise UsageError(f"the weights folder {weights_dir} does not exist or is no folder")
+        raise UsageError(f"the weights folder {weights_dir} does not exist or is not a folder")
     named = (weights_dir / spec.name, weights_dir / _repo(spec).rpartition("/")[2])
     folder = next((folder for folder in named if folder.is_dir()), weights_dir)
     if folder is weights_dir:
@@ -236,8 +236,8 @@ def _shards(index: Path, *, suffix: str) -> tuple[Path, ...]:
         )
         if not plain:
             raise UnsafeWeightsError(
-                f"{index} names the shard {name!r}, which is no {suffix} file of its own folder; "
-                "do not use this checkpoint"
+                f"{index} names the shard {name!r}, which is not a {suffix} file in the "
+                "same folder; do not use this checkpoint"
             )
     return tuple(index.parent / name for name in sorted(names))
 
@@ -246,7 +246,7 @@ def _read_json(path: Path) -> Mapping[str, object]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise WeightsError(f"{path} is no JSON: {error}") from None
+        raise WeightsError(f"{path} is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise WeightsError(f"{path} holds no JSON object")
     return value

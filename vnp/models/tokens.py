@@ -109,7 +109,7 @@ class BpeTokenizer:
         try:
             self._tokenizer = Tokenizer.from_str(text)
         except Exception as error:  # noqa: BLE001 - the library raises bare Exception
-            raise WeightsError(f"{path} is no tokenizer ({error}); get the file anew") from None
+            raise WeightsError(f"{path} is not a tokenizer ({error}); download it again") from None
         # Published files may carry the truncation of their last training run.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()

@@ -192,9 +192,10 @@ def test_tiles_cover_every_query_once():
     assert covered == list(range(sum(lengths)))
 
 
-def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch):
+def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch, caplog):
+    caplog.set_level("INFO", logger="vnp.inference.load")
     placement = Placement(torch.device("cuda", 1), "test device", "bfloat16", 1, 1024, "by a test")
-    spec, warned, said, devices = registry.model("esm2_3b"), [], [], []
+    spec, warned, devices = registry.model("esm2_3b"), [], []
 
     @contextlib.contextmanager
     def current(device):
@@ -207,7 +208,7 @@ def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch):
     def of(capability, spec=spec, precision="bfloat16"):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
         there = dataclasses.replace(placement, precision=precision)
-        fused, word = load.fused_products(spec, there, warn=warned.append, say=said.append)
+        fused, word = load.fused_products(spec, there, warn=warned.append)
         assert (fused is None) == (word != "products fused")
         return word
 
@@ -216,7 +217,7 @@ def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch):
     assert of((9, 0), precision="float16") == "products by cuBLAS"
     assert of((9, 0), spec=registry.model("dnabert_s")) == "products by cuBLAS"
     assert not warned  # as on every such device
-    assert not said
+    assert not caplog.messages
     tried = []
     hopper = SimpleNamespace(fits=PLAIN_FUSED.fits)
     monkeypatch.setitem(sys.modules, "vnp.inference.ops.hopper", hopper)
@@ -226,7 +227,7 @@ def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch):
     assert of((9, 0)) == of((9, 0), precision="fp8") == "products fused"
     # Triton launches on the current device: it has to be the worker's own.
     assert tried == [(placement.device, fp8, placement.device) for fp8 in (False, True)]
-    assert "half a minute" in said[0]
+    assert "half a minute" in caplog.messages[0]
     assert not warned
     monkeypatch.setattr(load, "check_products", lambda *_, **__: 1 / 0)
     assert of((9, 0)) == "products by cuBLAS (ZeroDivisionError: division by zero)"

@@ -103,7 +103,7 @@ def test_truncation_and_padding_in_the_file_are_switched_off(tmp_path, bpe):
 @pytest.mark.parametrize("text", ["", "{}", "[1]"])
 def test_file_that_is_no_tokenizer(tmp_path, text):
     (tmp_path / "tokenizer.json").write_text(text)
-    with pytest.raises(WeightsError, match="is no tokenizer"):
+    with pytest.raises(WeightsError, match="is not a tokenizer"):
         BpeTokenizer(tmp_path / "tokenizer.json", vocab=512)
 
 

@@ -1,7 +1,7 @@
 """Matrix products that finish their own work, for Hopper: no pass over memory after them.
 
-What follows a projection of ESM-2 is bias and GELU, or bias and the turn of queries and keys by
-their positions; before it stands a norm, of which one factor a row is left. Written in Gluon,
+What follows a projection of ESM-2 is bias and GELU, or bias and the rotary embedding of
+queries and keys; before it comes a norm, of which one factor a row is left. Written in Gluon,
 Triton's lower level. A program is three groups of warps that live as long as the kernel. One loads
 blocks of both inputs into a ring in shared memory. The other two multiply, each for 64 rows of a
 tile of 128 x 256, and finish the last tile in pieces while the tensor cores work on the next: sums

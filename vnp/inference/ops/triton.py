@@ -1,8 +1,9 @@
 """The fused operations of the engine as Triton kernels.
 
-Matrix products are others' (``products``, ``hopper``); what lies between them is one memory pass
-each. ``plain`` has the same operations, with the same arguments, in a few lines of torch: it says
-what a kernel computes, runs where there is no Triton, and is what the kernels are tested against.
+Matrix products are done by ``vnp.inference.linear`` (cuBLAS) or ``hopper``; each operation between
+two products is one pass over memory. ``ops.torch`` has the same operations, with the same
+arguments, in a few lines: it defines what a kernel computes, runs without Triton, and is the
+reference in the kernels' tests.
 All arithmetic is in float32; tensors are read and written in their own dtype. No kernel looks
 across records, and block shapes depend on a model's widths alone, so a record's numbers do not
 depend on its neighbours, nor on a tuning run that might end differently on the next machine.

@@ -1,6 +1,6 @@
 """Attention within records as Triton kernels, on packed rows as a projection left them.
 
-Queries and keys come ready: turned by their positions where a model does that, and the queries
+Queries and keys come ready: rotated by their positions where a model does that, and the queries
 times ``QUERY_FACTOR`` / sqrt(K): softmax takes two to the power of a score.
 
 A record of up to ``MOST_BLOCKS`` blocks of keys is one program a head, which keeps its keys and

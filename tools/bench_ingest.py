@@ -6,21 +6,28 @@ of bases, 3,450 segments of 500 bp, per second on one core of an AMD EPYC; ``tim
 
     python tools/bench_ingest.py                  # 200 Mb a case
     python tools/bench_ingest.py --large          # and 2 GB, 8 contigs of 250 Mb, for the memory
+    python tools/bench_ingest.py --base CHECKOUT  # this checkout and another in turns
+
+With ``--base`` the table has the ratios of processor time, the other's over this one's: above 1,
+this checkout is faster.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import platform
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +36,7 @@ from numpy.typing import NDArray
 from xopen import xopen
 
 Bases = NDArray[np.uint8]
+THIS = sys.modules[__name__]
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED_MB, PUBLISHED_SEGMENTS, SEGMENT = 1.7, 3450, 500
 COMPLEMENT = np.frombuffer(bytes.maketrans(b"ACGT", b"TGCA"), np.uint8)
@@ -147,18 +155,56 @@ def report(case: str, stage: str, bases: int, segments: int, cost: Cost) -> None
     )
 
 
-def measure(case: str, path: Path, bases: int, cpus: set[int]) -> None:
-    """Both stages of one input."""
+def cut(path: Path, cpus: set[int], tool: ModuleType) -> Cost:
+    """Cut and translate one input; the log ends with the segments and the peak memory."""
+    return tool.run(["-c", tool.CUT, str(path)], {min(cpus)}, path.with_name("log"))
+
+
+def append(path: Path, cpus: set[int], tool: ModuleType) -> Cost:
+    """Append one input to an empty store."""
     store, log = path.with_name("bench.zarr"), path.with_name("log")
-    cost = run(["-c", CUT, str(path)], {min(cpus)}, log)
-    segments = int(log.read_text().split()[-2])
-    report(case, "cut", bases, segments, cost)
     shape = ["--recipe", "demo", "--segment-length", str(SEGMENT)]
-    run(["-c", VNP, "init", str(store), *shape], cpus, log)
-    cost = run(["-c", VNP, "append", str(store), str(path), "--sample", "bench"], cpus, log)
-    report(case, "append", bases, segments, cost)
+    tool.run(["-c", tool.VNP, "init", str(store), *shape], cpus, log)
+    cost = tool.run(
+        ["-c", tool.VNP, "append", str(store), str(path), "--sample", "bench"], cpus, log
+    )
     for left in (store, Path(f"{store}.vnp")):
         shutil.rmtree(left, ignore_errors=True)
+    return cost
+
+
+def measure(case: str, path: Path, bases: int, cpus: set[int]) -> None:
+    """Both stages of one input."""
+    cost = cut(path, cpus, THIS)
+    segments = int(path.with_name("log").read_text().split()[-2])
+    report(case, "cut", bases, segments, cost)
+    report(case, "append", bases, segments, append(path, cpus, THIS))
+
+
+def tool_of(checkout: Path) -> ModuleType:
+    """Load another checkout's copy of this tool, with its module names."""
+    spec = importlib.util.spec_from_file_location("base", checkout / "tools" / "bench_ingest.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def compare(case: str, path: Path, cpus: set[int], base: ModuleType, rounds: int) -> None:
+    """Both stages of one input with both checkouts in turns."""
+    for stage in (cut, append):
+        ours, ratios = [], []
+        for number in range(rounds):
+            tools = (base, THIS) if number % 2 else (THIS, base)
+            seconds = {tool: stage(path, cpus, tool).cpu for tool in tools}
+            ours.append(seconds[THIS])
+            ratios.append(seconds[base] / seconds[THIS])
+        print(
+            f"| {case} | {stage.__name__} | {statistics.median(ours):.2f} "
+            f"| {statistics.median(ratios):.3f} | {min(ratios):.2f} to {max(ratios):.2f} |",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -167,12 +213,18 @@ def main() -> None:
     options.add_argument("--megabases", type=int, default=200, help="size of each case")
     options.add_argument("--large", action="store_true", help="add 2 GB in contigs of 250 Mb")
     options.add_argument("--folder", help="where to make inputs and stores (default: /tmp)")
+    options.add_argument("--base", type=Path, help="a checkout to compare with")
+    options.add_argument("--rounds", type=int, default=5, help="runs of each checkout")
     given = options.parse_args()
+    base = tool_of(given.base.resolve()) if given.base else None
     cpus = set(sorted(os.sched_getaffinity(0))[:2])
     print(f"`python tools/bench_ingest.py {' '.join(sys.argv[1:])}`, {len(cpus)} CPUs")
     print(f"{processor()}, Python {platform.python_version()}, NumPy {np.__version__}\n")
-    print("| input | stage | wall s | CPU s | MB/s | times | segments/s | times | peak MiB |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    if base:
+        print("| input | stage | CPU s | ratio | range |\n|---|---|---|---|---|")
+    else:
+        print("| input | stage | wall s | CPU s | MB/s | times | segments/s | times | peak MiB |")
+        print("|---|---|---|---|---|---|---|---|---|")
     shapes = [(genome, "x.fa"), (contigs, "x.fa"), (reads, "x.fq"), (reads, "x.fq.gz")]
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         for kind in (random_dna, coding_dna):
@@ -180,9 +232,11 @@ def main() -> None:
             for shape, name in shapes:
                 path = Path(folder) / name
                 write(path, shape(sequence))
-                measure(
-                    f"{kind.__name__}, {shape.__name__}{path.suffix}", path, len(sequence), cpus
-                )
+                case = f"{kind.__name__}, {shape.__name__}{path.suffix}"
+                if base:
+                    compare(case, path, cpus, base, given.rounds)
+                else:
+                    measure(case, path, len(sequence), cpus)
         if given.large:
             part = coding_dna(250_000_000, np.random.default_rng(1))
             path = Path(folder) / "large.fa"

@@ -5,14 +5,21 @@ the next, then reads them all, from the page cache. The plain writers write the 
 checksums' read-back, certificates or claims; ``synced`` ones call fsync after each block.
 
     python -m tools.bench_store [--blocks 24] [--folder DIR]
+    python -m tools.bench_store --base CHECKOUT [--rounds 9] [--folder /dev/shm]
+
+With ``--base`` our two cases run in processes of this checkout and of another in turns, and the
+ratios of their processor times are printed: above 1, this checkout is faster.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import shutil
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -98,12 +105,64 @@ def plain_zarr(path: Path, values: np.ndarray, blocks: int) -> tuple[float, floa
     return timed(write), timed(read)
 
 
+_CHILD = """
+import importlib.util, json, sys, tempfile, time
+from pathlib import Path
+import numpy as np
+
+path = Path("tools/bench_store.py").resolve()
+spec = importlib.util.spec_from_file_location("bench_store", path)
+bench = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(bench)
+
+def timed(work):
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+bench.timed = timed
+values = np.random.default_rng(1).normal(size=(bench.ROWS, bench.DIM)).astype(np.float16)
+with tempfile.TemporaryDirectory(dir=sys.argv[1] or None) as folder:
+    took = [bench.our_store(Path(folder, name), values, int(sys.argv[2]))
+            for name in ("a.zarr", "a.h5")]
+print(json.dumps([seconds for pair in took for seconds in pair]))
+"""
+
+
+def compare(base: Path, *, rounds: int, blocks: int, folder: Path | None) -> None:
+    """Print the ratios of processor time, the other checkout's over this one's."""
+    here = Path(__file__).resolve().parents[1]
+    took: dict[Path, list[list[float]]] = {here: [], base: []}
+    for number in range(rounds):
+        for checkout in (here, base) if number % 2 else (base, here):
+            output = subprocess.run(
+                [sys.executable, "-c", _CHILD, str(folder or ""), str(blocks)],
+                cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)},
+                stdout=subprocess.PIPE, text=True, check=True,
+            ).stdout  # fmt: skip
+            took[checkout].append(json.loads(output))
+    print(f"{'':20}{'ratio':>8}{'lowest':>8}{'highest':>9}")
+    for at, name in enumerate(("Zarr, publish", "Zarr, read", "HDF5, publish", "HDF5, read")):
+        ratios = [b[at] / a[at] for a, b in zip(took[here], took[base], strict=True)]
+        print(f"{name:20}{statistics.median(ratios):8.3f}{min(ratios):8.2f}{max(ratios):9.2f}")
+
+
 def main() -> int:
     """Print one table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--blocks", type=int, default=24)
     parser.add_argument("--folder", type=Path, help="where to write (default: a temporary one)")
+    parser.add_argument("--base", type=Path, help="a checkout to compare with")
+    parser.add_argument("--rounds", type=int, default=9, help="runs of each checkout")
     options = parser.parse_args()
+    if options.base:
+        compare(
+            options.base.resolve(),
+            rounds=options.rounds,
+            blocks=options.blocks,
+            folder=options.folder,
+        )
+        return 0
     values = np.random.default_rng(1).normal(size=(ROWS, DIM)).astype(np.float16)
     size = options.blocks * values.nbytes / 1e6
     folder = Path(tempfile.mkdtemp(dir=options.folder))

@@ -11,7 +11,6 @@ import io
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -96,7 +95,7 @@ def open_bytes(path: str | Path) -> io.BufferedReader:
         head = raw.read(8)
         if (foreign := foreign_kind(head)) is not None:
             raise InputError(name, f"is {foreign}, not FASTA or FASTQ; convert it first")
-        source = io.BufferedReader(rewound(head, raw), _BUFFER)
+        source = io.BufferedReader(Rewound(head, raw), _BUFFER)
         kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
         text: io.BufferedIOBase | BinaryIO = source
         if kind == "gzip":
@@ -139,10 +138,26 @@ class Blocks(io.RawIOBase):
         return size
 
 
-def rewound(head: bytes, rest: io.BufferedIOBase | BinaryIO) -> Blocks:
-    """Put bytes that were read already back in front of a file."""
-    read = cast("io.BufferedReader", rest).read1  # hands on what a pipe has, and waits for no more
-    return Blocks(chain([head], iter(lambda: read(_BUFFER), b"")))
+class Rewound(io.RawIOBase):
+    """A file with bytes that were read already back in front of it."""
+
+    def __init__(self, head: bytes, rest: io.BufferedIOBase | BinaryIO) -> None:
+        self._head = memoryview(head)
+        self._rest = cast("io.BufferedReader", rest)
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Read what is there, up to as many bytes as ``buffer`` takes."""
+        if not self._head:
+            return self._rest.readinto1(buffer)  # what a pipe has: it waits for no more
+        view = memoryview(buffer)
+        size = min(len(view), len(self._head))
+        view[:size] = self._head[:size]
+        self._head = self._head[size:]
+        return size
 
 
 def _decompressed(source: io.BufferedReader[Any]) -> Iterator[bytes]:

@@ -14,10 +14,10 @@ from store.io.ragged import Ragged, offsets_of
 from vnp.sequence.compression import (
     BrokenStreamError,
     InputError,
+    Rewound,
     display_name,
     foreign_kind,
     open_bytes,
-    rewound,
 )
 from vnp.sequence.fasta import fasta_contigs
 from vnp.sequence.fastq import fastq_reads
@@ -61,7 +61,7 @@ class ContigReader:
         except BaseException:
             self._file.close()
             raise
-        text = io.BufferedReader(rewound(head, self._file), _BUFFER)
+        text = io.BufferedReader(Rewound(head, self._file), _BUFFER)
         parse = fastq_reads if head.startswith(b"@") else fasta_contigs
         self._parsed = parse(text, source=self.name, lines=self._lines)
 

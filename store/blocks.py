@@ -98,6 +98,18 @@ def reopen(backend: Backend, model: str, block: int) -> None:
         backend.remove(Cell(part, model, block))
 
 
+def copy_block(source: Backend, target: Backend, model: str, block: int) -> None:
+    """Copy a filled block as it was certified to a backend with the same rows, not in use yet."""
+    certificate = certificate_of(source, model, block)
+    if certificate is None:
+        raise DamageError(f"{model} block {block}: filled, but its certificate is missing")
+    filled = filled_of_block(source, model, block)
+    values = read_block(source, model, block, filled)[: certificate.rows]
+    target.create(Cell(Part.VALUES, model, block), target.encode(model, values)[0])
+    target.create(Cell(Part.CERTIFICATE, model, block), certificate.to_json())
+    target.create(Cell(Part.FILLED, model, block), b"\1" * filled)
+
+
 def certificate_of(backend: Backend, model: str, block: int) -> Certificate | None:
     """Return the certificate of a block, or None; DamageError if it is damaged."""
     content = backend.read(Cell(Part.CERTIFICATE, model, block))

@@ -13,6 +13,7 @@ class Kind(enum.StrEnum):
     DAMAGED = "damaged"  # truncated, zeroed, bits flipped, wrong length: the detail says which
     NOT_FINITE = "not-finite"  # a filled row holds NaN or infinity
     UNCERTIFIED = "uncertified"  # a file of a block whose rows are not (all) filled
+    CHANGED = "changed"  # by another program, and nothing of the store's is wrong
     ORPHAN = "orphan"  # a file that nothing in the metadata accounts for
     STALE_CLAIM = "stale-claim"  # an unfinished block is claimed by a worker that is gone
 
@@ -22,7 +23,7 @@ class Remedy(enum.StrEnum):
 
     REOPEN = "reopen"  # the block is made open again and embedded by the next run
     REPIN = "repin"  # the provenance is recorded again by a worker with the certified model
-    REWRITE = "rewrite"  # the metadata is written again from the root
+    REWRITE = "rewrite"  # the metadata is written again from what vnp knows
     REMOVE = "remove"  # the file is removed
     NOTHING = "nothing"  # nothing needs to be done
     NONE = "none"  # it cannot be repaired: append the sample to a new store

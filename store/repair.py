@@ -59,6 +59,9 @@ def repair(store: Store, findings: Iterable[Finding]) -> list[str]:
     """Do what each finding's remedy says; return what was done, one line each."""
     findings = list(findings)
     done: list[str] = []
+    if any(finding.remedy is Remedy.REWRITE for finding in findings):
+        store.rewrite_metadata()
+        done.append("metadata was written again")
     for finding in findings:
         if finding.remedy is Remedy.REPIN and finding.model:
             store.drop_provenance(finding.model)
@@ -71,9 +74,6 @@ def repair(store: Store, findings: Iterable[Finding]) -> list[str]:
     with Participant(store.sidecar.make().path) as participant:
         for model, block in sorted(blocks):
             done.append(reopen_damaged(store, model=model, block=block, claims=participant.claims))
-    if any(finding.remedy is Remedy.REWRITE for finding in findings):
-        store.rewrite_metadata()
-        done.append("metadata was written again")
     removed = [finding for finding in findings if finding.remedy is Remedy.REMOVE]
     if removed:
         done += _remove_leftovers(store, removed)

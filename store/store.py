@@ -184,6 +184,7 @@ class Store(Reading):
         """Write all metadata again from the schema (repair)."""
         with self._locked():
             self._backend.rewrite_metadata()
+            self._backend = self._backend.newest(locked=True)
 
     @contextmanager
     def _locked(self) -> Iterator[Claim]:

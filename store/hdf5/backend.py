@@ -22,11 +22,21 @@ from store.errors import DamageError, UsageError
 from store.findings import Finding, Kind, Remedy
 from store.geometry import block_bounds, n_blocks
 from store.hdf5.columns import pread, read_block_column
-from store.hdf5.commit import COMMIT_BYTES, check_metadata, crc_of
-from store.hdf5.file import FileMap, current_map, read_map, reading, settle, with_tree, writing
+from store.hdf5.commit import crc_of
+from store.hdf5.file import (
+    FileMap,
+    State,
+    current_map,
+    read_map,
+    reading,
+    settle,
+    with_tree,
+    writing,
+)
 from store.hdf5.journal import recover
 from store.hdf5.layout import CERTIFICATE_BYTES, CERTIFICATES_PER_CHUNK, check_models
 from store.hdf5.overlay import write_all
+from store.hdf5.rebuild import rebuild
 from store.hdf5.transaction import Hdf5Transaction, create_file
 from store.io.checksummed_json import pack_record, unpack_record
 from store.io.files import make_dir, publish_new
@@ -58,7 +68,8 @@ class Hdf5Backend:
     def new(cls, path: Path, schema: Schema) -> Self:
         """Make an empty store; it appears whole or not at all."""
         check_models(schema)
-        return cls(path, create_file(path, schema=schema, sidecar=sidecar_of(path).make()))
+        create_file(path, schema=schema, sidecar=sidecar_of(path).make())
+        return cls.open(path)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -68,17 +79,24 @@ class Hdf5Backend:
     # -- commits ------------------------------------------------------------------------------
 
     def newest(self, *, locked: bool = False) -> Self:
-        """Return the last commit, finishing what a killed appender left half done."""
-        if locked:
-            fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                recover(fd, sidecar_of(self.path).path)
-            finally:
-                os.close(fd)
-        else:
+        """Return the last commit, finishing what a killed appender left half done.
+
+        With ``locked`` a file that another program wrote anew (h5repack) is made ours again.
+        """
+        if not locked:
             settle(self.path)
-        file_map = current_map(self.path, self._map)
-        return self if file_map is self._map else type(self)(self.path, file_map)
+            file_map = current_map(self.path, self._map)
+            return self if file_map is self._map else type(self)(self.path, file_map)
+        fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            recover(fd, sidecar_of(self.path).path)
+        finally:
+            os.close(fd)
+        newest = self.open(self.path)  # also if the commit is the same: another program may write
+        if newest._map.state is State.MOVED:
+            rebuild(newest, self.new)
+            newest = self.open(self.path)
+        return newest
 
     def begin(self, guard: Callable[[], None]) -> Hdf5Transaction:
         """Begin a change."""
@@ -86,11 +104,15 @@ class Hdf5Backend:
         return Hdf5Transaction(self.path, file_map=self._map, sidecar=sidecar, guard=guard)
 
     def rewrite_metadata(self) -> None:
-        """Metadata of an HDF5 file cannot be made again from the schema: always an error."""
-        raise DamageError(
-            f"{self.path}: damaged HDF5 structures cannot be made again; restore the file from "
-            "a copy"
-        )
+        """Adopt what another program changed, or make the file anew from its rows."""
+        if self._map.state is State.BROKEN:
+            rebuild(self, self.new)
+        elif self._map.state is State.CHANGED:
+            change = self.begin(lambda: None)
+            try:
+                change.commit(self.schema)
+            finally:
+                change.abort()
 
     def remove_orphan(self, name: str) -> None:
         """Do nothing: no byte of the file is an orphan."""
@@ -109,7 +131,7 @@ class Hdf5Backend:
         """Scores by row: float32 (N, 2)."""
         rows = self.schema.n_rows
         paths = [column.path for column in score_columns(self.schema, name)]
-        read = with_tree(self.path, lambda tree: [tree[path][:rows] for path in paths])
+        read = with_tree(self.path, self._map, lambda tree: [tree[path][:rows] for path in paths])
         scores: NDArray[np.float32] = np.stack(read, axis=1)
         return scores
 
@@ -204,14 +226,16 @@ class Hdf5Backend:
         If the store grows meanwhile, the newer commit's structures are left to the next call.
         """
         schema = self.schema
-        with reading(self.path) as fd:
-            try:
-                check_metadata(fd, self._map.commit)
-            except DamageError as error:
-                record = pread(fd, self._map.record_at, COMMIT_BYTES, "commit record")
-                if record == self._map.record:
-                    detail = f"{error}; restore the file from a copy"
-                    yield Finding(Kind.DAMAGED, "metadata", detail, Remedy.NONE)
+        now = read_map(self.path)
+        if now.commit == self._map.commit and now.state is not State.WHOLE:
+            broken = now.state is State.BROKEN
+            detail = (
+                f"{now.trouble}; every row that can be read is checked below"
+                if broken
+                else (f"{now.trouble}: its rows and blocks are checked like any others")
+            )
+            kind = Kind.DAMAGED if broken else Kind.CHANGED
+            yield Finding(kind, "metadata", detail, Remedy.REWRITE)
         for name, column in row_columns(schema).items():
             for block in range(n_blocks(schema.n_rows, schema.block_rows)):
                 start, stop = block_bounds(block, schema.n_rows, schema.block_rows)
@@ -246,7 +270,7 @@ class Hdf5Backend:
             return pread(fd, self._locate(cell)[0], size, self.name(cell))
 
     def _write(self, offset: int, content: bytes) -> None:
-        with writing(self.path) as fd:
+        with writing(self.path, self._map) as fd:
             write_all(fd, content, offset)
 
     def _vote(self, model: str) -> Path:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from store.errors import DamageError
 from store.geometry import block_bounds
-from store.hdf5.file import FileMap, current_map, reading
+from store.hdf5.file import FileMap, State, current_map, reading
 from store.hdf5.heap import REFERENCE, collections_of, decode
-from store.hdf5.layout import CHECKSUMS, CHECKSUMS_PER_CHUNK
-from store.io.ragged import Ragged
+from store.hdf5.layout import CHECKSUMS, CHECKSUMS_PER_CHUNK, open_library
+from store.hdf5.overlay import Overlay
+from store.io.ragged import Ragged, from_items
 from store.layout import Column, row_columns
 
 Read = TypeVar("Read")
@@ -31,6 +32,8 @@ def read_block_column(
 
     def read(fd: int, at: FileMap) -> NDArray[Any] | Ragged:
         if row_columns(at.schema)[name].dtype == "string":
+            if at.state is State.MOVED:
+                return _moved_strings(fd, at, name, block)
             return _strings(fd, at, name, block).slice(0, rows)
         return _numbers(fd, at, name, block)[:rows]
 
@@ -68,9 +71,9 @@ def _strings(fd: int, file_map: FileMap, name: str, block: int) -> Ragged:
     raw = _read_chunk(fd, file_map, column, block, REFERENCE)
     values = np.frombuffer(raw, dtype=REFERENCE)
     crc = google_crc32c.value(raw)
-    size = file_map.collection
+    size = file_map.places.collection
     addresses = collections_of(values)
-    inside = (addresses >= 0) & (addresses + size <= file_map.commit.end)
+    inside = (addresses >= 0) & (addresses + size <= file_map.end)
     if not bool(inside.all()):
         raise DamageError(f"{where}: a reference points outside the file; run 'vnp verify'")
     content = _read_runs(fd, addresses, size, where)
@@ -81,6 +84,17 @@ def _strings(fd: int, file_map: FileMap, name: str, block: int) -> Ragged:
         return decode(values, content)
     except DamageError as error:
         raise DamageError(f"{where}: {error}") from None
+
+
+def _moved_strings(fd: int, file_map: FileMap, name: str, block: int) -> Ragged:
+    """Read strings of a file that another program wrote anew: its heap is the library's own."""
+    column, schema = row_columns(file_map.schema)[name], file_map.schema
+    start, stop = block_bounds(block, schema.n_rows, schema.block_rows)
+    try:
+        with open_library(Overlay(fd), "r") as tree:
+            return from_items(tree[column.path][start:stop].tolist())
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise DamageError(f"{column.path} block {block}: {error}; run 'vnp verify'") from None
 
 
 def pread(fd: int, offset: int, size: int, where: str) -> bytes:

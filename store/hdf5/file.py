@@ -1,20 +1,23 @@
 """One committed state of an HDF5 store: its schema, and the byte at which everything lies.
 
-The HDF5 library is asked once per commit where the chunks are. Chunks never move, so rows and
-blocks are then read and written there directly, even while the file grows. What the library said
-is of one commit if the commit record was the same before and after, with the signature in place.
+The map says where the chunks are. Chunks never move, so rows and blocks are read and written there
+directly, even while the file grows, and without the HDF5 library. What was read is of one commit
+if the commit record was the same before and after, with the signature in place.
+
+If the structures are not as the commit left them, another program changed the file, or it is
+damaged: see `State`.
 """
 
 from __future__ import annotations
 
-import json
+import enum
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import h5py
 import numpy as np
@@ -23,21 +26,22 @@ from numpy.typing import NDArray
 from store.claims.claims import APPEND, Claims
 from store.claims.participant import Participant
 from store.errors import BusyError, DamageError, NotAStoreError
-from store.hdf5.commit import COMMIT_BYTES, Commit, check_metadata, find_commit
-from store.hdf5.journal import has_signature, is_blanked, journal_path, recover
-from store.hdf5.layout import (
-    CHECKSUMS,
-    COMMIT,
-    HEAP,
-    chunk_offsets,
-    fixed_fields,
-    open_library,
-    worker_paths,
+from store.hdf5.commit import (
+    COMMIT_BYTES,
+    Commit,
+    check_structures,
+    find_commit,
+    is_record,
+    read_map_bytes,
+    spans_of,
 )
+from store.hdf5.journal import has_signature, is_blanked, journal_path, recover
+from store.hdf5.layout import COMMIT, open_library, places_in
+from store.hdf5.look import look
+from store.hdf5.map import Places, unpack
 from store.hdf5.overlay import Overlay
 from store.io.files import WriteError
-from store.layout import row_columns
-from store.schema import Schema, from_attribute
+from store.schema import Schema
 from store.sidecar import sidecar_of
 
 T = TypeVar("T")
@@ -48,21 +52,54 @@ _FAILURES = 3  # looks that find it damaged before it is called so
 _PATIENCE = 5.0  # seconds after which a file without signature is not just being patched
 
 
+class State(enum.Enum):
+    """What became of a file's HDF5 structures since the commit."""
+
+    WHOLE = enum.auto()  # they are as the commit left them
+    CHANGED = enum.auto()  # by another program, and everything of the store is where it was
+    BROKEN = enum.auto()  # the library does not find the store's data where the map has them
+    MOVED = enum.auto()  # the file was written anew (h5repack): the map's places mean nothing
+
+
 @dataclass(frozen=True, slots=True)
 class FileMap:
     """A commit, and where its data lie."""
 
-    schema: Schema
     commit: Commit
     record: bytes  # the commit record as it is in the file
-    chunks: dict[str, NDArray[np.int64]]  # by dataset: first byte of each chunk along the rows
-    fixed: dict[str, tuple[int, int]]  # by dataset: first byte and length of the field
-    collection: int  # bytes of a heap collection
+    places: Places
+    inode: tuple[int, int]  # of the file: device and number
+    end: int  # bytes that belong to the committed state
+    state: State = State.WHOLE
+    trouble: str = ""  # unless it is whole: what was found
+
+    @property
+    def schema(self) -> Schema:
+        """The committed schema."""
+        return self.places.schema
+
+    @property
+    def chunks(self) -> dict[str, NDArray[np.int64]]:
+        """First byte of each chunk along the rows, by dataset."""
+        return self.places.chunks
+
+    @property
+    def fixed(self) -> dict[str, tuple[int, int]]:
+        """First byte and length of contiguous fields, by dataset."""
+        return self.places.fixed
 
     @property
     def record_at(self) -> int:
         """First byte of the commit record."""
         return self.fixed[COMMIT][0]
+
+    def require_writable(self, path: Path) -> None:
+        """Raise a DamageError if blocks cannot be written where the map has them."""
+        if self.state in (State.BROKEN, State.MOVED):
+            raise DamageError(
+                f"{path}: {self.trouble}. Its rows can be read; run 'vnp verify --repair {path}', "
+                "which makes the file anew from them, then run the command again"
+            )
 
 
 def read_map(path: Path) -> FileMap:
@@ -96,42 +133,12 @@ def current_map(path: Path, known: FileMap) -> FileMap:
     return read_map(path)
 
 
-def load(fd: int, overlay: Overlay, path: Path) -> FileMap:
-    """Ask the library for everything; the file must not be changing."""
-    with open_library(overlay, "r") as tree:
-        text = tree.attrs.get("vnp")
-        if not isinstance(text, str):
-            raise NotAStoreError(
-                f"{path} is not a vnp store: its root has no attribute 'vnp'; make one with "
-                f"'vnp init {path}'"
-            )
-        try:
-            value: Any = json.loads(text)
-        except ValueError:
-            raise NotAStoreError(f"{path}: the attribute 'vnp' is damaged: not JSON") from None
-        schema = from_attribute(value, where=str(path))
-        fixed = fixed_fields(tree, schema)
-        names = [column.path for column in row_columns(schema).values()]
-        names += [CHECKSUMS, *worker_paths(schema)]
-        chunks = {name: chunk_offsets(tree[name]) for name in names}
-        collection = int(tree[HEAP].chunks[0])
-    record = overlay.pread(fixed[COMMIT][0], COMMIT_BYTES)
-    commit = Commit.from_bytes(record)
-    if commit.rows != schema.n_rows or os.fstat(fd).st_size < commit.end:
-        raise DamageError(
-            f"{path} has {os.fstat(fd).st_size:,} bytes and {schema.n_rows:,} rows where its last "
-            f"commit left {commit.end:,} and {commit.rows:,} (truncated or changed by others)"
-        )
-    for name, offsets in chunks.items():
-        if bool(((offsets < 0) | (offsets >= commit.end)).any()):
-            raise DamageError(f"{path}: a chunk of {name} lies outside the file (damaged)")
-    return FileMap(schema, commit, record, chunks, fixed, collection)
-
-
-def with_tree(path: Path, read: Callable[[h5py.File], T]) -> T:
-    """Read something of a committed state through the library; again if the file changed."""
+def with_tree(path: Path, known: FileMap, read: Callable[[h5py.File], T]) -> T:
+    """Read something of the last commit through the library; again if the file changed."""
     for _ in range(_TRIES):
-        file_map = read_map(path)
+        file_map = current_map(path, known)
+        if file_map.state is State.BROKEN:
+            file_map.require_writable(path)
         with reading(path) as fd:
             try:
                 with open_library(Overlay(fd), "r") as tree:
@@ -169,12 +176,23 @@ def reading(path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[int]:
-    """Open the file for writing rows that are safe on disk when the write returns."""
+def writing(path: Path, file_map: FileMap) -> Iterator[int]:
+    """Open the file for writing rows that are safe on disk when the write returns.
+
+    DamageError if the places of ``file_map`` are not this file's (any more).
+    """
+    file_map.require_writable(path)
     # O_DSYNC syncs what the call wrote and no other worker's pages; NFS clients then also send
     # exactly these bytes, where they would else round to pages that others write in too.
     fd = os.open(path, os.O_RDWR | os.O_DSYNC | os.O_CLOEXEC)
     try:
+        found = os.fstat(fd)
+        if (found.st_dev, found.st_ino) != file_map.inode or not is_record(
+            os.pread(fd, COMMIT_BYTES, file_map.record_at)
+        ):
+            raise DamageError(
+                f"{path} was replaced by another file while it was in use; run the command again"
+            )
         yield fd
     finally:
         os.close(fd)
@@ -246,16 +264,97 @@ def _try_map(fd: int, path: Path) -> FileMap | None:
         if is_blanked(fd):
             return None
         raise NotAStoreError(f"{path} is not an HDF5 file (it begins with other bytes)")
-    record = find_commit(fd, path)
+    file_map = _found(fd, path)
+    record = os.pread(fd, COMMIT_BYTES, file_map.record_at)
+    return file_map if has_signature(fd) and record == file_map.record else None
+
+
+def _found(fd: int, path: Path) -> FileMap:
+    """Find the commit record and its map, and compare the structures with their checksum."""
+    at, record = find_commit(fd) or (-1, b"")
+    if at < 0:
+        return _moved(fd, path)
+    inode, size = _identity(fd)
+    commit = _commit_of(record, path)
+    if size < (commit.end if commit.has_map else commit.map_at):
+        raise DamageError(
+            f"{path} has {size:,} bytes of {commit.end:,} (truncated); restore it from a copy"
+        )
+    places: Places | None = None
     try:
-        check_metadata(fd, Commit.from_bytes(record))
+        raw = read_map_bytes(fd, commit)
+        if commit.has_map:
+            places = unpack(raw, where=str(path))
+            if places.fixed[COMMIT][0] != at:
+                return _moved(fd, path)
+        check_structures(fd, commit, spans_of(raw) if places is None else places.spans)
     except DamageError as error:
-        raise DamageError(f"{path}: {error}; restore it from a copy") from None
+        return _examined(fd, path, commit, record, places, str(error))
+    if places is None:
+        places = _ask_library(fd, path)
+    if places.schema.n_rows != commit.rows:
+        raise DamageError(f"{path}: its commit record is of another commit than its schema")
+    return FileMap(commit, record, places, inode, commit.end)
+
+
+def _examined(
+    fd: int, path: Path, commit: Commit, record: bytes, places: Places | None, trouble: str
+) -> FileMap:
+    """Tell from a guarded look what became of a file whose structures or map do not match."""
+    inode, size = _identity(fd)
     try:
-        file_map = load(fd, Overlay(fd), path)
+        looked = look(path)
+    except DamageError as error:
+        if places is None:
+            raise DamageError(f"{path}: {trouble}; {error}; restore it from a copy") from None
+        return FileMap(commit, record, places, inode, commit.end, State.BROKEN, str(error))
+    if (places is None or looked.same(places)) and looked.schema.n_rows == commit.rows:
+        end = max(size, commit.end if commit.has_map else 0)
+        trouble = "another program changed the file"
+        return FileMap(commit, record, looked, inode, end, State.CHANGED, trouble)
+    if places is None:
+        raise DamageError(f"{path}: {trouble}; restore it from a copy")
+    trouble = "another program moved or removed data of the store"
+    return FileMap(commit, record, places, inode, commit.end, State.BROKEN, trouble)
+
+
+def _moved(fd: int, path: Path) -> FileMap:
+    """Find the commit through the library: it is not where vnp puts it."""
+    try:
+        places = look(path)
+    except DamageError as error:
+        known = str(path) in str(error)
+        raise NotAStoreError(
+            str(error) if known else f"{path} is not a vnp store, or is damaged: {error}"
+        ) from None
+    record = os.pread(fd, COMMIT_BYTES, places.fixed[COMMIT][0])
+    commit = _commit_of(record, path)
+    if places.schema.n_rows != commit.rows:
+        raise DamageError(f"{path}: its commit record is of another commit than its schema")
+    inode, size = _identity(fd)
+    trouble = "another program wrote the whole file anew"
+    return FileMap(commit, record, places, inode, size, State.MOVED, trouble)
+
+
+def _ask_library(fd: int, path: Path) -> Places:
+    """Read the places of a file without map, whose structures are whole."""
+    try:
+        with open_library(Overlay(fd), "r") as tree:
+            return places_in(tree, where=str(path))
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise NotAStoreError(
             f"{path} is not a vnp store, or its metadata is damaged: {error}"
         ) from None
-    record = os.pread(fd, COMMIT_BYTES, file_map.record_at)
-    return file_map if has_signature(fd) and record == file_map.record else None
+
+
+def _commit_of(record: bytes, path: Path) -> Commit:
+    try:
+        return Commit.from_bytes(record)
+    except DamageError as error:
+        raise DamageError(f"{path}: {error}; restore it from a copy") from None
+
+
+def _identity(fd: int) -> tuple[tuple[int, int], int]:
+    """Device and number of a file, and its size."""
+    found = os.fstat(fd)
+    return (found.st_dev, found.st_ino), found.st_size

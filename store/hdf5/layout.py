@@ -6,17 +6,18 @@ It is the tree of :mod:`store.layout`, a valid h5ad; docs/format.md lists the di
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import UsageError
+from store.errors import DamageError, NotAStoreError, UsageError
 from store.geometry import n_blocks
 from store.hdf5.commit import COMMIT_BYTES
 from store.hdf5.heap import collection_bytes
+from store.hdf5.map import Places
 from store.hdf5.overlay import Overlay
 from store.layout import (
     Column,
@@ -29,10 +30,11 @@ from store.layout import (
     row_columns,
     score_columns,
 )
-from store.schema import Model, Schema, to_attribute
+from store.schema import Model, Schema, from_attribute, to_attribute
 
 COMMIT = "obs/vnp/commit"  # checksummed record of the last commit
 HEAP = "obs/vnp/heap"  # letters of all string columns
+MAP = "obs/vnp/map"  # raw content: see `store.hdf5.map`
 CHECKSUMS = "obs/vnp/checksums"  # CRC-32C (n_blocks, columns): a block of each appender's column
 MERGED = "obsm/X_merged"
 CERTIFICATE_BYTES = 1024
@@ -42,6 +44,7 @@ CERTIFICATES_PER_CHUNK = 16
 CHECKSUMS_PER_CHUNK = 256
 
 _UNLIMITED = h5py.h5s.UNLIMITED
+_LEAST_MAP = 1 << 14  # bytes
 
 
 def open_library(overlay: Overlay, mode: str) -> h5py.File:
@@ -63,6 +66,7 @@ def create_tree(tree: h5py.File, schema: Schema) -> None:
     _encode(tree.create_group("obs/sample"), "categorical", "0.2.0", ordered=False)
     tree.create_group("obs/vnp")
     _contiguous(tree, COMMIT, (COMMIT_BYTES,), np.dtype("u1"))
+    make_map(tree, 0)
     for column in row_columns(schema).values():
         _chunked(tree, column.path, _dtype(column), (0,), (schema.block_rows,), early=False)
     category = category_column(schema)
@@ -91,6 +95,8 @@ def grow(tree: h5py.File, schema: Schema, checksums: dict[int, NDArray[np.uint32
     ``checksums`` has the new row of ``obs/vnp/checksums`` for each block that got rows.
     """
     made = False
+    if MAP not in tree:  # a file that was made before there was one
+        make_map(tree, 0)
     for model in schema.models:
         if provenance_column(model).path not in tree:
             _add_arrays(tree, schema, model)
@@ -114,6 +120,14 @@ def grow(tree: h5py.File, schema: Schema, checksums: dict[int, NDArray[np.uint32
     _write_schema(tree, schema)
     if made:
         _write_merged(tree, schema)
+
+
+def make_map(tree: h5py.File, size: int) -> None:
+    """Make the place of the map anew, so that ``size`` bytes fit and it need not grow soon."""
+    if MAP in tree:
+        del tree[MAP]
+    capacity = max(_LEAST_MAP, 1 << (2 * size).bit_length())
+    _contiguous(tree, MAP, (capacity,), np.dtype("u1"))
 
 
 def write_scores(
@@ -162,9 +176,57 @@ def checksummed_paths(schema: Schema) -> list[str]:
     return [*rows, HEAP, CHECKSUMS, *worker_paths(schema)]
 
 
+def places_in(tree: h5py.File, *, where: str) -> Places:
+    """Ask the library where everything of a store lies; its structures' spans are left out.
+
+    Raises
+    ------
+    NotAStoreError
+        If the tree is not a store's.
+    DamageError
+        If its datasets are not laid out as a store's are.
+    """
+    text = tree.attrs.get("vnp")
+    if not isinstance(text, str):
+        raise NotAStoreError(
+            f"{where} is not a vnp store: its root has no attribute 'vnp'; make one with "
+            f"'vnp init {where}'"
+        )
+    try:
+        value: Any = json.loads(text)
+    except ValueError:
+        raise NotAStoreError(f"{where}: the attribute 'vnp' is damaged: not JSON") from None
+    schema = from_attribute(value, where=where)
+    if COMMIT not in tree:
+        raise DamageError(
+            f"{where}: obs was written anew by another program (AnnData's write() does that), and "
+            "what vnp kept in it is gone, sequences and certificates among it: restore the file "
+            "from a copy"
+        )
+    columns = row_columns(schema)
+    names = [*(column.path for column in columns.values()), CHECKSUMS, *worker_paths(schema)]
+    for name in names:
+        if tree[name].id.get_create_plist().get_nfilters():
+            raise DamageError(
+                f"{where}: {name} is compressed; undo it: h5repack -f NONE {where} repacked.h5"
+            )
+    expected: dict[str, tuple[int, ...]] = {
+        column.path: (schema.block_rows,) for column in columns.values()
+    }
+    for model in schema.models:
+        expected |= {column.path: column.chunk for column in _worker_columns(schema, model)[:2]}
+    for name, chunk in expected.items():
+        if tree[name].chunks != chunk:
+            raise DamageError(f"{where}: {name} has chunks of {tree[name].chunks}, not {chunk}")
+    chunks = {name: chunk_offsets(tree[name]) for name in names}
+    return Places(schema, chunks, fixed_fields(tree, schema), int(tree[HEAP].chunks[0]))
+
+
 def fixed_fields(tree: h5py.File, schema: Schema) -> dict[str, tuple[int, int]]:
-    """Offset and length of the fields that never move: the commit record and the provenances."""
+    """Offset and length of what is contiguous: commit record, map and provenances."""
     fields = {COMMIT: (int(tree[COMMIT].id.get_offset()), COMMIT_BYTES)}
+    if MAP in tree:
+        fields[MAP] = (int(tree[MAP].id.get_offset()), int(tree[MAP].shape[0]))
     for model in schema.models:
         path = provenance_column(model).path
         fields[path] = (int(tree[path].id.get_offset()), PROVENANCE_BYTES)
@@ -194,10 +256,12 @@ def chunk_bytes(dataset: h5py.Dataset) -> int:
     return int(size)
 
 
-def _worker_columns(schema: Schema, model: Model) -> Iterator[Column]:
-    yield embedding_column(schema, model)
-    yield filled_column(schema, model)
-    yield certificate_column(schema, model)
+def _worker_columns(schema: Schema, model: Model) -> list[Column]:
+    return [
+        embedding_column(schema, model),
+        filled_column(schema, model),
+        certificate_column(schema, model),
+    ]
 
 
 def _add_arrays(tree: h5py.File, schema: Schema, model: Model) -> None:

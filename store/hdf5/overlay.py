@@ -25,6 +25,10 @@ class Overlay(io.RawIOBase):
     """A file object over the caller's descriptor; without ``end`` (committed bytes) read-only.
 
     ``guard`` is called before writes, at most once a second; it raises if the lock is lost.
+
+    A write never raises: an exception inside the library's flush leaves it in a state in which it
+    crashes later. The first error is kept in ``error``; from then on nothing more is written to
+    the file. Call `raise_error` when the library has returned.
     """
 
     def __init__(
@@ -107,17 +111,18 @@ class Overlay(io.RawIOBase):
         """Write: a patch below the committed end, in place beyond it."""
         if self._end is None:
             raise io.UnsupportedOperation("the file is open for reading only")
+        view = memoryview(data).cast("B")
+        below = min(max(self._end - offset, 0), len(view))
         try:
-            if self._guard is not None and time.monotonic() - self._guarded > _GUARD_EVERY:
-                self._guard()
-                self._guarded = time.monotonic()
-            view = memoryview(data).cast("B")
-            below = min(max(self._end - offset, 0), len(view))
-            self._patch(offset, view[:below])
-            write_all(self._fd, view[below:], offset + below)
-        except Exception as error:
-            self.error = self.error or error
-            raise
+            if self.error is None:
+                if self._guard is not None and time.monotonic() - self._guarded > _GUARD_EVERY:
+                    self._guard()
+                    self._guarded = time.monotonic()
+                write_all(self._fd, view[below:], offset + below)
+        except Exception as error:  # noqa: BLE001 - see the class
+            self.error = error
+        # After an error the library still reads back what it wrote, from memory.
+        self._patch(offset, view if self.error is not None else view[:below])
         self.size = max(self.size, offset + len(view))
         self.written = (offset, len(view))
 

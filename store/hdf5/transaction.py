@@ -7,6 +7,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,16 +19,18 @@ from store.backend import Values
 from store.errors import BusyError, DamageError, UsageError
 from store.hdf5.appender import ColumnAppender
 from store.hdf5.commit import (
+    FLAGS,
     Commit,
-    check_metadata,
+    check_structures,
     crc_of,
     crc_of_spans,
-    index_bytes,
     spans_between,
 )
-from store.hdf5.file import FileMap, load
+from store.hdf5.file import FileMap, State
 from store.hdf5.journal import Journal, apply_journal, write_journal
 from store.hdf5.layout import (
+    COMMIT,
+    MAP,
     check_models,
     checksummed_paths,
     chunk_bytes,
@@ -35,10 +38,13 @@ from store.hdf5.layout import (
     create_tree,
     fixed_fields,
     grow,
+    make_map,
     open_library,
+    places_in,
     worker_paths,
     write_scores,
 )
+from store.hdf5.map import Places, pack
 from store.hdf5.overlay import Overlay
 from store.io.files import fsync_dir, make_dir
 from store.layout import score_columns
@@ -55,6 +61,7 @@ class Hdf5Transaction:
     def __init__(
         self, path: Path, *, file_map: FileMap, sidecar: Sidecar, guard: Callable[[], None]
     ) -> None:
+        file_map.require_writable(path)
         self._map = file_map
         self._sidecar = sidecar
         self._guard = guard
@@ -65,12 +72,14 @@ class Hdf5Transaction:
         try:
             self._lock = _lock(sidecar.path, path)
             # What a killed appender wrote beyond the end must not show through as unfilled rows.
-            os.ftruncate(self._fd, file_map.commit.end)
-            self.overlay = Overlay(self._fd, end=file_map.commit.end, guard=guard)
-            try:  # the commit computes the checksum of the metadata anew, damage and all
-                check_metadata(self._fd, file_map.commit)
-            except DamageError as error:
-                raise DamageError(f"{path}: {error}; run 'vnp verify'") from None
+            # Of a file that another program changed, all is kept.
+            os.ftruncate(self._fd, file_map.end)
+            self.overlay = Overlay(self._fd, end=file_map.end, guard=guard)
+            if file_map.state is State.WHOLE and file_map.commit.has_map:
+                try:  # the commit computes the checksum of the metadata anew, damage and all
+                    check_structures(self._fd, file_map.commit, file_map.places.spans)
+                except DamageError as error:
+                    raise DamageError(f"{path}: {error}; run 'vnp verify'") from None
             self.tree: h5py.File = open_library(self.overlay, "r+")
         except BaseException:
             self._close()
@@ -103,11 +112,12 @@ class Hdf5Transaction:
         grow(self.tree, schema, self._checksums)
         self._zero_recycled(schema)
         fixed = fixed_fields(self.tree, schema)
-        self.tree.close()
-        self.overlay.raise_error()
+        if any(fixed[name] != field for name, field in self._map.fixed.items() if name != MAP):
+            raise AssertionError("a field that never moves was moved")
+        self._close_tree()
         record_at = self._map.record_at
         generation = self._map.commit.generation + 1
-        commit = write_commit(self.overlay, schema, record_at=record_at, generation=generation)
+        commit = write_commit(self.overlay, record_at=record_at, generation=generation)
         journal = Journal(
             record_at=record_at,
             before=self._map.record,
@@ -115,8 +125,6 @@ class Hdf5Transaction:
             end=commit.end,
             patches=tuple(self.overlay.patches()),
         )
-        if fixed != {**fixed, **self._map.fixed}:
-            raise AssertionError("a field that never moves was moved")
         os.ftruncate(self._fd, commit.end)
         os.fsync(self._fd)
         self._guard()
@@ -133,19 +141,26 @@ class Hdf5Transaction:
             if not self._begun:
                 with suppress(Exception):  # it only closes what is dropped anyway
                     self.tree.close()
-                os.ftruncate(self._fd, self._map.commit.end)
+                os.ftruncate(self._fd, self._map.end)
         finally:
             self._close()
 
     def _zero_recycled(self, schema: Schema) -> None:
         """Zero chunks of workers that lie where the library had freed metadata."""
-        end = self._map.commit.end
+        end = self._map.end
         for name in worker_paths(schema):
             dataset = self.tree[name]
             had = len(self._map.chunks.get(name, ()))
             offsets = chunk_offsets(dataset)[had:]
             for offset in offsets[offsets < end].tolist():
                 self.overlay.pwrite(offset, bytes(chunk_bytes(dataset)))
+
+    def _close_tree(self) -> None:
+        """Close the library's view; raise what it could not write."""
+        try:
+            self.tree.close()
+        finally:
+            self.overlay.raise_error()
 
     def _close(self) -> None:
         if self._fd >= 0:
@@ -157,7 +172,7 @@ class Hdf5Transaction:
             self._lock = -1
 
 
-def create_file(path: Path, *, schema: Schema, sidecar: Sidecar) -> FileMap:
+def create_file(path: Path, *, schema: Schema, sidecar: Sidecar) -> None:
     """Make an empty store's file; it appears whole or not at all."""
     made = sidecar.tmp / f"create-{uuid4().hex}"
     fd = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -165,50 +180,62 @@ def create_file(path: Path, *, schema: Schema, sidecar: Sidecar) -> FileMap:
         overlay = Overlay(fd, end=0)
         with open_library(overlay, "w") as tree:
             create_tree(tree, schema)
-            record_at = fixed_fields(tree, schema)["obs/vnp/commit"][0]
+            record_at = fixed_fields(tree, schema)[COMMIT][0]
         overlay.raise_error()
-        write_commit(overlay, schema, record_at=record_at, generation=1)
+        write_commit(overlay, record_at=record_at, generation=1)
         os.ftruncate(fd, overlay.size)
         os.fsync(fd)
-        file_map = load(fd, Overlay(fd), path)
         try:
             os.link(made, path)
         except FileExistsError:
             raise UsageError(f"{path} was created by someone else just now") from None
         fsync_dir(path.parent)
-        return file_map
     finally:
         os.close(fd)
         made.unlink(missing_ok=True)
 
 
-def write_commit(overlay: Overlay, schema: Schema, *, record_at: int, generation: int) -> Commit:
-    """Write index and commit record of a tree that the library has closed.
+def write_commit(overlay: Overlay, *, record_at: int, generation: int) -> Commit:
+    """Write map and commit record of a tree that the library has closed.
 
-    Its checksum is over every byte that no other checksum covers.
+    The commit's checksum is over every byte that no other checksum covers.
     """
-    end = overlay.size
-    taken: list[tuple[int, int]] = []
+    places = _placed(overlay)
+    packed = pack(places)
+    if len(packed) > places.fixed[MAP][1]:
+        with open_library(overlay, "r+") as tree:
+            make_map(tree, len(packed))
+        places = _placed(overlay)
+        packed = pack(places)
+    at, capacity = places.fixed[MAP]
+    packed = packed.ljust(capacity, b"\0")
+    overlay.pwrite(at, packed)
+    commit = Commit(
+        generation=generation,
+        rows=places.schema.n_rows,
+        end=overlay.size,
+        map_at=at,
+        map_bytes=len(packed),
+        map_crc32c=crc_of(packed),
+        metadata_crc32c=crc_of_spans(overlay.pread, places.spans),
+    )
+    overlay.pwrite(record_at, commit.to_bytes())
+    overlay.raise_error()
+    return commit
+
+
+def _placed(overlay: Overlay) -> Places:
+    """Where everything of a closed tree lies, its structures among it."""
+    overlay.raise_error()
+    taken: list[tuple[int, int]] = [FLAGS]
     with open_library(overlay, "r") as tree:
-        for name in checksummed_paths(schema):
+        places = places_in(tree, where="the new commit")
+        for name in checksummed_paths(places.schema):
             size = chunk_bytes(tree[name])
             offsets = chunk_offsets(tree[name])
             taken += [(offset, offset + size) for offset in offsets[offsets >= 0].tolist()]
-        for offset, size in fixed_fields(tree, schema).values():
-            taken.append((offset, offset + size))
-    spans = spans_between(taken, end)
-    index = index_bytes(spans)
-    overlay.pwrite(end, index)
-    commit = Commit(
-        generation=generation,
-        rows=schema.n_rows,
-        end=overlay.size,
-        index_at=end,
-        index_crc32c=crc_of(index),
-        metadata_crc32c=crc_of_spans(overlay.pread, spans),
-    )
-    overlay.pwrite(record_at, commit.to_bytes())
-    return commit
+        taken += [(offset, offset + size) for offset, size in places.fixed.values()]
+    return replace(places, spans=spans_between(taken, overlay.size))
 
 
 def _lock(sidecar: Path, path: Path) -> int:

@@ -6,6 +6,7 @@ StoreError
 │   ├── NotAStoreError    the path is not a vnp store, or one made by a newer vnp
 │   ├── SampleExistsError the sample (by name or by content) is there already
 │   └── DamageError       bytes on disk do not match their checksum
+├── AfterCommitError      the change is made, and something failed after it (exit code 1)
 ├── BusyError             someone else holds the lock: wait or try again   (exit code 1)
 └── ClaimLostError        another worker owns the block by now: drop it, carry on
 """
@@ -33,6 +34,13 @@ class SampleExistsError(DataError):
 
 class DamageError(DataError):
     """Bytes on disk do not match their checksum or their expected size."""
+
+
+class AfterCommitError(StoreError):
+    """The change is in the store; something failed after it was committed."""
+
+    def __init__(self, what: str, error: BaseException) -> None:
+        super().__init__(f"{what} is committed: do not repeat it. After that failed: {error}")
 
 
 class BusyError(StoreError):

@@ -40,7 +40,7 @@ from store.hdf5.layout import COMMIT, open_library, places_in
 from store.hdf5.look import look
 from store.hdf5.map import Places, unpack
 from store.hdf5.overlay import Overlay
-from store.io.files import WriteError
+from store.io.files import WriteError, naming
 from store.schema import Schema
 from store.sidecar import sidecar_of
 
@@ -184,7 +184,8 @@ def writing(path: Path, file_map: FileMap) -> Iterator[int]:
     file_map.require_writable(path)
     # O_DSYNC syncs what the call wrote and no other worker's pages; NFS clients then also send
     # exactly these bytes, where they would else round to pages that others write in too.
-    fd = os.open(path, os.O_RDWR | os.O_DSYNC | os.O_CLOEXEC)
+    with naming(path):
+        fd = os.open(path, os.O_RDWR | os.O_DSYNC | os.O_CLOEXEC)
     try:
         found = os.fstat(fd)
         if (found.st_dev, found.st_ino) != file_map.inode or not is_record(
@@ -193,7 +194,8 @@ def writing(path: Path, file_map: FileMap) -> Iterator[int]:
             raise DamageError(
                 f"{path} was replaced by another file while it was in use; run the command again"
             )
-        yield fd
+        with naming(path):
+            yield fd
     finally:
         os.close(fd)
 

@@ -13,9 +13,12 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from store.io.files import write_failure
 
 _PAGE = 4096
 _GUARD_EVERY = 1.0  # seconds; a process that was frozen looks again before it writes on
@@ -32,10 +35,16 @@ class Overlay(io.RawIOBase):
     """
 
     def __init__(
-        self, fd: int, *, end: int | None = None, guard: Callable[[], None] | None = None
+        self,
+        fd: int,
+        *,
+        end: int | None = None,
+        guard: Callable[[], None] | None = None,
+        path: Path = Path(),
     ) -> None:
         super().__init__()
         self._fd = fd
+        self._path = path  # as messages name it
         self._end = end
         self._guard = guard
         self._guarded = time.monotonic()
@@ -144,6 +153,8 @@ class Overlay(io.RawIOBase):
 
     def raise_error(self) -> None:
         """Raise what a write inside the library failed with, if one did."""
+        if isinstance(self.error, OSError):
+            raise write_failure(self.error, self._path) from self.error
         if self.error is not None:
             raise self.error
 

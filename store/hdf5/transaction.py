@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.backend import Values
-from store.errors import BusyError, DamageError, UsageError
+from store.errors import AfterCommitError, BusyError, DamageError, StoreError, UsageError
 from store.hdf5.appender import ColumnAppender
 from store.hdf5.commit import (
     FLAGS,
@@ -46,7 +46,7 @@ from store.hdf5.layout import (
 )
 from store.hdf5.map import Places, pack
 from store.hdf5.overlay import Overlay
-from store.io.files import fsync_dir, make_dir
+from store.io.files import fsync_dir, make_dir, naming
 from store.layout import score_columns
 from store.schema import Schema
 from store.sidecar import Sidecar
@@ -62,6 +62,7 @@ class Hdf5Transaction:
         self, path: Path, *, file_map: FileMap, sidecar: Sidecar, guard: Callable[[], None]
     ) -> None:
         file_map.require_writable(path)
+        self._path = path
         self._map = file_map
         self._sidecar = sidecar
         self._guard = guard
@@ -74,7 +75,7 @@ class Hdf5Transaction:
             # What a killed appender wrote beyond the end must not show through as unfilled rows.
             # Of a file that another program changed, all is kept.
             os.ftruncate(self._fd, file_map.end)
-            self.overlay = Overlay(self._fd, end=file_map.end, guard=guard)
+            self.overlay = Overlay(self._fd, end=file_map.end, guard=guard, path=path)
             if file_map.state is State.WHOLE and file_map.commit.has_map:
                 try:  # the commit computes the checksum of the metadata anew, damage and all
                     check_structures(self._fd, file_map.commit, file_map.places.spans)
@@ -125,12 +126,18 @@ class Hdf5Transaction:
             end=commit.end,
             patches=tuple(self.overlay.patches()),
         )
-        os.ftruncate(self._fd, commit.end)
-        os.fsync(self._fd)
+        with naming(self._path):
+            os.ftruncate(self._fd, commit.end)
+            os.fsync(self._fd)
         self._guard()
         self._begun = True
         write_journal(self._sidecar.path, journal)
-        apply_journal(self._fd, self._sidecar.path, journal)
+        try:
+            with naming(self._path):
+                apply_journal(self._fd, self._sidecar.path, journal)
+        except StoreError as error:
+            what = f"{self._path}: the change (the next command that opens the store finishes it)"
+            raise AfterCommitError(what, error) from error
         self._close()
 
     def abort(self) -> None:
@@ -177,7 +184,7 @@ def create_file(path: Path, *, schema: Schema, sidecar: Sidecar) -> None:
     made = sidecar.tmp / f"create-{uuid4().hex}"
     fd = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        overlay = Overlay(fd, end=0)
+        overlay = Overlay(fd, end=0, path=path)
         with open_library(overlay, "w") as tree:
             create_tree(tree, schema)
             record_at = fixed_fields(tree, schema)[COMMIT][0]

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import uuid4
@@ -102,7 +102,7 @@ def rename_over(tmp: Path, target: Path) -> None:
         with suppress(OSError):
             if os.path.samestat(target.stat(), written):
                 return
-        raise _failure(error, target) from error
+        raise write_failure(error, target) from error
 
 
 def temporary_name(directory: Path, target: Path) -> Path:
@@ -120,7 +120,7 @@ def fsync_dir(path: Path) -> None:
             os.close(fd)
     except OSError as error:
         if error.errno not in _NO_DIR_SYNC:
-            raise _failure(error, path) from error
+            raise write_failure(error, path) from error
 
 
 def make_dir(path: Path, *, durable: bool = True) -> None:
@@ -132,7 +132,7 @@ def make_dir(path: Path, *, durable: bool = True) -> None:
     try:
         path.mkdir(exist_ok=True)
     except OSError as error:
-        raise _failure(error, path) from error
+        raise write_failure(error, path) from error
     if durable:
         fsync_dir(path.parent)
 
@@ -144,7 +144,7 @@ def remove_durable(path: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise _failure(error, path) from error
+        raise write_failure(error, path) from error
     fsync_dir(path.parent)
     return True
 
@@ -163,7 +163,7 @@ def _write_tmp(tmp_dir: Path, target: Path, data: Buffers, *, durable: bool) -> 
     except BaseException as error:
         _discard(tmp)
         if isinstance(error, OSError):
-            raise _failure(error, target, data) from error
+            raise write_failure(error, target, data) from error
         raise
     return tmp
 
@@ -194,7 +194,7 @@ def _link(tmp: Path, target: Path, link: Callable[[Path, Path], None]) -> bool:
                 return True
         if isinstance(error, FileExistsError):
             return False
-        raise _failure(error, target) from error
+        raise write_failure(error, target) from error
     return True
 
 
@@ -204,7 +204,16 @@ def _discard(tmp: Path) -> None:
         tmp.unlink()
 
 
-def _failure(error: OSError, path: Path, data: Buffers = ()) -> WriteError:
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Raise a `WriteError` that names the file in place of an error of the operating system."""
+    try:
+        yield
+    except OSError as error:
+        raise write_failure(error, path) from error
+
+
+def write_failure(error: OSError, path: Path, data: Buffers = ()) -> WriteError:
     """Say in one sentence what failed, where, and the remedy."""
     said = os.strerror(error.errno) if error.errno else str(error)
     if error.errno in _FULL:
@@ -212,11 +221,15 @@ def _failure(error: OSError, path: Path, data: Buffers = ()) -> WriteError:
         what = f" ({size:,} bytes)" if size else ""
         return DiskFullError(
             f"{path}{what} could not be written: {said}. Free some space or raise the quota, "
-            "then run the command again; nothing was published under that name.",
+            "then run the command again; nothing of it was published.",
             errno=error.errno,
         )
     hint = ""
-    if error.errno == errno.EXDEV:
+    if error.errno in (errno.EACCES, errno.EROFS):
+        hint = " Make it writable for you, or work on a copy elsewhere."
+    elif error.errno == errno.EIO:
+        hint = " The disk or its connection has a fault: look at the system's log."
+    elif error.errno == errno.EXDEV:
         hint = " The store and its side directory (.vnp) must be on one file system."
     elif error.errno in _NO_LINKS:
         hint = (

@@ -28,9 +28,9 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import ClaimLostError, DamageError
+from store.errors import AfterCommitError, ClaimLostError, DamageError, StoreError
 from store.geometry import chunks_of
-from store.io.files import fsync_dir, make_dir, publish_replace
+from store.io.files import fsync_dir, make_dir, naming, publish_replace
 from store.io.ragged import from_items
 from store.layout import Column, category_column, row_columns, score_columns
 from store.schema import Schema
@@ -135,17 +135,20 @@ class ZarrTransaction:
         try:
             for staged, path in self._staged:
                 self._guard()
-                moves.move(staged, path)
+                with naming(path):
+                    moves.move(staged, path)
             moves.sync()
             self._guard()
             publish_replace(self._tmp_dir, root, [content])
-        except BaseException:
+        except BaseException as error:
             # Once the root is renamed the rows are committed. If the lock is lost, another
             # appender's files may lie where ours did.
             if root.read_bytes() == before:
                 with suppress(ClaimLostError):
                     self._guard()
                     moves.undo()
+            elif isinstance(error, StoreError):
+                raise AfterCommitError(f"{self._root}: the change", error) from error
             raise
 
     def _drop_scores(self, schema: Schema) -> None:

@@ -15,6 +15,8 @@ class Kind(enum.StrEnum):
     UNCERTIFIED = "uncertified"  # a file of a block whose rows are not (all) filled
     CHANGED = "changed"  # by another program, and nothing of the store's is wrong
     ORPHAN = "orphan"  # a file that nothing in the metadata accounts for
+    FOREIGN = "foreign"  # not vnp's: a name or content that vnp does not write; never touched
+    INTERRUPTED = "interrupted"  # of a change that was not committed; what counts is whole
     STALE_CLAIM = "stale-claim"  # an unfinished block is claimed by a worker that is gone
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from store.schema import COLUMN_CHUNK_ROWS, Model, Schema
 
 ROW_DIMENSION = "record"
 _CATEGORY_CHUNK = 1024
+_CHUNK_NAME = re.compile(r"c(?:\.(?:0|[1-9][0-9]{0,17}))*")  # numbers that fit an int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,13 @@ class Column:
     def chunk_key(self, *index: int) -> str:
         """Path of a chunk file inside the store: flat names, no directory per chunk."""
         return f"{self.path}/" + ".".join(["c", *map(str, index)])
+
+
+def chunk_of(name: str) -> tuple[int, ...] | None:
+    """Index of the chunk that a file name means, exactly as `Column.chunk_key` writes it."""
+    if not _CHUNK_NAME.fullmatch(name):
+        return None
+    return tuple(map(int, name.split(".")[1:]))
 
 
 def row_columns(schema: Schema) -> dict[str, Column]:
@@ -137,6 +146,15 @@ def score_columns(schema: Schema, name: str) -> list[Column]:
         )
         for which in ("score1", "score2")
     ]
+
+
+def appended_columns(schema: Schema) -> list[tuple[Column, int]]:
+    """Columns that change by commits only, each with the number of items that it must have."""
+    columns = [(column, schema.n_rows) for column in row_columns(schema).values()]
+    columns.append((category_column(schema), len(schema.samples)))
+    for scores in schema.scores:
+        columns += [(column, scores.rows) for column in score_columns(schema, scores.name)]
+    return columns
 
 
 def all_columns(schema: Schema) -> list[Column]:

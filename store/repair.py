@@ -1,17 +1,21 @@
 """Verifying with the claims in view, and making what is damaged open again.
 
 Repair looks again at each thing under the lock that belongs to it, so it touches nothing that an
-appender or a worker has repaired meanwhile, and no block that a living worker holds.
+appender or a worker has repaired meanwhile, and no block that a living worker holds. It removes
+only what vnp itself writes, told by exact names; what it cannot do, it says, and goes on.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
 
 from store.claims.claims import APPEND, Claims
 from store.claims.participant import Participant
-from store.errors import BusyError
+from store.errors import BusyError, StoreError
 from store.findings import Finding, Kind, Remedy
 from store.store import Store
 
@@ -20,7 +24,7 @@ def verify_store(store: Store) -> Iterator[Finding]:
     """Re-read the store, then the directory beside it.
 
     Yields damage, orphans, files of unfinished blocks; then claims of dead workers on open blocks,
-    and temporary files that no living process can be writing.
+    temporary files that no living process can be writing, and what is not vnp's.
     """
     findings = list(store.verify())
     if findings and store.refresh():  # rows were appended meanwhile: what was said may be wrong
@@ -38,34 +42,41 @@ def verify_store(store: Store) -> Iterator[Finding]:
             elif known:
                 yield Finding(
                     Kind.STALE_CLAIM,
-                    f"{sidecar.path.name}/claims/{model}/{state.block}.{state.epoch}",
+                    _beside(store, sidecar.path / f"claims/{model}/{state.block}.{state.epoch}"),
                     f"block {state.block} of {model} was claimed by {state.identity}, "
                     f"which is {state.verdict.value}",
                     Remedy.NOTHING,
                     model,
                     state.block,
                 )
-    if not live and sidecar.tmp.is_dir():
-        for path in sorted(sidecar.tmp.iterdir()):
-            yield Finding(
-                Kind.ORPHAN,
-                f"{sidecar.path.name}/{path.relative_to(sidecar.path)}",
-                "temporary file of a process that is gone",
-                Remedy.REMOVE,
-            )
+    if not live:
+        for path in sidecar.temporaries():
+            detail = "temporary file of a process that is gone"
+            yield Finding(Kind.ORPHAN, _beside(store, path), detail, Remedy.REMOVE)
+    for path in sidecar.foreign():
+        detail = "not vnp's; it is left alone"
+        yield Finding(Kind.FOREIGN, _beside(store, path), detail, Remedy.NOTHING)
 
 
 def repair(store: Store, findings: Iterable[Finding]) -> list[str]:
-    """Do what each finding's remedy says; return what was done, one line each."""
+    """Do what each finding's remedy says; return what was done, or could not be, one line each."""
     findings = list(findings)
     done: list[str] = []
+
+    def attempt(what: str, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except (OSError, StoreError) as error:
+            what = f"NOT done: {what}: {error}"
+        done.append(what)
+
     if any(finding.remedy is Remedy.REWRITE for finding in findings):
         store.rewrite_metadata()
         done.append("metadata was written again")
     for finding in findings:
         if finding.remedy is Remedy.REPIN and finding.model:
-            store.drop_provenance(finding.model)
-            done.append(f"{finding.model}: its next worker records its provenance again")
+            what = f"{finding.model}: its next worker records its provenance again"
+            attempt(what, partial(store.drop_provenance, finding.model))
     blocks = {
         (finding.model, finding.block)
         for finding in findings
@@ -73,7 +84,11 @@ def repair(store: Store, findings: Iterable[Finding]) -> list[str]:
     }
     with Participant(store.sidecar.make().path) as participant:
         for model, block in sorted(blocks):
-            done.append(reopen_damaged(store, model=model, block=block, claims=participant.claims))
+            try:
+                said = reopen_damaged(store, model=model, block=block, claims=participant.claims)
+            except (OSError, StoreError) as error:
+                said = f"NOT done: {model} block {block} is open again: {error}"
+            done.append(said)
     removed = [finding for finding in findings if finding.remedy is Remedy.REMOVE]
     if removed:
         done += _remove_leftovers(store, removed)
@@ -103,17 +118,27 @@ def _remove_leftovers(store: Store, findings: list[Finding]) -> list[str]:
         with lock:
             store.refresh()
             still = {found.path for found in store.verify() if found.remedy is Remedy.REMOVE}
-            beside = store.sidecar.path.name + "/"
+            still |= {_beside(store, path) for path in store.sidecar.temporaries()}
             done = []
-            for finding in findings:
-                path = store.sidecar.path / finding.path.removeprefix(beside)
-                if not finding.path.startswith(beside):
-                    if finding.path not in still:
-                        continue
-                    store.remove_orphan(finding.path)
-                elif path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=True)
+            for path in [finding.path for finding in findings if finding.path in still]:
+                try:
+                    if path.startswith(_beside(store, store.sidecar.path) + os.sep):
+                        _remove_temporary(store.path.parent / path)
+                    else:
+                        store.remove_orphan(path)
+                except (OSError, StoreError) as error:
+                    done.append(f"NOT done: removed {path}: {error}")
                 else:
-                    path.unlink(missing_ok=True)
-                done.append(f"removed {finding.path}")
+                    done.append(f"removed {path}")
             return done
+
+
+def _beside(store: Store, path: Path) -> str:
+    return os.path.relpath(path, store.path.parent)
+
+
+def _remove_temporary(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -19,7 +19,10 @@ FORMAT_VERSION = 1
 DEFAULT_BLOCK_ROWS = 4096
 _MOST_BLOCK_ROWS = 1 << 20  # limits of what a schema may claim
 _MOST_NUMBERS = 1 << 20
-_MOST_ROWS = 1 << 40
+_MOST_ROWS = 1 << 36
+_MOST_BLOCKS = 1 << 27
+_MOST_BLOCK_BYTES = 1 << 32  # of embeddings
+_MOST_COUNTED = 1 << 62  # letters, contigs, ... of a sample
 COLUMN_CHUNK_ROWS = 65536  # rows per chunk of the columns only the appender writes
 
 _MODEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
@@ -39,11 +42,13 @@ class Model:
             raise UsageError("no model can be called 'append': that is the appender's lock")
         if not _MODEL_NAME.match(self.name):
             raise UsageError(
-                f"model name {self.name!r}: use lower-case letters, digits and underscores, "
+                f"model name {_shown(self.name)}: use lower-case letters, digits and underscores, "
                 "starting with a letter"
             )
-        if not 1 <= self.dim <= _MOST_NUMBERS:
-            raise UsageError(f"model {self.name}: dimension {self.dim} is not 1 to {_MOST_NUMBERS}")
+        if not _is_count(self.dim, _MOST_NUMBERS, least=1):
+            raise UsageError(
+                f"model {self.name}: dimension {_shown(self.dim)} is not 1 to {_MOST_NUMBERS}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,8 @@ class Scores:
     def __post_init__(self) -> None:
         if not _SCORES_NAME.match(self.name):
             raise UsageError(
-                f"scores name {self.name!r}: use 1 to 64 letters, digits or '_', a letter first"
+                f"scores name {_shown(self.name)}: use 1 to 64 letters, digits or '_', a letter "
+                "first"
             )
 
 
@@ -91,16 +97,25 @@ class Schema:
     scores: tuple[Scores, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 1 <= self.block_rows <= _MOST_BLOCK_ROWS:
-            raise UsageError(f"block_rows is {self.block_rows}: it must be 1 to {_MOST_BLOCK_ROWS}")
-        if self.segment_length < 3 and self.segment_length != 0:
+        if not _is_count(self.block_rows, _MOST_BLOCK_ROWS, least=1):
             raise UsageError(
-                f"segment length {self.segment_length}: it must hold a codon (3), or be 0 for "
-                "whole contigs"
+                f"block_rows is {_shown(self.block_rows)}: it must be 1 to {_MOST_BLOCK_ROWS}"
+            )
+        if self.segment_length in (1, 2) or not _is_count(self.segment_length, _MOST_ROWS):
+            raise UsageError(
+                f"segment length {_shown(self.segment_length)}: it must hold a codon (3), or be 0 "
+                "for whole contigs"
             )
         names = [model.name for model in self.models]
         if len(set(names)) != len(names):
             raise UsageError(f"a model is named twice: {', '.join(names)}")
+        for model in self.models:
+            size = self.block_rows * model.dim * 2
+            if size > _MOST_BLOCK_BYTES:
+                raise UsageError(
+                    f"a block of {self.block_rows:,} rows of {model.name} would take {size:,} "
+                    f"bytes, more than {_MOST_BLOCK_BYTES:,}: use fewer rows a block"
+                )
 
     @property
     def n_rows(self) -> int:
@@ -154,7 +169,7 @@ def check_sample_name(name: str) -> None:
     """Refuse a sample name that cannot be part of a file name or a table."""
     if not _SAMPLE_NAME.match(name):
         raise UsageError(
-            f"sample name {name!r}: use 1 to 128 letters, digits, '.', '_' or '-', "
+            f"sample name {_shown(name)}: use 1 to 128 letters, digits, '.', '_' or '-', "
             "not starting with '.' or '-'"
         )
 
@@ -177,9 +192,9 @@ def from_attribute(value: object, *, where: str) -> Schema:
     """Read the schema back from the root attribute; NotAStoreError if that is impossible."""
     if not isinstance(value, dict) or "format" not in value:
         raise NotAStoreError(f"{where} is not a vnp store: its root has no attribute 'vnp'")
-    if value["format"] != FORMAT_VERSION:
+    if type(value["format"]) is not int or value["format"] != FORMAT_VERSION:
         raise NotAStoreError(
-            f"{where} has store format {value['format']!r}; this vnp reads format "
+            f"{where} has store format {_shown(value['format'])}; this vnp reads format "
             f"{FORMAT_VERSION}: use the vnp that made it, or a newer one"
         )
     body = {key: item for key, item in value.items() if key != "crc32c"}
@@ -189,11 +204,11 @@ def from_attribute(value: object, *, where: str) -> Schema:
         schema = Schema(
             block_rows=_int(body["block_rows"]),
             segment_length=_int(body["segment_length"]),
-            models=tuple(_build(Model, item) for item in body["models"]),
-            samples=tuple(_build(Sample, item) for item in body["samples"]),
-            scores=tuple(_build(Scores, item) for item in body.get("scores", ())),
+            models=tuple(_build(Model, item) for item in _list(body["models"])),
+            samples=tuple(_build(Sample, item) for item in _list(body["samples"])),
+            scores=tuple(_build(Scores, item) for item in _list(body.get("scores", []))),
         )
-        _check_samples(schema.samples)
+        _check_rows(schema)
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise NotAStoreError(f"{where}: the attribute 'vnp' has the wrong form: {error}") from None
     return schema
@@ -201,20 +216,46 @@ def from_attribute(value: object, *, where: str) -> Schema:
 
 def _int(value: object) -> int:
     if type(value) is not int:
-        raise ValueError(f"{value!r} is not a whole number")
+        raise ValueError(f"{_shown(value)} is not a whole number")
     return value
 
 
-def _check_samples(samples: tuple[Sample, ...]) -> None:
-    """Refuse samples whose rows do not follow one another, or that share a name."""
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{_shown(value)} is not a list")  # noqa: TRY004 - of the file, not the call
+    return value
+
+
+def _is_count(value: int, most: int, *, least: int = 0) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def _shown(value: object) -> str:
+    """Write a value of an untrusted file, not at any length."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _check_rows(schema: Schema) -> None:
+    """Refuse samples whose rows do not follow one another, names that are twice, absurd counts."""
     row = 0
-    for sample in samples:
+    for sample in schema.samples:
         check_sample_name(sample.name)
         if sample.start != row or not row <= sample.stop <= _MOST_ROWS:
-            raise ValueError(f"rows of sample {sample.name} are {sample.start} to {sample.stop}")
+            rows = _shown(sample.start), _shown(sample.stop)
+            raise ValueError(f"rows of sample {sample.name} are {rows[0]} to {rows[1]}")
         row = sample.stop
-    if len({sample.name for sample in samples}) != len(samples):
-        raise ValueError("two samples have one name")
+        for name in ("contigs", "contigs_without_records", "segments", "bases", "repeats"):
+            if not _is_count(found := getattr(sample, name), _MOST_COUNTED):
+                raise ValueError(f"{name} of sample {sample.name} is {_shown(found)}")
+    if row > _MOST_BLOCKS * schema.block_rows:
+        raise ValueError(f"{row:,} rows are more than {_MOST_BLOCKS:,} blocks hold")
+    for scores in schema.scores:
+        if not 0 <= scores.rows <= row:
+            raise ValueError(f"scores {scores.name} cover {_shown(scores.rows)} of {row} rows")
+    for what, named in (("samples", schema.samples), ("scores", schema.scores)):
+        if len({each.name for each in named}) != len(named):
+            raise ValueError(f"two {what} have one name")
 
 
 def _build(kind: type[Any], item: dict[str, Any]) -> Any:
@@ -223,7 +264,7 @@ def _build(kind: type[Any], item: dict[str, Any]) -> Any:
     for field in fields(kind):
         value = item[field.name]
         if type(value).__name__ != field.type:
-            raise ValueError(f"{kind.__name__}.{field.name} is {value!r}, not {field.type}")
+            raise ValueError(f"{kind.__name__}.{field.name} is {_shown(value)}, not {field.type}")
         values[field.name] = value
     return kind(**values)
 

@@ -5,8 +5,18 @@ It never holds data: while no worker and no appender runs, it may be deleted.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
+
+from store.claims.heartbeat import is_worker
+from store.claims.plan import is_claim_name
+from store.io.files import is_temporary, make_dir, names_in
+
+_OWN = frozenset({"claims", "workers", "tmp", "logs", "journal", "provenance"})
+_WORK = re.compile(r"[a-z]+-[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +36,39 @@ class Sidecar:
         return self.path / "logs"
 
     def make(self) -> Sidecar:
-        """Create the directories that are not there yet."""
+        """Create the directories that are not there yet; `WriteError` if that is impossible."""
         for path in (self.tmp, self.logs):
-            path.mkdir(parents=True, exist_ok=True)
+            make_dir(path, durable=False)
         return self
+
+    def temporary(self, what: str) -> Path:
+        """Return a free path in ``tmp`` for a file or folder of this kind (a lower-case word)."""
+        return self.tmp / f"{what}-{uuid4().hex}"
+
+    def temporaries(self) -> Iterator[Path]:
+        """Yield what lies in ``tmp`` under a name that vnp gives."""
+        for name in sorted(names_in(self.tmp)):
+            if is_temporary(name) or _WORK.fullmatch(name):
+                yield self.tmp / name
+
+    def foreign(self) -> Iterator[Path]:
+        """Yield what has a name that vnp does not give; logs are anybody's."""
+        for name in sorted(names_in(self.path)):
+            if name not in _OWN:
+                yield self.path / name
+        for name in sorted(names_in(self.tmp)):
+            if not (is_temporary(name) or _WORK.fullmatch(name)):
+                yield self.tmp / name
+        for name in sorted(names_in(self.path / "workers")):
+            if not is_worker(name):
+                yield self.path / "workers" / name
+        claims = self.path / "claims"
+        for folder in sorted(names_in(claims)):
+            if not (claims / folder).is_dir():
+                yield claims / folder
+            for name in sorted(names_in(claims / folder)):
+                if not is_claim_name(name):
+                    yield claims / folder / name
 
 
 def sidecar_of(store: Path) -> Sidecar:

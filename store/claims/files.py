@@ -12,12 +12,13 @@ from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
-from store.claims.heartbeat import is_worker, names_in
+from store.claims.heartbeat import is_worker
 from store.claims.plan import RELEASED
 from store.claims.process import Identity
-from store.errors import UsageError
-from store.io.files import WriteError, make_dir, publish_new
+from store.errors import DamageError, UsageError
+from store.io.files import WriteError, make_dir, names_in, publish_new
 from store.io.json import parse_json
+from store.io.regular import read_regular
 
 _LONGEST = 65_536  # bytes of a claim file; a longer one is not ours
 _MODEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
@@ -51,18 +52,19 @@ class ClaimFiles:
 
     def exists(self, model: str, block: int, epoch: int) -> bool:
         """Whether the claim was ever made."""
-        return (self._folder(model) / f"{block}.{epoch}").exists()
+        # As a listing says it: whatever has the name, a link to nothing too, keeps it taken.
+        return os.path.lexists(self._folder(model) / f"{block}.{epoch}")
 
     def is_released(self, model: str, block: int, epoch: int) -> bool:
         """Whether the claim was given back."""
-        return (self._folder(model) / f"{block}.{epoch}{RELEASED}").exists()
+        return os.path.lexists(self._folder(model) / f"{block}.{epoch}{RELEASED}")
 
     def read(self, model: str, block: int, epoch: int) -> bytes | None:
         """Content of a claim file; None when it cannot be read."""
         try:
-            with (self._folder(model) / f"{block}.{epoch}").open("rb") as file:
-                return file.read(_LONGEST)
-        except OSError:
+            path = self._folder(model) / f"{block}.{epoch}"
+            return read_regular(path, most=_LONGEST, follow=False)
+        except (OSError, DamageError):
             return None
 
     def make(self, model: str, block: int, epoch: int, content: bytes) -> bool:
@@ -83,7 +85,9 @@ class ClaimFiles:
         """Make the marker beside a claim file; fine when it exists. Its name is all it says."""
         marker = self._folder(model) / f"{block}.{epoch}{RELEASED}"
         try:
-            os.close(os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+            os.close(os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        except FileExistsError:
+            pass
         except OSError as error:
             raise WriteError(f"{marker}: {error.strerror}", errno=error.errno) from error
 

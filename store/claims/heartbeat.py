@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import re
-import stat
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,9 +18,10 @@ from typing import Any, Self
 from uuid import uuid4
 
 from store.claims.process import Identity, identify
-from store.errors import UsageError
-from store.io.files import WriteError, make_dir, publish_replace
+from store.errors import DamageError, UsageError
+from store.io.files import WriteError, make_dir, names_in, publish_replace
 from store.io.json import parse_json
+from store.io.regular import open_regular, read_regular
 
 INTERVAL = 5.0  # seconds between two beats
 
@@ -117,12 +117,15 @@ class Heartbeat:
             # Overwriting in place needs no space, so a worker survives a full disk. A reader may
             # see a page half old, half new: it differs from the one before, which is all it needs.
             try:
-                with self._path.open("r+b", buffering=0) as file:
+                fd = open_regular(self._path, os.O_WRONLY, follow=False)
+                with os.fdopen(fd, "wb", buffering=0) as file:
                     file.write(content)
             except FileNotFoundError:
                 make_dir(self._path.parent, durable=False)
                 make_dir(self._directory / "tmp", durable=False)
                 publish_replace(self._directory / "tmp", self._path, [content], durable=False)
+            except DamageError as error:
+                raise WriteError(f"{self._path} {error}: remove it") from None
             except OSError as error:
                 raise WriteError(f"{self._path}: {error.strerror}", errno=error.errno) from error
 
@@ -174,14 +177,6 @@ def workers(directory: Path) -> list[str]:
     return sorted(filter(is_worker, names_in(directory / "workers")))
 
 
-def names_in(directory: Path) -> list[str]:
-    """Names in a directory; none when it does not exist."""
-    try:
-        return os.listdir(directory)
-    except FileNotFoundError:
-        return []
-
-
 def read_beats(directory: Path) -> list[Beat]:
     """Read every heartbeat file, in the order of the workers' ids."""
     beats = (read_beat(directory, name) for name in workers(directory))
@@ -191,13 +186,8 @@ def read_beats(directory: Path) -> list[Beat]:
 def read_content(directory: Path, worker: str) -> bytes | None:
     """Content of a worker's heartbeat file; None when it is missing or unreadable."""
     try:
-        # Opening a pipe would wait for a writer, so ask not to wait and take regular files only.
-        fd = os.open(directory / "workers" / worker, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            return os.read(fd, _SIZE) if stat.S_ISREG(os.fstat(fd).st_mode) else None
-        finally:
-            os.close(fd)
-    except OSError:
+        return read_regular(directory / "workers" / worker, most=_SIZE, follow=False)
+    except (OSError, DamageError):
         return None
 
 

@@ -23,10 +23,15 @@ from numpy.typing import NDArray
 
 RELEASED = ".released"  # suffix of the marker beside a claim
 
-# 18 digits fit an int64; a longer number is not one of our claims.
-_PATTERN = r"[0-9]{1,18}\.[0-9]{1,18}(?:\.released)?"
+# 18 digits fit an int64; a longer number, or one that begins with 0, is not one of our claims.
+_PATTERN = r"(?:0|[1-9][0-9]{0,17})\.[1-9][0-9]{0,17}(?:\.released)?"
 _NAME = re.compile(_PATTERN)
 _ALL_NAMES = re.compile(rf"(?:{_PATTERN}\n)*")
+
+
+def is_claim_name(name: str) -> bool:
+    """Whether a claim or its release can have such a name."""
+    return _NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)

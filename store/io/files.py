@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     Buffers: TypeAlias = Sequence[Buffer]  # bytes, memoryviews, NumPy arrays, ...
 
 _IOV_MAX = 1024  # buffers that one writev takes on Linux
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.part", re.DOTALL)
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 # Some network and FUSE file systems keep directories safe by themselves and refuse to sync them.
@@ -110,6 +112,19 @@ def temporary_name(directory: Path, target: Path) -> Path:
     return directory / f".{target.name[:64]}.{uuid4().hex}.part"
 
 
+def names_in(directory: Path) -> list[str]:
+    """Names in a directory; none when it is not there."""
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def is_temporary(name: str) -> bool:
+    """Whether `temporary_name` made such a name."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
 def fsync_dir(path: Path) -> None:
     """Make the names in a directory safe on disk."""
     try:
@@ -138,11 +153,17 @@ def make_dir(path: Path, *, durable: bool = True) -> None:
 
 
 def remove_durable(path: Path) -> bool:
-    """Remove a file for good; return whether it existed."""
+    """Remove a file for good; return whether it existed. A directory must be empty."""
     try:
         path.unlink()
     except FileNotFoundError:
         return False
+    except IsADirectoryError:
+        try:
+            path.rmdir()
+        except OSError:
+            what = "is a directory, where a file of vnp's belongs; move it away, and run this again"
+            raise WriteError(f"{path} {what}", errno=errno.EISDIR) from None
     except OSError as error:
         raise write_failure(error, path) from error
     fsync_dir(path.parent)

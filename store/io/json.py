@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-_LONGEST = 64 << 20  # bytes; twice the root metadata of 100,000 samples
+LONGEST = 64 << 20  # bytes; twice the root metadata of 100,000 samples
 
 
 def parse_json(text: bytes | str) -> Any:
     """Parse JSON; ValueError if it is not JSON, is nested too deeply or is absurdly long."""
-    if len(text) > _LONGEST:
+    if len(text) > LONGEST:
         raise ValueError(f"{len(text):,} bytes are more than such a file can have")
     try:
         return json.loads(text)

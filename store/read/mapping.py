@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import DamageError
+from store.io.regular import open_regular
 from store.read.indexing import Ints
 
 _F16 = np.dtype("<f2")
@@ -26,9 +27,11 @@ def map_chunk(
     """
     size = shape[0] * shape[1] * _F16.itemsize
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_regular(path)
     except FileNotFoundError:
         raise DamageError("filled, but missing; run 'vnp verify'") from None
+    except DamageError as error:
+        raise DamageError(f"it {error}; run 'vnp verify'") from None
     try:
         found = os.fstat(fd).st_size
         if found < offset + size:

@@ -8,10 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from math import prod
 from pathlib import Path
 from typing import Self
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +18,14 @@ from store.backend import Cell, Part, Rows, Values
 from store.errors import DamageError, NotAStoreError, UsageError
 from store.findings import Finding
 from store.geometry import chunks_of
-from store.io.files import fsync_dir, publish_new, publish_replace, remove_durable
-from store.io.json import parse_json
+from store.io.files import fsync_dir, names_in, publish_new, publish_replace, remove_durable
+from store.io.json import LONGEST, parse_json
 from store.io.ragged import from_items
+from store.io.regular import open_regular, read_regular
 from store.layout import (
     Column,
     certificate_column,
+    chunk_of,
     embedding_column,
     filled_column,
     provenance_column,
@@ -40,11 +40,21 @@ from store.zarr.codec import (
     decode_strings,
     encode_numbers,
     encode_strings,
-    numpy_dtype,
+    number_bytes,
+    read_chunk,
     stored_crc,
 )
-from store.zarr.transaction import ZarrTransaction, read_scores_chunk, write_documents
+from store.zarr.strays import remove_stray
+from store.zarr.transaction import (
+    ZarrTransaction,
+    is_committing,
+    read_scores_chunk,
+    undo_interrupted,
+    write_documents,
+)
 from store.zarr.verify import verify_tree
+
+_ROWS_UNCHECKED = 1 << 24  # fewer rows cannot cost much memory
 
 
 class ZarrBackend:
@@ -60,7 +70,7 @@ class ZarrBackend:
     def new(cls, path: Path, schema: Schema) -> Self:
         """Make an empty store; it appears whole or not at all."""
         sidecar = sidecar_of(path).make()
-        made = sidecar.tmp / f"create-{uuid4().hex}"
+        made = sidecar.temporary("create")
         made.mkdir()
         try:
             write_documents(made, before=None, after=schema, tmp_dir=sidecar.tmp)
@@ -76,18 +86,26 @@ class ZarrBackend:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Open a store at its last commit."""
-        return cls(path, _read_schema(path))
+        schema = _read_schema(path)
+        _check_extent(path, schema)
+        return cls(path, schema)
 
     # -- commits ------------------------------------------------------------------------------
 
-    def newest(self, *, locked: bool = False) -> Self:  # noqa: ARG002 - nothing to finish
-        """Return the last commit."""
+    def newest(self, *, locked: bool = False) -> Self:
+        """Return the last commit, under the lock without what a killed change left of another."""
         schema = _read_schema(self.path)
-        return self if schema == self.schema else type(self)(self.path, schema)
+        if locked:
+            undo_interrupted(self.path, schema=schema, sidecar=sidecar_of(self.path).make())
+        if schema == self.schema:
+            return self
+        _check_extent(self.path, schema)
+        return type(self)(self.path, schema)
 
     def begin(self, guard: Callable[[], None]) -> ZarrTransaction:
         """Begin a change."""
-        return ZarrTransaction(self.path, schema=self.schema, tmp_dir=self._tmp, guard=guard)
+        sidecar = sidecar_of(self.path).make()
+        return ZarrTransaction(self.path, schema=self.schema, sidecar=sidecar, guard=guard)
 
     def rewrite_metadata(self) -> None:
         """Write every ``zarr.json`` again."""
@@ -95,7 +113,7 @@ class ZarrBackend:
 
     def remove_orphan(self, name: str) -> None:
         """Remove a file."""
-        (self.path / name).unlink(missing_ok=True)
+        remove_stray(self.path, name)
 
     # -- rows, read ---------------------------------------------------------------------------
 
@@ -109,7 +127,7 @@ class ZarrBackend:
         key = column.chunk_key(chunk)
         decode = decode_strings if column.dtype == "string" else decode_numbers
         try:
-            values: Values = decode((self.path / key).read_bytes(), column=column)
+            values: Values = decode(read_chunk(self.path / key, column=column), column=column)
         except FileNotFoundError:
             raise DamageError(f"{key} is missing; run 'vnp verify'") from None
         except DamageError as error:
@@ -151,13 +169,13 @@ class ZarrBackend:
 
     def exists(self, cell: Cell) -> bool:
         """Whether the cell has a file."""
-        return self._locate(cell)[0].exists()
+        return os.path.lexists(self._locate(cell)[0])
 
     def read(self, cell: Cell) -> bytes | None:
         """Content of the cell's file, compared with its checksum."""
         path, column = self._locate(cell)
         try:
-            raw = path.read_bytes()
+            raw = read_chunk(path, column=column)
         except FileNotFoundError:
             return None
         if cell.part is Part.FILLED:
@@ -168,11 +186,10 @@ class ZarrBackend:
         """Read the whole chunk."""
         path, column = self._locate(cell)
         try:
-            raw = path.read_bytes()
+            raw = read_chunk(path, column=column)
+            return decode_numbers(raw, column=column), stored_crc(raw)
         except FileNotFoundError:
             return None
-        try:
-            return decode_numbers(raw, column=column), stored_crc(raw)
         except DamageError as error:
             raise DamageError(f"{self.name(cell)}: {error}") from None
 
@@ -180,13 +197,13 @@ class ZarrBackend:
         """Read the end of the chunk: its length and the checksum it carries."""
         path, column = self._locate(cell)
         try:
-            with path.open("rb") as file:
+            with os.fdopen(open_regular(path), "rb") as file:
                 found = file.seek(0, 2)
                 file.seek(max(found - CRC_BYTES, 0))
                 trailer = file.read()
         except FileNotFoundError:
             return None
-        size = prod(column.chunk) * numpy_dtype(column).itemsize + CRC_BYTES
+        size = number_bytes(column) + CRC_BYTES
         if found != size:
             raise DamageError(f"length is {found} bytes where {size} belong")
         return stored_crc(trailer)
@@ -194,12 +211,8 @@ class ZarrBackend:
     def flagged(self, model: str) -> NDArray[np.int64]:
         """Blocks whose ``filled`` chunk exists, from one directory listing."""
         column = filled_column(self.schema, self.schema.model(model))
-        try:
-            names = os.listdir(self.path / column.path)
-        except FileNotFoundError:
-            return np.empty(0, np.int64)
-        keys = [name[2:] for name in names if name.startswith("c.")]
-        return np.array([int(key) for key in keys if key.isdecimal()], dtype=np.int64)
+        keys = filter(None, map(chunk_of, names_in(self.path / column.path)))
+        return np.array([index[0] for index in keys if len(index) == 1], dtype=np.int64)
 
     # -- for people and for memory mapping ----------------------------------------------------
 
@@ -213,7 +226,8 @@ class ZarrBackend:
 
     def verify(self) -> Iterator[Finding]:
         """Re-read metadata and columns; see `store.zarr.verify.verify_tree`."""
-        return verify_tree(self.path, schema=self.schema)
+        committing = is_committing(sidecar_of(self.path))
+        return verify_tree(self.path, schema=self.schema, interrupted=committing)
 
     @property
     def _tmp(self) -> Path:
@@ -241,17 +255,36 @@ def _encode(cell: Cell, content: bytes, column: Column) -> bytes:
     return encode_strings(from_items([content]), column=column)
 
 
+def _check_extent(path: Path, schema: Schema) -> None:
+    """Refuse very many rows of which most have no file: they would cost memory, and are not there.
+
+    A store with a few lost files opens, so that `verify` can name them.
+    """
+    if schema.n_rows <= _ROWS_UNCHECKED:
+        return
+    column = row_columns(schema)["id"]
+    names = names_in(path / column.path)
+    rows = sum(chunk_of(name) is not None for name in names) * column.chunk[0]
+    if 2 * rows < schema.n_rows:
+        raise NotAStoreError(
+            f"{path} says that it holds {schema.n_rows:,} rows, but {column.path} has files for "
+            f"{rows:,} at most: it is damaged; restore it from a copy"
+        )
+
+
 def _read_schema(path: Path) -> Schema:
     root = path / "zarr.json"
     try:
-        node = parse_json(root.read_bytes())
+        node = parse_json(read_regular(root, most=LONGEST))
     except FileNotFoundError:
         found = f"there is no {root.name} in it" if path.is_dir() else "there is no such directory"
         raise NotAStoreError(
             f"{path} is not a vnp store ({found}); make one with 'vnp init {path}'"
         ) from None
-    except NotADirectoryError:
-        raise NotAStoreError(f"{path} is a file, not a Zarr store's directory") from None
+    except DamageError as error:
+        if not path.is_dir():
+            raise NotAStoreError(f"{path} is not a directory, as a Zarr store is") from None
+        raise NotAStoreError(f"{root} is damaged: it {error}") from None
     except ValueError as error:
         raise NotAStoreError(f"{root} is damaged: it is not JSON ({error})") from None
     attributes = node.get("attributes") if isinstance(node, dict) else None

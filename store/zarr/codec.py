@@ -7,6 +7,8 @@ rows as the grid says, padded with the fill value.
 
 from __future__ import annotations
 
+from math import prod
+from pathlib import Path
 from typing import Any
 
 import google_crc32c
@@ -16,7 +18,9 @@ from numpy.typing import NDArray
 from zstandard import ZstdError, frame_content_size
 
 from store.errors import DamageError, DataError
+from store.io.json import LONGEST
 from store.io.ragged import Ragged, decode_vlen, encode_vlen
+from store.io.regular import read_regular
 from store.layout import Column
 
 CRC_BYTES = 4
@@ -35,6 +39,7 @@ def encode_numbers(values: NDArray[Any], *, column: Column) -> bytes:
     dtype = numpy_dtype(column)
     if values.shape[1:] != column.chunk[1:] or len(values) > column.chunk[0]:
         raise AssertionError(f"{values.shape} is not a chunk {column.chunk} of {column.path}")
+    _check_size(number_bytes(column), column)
     if len(values) < column.chunk[0]:
         padded = np.full(column.chunk, column.fill, dtype=dtype)
         padded[: len(values)] = values
@@ -50,12 +55,11 @@ def encode_strings(values: Ragged, *, column: Column) -> bytes:
 
 def decode_numbers(raw: bytes, *, column: Column) -> NDArray[Any]:
     """Decode a chunk of numbers to its full grid shape; DamageError if it is damaged."""
-    body = _without_crc(raw, column)
-    dtype = numpy_dtype(column)
-    expected = int(np.prod(column.chunk)) * dtype.itemsize
+    expected = number_bytes(column)
+    body = _without_crc(raw, column, most=expected)
     if len(body) != expected:
         raise DamageError(f"length is {len(body)} bytes of values where {expected} belong")
-    return np.frombuffer(body, dtype=dtype).reshape(column.chunk)
+    return np.frombuffer(body, dtype=numpy_dtype(column)).reshape(column.chunk)
 
 
 def decode_strings(raw: bytes, *, column: Column) -> Ragged:
@@ -67,24 +71,47 @@ def decode_strings(raw: bytes, *, column: Column) -> Ragged:
     return values
 
 
+def read_chunk(path: Path, *, column: Column) -> bytes:
+    """Read a chunk's file; `DamageError` if it is not a file, or longer than such a chunk can be.
+
+    FileNotFoundError is left to the caller, to whom it may mean something.
+    """
+    if column.compressed:
+        most = _LARGEST + CRC_BYTES
+    elif column.dtype == "string":
+        most = LONGEST
+    else:
+        most = number_bytes(column) + CRC_BYTES
+    return read_regular(path, most=most)
+
+
+def number_bytes(column: Column) -> int:
+    """Bytes of a chunk of numbers, neither compressed nor with its checksum."""
+    return prod(column.chunk) * numpy_dtype(column).itemsize
+
+
 def stored_crc(raw: bytes) -> str:
     """Return the checksum a chunk carries in its last four bytes, as eight hex digits."""
     return f"{int.from_bytes(raw[-CRC_BYTES:], 'little'):08x}"
 
 
 def _with_crc(body: bytes, column: Column) -> bytes:
-    if len(body) > _LARGEST:
-        raise DataError(
-            f"a chunk of {column.path} would take {len(body):,} bytes, more than {_LARGEST:,}; "
-            "make the store with fewer rows a block"
-        )
+    _check_size(len(body), column)
     if column.compressed:
         body = bytes(_zstd.encode(body))
     crc: int = google_crc32c.value(body)
     return body + crc.to_bytes(CRC_BYTES, "little")
 
 
-def _without_crc(raw: bytes, column: Column) -> bytes:
+def _check_size(size: int, column: Column) -> None:
+    if size > _LARGEST:
+        raise DataError(
+            f"a chunk of {column.path} would take {size:,} bytes, more than {_LARGEST:,}; "
+            "make the store with fewer rows a block"
+        )
+
+
+def _without_crc(raw: bytes, column: Column, *, most: int = _LARGEST) -> bytes:
     if len(raw) == 0:
         raise DamageError("file is empty (truncated to nothing)")
     if not any(raw[:64]) and not any(raw):
@@ -99,8 +126,8 @@ def _without_crc(raw: bytes, column: Column) -> bytes:
     if column.compressed:
         try:
             size = frame_content_size(body)
-            if not 0 <= size <= _LARGEST:
-                raise DamageError(f"zstd frame claims {size:,} bytes, which no chunk has")
+            if not 0 <= size <= most:
+                raise DamageError(f"zstd frame claims {size:,} bytes, which no such chunk has")
             body = bytes(_zstd.decode(body))
         except (RuntimeError, ZstdError) as error:
             raise DamageError(f"zstd frame is unreadable: {error}") from None

@@ -8,9 +8,9 @@ the metadata of the arrays, then the root's::
     chunk 1              [new        ]       beyond the committed end: no reader gets there
     zarr.json                                of every array, then of the root: the commit
 
-Killed before the root is renamed, the committed N is what counts, and the next append overwrites
-what lies beyond; an error or Ctrl-C until then moves everything back. An appender that was frozen
-and lost its lock has written to its own folder only.
+Killed before the root is renamed, the committed N is what counts, and the next change (or repair)
+undoes what was moved; an error or Ctrl-C until then moves everything back. An appender that was
+frozen and lost its lock has written to its own folder only.
 """
 
 from __future__ import annotations
@@ -23,21 +23,27 @@ from contextlib import suppress
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import AfterCommitError, ClaimLostError, DamageError, StoreError
+from store.findings import Remedy
 from store.geometry import chunks_of
 from store.io.files import fsync_dir, make_dir, naming, publish_replace
+from store.io.json import LONGEST
 from store.io.ragged import from_items
+from store.io.regular import read_regular
 from store.layout import Column, category_column, row_columns, score_columns
 from store.schema import Schema
-from store.zarr.codec import decode_numbers, encode_numbers, encode_strings
+from store.sidecar import Sidecar
+from store.zarr.codec import decode_numbers, encode_numbers, encode_strings, read_chunk
 from store.zarr.columns import Pending, pending
-from store.zarr.metadata import ROOT_DOCUMENT, documents
+from store.zarr.metadata import ROOT_DOCUMENT, documents, is_of_a_commit
+from store.zarr.strays import remove_stray, stray_files
 
+_COMMITTING = "committing"  # a file that is in it from the first move on
+_STAGING = "append"  # kind of a change's own folder, see `Sidecar.temporary`
 _PENDING_CHUNKS = 16  # encoded or being encoded at a time: bounds the memory of an append
 
 
@@ -45,17 +51,18 @@ class ZarrTransaction:
     """One change of the store at ``root``; see `store.backend.Transaction`."""
 
     def __init__(
-        self, root: Path, *, schema: Schema, tmp_dir: Path, guard: Callable[[], None]
+        self, root: Path, *, schema: Schema, sidecar: Sidecar, guard: Callable[[], None]
     ) -> None:
         self._root = root
         self._schema = schema
-        self._tmp_dir = tmp_dir
+        self._tmp_dir = sidecar.tmp
         self._guard = guard
-        for leftover in tmp_dir.glob("append-*"):  # of a killed append: the lock is ours now
+        for leftover in _staging_folders(sidecar):  # of a killed append: the lock is ours now
             shutil.rmtree(leftover, ignore_errors=True)
-        self._staging = tmp_dir / f"append-{uuid4().hex}"
-        self._staging.mkdir(parents=True)
+        self._staging = sidecar.temporary(_STAGING)
+        make_dir(self._staging)
         self._staged: list[tuple[Path, Path]] = []  # file, and its path in the store
+        self._half_done = False  # metadata of some arrays are ahead of the root's
         self._pool = ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)))
         self._slots = BoundedSemaphore(_PENDING_CHUNKS)
         self._futures: list[Future[None]] = []
@@ -111,6 +118,7 @@ class ZarrTransaction:
                 self._submit(self._columns[name].chunk_key(rest[0]), rest[1])
         self._drain(keep=0)
         self._pool.shutdown()
+        publish_replace(self._staging, self._staging / _COMMITTING, [])
         self._drop_scores(schema)
         if schema.samples != self._schema.samples:
             self._stage(*_categories(schema))
@@ -122,15 +130,16 @@ class ZarrTransaction:
         shutil.rmtree(self._staging, ignore_errors=True)
 
     def abort(self) -> None:
-        """Drop what is staged; the store was not touched."""
+        """Drop what is staged; the store was not touched, or the next change finds what was."""
         for future in self._futures:
             future.cancel()
         self._pool.shutdown(wait=True, cancel_futures=True)
-        shutil.rmtree(self._staging, ignore_errors=True)
+        if not self._half_done:
+            shutil.rmtree(self._staging, ignore_errors=True)
 
     def _move_in(self, content: bytes) -> None:
         root = self._root / ROOT_DOCUMENT
-        before = root.read_bytes()
+        before = read_regular(root, most=LONGEST)
         moves = _Moves(self._staging)
         try:
             for staged, path in self._staged:
@@ -143,7 +152,7 @@ class ZarrTransaction:
         except BaseException as error:
             # Once the root is renamed the rows are committed. If the lock is lost, another
             # appender's files may lie where ours did.
-            if root.read_bytes() == before:
+            if read_regular(root, most=LONGEST) == before:
                 with suppress(ClaimLostError):
                     self._guard()
                     moves.undo()
@@ -165,7 +174,9 @@ class ZarrTransaction:
         for name in anew:
             without = without.without_scores(name)
         if without != self._schema:
+            self._half_done = True
             write_documents(self._root, before=self._schema, after=without, tmp_dir=self._tmp_dir)
+            self._half_done = False
             self._schema = without
         for name in anew:
             for column in score_columns(schema, name):
@@ -182,7 +193,7 @@ class ZarrTransaction:
         start, rows = self._schema.n_rows, column.chunk[0]
         if start % rows == 0:
             return None
-        return (self._root / column.chunk_key(start // rows)).read_bytes()
+        return read_chunk(self._root / column.chunk_key(start // rows), column=column)
 
     def _submit(self, name: str, encode: Callable[[], bytes]) -> None:
         path = self._staging / f"{len(self._staged)}"
@@ -201,6 +212,31 @@ class ZarrTransaction:
         """Surface errors of finished writes; wait until at most ``keep`` are left."""
         while self._futures and (len(self._futures) > keep or self._futures[0].done()):
             self._futures.pop(0).result()
+
+
+def is_committing(sidecar: Sidecar) -> bool:
+    """Whether a commit was begun and is not over: it is being made, or was interrupted."""
+    return any(os.path.lexists(path / _COMMITTING) for path in _staging_folders(sidecar))
+
+
+def undo_interrupted(root: Path, *, schema: Schema, sidecar: Sidecar) -> None:
+    """Undo what a commit that was killed has moved in; the caller holds the appender's lock."""
+    if not is_committing(sidecar):
+        return
+    for name, content in documents(schema).items():
+        with suppress(FileNotFoundError, DamageError):
+            found = read_regular(root / name, most=LONGEST)
+            if found != content and is_of_a_commit(found, content):
+                publish_replace(sidecar.tmp, root / name, [content])
+    for finding in list(stray_files(root, schema=schema)):
+        if finding.remedy is Remedy.REMOVE:
+            remove_stray(root, finding.path)
+    for folder in _staging_folders(sidecar):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _staging_folders(sidecar: Sidecar) -> list[Path]:
+    return [path for path in sidecar.temporaries() if path.name.startswith(f"{_STAGING}-")]
 
 
 class _Moves:
@@ -252,7 +288,7 @@ def read_scores_chunk(root: Path, column: Column, chunk: int) -> NDArray[np.floa
     """Read a chunk of scores; DamageError if it is missing or damaged."""
     path = root / column.chunk_key(chunk)
     try:
-        return decode_numbers(path.read_bytes(), column=column)
+        return decode_numbers(read_chunk(path, column=column), column=column)
     except FileNotFoundError:
         raise DamageError(f"{path} is missing; save all scores again") from None
     except DamageError as error:

@@ -7,68 +7,59 @@ from pathlib import Path
 
 from store.errors import DamageError
 from store.findings import Finding, Kind, Remedy
-from store.geometry import chunks_of, n_blocks
-from store.layout import (
-    Column,
-    all_columns,
-    category_column,
-    certificate_column,
-    embedding_column,
-    filled_column,
-    provenance_column,
-    row_columns,
-    score_columns,
-)
+from store.geometry import chunks_of
+from store.io.json import LONGEST
+from store.io.regular import read_regular
+from store.layout import Column, appended_columns
 from store.schema import Schema
-from store.zarr.codec import decode_numbers, decode_strings
-from store.zarr.metadata import documents
+from store.zarr.codec import decode_numbers, decode_strings, read_chunk
+from store.zarr.metadata import documents, is_of_a_commit
+from store.zarr.strays import stray_files
 
 
-def verify_tree(root: Path, *, schema: Schema) -> Iterator[Finding]:
-    """Read every file of the store but cells; yield findings in the order of the tree."""
-    expected: set[str] = set()
-    yield from _verify_documents(root, schema, expected)
-    yield from _verify_rows(root, schema, expected)
-    for model in schema.models:  # cells are re-read elsewhere
-        expected.add(provenance_column(model).chunk_key())
-        for block in range(n_blocks(schema.n_rows, schema.block_rows)):
-            expected.add(embedding_column(schema, model).chunk_key(block, 0))
-            expected.add(certificate_column(schema, model).chunk_key(block))
-            expected.add(filled_column(schema, model).chunk_key(block))
-    ours = {column.path for column in all_columns(schema)}
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root).as_posix()
-        if path.is_dir() or name in expected:
-            continue
-        if name.rpartition("/")[0] in ours:
-            detail, remedy = "file belongs to no committed row", Remedy.REMOVE
-        else:
-            detail, remedy = "file is not vnp's; it is left alone", Remedy.NOTHING
-        yield Finding(Kind.ORPHAN, name, detail, remedy)
+def verify_tree(root: Path, *, schema: Schema, interrupted: bool) -> Iterator[Finding]:
+    """Read every file of the store but cells; yield findings in the order of the tree.
+
+    ``interrupted`` says that a commit was begun and is not over: it may never have been finished.
+    """
+    yield from _verify_documents(root, schema, interrupted)
+    yield from _verify_rows(root, schema)
+    yield from stray_files(root, schema=schema)
 
 
-def _verify_documents(root: Path, schema: Schema, expected: set[str]) -> Iterator[Finding]:
+def _verify_documents(root: Path, schema: Schema, interrupted: bool) -> Iterator[Finding]:
+    ahead: list[str] = []
     for name, content in documents(schema).items():
-        expected.add(name)
         try:
-            found = (root / name).read_bytes()
+            found = read_regular(root / name, most=LONGEST)
         except FileNotFoundError:
             yield Finding(Kind.MISSING, name, "metadata file is missing", Remedy.REWRITE)
             continue
-        if found != content:
+        except DamageError as error:
+            yield Finding(Kind.DAMAGED, name, f"metadata file {error}", Remedy.REWRITE)
+            continue
+        if found == content:
+            continue
+        if interrupted and is_of_a_commit(found, content):
+            ahead.append(name)
+        else:
             how = _how_it_differs(found, len(content))
             yield Finding(Kind.DAMAGED, name, f"metadata file {how}", Remedy.REWRITE)
+    if ahead:
+        yield Finding(
+            Kind.INTERRUPTED,
+            ahead[0],
+            f"this and {len(ahead) - 1} more metadata files are those of a change (an append, a "
+            "model, scores) that is being made, or was interrupted before its commit; the "
+            "committed state is whole, and the next change or 'vnp verify --repair' undoes it",
+            Remedy.REWRITE,
+        )
 
 
-def _verify_rows(root: Path, schema: Schema, expected: set[str]) -> Iterator[Finding]:
-    spans = [(column, schema.n_rows) for column in row_columns(schema).values()]
-    spans.append((category_column(schema), len(schema.samples)))
-    for scores in schema.scores:  # lost ones are made again by saving them again
-        spans += [(column, scores.rows) for column in score_columns(schema, scores.name)]
-    for column, rows in spans:
+def _verify_rows(root: Path, schema: Schema) -> Iterator[Finding]:
+    for column, rows in appended_columns(schema):
         for chunk in chunks_of(0, rows, column.chunk[0]):
             name = column.chunk_key(chunk)
-            expected.add(name)
             try:
                 _decode(root / name, column)
             except FileNotFoundError:
@@ -79,7 +70,7 @@ def _verify_rows(root: Path, schema: Schema, expected: set[str]) -> Iterator[Fin
 
 
 def _decode(path: Path, column: Column) -> None:
-    raw = path.read_bytes()
+    raw = read_chunk(path, column=column)
     if column.dtype == "string":
         decode_strings(raw, column=column)
     else:

@@ -131,7 +131,8 @@ def test_orphans_are_named(tmp_path: Path) -> None:
         (store.path / name).write_bytes(b"stray")
     found = {finding.path: finding for finding in store.verify()}
     assert set(found) == set(strays)
-    assert all(finding.kind is Kind.ORPHAN for finding in found.values())
+    kinds = [found[name].kind for name in strays]
+    assert kinds == [Kind.ORPHAN, Kind.ORPHAN, Kind.FOREIGN, Kind.FOREIGN]
 
 
 def test_an_unfinished_block_is_told_apart_from_damage(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -215,7 +214,7 @@ def _keeping(
     nothing = np.empty((0, 2), np.float32)
     if known is not None and known.digest != digest and not replace:
         store.save_scores(name, digest=digest, values=nothing, rows=())  # refuses, saying why
-    path = store.sidecar.make().tmp / f"scores-{uuid4().hex}"
+    path = store.sidecar.make().temporary("scores")
     ranges: list[tuple[int, int]] = []
     try:
         held = nothing

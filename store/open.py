@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -61,8 +62,8 @@ def create_store(
         If something exists at ``path`` already, or the arguments are out of range.
     """
     kind = backend(Path(path))
-    path = Path(path).resolve()
-    if path.exists():
+    path = _resolved(Path(path))
+    if os.path.lexists(path):
         raise UsageError(f"{path} exists already; choose another path, or append to it")
     schema = Schema(block_rows=block_rows, segment_length=segment_length, models=tuple(models))
     return Store(kind.new(path, schema))
@@ -77,4 +78,10 @@ def open_store(path: str | Path) -> Store:
         If there is none, or it was made by a newer vnp.
     """
     path = Path(path)
-    return Store(backend(path.resolve() if path.is_symlink() else path).open(path.resolve()))
+    resolved = _resolved(path)
+    return Store(backend(resolved if path.is_symlink() else path).open(resolved))
+
+
+def _resolved(path: Path) -> Path:
+    """Follow links; `Path.resolve` raises what is no OSError where they lead in a circle."""
+    return Path(os.path.realpath(path))

@@ -16,7 +16,7 @@ from store.claims.plan import is_claim_name
 from store.io.files import is_temporary, make_dir, names_in
 
 _OWN = frozenset({"claims", "workers", "tmp", "logs", "journal", "provenance"})
-_WORK = re.compile(r"[a-z]+-[0-9a-f]{32}")
+_WORK = re.compile(r"[a-z]+-[0-9a-f]{32}(?:\.(?:h5|hdf5|h5ad)(?:\.vnp)?)?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from store.hdf5.rebuild import rebuild
 from store.hdf5.transaction import Hdf5Transaction, create_file
 from store.io.checksummed_json import pack_record, unpack_record
 from store.io.files import make_dir, publish_new
+from store.io.regular import read_regular
 from store.layout import (
     certificate_column,
     embedding_column,
@@ -152,7 +153,7 @@ class Hdf5Backend:
         make_dir(vote.parent)
         tmp_dir = sidecar_of(self.path).make().tmp
         ours = publish_new(tmp_dir, vote, [pack_record(json.loads(content), size=size)])
-        chosen = vote.read_bytes()
+        chosen = read_regular(vote, most=size, follow=False)
         if unpack_record(chosen, what=str(vote)) is None:
             raise DamageError(f"{vote} is empty; remove it and run the command again")
         self._write(offset, chosen)

@@ -41,6 +41,7 @@ from store.hdf5.look import look
 from store.hdf5.map import Places, unpack
 from store.hdf5.overlay import Overlay
 from store.io.files import WriteError, naming
+from store.io.regular import open_regular
 from store.schema import Schema
 from store.sidecar import sidecar_of
 
@@ -162,15 +163,15 @@ def with_tree(path: Path, known: FileMap, read: Callable[[h5py.File], T]) -> T:
 def reading(path: Path) -> Iterator[int]:
     """Open the file for reading; yield the descriptor."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_regular(path)
     except FileNotFoundError:
         raise NotAStoreError(
             f"{path} is not a vnp store (there is no such file); make one with 'vnp init {path}'"
         ) from None
+    except DamageError as error:
+        raise NotAStoreError(f"{path} is not an HDF5 store: it {error}") from None
     try:
         yield fd
-    except IsADirectoryError:
-        raise NotAStoreError(f"{path} is a directory, not an HDF5 store's file") from None
     finally:
         os.close(fd)
 
@@ -185,7 +186,7 @@ def writing(path: Path, file_map: FileMap) -> Iterator[int]:
     # O_DSYNC syncs what the call wrote and no other worker's pages; NFS clients then also send
     # exactly these bytes, where they would else round to pages that others write in too.
     with naming(path):
-        fd = os.open(path, os.O_RDWR | os.O_DSYNC | os.O_CLOEXEC)
+        fd = open_regular(path, os.O_RDWR | os.O_DSYNC)
     try:
         found = os.fstat(fd)
         if (found.st_dev, found.st_ino) != file_map.inode or not is_record(

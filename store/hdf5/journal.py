@@ -21,11 +21,13 @@ import google_crc32c
 from store.errors import DamageError
 from store.hdf5.overlay import write_all
 from store.io.files import make_dir, publish_new, remove_durable
+from store.io.regular import read_regular
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _BLANK = b"vnp\0"  # and the journal's checksum: in the signature's place while it is applied
 _MAGIC = b"vnp journal 1\n"
 _CRC_BYTES = 4
+_LONGEST = 1 << 32  # bytes of a journal; a longer one is not ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def recover(fd: int, sidecar: Path) -> bool:
     """
     path = journal_path(sidecar)
     try:
-        journal = Journal.from_bytes(path.read_bytes())
+        journal = Journal.from_bytes(read_regular(path, most=_LONGEST, follow=False))
     except FileNotFoundError:
         return False
     except DamageError as error:

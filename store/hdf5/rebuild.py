@@ -45,9 +45,8 @@ def rebuild(old: Backend, create: Callable[[Path, Schema], Backend]) -> None:
     """
     sidecar = sidecar_of(old.path)
     _require_idle(sidecar.path)
-    made = sidecar.make().tmp / f"rebuild-{os.getpid()}{old.path.suffix}"
+    made = sidecar.make().temporary("rebuild").with_suffix(old.path.suffix)
     try:
-        made.unlink(missing_ok=True)
         new = _with_rows(old, partial(create, made))
         for model in old.schema.models:
             _copy_blocks(old, new, model.name)

@@ -187,7 +187,7 @@ def _worker(beat: Beat, me: Identity) -> WorkerStatus:
 
 
 def _int(value: object) -> int:
-    return value if type(value) is int else 0
+    return value if type(value) is int and 0 <= value < 1 << 62 else 0
 
 
 def _text(value: object) -> str | None:

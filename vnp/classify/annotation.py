@@ -1,29 +1,19 @@
 """Annotated genomes as the training recipe reads them: sequences, and proteins by record.
 
-GenBank flat files give the translations of their coding sequences, and sequences where they carry
+GenBank flat files give the proteins of their coding sequences, and sequences where they carry
 them; FASTA files give sequences of records whose GenBank entry has none (NCBI publishes both).
+Every record of every file is a genome, or is left out with its own reason.
 """
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from Bio import BiopythonWarning, SeqIO
-from Bio.Seq import UndefinedSequenceError
-
-from store.errors import DataError
 from store.io.ragged import from_items
-from vnp.sequence.compression import open_bytes
+from vnp.classify.genbank import DatasetError, Entry, LeftOut, is_genbank, read_genbank
 from vnp.sequence.fastx import ContigBatch, ContigReader
-
-
-class DatasetError(DataError):
-    """The input files do not give the training set asked for: add or correct files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,88 +29,93 @@ class Genome:
         return self.contig.ids[0].decode()
 
 
-def read_genomes(paths: Sequence[Path]) -> Iterator[Genome]:
+def read_genomes(paths: Sequence[Path]) -> Iterator[Genome | LeftOut]:
     """Read the genomes of a group: every GenBank record with a sequence, its own or a FASTA one.
 
     Files come in any order, recognised by content, plain or compressed. Sequences of GenBank files
-    come first, then those of FASTA files. `DatasetError` if there is no GenBank file; that and
-    `InputError` name a file that is neither or is damaged.
+    come first, then those of FASTA files; what is left out is yielded when it is known.
+    `DatasetError` if there is no GenBank file; that and `InputError` name a file that is neither
+    or is damaged.
     """
     genbank: list[Path] = []
     fasta: list[Path] = []
     for path in paths:
-        (genbank if _is_genbank(path) else fasta).append(path)
+        (genbank if is_genbank(path) else fasta).append(path)
     if not genbank:
         raise DatasetError(
             f"none of {', '.join(map(str, paths))} is a GenBank file: the recipe needs annotated "
             "proteins"
         )
-    waiting: dict[bytes, bytes] = {}  # proteins of records whose sequence is elsewhere
+    waiting = _Waiting()
+    first_read: dict[str, str] = {}  # by id: the file
     for path in genbank:
-        for record in _records(path):
-            proteins = _proteins(record)
-            sequence = _sequence(record)
-            if sequence is not None:
-                yield Genome(_contig(path, record.id.encode(), sequence), proteins)
-            elif fasta:
-                waiting[record.id.encode()] = proteins
+        for entry in read_genbank(path):
+            if isinstance(entry, LeftOut):
+                yield entry
+                continue
+            if entry.id in first_read:
+                yield entry.left_out(f"its accession was read before, from {first_read[entry.id]}")
+                continue
+            first_read[entry.id] = str(path)
+            if entry.sequence is None:
+                waiting.add(entry)
+            else:
+                waiting.complete.add(entry.id)
+                yield _genome(entry, entry.sequence)
     for path in fasta:
         with ContigReader(path) as reader:
             for batch in reader:
                 for at, contig in enumerate(batch.ids):
-                    if contig in waiting:
-                        alone = batch.sequence.slice(at, at + 1)
-                        one = ContigBatch(batch.first + at, [contig], alone)
-                        yield Genome(one, waiting[contig])
+                    found = waiting.take(contig.decode(errors="replace"))
+                    if isinstance(found, Entry):
+                        yield _genome(found, batch.sequence[at])
+                    else:
+                        name = contig.decode(errors="replace")
+                        yield LeftOut(str(path), batch.first + at, name, found)
+    for entry in waiting.left():
+        yield entry.left_out("it has no sequence, and no FASTA file given has one of its accession")
 
 
-def _is_genbank(path: Path) -> bool:
-    with open_bytes(path) as file:
-        head = file.read(4096).lstrip()
-    if head.startswith(b"LOCUS"):
-        return True
-    if head.startswith(b">"):
-        return False
-    raise DatasetError(f"{path} is neither a GenBank flat file (LOCUS ...) nor FASTA (>...)")
+def _genome(entry: Entry, sequence: bytes) -> Genome:
+    contig = ContigBatch(1, [entry.id.encode()], from_items([sequence]))
+    return Genome(contig, entry.proteins)
 
 
-def _records(path: Path) -> Iterator[Any]:
-    parse: Any = SeqIO.parse  # without type hints
-    number = 0
-    try:
-        with (
-            open_bytes(path) as file,
-            io.TextIOWrapper(file, "utf-8", errors="replace") as text,
-            warnings.catch_warnings(),
-        ):
-            # Biopython warns of header lines that are a column off; what it reads is right.
-            warnings.simplefilter("ignore", BiopythonWarning)
-            for record in parse(text, "genbank"):
-                number += 1
-                yield record
-    except DataError as error:
-        raise DatasetError(f"{path}, after record {number}: {error}") from None
-    except ValueError as error:
-        raise DatasetError(f"{path}, record {number + 1}: not a GenBank record ({error})") from None
+class _Waiting:
+    """GenBank records that wait for their sequence, found by what FASTA headers call them."""
+
+    def __init__(self) -> None:
+        self.complete: set[str] = set()  # ids of records that have a sequence
+        self._entries: dict[str, Entry] = {}
+        self._versions: dict[str, list[str]] = {}  # ids by accession without version
+
+    def add(self, entry: Entry) -> None:
+        self._entries[entry.id] = entry
+        self._versions.setdefault(_accession(entry.id)[0], []).append(entry.id)
+
+    def take(self, name: str) -> Entry | str:
+        """Record of a sequence called ``ACC.V``, ``ACC`` or ``gi|..|ref|ACC.V|``, or why not."""
+        parts = [name, *filter(None, name.split("|"))]
+        for part in parts:
+            if part in self._entries:
+                return self._entries.pop(part)
+        reason = "no GenBank record given has its accession"
+        for part in parts:
+            if part in self.complete:
+                return "the GenBank record of its accession has a sequence already"
+            accession, version = _accession(part)
+            known = [each for each in self._versions.get(accession, ()) if each in self._entries]
+            if len(known) == 1 and not (version and _accession(known[0])[1]):
+                return self._entries.pop(known[0])
+            if known:
+                reason = f"the GenBank record has another version: {', '.join(known)}"
+        return reason
+
+    def left(self) -> Iterator[Entry]:
+        yield from self._entries.values()
 
 
-def _proteins(record: Any) -> bytes:
-    """Translations as the file states them; a coding sequence without one gives none."""
-    return b"\n".join(  # not an amino acid, so no frame matches across two proteins
-        feature.qualifiers["translation"][0].encode()
-        for feature in record.features
-        if feature.type == "CDS" and feature.qualifiers.get("translation")
-    )
-
-
-def _sequence(record: Any) -> bytes | None:
-    try:
-        return bytes(record.seq).upper() or None
-    except UndefinedSequenceError:
-        return None
-
-
-def _contig(path: Path, name: bytes, sequence: bytes) -> ContigBatch:
-    if not name or any(not 0x21 <= byte < 0x7F for byte in name):
-        raise DatasetError(f"{path}: the record id {name!r} is not printable ASCII")
-    return ContigBatch(1, [name], from_items([sequence]))
+def _accession(name: str) -> tuple[str, str]:
+    """Split an id into accession and version; the version is empty if there is none."""
+    accession, _, version = name.rpartition(".")
+    return (accession, version) if accession and version.isdecimal() else (name, "")

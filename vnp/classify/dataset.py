@@ -30,9 +30,11 @@ import numpy as np
 
 from store.errors import UsageError
 from store.io.replace import replacing
+from store.io.tables import safe_cell
 from store.io.words import count
 from store.schema import check_sample_name
-from vnp.classify.annotation import DatasetError, Genome, read_genomes
+from vnp.classify.annotation import Genome, read_genomes
+from vnp.classify.genbank import DatasetError, LeftOut
 from vnp.classify.mlp import CLASSES
 from vnp.embed.progress import Progress
 from vnp.sequence.frames import FRAMES
@@ -42,6 +44,7 @@ from vnp.sequence.segments import cut_windows
 log = logging.getLogger(__name__)
 
 LABELS = "labels.tsv"
+LEFT_OUT = "left_out.tsv"  # records that were not used: file, number in it, id, reason
 REPORT = "dataset.json"
 # By byte: the letters, upper case, that the published code looks for.
 _AMBIGUOUS = np.isin(np.arange(256), list(b"NRYMKSWHBVD"))
@@ -67,6 +70,7 @@ class GroupCounts:
     ambiguous: int  # of these, dropped for an ambiguous letter
     records: int  # kept records
     parts: int  # complete runs of them
+    left_out: int  # records of its files that were not used
     parts_taken: int = 0  # of these, sampled
     records_taken: int = 0  # records in them
 
@@ -80,6 +84,12 @@ class Dataset:
     files: dict[str, str]  # group -> FASTA file
     labels: str  # the table of labels
     groups: dict[str, GroupCounts]
+    left_out: str  # the table of records that were not used; empty if all were
+
+    @property
+    def complete(self) -> bool:
+        """Whether every record of the input was used."""
+        return not self.left_out
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as a JSON object."""
@@ -114,7 +124,10 @@ def make_dataset(inputs: Mapping[str, Sequence[Path]], folder: Path, *, recipe: 
     with replacing(folder, force=False) as work:
         parts = work / "parts"
         parts.mkdir(parents=True)
-        cut = {group: _cut(group, paths, parts, recipe) for group, paths in inputs.items()}
+        left_out: list[str] = []
+        cut = {
+            group: _cut(group, paths, parts, recipe, left_out) for group, paths in inputs.items()
+        }
         taken = _sample({group: counts.parts for group, counts in cut.items()}, recipe)
         groups = _write(work, parts, cut, taken, recipe)
         result = Dataset(
@@ -123,7 +136,11 @@ def make_dataset(inputs: Mapping[str, Sequence[Path]], folder: Path, *, recipe: 
             files={group: str(folder / f"{group}.fa") for group in groups if taken[group]},
             labels=str(folder / LABELS),
             groups=groups,
+            left_out=str(folder / LEFT_OUT) if left_out else "",
         )
+        if left_out:
+            header = "group\tfile\trecord\tid\treason\n"
+            (work / LEFT_OUT).write_text(header + "".join(left_out))
         (work / REPORT).write_text(json.dumps(result.to_json(), indent=1) + "\n")
         shutil.rmtree(parts)
     return result
@@ -153,13 +170,23 @@ def kept_records(genome: Genome, *, segment_length: int) -> tuple[list[Kept], in
     return kept, len(windows), int(ambiguous)
 
 
-def _cut(group: str, paths: Sequence[Path], parts: Path, recipe: Recipe) -> GroupCounts:
-    """Write the kept records of a group in runs, ``parts/GROUP/0``, ``parts/GROUP/1``, ..."""
+def _cut(
+    group: str, paths: Sequence[Path], parts: Path, recipe: Recipe, left_out: list[str]
+) -> GroupCounts:
+    """Write the kept records of a group in runs, ``parts/GROUP/0``, ``parts/GROUP/1``, ...
+
+    Lines on records that are not used are added to ``left_out``.
+    """
     (parts / group).mkdir()
+    before = len(left_out)
     genomes = windows = ambiguous = records = runs = 0
     waiting: list[str] = []  # lines of the current run; an incomplete one is never written
     with Progress(f"read {group}", total=None, unit="records") as progress:
         for genome in read_genomes(paths):
+            if isinstance(genome, LeftOut):
+                cells = (group, genome.file, str(genome.record), genome.id, genome.reason)
+                left_out.append("\t".join(safe_cell(cell) for cell in cells) + "\n")
+                continue
             kept, cut, unclear = kept_records(genome, segment_length=recipe.segment_length)
             genomes, windows, ambiguous = genomes + 1, windows + cut, ambiguous + unclear
             records += len(kept)
@@ -171,11 +198,12 @@ def _cut(group: str, paths: Sequence[Path], parts: Path, recipe: Recipe) -> Grou
                 runs += 1
             progress.update(records)
     if not genomes:
+        first = left_out[before].split("\t") if len(left_out) > before else ["", "", "", "", "none"]
         raise DatasetError(
-            f"no record of the group {group} has a sequence: give the FASTA files that belong to "
-            "its GenBank files"
+            f"no record of the group {group} can be used; the first ({first[3]}): "
+            f"{first[4].strip()}"
         )
-    return GroupCounts(genomes, windows, ambiguous, records, runs)
+    return GroupCounts(genomes, windows, ambiguous, records, runs, len(left_out) - before)
 
 
 def _sample(parts: Mapping[str, int], recipe: Recipe) -> dict[str, list[int]]:

@@ -8,7 +8,6 @@ divided between training and test; without it that is the contig.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import DataError
+from store.io.tables import TableError, read_table
 from store.io.words import count
 from store.store import Store
 from vnp.classify.features import chunked, texts
@@ -54,29 +54,20 @@ class RowLabels:
 
 def read_labels(path: Path) -> LabelTable:
     """Read a table of labels; `LabelsError` names the line that is not of this form."""
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabelsError(f"{path} cannot be read: {error}") from None
-    lines = csv.reader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
-    header = next(lines, [])
-    level = next((name for name in _LEVELS if name in header), None)
-    if level is None or "label" not in header:
-        raise LabelsError(
-            f"{path}, line 1: the header must name the columns label and one of "
-            f"{', '.join(reversed(_LEVELS))}, separated by tabs; it is {header}"
-        )
-    narrowed = level != "sample" and "sample" in header
     entries: dict[_Key, tuple[int, str]] = {}
-    for number, cells in enumerate(lines, start=2):
-        if not cells:
-            continue
-        if len(cells) != len(header):
+    try:
+        lines = read_table(path, required=("label",), optional=(*_LEVELS, "group"))
+    except TableError as error:
+        raise LabelsError(str(error)) from None
+    level: str | None = None
+    for number, row in lines:
+        level = level or next((name for name in _LEVELS if name in row), None)
+        if level is None:
             raise LabelsError(
-                f"{path}, line {number}: {count(len(cells), 'column')} where the header has "
-                f"{len(header)}"
+                f"{path}, line 1: the header must name one of the columns "
+                f"{', '.join(reversed(_LEVELS))}; it is {list(row)}"
             )
-        row = dict(zip(header, cells, strict=True))
+        narrowed = level != "sample" and "sample" in row
         code = _CODES.get(row["label"].strip().lower())
         if code is None:
             raise LabelsError(
@@ -87,7 +78,7 @@ def read_labels(path: Path) -> LabelTable:
         value = (code, row.get("group", ""))
         if entries.setdefault(key, value) != value:
             raise LabelsError(f"{path}, line {number}: {row[level]} has another label above")
-    if {code for code, _ in entries.values()} != {0, 1}:
+    if level is None or {code for code, _ in entries.values()} != {0, 1}:
         raise LabelsError(f"{path}: training needs both labels, {' and '.join(CLASSES)}")
     return LabelTable(path, level, entries)
 

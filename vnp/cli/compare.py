@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     about = "compare only this sample (of STORE, with .pt files)"
     parser.add_argument("--sample", metavar="NAME", help=about)
     options.names(parser, "--model", "compare only this model")
-    about = "exit with 1 if a row's cosine similarity is lower"
+    about = "exit with 1 if a row's cosine similarity is lower, or one side has a row alone"
     parser.add_argument("--min-cosine", type=options.cosine, metavar="X", help=about)
     parser.add_argument(
         "--worst", type=options.positive, default=5, metavar="N", help="rows to name (default 5)"
@@ -32,11 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Compare; exit with 1 if a row agrees less than asked for."""
+    """Compare; exit with 1 if a row agrees less than asked for, or has nothing to agree with."""
     from store.open import open_store
     from vnp.exchange.compare import compare
 
-    results = compare(
+    found = compare(
         open_store(given.store),
         given.other,
         sample=given.sample,
@@ -44,12 +44,21 @@ def run(given: argparse.Namespace) -> int:
         worst=given.worst,
     )
     least = given.min_cosine
-    low = [result.model for result in results if least is not None and result.lowest < least]
-    lines = [line for result in results for line in _lines(result)]
+    low = [result.model for result in found.models if least is not None and result.lowest < least]
+    lines = [line for result in found.models for line in _lines(result)]
+    for what, side, names in (
+        ("samples", "in the store", found.samples_only_here),
+        ("samples", "on the other side", found.samples_only_there),
+        ("models", "in the store", found.models_only_here),
+        ("models", "on the other side", found.models_only_there),
+    ):
+        if names:
+            lines.append(f"{what} only {side}: {', '.join(names)}")
     if low:
         lines.append(f"below {least}: {', '.join(low)}")
-    value = {"models": [asdict(result) for result in results], "below": low}
-    return Outcome(value, lines, DATA_ERROR if low else DONE).show(as_json=given.json)
+    failed = least is not None and (low or not found.complete)
+    value = {**asdict(found), "complete": found.complete, "below": low}
+    return Outcome(value, lines, DATA_ERROR if failed else DONE).show(as_json=given.json)
 
 
 def _lines(result: ModelComparison) -> Iterator[str]:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from vnp.cli import options
+from vnp.cli.exit_codes import DONE, INCOMPLETE
 from vnp.cli.output import Outcome
 
 
@@ -67,9 +68,13 @@ def run(given: argparse.Namespace) -> int:
         f"{group}: {count(found.genomes, 'sequence')}, {count(found.windows, 'segment')} "
         f"({found.ambiguous:,} ambiguous), {count(found.records, 'record')} in annotated proteins, "
         f"{found.records_taken:,} taken"
+        + (f"; {count(found.left_out, 'input record')} not used" if found.left_out else "")
         for group, found in result.groups.items()
     ]
     lines.append(f"wrote {result.folder}; append and label, at {recipe.segment_length} bp:")
     lines += [f"  vnp append STORE {file}" for file in result.files.values()]
     lines.append(f"  vnp train STORE --labels {result.labels} -o NAME.safetensors")
-    return Outcome(result.to_json(), lines).show(as_json=given.json)
+    if not result.complete:
+        lines.append(f"input records that were not used, and why: {result.left_out}")
+    code = DONE if result.complete else INCOMPLETE
+    return Outcome(result.to_json(), lines, code).show(as_json=given.json)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,28 @@ class ModelComparison:
     only_here: int  # rows certified in the first store alone
     only_there: int  # rows of the other side alone
     worst: tuple[WorstRow, ...]  # ascending by cosine
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How two stores, or a store and result files, compare."""
+
+    models: tuple[ModelComparison, ...]
+    samples_only_here: tuple[str, ...] = ()
+    samples_only_there: tuple[str, ...] = ()
+    models_only_here: tuple[str, ...] = ()
+    models_only_there: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether both sides have the same samples and models, and certified the same rows."""
+        return not (
+            self.samples_only_here
+            or self.samples_only_there
+            or self.models_only_here
+            or self.models_only_there
+            or any(model.only_here or model.only_there for model in self.models)
+        )
 
 
 @dataclass(slots=True)
@@ -103,7 +126,7 @@ def compare(
     sample: str | None = None,
     models: Sequence[str] = (),
     worst: int = 5,
-) -> list[ModelComparison]:
+) -> Comparison:
     """Compare a store with another store or with VirNucPro's result files.
 
     Parameters
@@ -128,10 +151,14 @@ def compare(
         store.schema.model(name)
     if sample is not None:
         store.rows_of(sample)
+    mine = theirs = store.schema.models
+    unpaired = _Unpaired()
     if all(path.suffix == ".pt" for path in other):
         tallies = _with_files(store, other, sample)
     elif len(other) == 1:
-        tallies = _with_store(store, open_store(other[0]), sample)
+        there = open_store(other[0])
+        theirs = there.schema.models
+        tallies, unpaired = _with_store(store, there, sample)
     else:
         raise UsageError("compare with one store, or with .pt files; not with several stores")
     absent = [name for name in models if name not in tallies]
@@ -144,11 +171,30 @@ def compare(
     ]
     if not any(result.rows for result in results):
         raise DataError("there is no row that both sides have certified for the same model")
-    return results
+    asked = [[each.name for each in side] for side in (mine, theirs)] if not models else [[], []]
+    return Comparison(
+        models=tuple(results),
+        samples_only_here=unpaired.here,
+        samples_only_there=unpaired.there,
+        models_only_here=tuple(name for name in asked[0] if name not in asked[1]),
+        models_only_there=tuple(name for name in asked[1] if name not in asked[0]),
+    )
 
 
-def _with_store(store: Store, other: Store, sample: str | None) -> dict[str, _Tally]:
-    """Compare the samples with the same sequences in both stores, else those of the same name."""
+class _Unpaired(NamedTuple):
+    """Samples that one side has alone."""
+
+    here: tuple[str, ...] = ()
+    there: tuple[str, ...] = ()
+
+
+def _with_store(
+    store: Store, other: Store, sample: str | None
+) -> tuple[dict[str, _Tally], _Unpaired]:
+    """Compare the samples with the same sequences in both stores, else those of the same name.
+
+    Certified rows of samples that only one store has are counted as its own.
+    """
     by_content = {theirs.content: theirs for theirs in reversed(other.schema.samples)}
     pairs = [
         (mine, theirs)
@@ -176,7 +222,22 @@ def _with_store(store: Store, other: Store, sample: str | None) -> dict[str, _Ta
             for left, right in _steps(mine, theirs, _STEP):
                 rows = np.arange(left.start, left.stop)
                 tally.add(rows, here[left].astype("f4"), there[right].astype("f4"))
-    return tallies
+    if sample is not None:
+        return tallies, _Unpaired()
+    alone = [known for known in store.schema.samples if known not in [a for a, _ in pairs]]
+    others = [known for known in other.schema.samples if known not in [b for _, b in pairs]]
+    for name, tally in tallies.items():
+        tally.only_here += _certified(store, name, alone)
+        tally.only_there += _certified(other, name, others)
+    return tallies, _Unpaired(
+        tuple(known.name for known in alone), tuple(known.name for known in others)
+    )
+
+
+def _certified(store: Store, model: str, samples: Sequence[Sample]) -> int:
+    """Certified rows of samples."""
+    filled = store.filled(model)
+    return sum(int(np.count_nonzero(filled[known.start : known.stop])) for known in samples)
 
 
 def _with_files(store: Store, files: Sequence[Path], sample: str | None) -> dict[str, _Tally]:

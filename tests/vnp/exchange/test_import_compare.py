@@ -17,6 +17,7 @@ from store.errors import DataError, UsageError
 from store.open import create_store, open_store
 from store.schema import Model
 from store.store import Store
+from tests.rows import HeldClaim
 from vnp.cli.main import main
 from vnp.exchange.compare import compare
 from vnp.exchange.export import export_store
@@ -270,7 +271,7 @@ def filled(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def test_compare_with_the_files_it_was_made_from(case: Case, filled: Store) -> None:
     for files in ([case.merged()], [case.dnabert(), case.esm()]):
-        results = compare(filled, files)
+        results = compare(filled, files).models
         assert [result.model for result in results] == [DNA, PROTEIN]
         for result in results:
             assert result.rows == len(case.ids)
@@ -278,14 +279,14 @@ def test_compare_with_the_files_it_was_made_from(case: Case, filled: Store) -> N
             assert 0 < result.difference < 2e-3
             assert (result.only_here, result.only_there) == (0, 0)
             assert len(result.worst) == 5
-    part = compare(filled, [case.dnabert(slice(5), "five.pt")], worst=2)
+    part = compare(filled, [case.dnabert(slice(5), "five.pt")], worst=2).models
     assert (part[0].rows, part[0].only_here) == (5, len(case.ids) - 5)
 
 
 def test_compare_names_the_rows_that_differ(case: Case, filled: Store) -> None:
     content: Any = torch.load(case.merged(), weights_only=True)
     content["data"][7, :6] *= -1
-    (dna, protein) = compare(filled, [case.save("neg_merged.pt", content)], worst=1)
+    (dna, protein) = compare(filled, [case.save("neg_merged.pt", content)], worst=1).models
     assert dna.lowest == pytest.approx(-1, abs=1e-6)
     assert dna.worst[0].id == case.ids[7]
     assert (dna.worst[0].row, dna.worst[0].sample) == (7, "s")
@@ -301,7 +302,9 @@ def test_compare_stores_by_sample_and_id(case: Case, filled: Store, tmp_path: Pa
         other, [case.dnabert(), case.esm(slice(9), "nine.pt")], fasta=str(case.fasta),
         sample="renamed",
     )  # fmt: skip
-    dna, protein = compare(filled, [other.path])
+    found = compare(filled, [other.path])
+    assert (found.samples_only_here, found.samples_only_there) == ((), ("first",))
+    dna, protein = found.models
     assert dna.lowest == pytest.approx(1, abs=1e-7)
     assert dna.difference == 0
     assert dna.rows + dna.only_here == len(case.ids)
@@ -309,6 +312,35 @@ def test_compare_stores_by_sample_and_id(case: Case, filled: Store, tmp_path: Pa
     assert protein.only_here == len(case.ids) - protein.rows
     with pytest.raises(UsageError, match="no sample"):
         compare(filled, [other.path], sample="x")
+
+
+def test_a_sample_that_one_store_has_alone_is_counted_and_fails_a_bound(
+    case: Case, filled: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = new_store(tmp_path / "more.zarr")
+    import_files(more, [case.merged()], fasta=str(case.fasta))
+    alone = tmp_path / "alone.fa"
+    alone.write_text(case.fasta.read_text().replace(">", ">x"))
+    bound = ["--min-cosine", "0.9", "--json"]
+    assert main(["compare", str(filled.path), str(more.path), *bound]) == 0
+    append_file(more, str(alone))
+    fill(open_store(more.path))
+    for left, right, side in ((filled, more, "there"), (more, filled, "here")):
+        capsys.readouterr()
+        assert main(["compare", str(left.path), str(right.path), *bound]) == 1
+        found = json.loads(capsys.readouterr().out)
+        assert found[f"samples_only_{side}"] == ["alone"]
+        assert [model[f"only_{side}"] for model in found["models"]] == [len(case.ids)] * 2
+        assert found["below"] == []
+
+
+def fill(store: Store) -> None:
+    """Publish something for every open block."""
+    for model in store.schema.models:
+        for block in store.open_blocks(model.name).tolist():
+            start, stop = store.block_bounds(block)
+            values = np.nan_to_num(store.read(model.name, start, stop), nan=1)
+            store.publish(HeldClaim(model.name, block, epoch=9), values)
 
 
 def test_comparisons_that_cannot_be(case: Case, filled: Store, tmp_path: Path) -> None:

@@ -55,7 +55,12 @@ def check_free(target: Path, *, force: bool) -> None:
     """Refuse a target that exists, unless told to replace it."""
     if not target.parent.is_dir():
         raise UsageError(f"{target.parent} is not a directory; make it first")
-    if target.exists() and not force:
+    refuse_existing(target, force=force)
+
+
+def refuse_existing(target: Path, *, force: bool) -> None:
+    """The one rule of every output that a user names: what is there stays, without ``force``."""
+    if os.path.lexists(target) and not force:
         raise UsageError(f"{target} exists already; choose another name or replace it with --force")
 
 

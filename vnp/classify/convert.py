@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from store.errors import UsageError
+from store.io.replace import refuse_existing
 from vnp.classify.features import FeaturesError, first_fitting
 from vnp.classify.files import Card, load_classifier, save_classifier
 from vnp.models import registry
@@ -31,17 +31,17 @@ def convert_classifier(
     *,
     models: Sequence[str] | None = None,
     segment_length: int | None = None,
+    force: bool = False,
 ) -> Converted:
     """Convert a classifier file to the ``.safetensors`` file ``output``, bit for bit.
 
     The card tells the bands of its feature row, by default those of the recipe whose width fits,
     and the bases per segment it was trained on.
 
-    `UsageError` if the output exists or has another suffix; `ClassifierError` or `FeaturesError`
-    if the file holds no classifier, or one of another width than the models'.
+    `UsageError` if the output exists, without ``force``, or has another suffix; `ClassifierError`
+    or `FeaturesError` if the file holds no classifier, or one of another width than the models'.
     """
-    if output.exists():
-        raise UsageError(f"{output} exists already; choose another name or remove it")
+    refuse_existing(output, force=force)
     classifier = load_classifier(path)
     card = replace(
         classifier.card,

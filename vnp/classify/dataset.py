@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from store.errors import UsageError
-from store.io.replace import replacing
+from store.io.replace import refuse_existing, replacing
 from store.io.tables import safe_cell
 from store.io.words import count
 from store.schema import check_sample_name
@@ -105,14 +105,15 @@ class Kept(NamedTuple):
     bases: str  # of the window
 
 
-def make_dataset(inputs: Mapping[str, Sequence[Path]], folder: Path, *, recipe: Recipe) -> Dataset:
+def make_dataset(
+    inputs: Mapping[str, Sequence[Path]], folder: Path, *, recipe: Recipe, force: bool = False
+) -> Dataset:
     """Make a training set from the files of each group in a new folder, which appears whole.
 
-    `UsageError` if the folder exists or the groups make no sense; `DatasetError` if an input is not
-    what it must be, or a group has less than its share.
+    `UsageError` if the folder exists, without ``force``, or the groups make no sense;
+    `DatasetError` if an input is not what it must be, or a group has less than its share.
     """
-    if folder.exists():
-        raise UsageError(f"{folder} exists already; choose another folder")
+    refuse_existing(folder, force=force)
     for group in inputs:
         check_sample_name(group)
     if recipe.virus not in inputs or len(inputs) < 2:
@@ -121,7 +122,7 @@ def make_dataset(inputs: Mapping[str, Sequence[Path]], folder: Path, *, recipe: 
             f"one other; given: {', '.join(inputs)}"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(folder, force=False) as work:
+    with replacing(folder, force=force) as work:
         parts = work / "parts"
         parts.mkdir(parents=True)
         left_out: list[str] = []

@@ -1,8 +1,10 @@
 """Published classifier files, which are whole pickled modules, as tensors.
 
-``torch.save(model)`` writes a pickle that names classes, above all ``__main__.MLPClassifier``. The
-safe reader of torch files (`vnp.models.torch_files`) builds inert stand-ins in their place, and
-what the file gave them is read here.
+``torch.save(model)`` writes a pickle that names classes, above all ``MLPClassifier`` of the script
+that was run, or of a module of one of VirNucPro's ports. The safe reader of torch files
+(`vnp.models.torch_files`) builds inert stand-ins in their place, and what the file gave them is
+read here. State dicts are read too, alone or in the dictionary of a checkpoint, and modules and
+state dicts of ``DataParallel``.
 """
 
 from __future__ import annotations
@@ -32,13 +34,22 @@ class _BatchNorm(_Layer): ...
 class _Classifier(_Layer): ...
 
 
+class _DataParallel(_Layer): ...
+
+
 _STAND_INS: dict[str, type[_Layer]] = {
-    "__main__.MLPClassifier": _Classifier,
+    "*.MLPClassifier": _Classifier,
+    "torch.nn.parallel.data_parallel.DataParallel": _DataParallel,
+    "torch.nn.parallel.distributed.DistributedDataParallel": _DataParallel,
     "torch.nn.modules.linear.Linear": _Layer,
     "torch.nn.modules.batchnorm.BatchNorm1d": _BatchNorm,
     "torch.nn.modules.dropout.Dropout": _Layer,
     "torch.nn.modules.activation.ReLU": _Layer,
 }
+
+
+_CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model")
+_WRAPPED = "module."  # before the names of a state dict of DataParallel
 
 
 def read_pickled(path: Path) -> tuple[dict[str, Tensor], object]:
@@ -54,6 +65,12 @@ def read_pickled(path: Path) -> tuple[dict[str, Tensor], object]:
         raise UnsafeClassifierError(str(error)) from None
     except TorchFileError as error:
         raise ClassifierError(f"{error}; get the classifier anew") from None
+    for key in _CHECKPOINT_KEYS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping | _Layer):
+            content = content[key]
+            break
+    if isinstance(content, _DataParallel):
+        content = _mapping(content, "_modules", path).get("module")
     if isinstance(content, _Classifier):
         return _of_module(content, path)
     if not isinstance(content, Mapping):
@@ -61,7 +78,8 @@ def read_pickled(path: Path) -> tuple[dict[str, Tensor], object]:
         raise ClassifierError(f"{path} holds a {kind}, neither a classifier nor its state dict")
     if not all(isinstance(n, str) and isinstance(t, Tensor) for n, t in content.items()):
         raise ClassifierError(f"{path} is not a state dict: it does not map names to tensors")
-    return {name: tensor.detach() for name, tensor in content.items()}, EPS
+    skip = len(_WRAPPED) if all(name.startswith(_WRAPPED) for name in content) else 0
+    return {name[skip:]: tensor.detach() for name, tensor in content.items()}, EPS
 
 
 def _of_module(module: _Classifier, path: Path) -> tuple[dict[str, Tensor], object]:

@@ -28,6 +28,7 @@ from vnp.classify.features import Scores, choose_models, score_rows, with_record
 from vnp.classify.files import Classifier
 from vnp.classify.tables import SampleTables, sample_tables
 from vnp.embed.progress import Progress
+from vnp.models.registry import demo_warning
 from vnp.sequence.segments import described
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Prediction:
     digest: str  # hash of its tensors
     models: tuple[str, ...]  # bands of the feature row, left to right
     samples: tuple[SampleCalls, ...]
+    warning: str  # what a reader of the calls must know first: demo models; empty if nothing
 
     @property
     def unscored(self) -> int:
@@ -141,6 +143,7 @@ def predict(
             digest=classifier.card.digest,
             models=chosen,
             samples=tuple(calls),
+            warning=demo_warning(chosen),
         )
         output.mkdir(parents=True, exist_ok=True)
         write_whole(output / SAMPLES, _samples_tsv(result).encode())

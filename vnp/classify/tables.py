@@ -10,6 +10,9 @@ Published layout, worked out from what the published code does with its scores:
     Tab-separated in spite of its name, header ``Modified_ID Is_Virus``, ``True`` or ``False``.
     pandas makes it by grouping, which sorts: windows are in byte order of their ids (chunk_10
     before chunk_2), and an id that holds a quotation mark is quoted.
+
+In the tables beside them an id that a spreadsheet would take for a formula gets an apostrophe in
+front; in the two published files it stays as it is.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from typing import IO, TextIO
 
 import numpy as np
 
+from store.io.tables import safe_cell
 from vnp.classify.calls import Contig, RecordScores, Window
 from vnp.classify.mlp import CLASSES
 
@@ -99,21 +103,21 @@ class SampleTables:
 
     def unscored_record(self, record: bytes, row: int, models: list[str]) -> None:
         """Name a record that has no score, with its row and the models it lacks."""
-        self._files[UNSCORED].write(f"{record.decode()}\t{row}\t{','.join(models)}\n")
+        self._files[UNSCORED].write(f"{safe_cell(record.decode())}\t{row}\t{','.join(models)}\n")
         self.unscored += 1
 
     def window(self, window: Window) -> None:
         """Write the next called window."""
         self._windows.add(b"%b\t%d" % (window.id, window.is_virus))
         self._files[SEGMENTS].write(
-            f"{window.contig.decode()}\t{window.number}\t{window.start}\t{window.end}\t"
+            f"{safe_cell(window.contig.decode())}\t{window.number}\t{window.start}\t{window.end}\t"
             f"{window.records}\t{window.unscored}\t{window.score1:.6g}\t{window.score2:.6g}\t"
             f"{CLASSES[window.is_virus]}\n"
         )
 
     def contig(self, contig: Contig) -> None:
         """Write the next contig and its viral regions."""
-        name = contig.id.decode()
+        name = safe_cell(contig.id.decode())
         self._files[CONTIGS].write(
             f"{name}\t{contig.start}\t{contig.end}\t{contig.windows}\t{contig.viral}\t"
             f"{contig.viral / contig.windows:.6g}\t{contig.mean:.6g}\t{contig.best:.6g}\t"

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from store.errors import UsageError
+from store.io.replace import refuse_existing
 from store.io.words import count
 from store.store import Store
 from vnp import __version__
@@ -66,11 +67,12 @@ def train(
     *,
     settings: TrainSettings,
     device: torch.device,
+    force: bool = False,
 ) -> TrainReport:
     """Train a classifier on a table of labels and write it with its cards.
 
-    ``output`` is ``NAME.safetensors``; ``NAME.json`` and ``NAME.md`` go beside it. The store is
-    read at the commit it holds.
+    ``output`` is ``NAME.safetensors``; ``NAME.json`` and ``NAME.md`` go beside it; one that exists
+    is refused (UsageError) without ``force``. The store is read at the commit it holds.
 
     Raises
     ------
@@ -81,6 +83,7 @@ def train(
         output does not end in ``.safetensors``.
     """
     check_name(output)
+    refuse_existing(output, force=force)
     view = store.merged(settings.models or None, missing="raise", verify=True)
     table = read_labels(labels)
     rows = label_rows(store, table, by_sample=settings.split == "sample")

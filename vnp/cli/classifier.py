@@ -15,12 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     about = "turn a published .pth into safetensors and a JSON card, unexecuted"
     convert = actions.add_parser("convert", help=about, description=about, allow_abbrev=False)
     convert.add_argument("input", metavar="IN.pth", type=Path, help="the published file")
-    about = "the file to make; refused if it exists"
+    about = "the file to make"
     convert.add_argument("output", metavar="OUT.safetensors", type=Path, help=about)
     about = "models whose embeddings it takes, in order (default: those of the recipe that fits)"
     convert.add_argument("--models", nargs="+", metavar="NAME", help=about)
     about = "length of the segments it was trained on, for the card"
     convert.add_argument("--segment-length", type=options.positive, metavar="BASES", help=about)
+    options.force(convert)
     options.common(convert)
 
 
@@ -30,7 +31,11 @@ def run(given: argparse.Namespace) -> int:
     from vnp.classify.files import card_path
 
     result = convert_classifier(
-        given.input, given.output, models=given.models, segment_length=given.segment_length
+        given.input,
+        given.output,
+        models=given.models,
+        segment_length=given.segment_length,
+        force=given.force,
     )
     card = result.card
     models = " + ".join(f"{name} ({dim})" for name, dim in card.models) or "models not known"

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="folder to make"
     )
+    options.force(parser)
     about = "the group of viruses (default: viral)"
     parser.add_argument("--virus", default="viral", metavar="GROUP", help=about)
     parser.add_argument(
@@ -63,7 +64,7 @@ def run(given: argparse.Namespace) -> int:
         seed=given.seed,
         uneven=given.uneven,
     )
-    result = make_dataset(inputs, given.output, recipe=recipe)
+    result = make_dataset(inputs, given.output, recipe=recipe, force=given.force)
     lines = [
         f"{group}: {count(found.genomes, 'sequence')}, {count(found.windows, 'segment')} "
         f"({found.ambiguous:,} ambiguous), {count(found.records, 'record')} in annotated proteins, "

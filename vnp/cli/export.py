@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ids", choices=("auto", "plain", "qualified"), help=about)
     about = ".h5ad, .zarr, .parquet: the sequences too"
     parser.add_argument("--sequences", action="store_true", help=about)
-    parser.add_argument("--force", action="store_true", help="replace the file if it exists")
+    options.force(parser)
 
 
 def run(given: argparse.Namespace) -> int:

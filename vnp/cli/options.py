@@ -27,6 +27,12 @@ def store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", metavar="STORE", type=Path, help="the store, e.g. run.zarr")
 
 
+def force(parser: argparse.ArgumentParser) -> None:
+    """Add ``--force``, of every command that writes an output with a name of the user's."""
+    about = "replace the output if it exists; without it an existing one is refused"
+    parser.add_argument("--force", action="store_true", help=about)
+
+
 def names(parser: argparse.ArgumentParser, flag: str, about: str) -> None:
     """Add an option that is given once for each name: samples or models."""
     parser.add_argument(

@@ -80,6 +80,8 @@ def outcome(result: Prediction) -> Outcome:
     from store.io.words import count
 
     lines = []
+    if result.warning:
+        log.warning(result.warning)
     for calls in result.samples:
         line = (
             f"{calls.sample}: {calls.viral_windows:,} of {count(calls.windows, 'segment')} are "

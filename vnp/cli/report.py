@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.store(parser)
     about = "the page (default: beside the store, STORE.report.html)"
     parser.add_argument("-o", "--output", type=Path, metavar="HTML", help=about)
+    options.force(parser)
     parser.add_argument("--title", help="headline (default: the store's name)")
     scores = parser.add_mutually_exclusive_group()
     about = "scores to show that vnp predict --save kept (default: those saved last)"
@@ -46,6 +47,7 @@ def run(given: argparse.Namespace) -> int:
         scores=scores,
         umap=not given.no_umap,
         for_multiqc=given.multiqc,
+        force=given.force,
     )
     lines = [f"wrote {path} ({path.stat().st_size / 1e3:,.0f} kB)" for path in result.files]
     return Outcome(result.to_json(), lines).show(as_json=given.json)

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", metavar="TSV", help=about, **file)
     about = "classifier to write, NAME.safetensors; its cards NAME.json and NAME.md go beside it"
     parser.add_argument("-o", "--output", metavar="FILE", help=about, **file)
+    options.force(parser)
     options.feature_models(parser)
     parser.add_argument(
         "--split",
@@ -79,6 +80,7 @@ def run(given: argparse.Namespace) -> int:
         given.labels,
         given.output,
         settings=settings,
+        force=given.force,
         device=place(given.device, precision="float32", threads=None, warn=log.warning).device,
     )
     code = INCOMPLETE if report.uncertified else DONE

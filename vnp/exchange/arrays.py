@@ -9,6 +9,7 @@ import numpy as np
 
 from store.io.optional import require
 from store.io.ragged import Ragged
+from store.io.tables import safe_cell
 from store.read.adapters import SEQUENCES
 from store.read.search import unit_rows
 from vnp.exchange.selection import Selection, named_twice
@@ -35,7 +36,7 @@ def write_rows(selection: Selection, path: Path) -> None:
             ids = selection.column("id", batch.start, batch.stop)
             rows = range(batch.start, batch.stop)
             file.writelines(
-                f"{row}\t{sample}\t{record}\n"
+                f"{row}\t{sample}\t{safe_cell(record)}\n"
                 for row, sample, record in zip(rows, samples, ids, strict=True)
             )
 

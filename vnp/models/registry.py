@@ -5,6 +5,7 @@ Importing this module costs a few milliseconds: it needs neither torch nor the m
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -154,3 +155,15 @@ def recipe(name: str) -> tuple[ModelSpec, ...]:
             f"there is no recipe {name!r}; the recipes are {', '.join(RECIPES)}"
         )
     return tuple(MODELS[each] for each in RECIPES[name])
+
+
+def demo_warning(names: Iterable[str]) -> str:
+    """One sentence on the demo models among some models; empty if there are none."""
+    demo = [name for name in names if name in MODELS and MODELS[name].demo]
+    if not demo:
+        return ""
+    what = "are demo models" if len(demo) > 1 else "is a demo model"
+    return (
+        f"{' and '.join(demo)} {what} with random weights, for trying the pipeline: their "
+        "embeddings, and every score and call made from them, mean nothing"
+    )

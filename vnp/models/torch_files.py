@@ -34,7 +34,7 @@ _TENSOR_PARTS = re.compile(
     r"|torch\._utils\._rebuild_(tensor|tensor_v2|parameter)"
     r"|torch\.nn\.parameter\.Parameter"
     r"|torch\.(Double|Float|Half|BFloat16|Long|Int|Short|Char|Byte|Bool)Storage"
-    r"|torch\.Size"
+    r"|torch\.(Size|device)"
 )
 # Opcodes that look a global up by other means than by its name in the opcode. torch.save, which
 # writes pickle protocol 2, uses none of them.
@@ -48,19 +48,20 @@ def load_torch_file(
     """Read a file of ``torch.save`` on the CPU: a zip archive, or in the form before torch 1.6.
 
     ``stand_ins`` are full names of classes that the file may name, and what is built in their
-    place. ``mapped`` leaves the tensors' bytes in the file, where its form allows that; it must
-    then not be overwritten in place. Raises `UnsafeTorchFileError`, which says what the file names
-    besides parts of tensors and the stand-ins, and `TorchFileError` if the file is not there or is
-    damaged.
+    place; ``*.Name`` is a class of that name in any module. ``mapped`` leaves the tensors' bytes in
+    the file, where its form allows that; it must then not be overwritten in place.
+
+    Raises `UnsafeTorchFileError`, which says what the file names besides parts of tensors and the
+    stand-ins, and `TorchFileError` if the file is not there or is damaged.
     """
     stand_ins = stand_ins or {}
     try:
         with path.open("rb") as file:
             zipped = file.read(4) == b"PK\x03\x04"  # torch decides by the same four bytes
-        _check(path, stand_ins, zipped=zipped)
+        named = _check(path, stand_ins, zipped=zipped)
         with (
             warnings.catch_warnings(),
-            torch.serialization.safe_globals([(part, name) for name, part in stand_ins.items()]),
+            torch.serialization.safe_globals([(part, name) for name, part in named.items()]),
         ):
             # Torch warns of old pickles and of sources that differ, and then reads them.
             warnings.simplefilter("ignore")
@@ -85,8 +86,12 @@ def load_torch_file(
         ) from None
 
 
-def _check(path: Path, stand_ins: Mapping[str, type], *, zipped: bool) -> None:
-    """Refuse a file whose pickles name anything but parts of tensors and the stand-ins."""
+def _check(path: Path, stand_ins: Mapping[str, type], *, zipped: bool) -> dict[str, type]:
+    """Refuse a file whose pickles name anything but parts of tensors and the stand-ins.
+
+    Returns the stand-ins that it names, by full name.
+    """
+    named: dict[str, type] = {}
     if not zipped:
         with (
             path.open("rb") as file,
@@ -94,29 +99,35 @@ def _check(path: Path, stand_ins: Mapping[str, type], *, zipped: bool) -> None:
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
         ):
             for _ in range(_LEGACY_PICKLES):
-                _check_pickle(content, path, stand_ins)
-        return
+                named |= _check_pickle(content, path, stand_ins)
+        return named
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         pickles = [member for member in members if member.filename.endswith("/data.pkl")]
         if len(pickles) != 1 or any(member.compress_type for member in members):
             raise TorchFileError(f"{path} is a zip archive that torch.save did not write")
         with archive.open(pickles[0]) as member:
-            _check_pickle(member, path, stand_ins)
+            return _check_pickle(member, path, stand_ins)
 
 
-def _check_pickle(file: Any, path: Path, stand_ins: Mapping[str, type]) -> None:
+def _check_pickle(file: Any, path: Path, stand_ins: Mapping[str, type]) -> dict[str, type]:
+    named: dict[str, type] = {}
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name in _INDIRECT:
             what = f"uses the pickle operation {opcode.name}, which torch.save does not write"
         elif opcode.name == "GLOBAL":
             name = str(argument).replace(" ", ".", 1)
-            if name in stand_ins or _TENSOR_PARTS.fullmatch(name):
+            part = stand_ins.get(name, stand_ins.get(f"*.{name.rpartition('.')[2]}"))
+            if part is not None:
+                named[name] = part
+                continue
+            if _TENSOR_PARTS.fullmatch(name):
                 continue
             what = f"names {name}, which is not part of a tensor"
         else:
             continue
         raise UnsafeTorchFileError(f"{path} {what}; it was refused and nothing of it was executed")
+    return named
 
 
 def _first_line(error: BaseException) -> str:

@@ -31,6 +31,8 @@ class ScoreSource:
 
     name: str  # of the classifier's file or of the kept scores, for the reader
     of: Callable[[int, int], Iterator[Scores]]  # scores of rows start .. stop, in order
+    digest: str  # hash of the classifier's weights
+    saved: str = ""  # UTC time when they were saved in the store; empty for those computed now
 
 
 def collect_calls(
@@ -70,6 +72,8 @@ def collect_calls(
             counts.append(count)
     calls = Calls(
         source=scores.name,
+        digest=scores.digest,
+        saved=scores.saved,
         records=scored,
         groups=tuple(groups),
         histograms=tuple(Histogram(0.0, 1.0 / SCORE_BINS, bins) for bins in histograms),
@@ -87,6 +91,7 @@ def classifier_scores(store: Store, path: Path, *, device: str) -> ScoreSource:
     return ScoreSource(
         path.name,
         lambda start, stop: score_rows(view, module, device=placed, start=start, stop=stop),
+        digest=classifier.card.digest,
     )
 
 
@@ -100,8 +105,12 @@ def saved_scores(store: Store, name: str | None = None) -> ScoreSource | None:
             return None
         name = store.schema.scores[-1].name
     values = store.scores(name)  # 8 bytes a row
+    known = next(scores for scores in store.schema.scores if scores.name == name)
     return ScoreSource(
-        name, lambda start, stop: (Scores(at, values[at:end]) for at, end in chunked(start, stop))
+        name,
+        lambda start, stop: (Scores(at, values[at:end]) for at, end in chunked(start, stop)),
+        digest=known.digest,
+        saved=known.made,
     )
 
 

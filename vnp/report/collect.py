@@ -19,6 +19,7 @@ from store.schema import COLUMN_CHUNK_ROWS, Model
 from store.store import Store
 from vnp import __version__
 from vnp.classify.calls import Counts
+from vnp.models.registry import demo_warning
 from vnp.report.binning import filled_before, length_histogram, shares
 from vnp.report.calls import ScoreSource, collect_calls
 from vnp.report.data import (
@@ -98,6 +99,7 @@ def collect(
     listed, rest, total = _samples(store, filled, counts)
     return ReportData(
         title=title if title is not None else store.path.name,
+        warning=demo_warning(model.name for model in schema.models),
         made=utc_now(),
         version=__version__,
         rows=store.n_rows,

@@ -149,6 +149,8 @@ class Calls:
     """Scores of a classifier."""
 
     source: str  # the classifier's file or the name of the saved scores
+    digest: str  # hash of the classifier's weights
+    saved: str  # UTC time when the scores were saved in the store; empty if they were made now
     records: int  # scored
     groups: tuple[str, ...]  # samples with a histogram of their own, and "others"
     histograms: tuple[Histogram, ...]  # segments by their highest score2, one per group
@@ -181,6 +183,7 @@ class ReportData:
     """Everything on the page."""
 
     title: str
+    warning: str  # what must be known before anything else is read; empty if nothing
     made: str  # UTC, ISO 8601
     version: str  # of vnp
     rows: int

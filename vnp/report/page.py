@@ -62,6 +62,9 @@ def _header(data: ReportData) -> Markup:
             f"Stop-free reading frames of {described(data.segment_length)}, embedded with {names}.",
             class_="lead",
         ),
+        tag("p", f"Warning: {data.warning}.", class_="warning", role="alert")
+        if data.warning
+        else None,
         tag("p", state, class_="state complete" if data.complete and data.rows else "state"),
         tag(
             "dl",
@@ -152,7 +155,8 @@ def _calls(calls: Calls) -> Iterable[Markup]:
     yield _section(
         "Scores",
         f"Segments by the highest virus score of their records; {count(calls.records, 'record')} "
-        f"scored with {calls.source}.",
+        f"scored with {calls.source} (weights {calls.digest[:19]}"
+        + (f", saved {calls.saved[:10]})." if calls.saved else ")."),
         tag("div", shown, class_="few") if shown else tag("p", "No record has a score."),
     )
     if calls.tracks:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from store.io.replace import write_whole
+from store.io.replace import refuse_existing, write_whole
 from store.store import Store
 from vnp.report import multiqc
 from vnp.report.calls import ScoreSource
@@ -36,11 +36,17 @@ def write_report(
     scores: ScoreSource | None = None,
     umap: bool = True,
     for_multiqc: bool = False,
+    force: bool = False,
 ) -> WrittenReport:
     """Write the page, by default beside the store, and ``*_mqc.json`` beside it for MultiQC.
 
+    The page beside the store is always written anew; another ``output`` that exists is refused
+    (UsageError) without ``force``.
+
     ``title``, ``scores`` and ``umap`` are those of `vnp.report.collect.collect`.
     """
+    if output is not None:
+        refuse_existing(output, force=force)
     output = output or store.path.with_name(f"{store.path.name}.report.html")
     data = collect(store, title=title, scores=scores, umap=umap)
     contents = {output: page(data)}

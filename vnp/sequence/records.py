@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.io.ragged import Ragged, concatenate, from_items, offsets_of
+from store.io.tables import safe_cell
 from store.rows import RowBatch
 from vnp.sequence.compression import InputError
 from vnp.sequence.fastx import ContigBatch
@@ -64,7 +65,7 @@ class WithoutRecords:
         columns = self.record.tolist(), self.id.decode(), self.bases.tolist(), self.reason.tolist()
         return "".join(
             [
-                f"{record}\t{contig}\t{bases}\t{_REASONS[reason]}\n"
+                f"{record}\t{safe_cell(contig)}\t{bases}\t{_REASONS[reason]}\n"
                 for record, contig, bases, reason in zip(*columns, strict=True)
             ]
         )

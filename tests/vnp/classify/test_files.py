@@ -8,6 +8,7 @@ import os
 import pickle
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,28 @@ def test_a_state_dict_is_read_too(tmp_path: Path, x: torch.Tensor, zipped: bool)
     torch.save(original.state_dict(), path, _use_new_zipfile_serialization=zipped)
     found = load_classifier(path)
     np.testing.assert_array_equal(found.module.probabilities(x).numpy(), scores(original, x))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda module: {"state_dict": module.state_dict(), "epoch": 3},
+        lambda module: {"model_state_dict": module.state_dict(), "optimizer_state_dict": {}},
+        lambda module: torch.nn.DataParallel(module).state_dict(),
+        lambda module: {"state_dict": torch.nn.DataParallel(module).state_dict()},
+        torch.nn.DataParallel,
+        lambda module: {"model": module},
+        lambda module: module,
+    ],
+    ids=["state_dict", "model_state_dict", "parallel state", "both", "parallel", "model", "module"],
+)
+def test_files_of_the_ports_give_the_same_scores(
+    tmp_path: Path, x: torch.Tensor, wrap: Callable[[MLPClassifier], object]
+) -> None:
+    module = trained(12)
+    # Saved under the module's own path, here that of this test, and not __main__.
+    torch.save(wrap(module), tmp_path / "port.pth")
+    assert torch.equal(load_classifier(tmp_path / "port.pth").module(x), module(x))
 
 
 def test_the_epsilon_of_the_file_is_used(tmp_path: Path, x: torch.Tensor) -> None:

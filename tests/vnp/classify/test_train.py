@@ -268,12 +268,15 @@ def test_the_bundled_example_trains_a_classifier_that_predict_takes(
     ]
     assert "means nothing" in (tmp_path / "demo.md").read_text()
     first = output.read_bytes()
-    assert main([str(argument) for argument in train]) == 0
+    assert main([*(str(argument) for argument in train), "--force"]) == 0
     assert output.read_bytes() == first, "the same seed gives the same classifier"
     capsys.readouterr()
     predict = ["predict", path, "--classifier", output, "-o", tmp_path / "out", "--json"]
     assert main([str(argument) for argument in predict]) == 0
-    samples = {found["sample"]: found for found in json.loads(capsys.readouterr().out)["samples"]}
+    told = capsys.readouterr()
+    assert "demo_dnabert_s and demo_esm2 are demo models with random weights" in told.err
+    assert "mean nothing" in json.loads(told.out)["warning"]
+    samples = {found["sample"]: found for found in json.loads(told.out)["samples"]}
     share = {name: s["viral_windows"] / s["windows"] for name, s in samples.items()}
     assert share["lambda_phage"] > 0.6 > 0.3 > share["open"]
 
@@ -283,7 +286,7 @@ def test_a_published_split_and_one_by_sample(
 ) -> None:
     labels = table(tmp_path, "sample\tlabel\nfirst\tvirus\nsecond\tothers\n")
     base = ["train", str(store.path), "--labels", str(labels), "--epochs", "2"]
-    out = ["-o", str(tmp_path / "m.safetensors")]
+    out = ["-o", str(tmp_path / "m.safetensors"), "--force"]
     assert main([*base, *out, "--split", "random"]) == 0
     assert "overlapping segments are on both sides" in capsys.readouterr().err
     assert main([*base, *out, "--split", "sample"]) == 1

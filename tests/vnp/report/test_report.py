@@ -17,12 +17,15 @@ import torch
 
 import vnp.report.collect as collect_module
 from store.io.ragged import from_items
+from store.open import create_store
 from store.read.sample import evenly
+from store.schema import Model
 from store.store import Store
 from tests import rows
 from vnp.classify.files import Card, save_classifier
 from vnp.classify.mlp import Mlp
 from vnp.cli.main import main
+from vnp.models.registry import MODELS, RECIPES
 from vnp.report import multiqc
 from vnp.report.binning import filled_before, length_histogram, shares, timeline
 from vnp.report.calls import classifier_scores, saved_scores
@@ -97,6 +100,24 @@ class _Elements(HTMLParser):
 
     def handle_endtag(self, name):
         assert self.open.pop() == name
+
+
+def test_the_page_warns_of_demo_models_and_names_the_classifier(
+    tmp_path: Path, data: ReportData
+) -> None:
+    text = page(data)
+    assert "Warning" not in text
+    assert data.calls is not None
+    assert f"(weights {data.calls.digest[:19]})" in text
+    demo = create_store(
+        tmp_path / "demo.zarr",
+        models=[Model(name, MODELS[name].dim) for name in RECIPES["demo"]],
+        segment_length=500,
+    )
+    text = page(collect(demo, umap=False))
+    [warning] = re.findall(r'<p class="warning" role="alert">(.*?)</p>', text)
+    assert "demo_dnabert_s and demo_esm2 are demo models with random weights" in warning
+    assert warning.endswith("mean nothing.")
 
 
 def test_the_page_is_whole_and_nothing_of_it_is_elsewhere(data: ReportData) -> None:

@@ -19,6 +19,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from store.io.files import naming
 from store.io.ragged import Ragged
 
 Digests: TypeAlias = NDArray[np.uint64]  # (n, 2): first and second eight bytes, big-endian
@@ -46,14 +47,17 @@ class DuplicateSearch:
     """Collects the digests of an append, in a file without a name, and finds its duplicates."""
 
     def __init__(self, folder: Path, *, first_row: int) -> None:
-        self._spool = TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
+        self._folder = folder
+        with naming(folder):
+            self._spool = TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
         self._first_row = first_row
         self._rows = 0
 
     def add(self, nucleotide: Ragged, protein: Ragged) -> Digests:
         """Take the next rows and return their digests (n, 2)."""
         digests = sequence_digests(nucleotide, protein)
-        self._spool.write(digests.tobytes())
+        with naming(self._folder):
+            self._spool.write(digests.tobytes())
         self._rows += len(digests)
         return digests
 
@@ -61,7 +65,8 @@ class DuplicateSearch:
         """Duplicates (n,) of all rows taken; for ``old`` see `find_duplicates`."""
         if not self._rows:
             return np.empty(0, dtype=np.int64)
-        self._spool.flush()
+        with naming(self._folder):
+            self._spool.flush()
         new = np.memmap(self._spool, dtype=np.uint64, mode="r", shape=(self._rows, 2))
         return find_duplicates(new, first_row=self._first_row, old=old)
 

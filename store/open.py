@@ -9,6 +9,7 @@ from typing import Protocol
 
 from store.backend import Backend
 from store.errors import UsageError
+from store.io.optional import require
 from store.schema import DEFAULT_BLOCK_ROWS, Model, Schema
 from store.store import Store
 
@@ -32,14 +33,9 @@ def backend(path: Path) -> BackendKind:
 
         return ZarrBackend
     if path.suffix in HDF5_SUFFIXES:
-        try:
-            from store.hdf5.backend import Hdf5Backend
-        except ModuleNotFoundError as error:
-            if error.name != "h5py":
-                raise
-            raise UsageError(
-                f"{path}: an HDF5 store needs the package h5py: pip install h5py"
-            ) from None
+        require("h5py", for_what=f"{path}: an HDF5 store")
+        from store.hdf5.backend import Hdf5Backend
+
         return Hdf5Backend
     raise UsageError(
         f"{path}: the name of a store ends in .zarr (a directory) or "

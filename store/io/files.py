@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 _IOV_MAX = 1024  # buffers that one writev takes on Linux
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.part", re.DOTALL)
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_HINTS = {
+    errno.ENOSPC: " Free some space, then run the command again.",
+    errno.EDQUOT: " Raise the quota or free some space, then run the command again.",
+    errno.EACCES: " Make it accessible and writable for you, or work on a copy elsewhere.",
+    errno.EROFS: " Make it writable for you, or work on a copy elsewhere.",
+    errno.EIO: " The disk or its connection has a fault: look at the system's log.",
+}
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 # Some network and FUSE file systems keep directories safe by themselves and refuse to sync them.
 _NO_DIR_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF})
@@ -236,25 +243,32 @@ def naming(path: Path) -> Iterator[None]:
 
 def write_failure(error: OSError, path: Path, data: Buffers = ()) -> WriteError:
     """Say in one sentence what failed, where, and the remedy."""
-    said = os.strerror(error.errno) if error.errno else str(error)
     if error.errno in _FULL:
         size = sum(memoryview(buffer).nbytes for buffer in data)
         what = f" ({size:,} bytes)" if size else ""
         return DiskFullError(
-            f"{path}{what} could not be written: {said}. Free some space or raise the quota, "
-            "then run the command again; nothing of it was published.",
+            f"{path}{what} could not be written: {os.strerror(error.errno)}. Free some space or "
+            "raise the quota, then run the command again; nothing of it was published.",
             errno=error.errno,
         )
     hint = ""
-    if error.errno in (errno.EACCES, errno.EROFS):
-        hint = " Make it writable for you, or work on a copy elsewhere."
-    elif error.errno == errno.EIO:
-        hint = " The disk or its connection has a fault: look at the system's log."
-    elif error.errno == errno.EXDEV:
+    if error.errno == errno.EXDEV:
         hint = " The store and its side directory (.vnp) must be on one file system."
     elif error.errno in _NO_LINKS:
         hint = (
             " If this file system has no hard links, which claims need, or is not writable for "
             "you, put the store elsewhere."
         )
-    return WriteError(f"{path}: {said}.{hint}", errno=error.errno)
+    return WriteError(f"{explained(error, path)}{hint}", errno=error.errno)
+
+
+def explained(error: OSError, path: Path | None = None) -> str:
+    """Say in words what the operating system refused, of which file, and the remedy."""
+    named = path if path is not None else error.filename
+    where = "" if named is None else f"{os.fsdecode(named)}: "
+    if error.errno is None:
+        return f"{where}{error}."
+    hint = _HINTS.get(error.errno, "")
+    if named is None and not hint:
+        hint = " No file is named; run it again with --verbose, and look at the system's log."
+    return f"{where}{os.strerror(error.errno)}.{hint}"

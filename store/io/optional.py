@@ -1,28 +1,61 @@
-"""Optional libraries: import one, or say in one sentence how to install it."""
+"""Optional libraries: import one, or say in one sentence why that is impossible.
+
+An installed library can fail at its import in any way: a shared object that is missing (OSError),
+a cache that cannot be written (RuntimeError, numba's), a version of another library that it does
+not take. That costs the feature that needs it, and nothing else.
+"""
 
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import Any
 
 from store.errors import UsageError
 
 # Name to import -> what to give pip, where the two differ.
-_PACKAGES = {"faiss": "faiss-cpu", "dask.array": "'dask[array]'"}
+_PACKAGES = {"faiss": "faiss-cpu", "dask.array": "'dask[array]'", "umap": "umap-learn"}
+_ABSENT = "is not installed"
+_said: set[str] = set()  # libraries of which a warning was given
+_LONGEST = 200  # characters of an error that are repeated
+log = logging.getLogger(__name__)
 
 
 class MissingPackageError(UsageError):
-    """The call needs a library that is not installed."""
+    """The call needs a library that is not installed, or cannot be imported."""
 
 
 def require(name: str, *, for_what: str) -> Any:
     """Import a library for one feature; the error for a missing one says how to get it."""
+    module, trouble = _import(name)
+    if trouble is not None:
+        raise MissingPackageError(f"{for_what} needs {name}, which {trouble}")
+    return module
+
+
+def available(name: str, *, for_what: str) -> Any:
+    """Import a library that a feature can do without; None if it cannot be imported.
+
+    One that is installed all the same is worth one warning.
+    """
+    module, trouble = _import(name)
+    if trouble is not None and not trouble.startswith(_ABSENT) and name not in _said:
+        _said.add(name)
+        log.warning("%s is left out: %s %s", for_what, name, trouble)
+    return module
+
+
+def why_not(name: str) -> str | None:
+    """Say why a library cannot be imported, as the end of a sentence; None if it can."""
+    return _import(name)[1]
+
+
+def _import(name: str) -> tuple[Any, str | None]:
     try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != name.partition(".")[0]:
-            raise  # it is installed, and lacks something itself
-        package = _PACKAGES.get(name, name)
-        raise MissingPackageError(
-            f"{for_what} needs {name}, which is not installed: pip install {package}"
-        ) from None
+        return importlib.import_module(name), None
+    except Exception as error:  # noqa: BLE001 - a library may raise anything
+        top = name.partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == top:
+            return None, f"{_ABSENT}: pip install {_PACKAGES.get(name, name)}"
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]
+        return None, f"is installed, but cannot be imported ({said})"

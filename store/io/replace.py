@@ -16,7 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from store.errors import UsageError
-from store.io.files import fsync_dir, publish_replace, rename_over, temporary_name
+from store.io.files import (
+    fsync_dir,
+    publish_replace,
+    rename_over,
+    temporary_name,
+    write_failure,
+)
 
 
 def write_whole(target: Path, content: bytes) -> None:
@@ -47,6 +53,11 @@ def replacing(target: Path, *, force: bool) -> Iterator[Path]:
         else:
             rename_over(part, target)
         fsync_dir(target.parent)
+    except OSError as error:
+        # The system names no file when a write fails.
+        if error.errno is not None and error.filename is None:
+            raise write_failure(error, target) from error
+        raise
     finally:
         _remove(part)
 

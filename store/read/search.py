@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store.errors import UsageError
-from store.io.optional import require
+from store.io.optional import available, require
 from store.read.indexing import Ints
 from store.read.view import View
 
@@ -99,12 +99,9 @@ def _faiss(engine: str) -> Any:
     """Return the module faiss, or None for plain NumPy."""
     if engine == "numpy":
         return None
-    try:
+    if engine == "faiss":
         return require("faiss", for_what="search with engine='faiss'")
-    except UsageError:
-        if engine == "faiss":
-            raise
-        return None
+    return available("faiss", for_what="search by faiss")
 
 
 def _best_of_block(queries: F32, block: F32, k: int, faiss: Any) -> tuple[Ints, F32]:

@@ -5,24 +5,35 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from vnp import __version__
 from vnp.cli import options
 from vnp.cli.exit_codes import DATA_ERROR, DONE
-from vnp.cli.output import Outcome
+from vnp.cli.output import Outcome, printable
 from vnp.embed.config import add_device_arguments
 
 if TYPE_CHECKING:
     from store.store import Store
 
 
-_PACKAGES = ("torch", "numpy", "numcodecs", "dnaio", "tokenizers", "safetensors", "zarr", "anndata")
+# Whether vnp itself needs it.
+_PACKAGES = {
+    "torch": True,
+    "numpy": True,
+    "numcodecs": True,
+    "h5py": True,
+    "dnaio": True,
+    "tokenizers": True,
+    "safetensors": True,
+    "zarr": False,
+    "anndata": False,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,32 +73,61 @@ class Check:
 def run(given: argparse.Namespace) -> int:
     """Look at everything a run depends on."""
     from store.errors import UsageError
-    from store.open import open_store
     from vnp.models import registry
 
     if (given.golden is None) != (given.fasta is None):
         raise UsageError("to compare with a reference give both --golden FILE and --fasta FASTA")
-    checks = [*_software(), *_devices()]
-    if given.store is None:
-        checks += _weights(registry.RECIPES["virnucpro"], given.weights_dir)
-    else:
-        store = open_store(given.store)
-        checks += _weights([model.name for model in store.schema.models], given.weights_dir)
-        checks += _store(store)
+    checks = [*_software(), *_reported("devices", _devices)]
+    models = registry.RECIPES["virnucpro"]
+    if given.store is not None:
+        store, found = _opened(given.store)
+        checks.append(found)
+        models = tuple(model.name for model in store.schema.models) if store is not None else ()
+        if store is not None:
+            checks += _reported("file system", lambda: _file_system(store))
+            checks += _reported("disk", lambda: _disk(store))
+    checks += _reported("weights", lambda: _weights(models, given.weights_dir))
     if given.golden is not None:
         checks += _golden(given)
-    lines = [f"{check.state:<8} {check.what}: {check.found}" for check in checks]
+    lines = [printable(f"{check.state:<8} {check.what}: {check.found}") for check in checks]
     code = DATA_ERROR if any(check.state == "problem" for check in checks) else DONE
     return Outcome([asdict(check) for check in checks], lines, code).show(as_json=given.json)
 
 
+def _reported(what: str, look: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+    """Yield what a look finds; an error that ends it is a finding too, unless it is wrong usage."""
+    from store.errors import StoreError, UsageError
+    from store.io.files import explained
+    from store.io.optional import MissingPackageError
+
+    try:
+        yield from look()
+    except MissingPackageError as error:
+        yield Check(what, "problem", str(error))
+    except UsageError:
+        raise
+    except (StoreError, MemoryError) as error:
+        yield Check(what, "problem", str(error))
+    except OSError as error:
+        yield Check(what, "problem", explained(error))
+
+
 def _software() -> Iterator[Check]:
+    from store.io.optional import why_not
+
     yield Check("vnp", "ok", f"{__version__} on Python {platform.python_version()}")
-    for name in _PACKAGES:
+    for name, needed in _PACKAGES.items():
         try:
-            yield Check(name, "ok", metadata.version(name))
+            version = metadata.version(name)
         except metadata.PackageNotFoundError:
-            yield Check(name, "note", "not installed (only needed to read stores with it)")
+            found = "not installed" if needed else "not installed (only needed to read stores with)"
+            yield Check(name, "problem" if needed else "note", found)
+            continue
+        trouble = why_not(name)
+        if trouble is None:
+            yield Check(name, "ok", version)
+        else:
+            yield Check(name, "problem" if needed else "note", f"{version} {trouble}")
 
 
 def _devices() -> Iterator[Check]:
@@ -122,25 +162,44 @@ def _weights(names: Iterable[str], folder: Path | None) -> Iterator[Check]:
             yield Check(f"weights of {name}", "ok", f"{found.folder} ({found.revision})")
 
 
-def _store(store: Store) -> Iterator[Check]:
-    from store.errors import StoreError
+def _opened(path: Path) -> tuple[Store | None, Check]:
+    from store.open import open_store
+
+    opened: list[Store] = []
+
+    def look() -> Iterator[Check]:
+        opened.append(open_store(path))
+        yield Check("store", "ok", repr(opened[0]))
+
+    [found] = _reported("store", look)
+    return (opened[0] if opened else None), found
+
+
+def _file_system(store: Store) -> Iterator[Check]:
+    """Try what workers and appenders do beside the store; look whether they may do it in it."""
     from store.io.files import publish_new
 
-    yield Check("store", "ok", repr(store))
     tmp = store.sidecar.make().tmp
-    probe = tmp / f"doctor-{uuid4().hex}"
+    probe = store.sidecar.temporary("doctor")
     try:
         first = publish_new(tmp, probe, [b"a"])
         second = publish_new(tmp, probe, [b"b"])
-    except StoreError as error:
-        yield Check("file system", "problem", str(error))
-        return
     finally:
-        probe.unlink(missing_ok=True)
+        with suppress(OSError):
+            probe.unlink()
     if first and not second:
         yield Check("file system", "ok", "hard links are made, and refuse a name that is taken")
     else:
         yield Check("file system", "problem", "hard links do not refuse a taken name")
+    written = [store.path, *(store.sidecar.path / name for name in ("claims", "workers", "logs"))]
+    written += [path for path in store.path.glob("ob*/*") if path.is_dir()]
+    for path in written:
+        if path.exists() and not os.access(path, os.W_OK):
+            found = f"{path} is not writable for you: you can read, but not append or embed"
+            yield Check("store", "problem", found)
+
+
+def _disk(store: Store) -> Iterator[Check]:
     free = os.statvfs(store.path)
     size = free.f_bavail * free.f_frsize
     wanted = sum(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import io
 import keyword
 import os
 import signal
@@ -78,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):  # None where the caller closed it: print() would mix them
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - until the process ends
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may not be text
     arguments = sys.argv[1:] if arguments is None else arguments
     given = parser(arguments[0] if arguments else "").parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGUSR1):  # until a command handles them itself
@@ -92,8 +95,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def complain(command: str, error: BaseException) -> None:
     """Print the one message of a command that an error ended."""
+    from store.io.files import explained
+
+    said = str(error)
+    if isinstance(error, OSError):
+        said = explained(error)
+    elif isinstance(error, MemoryError):
+        said = f"there is not enough memory ({said or 'none is left'})"
     with contextlib.suppress(OSError):  # the exit code still tells
-        print(f"vnp {command}: error: {error}", file=sys.stderr)
+        print(f"vnp {command}: error: {said}", file=sys.stderr)
 
 
 def _interrupt(_number: int, _frame: object) -> None:
@@ -111,7 +121,7 @@ def _run(given: argparse.Namespace) -> int:
         # The reader of our output has left; keep Python from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DATA_ERROR
-    except (StoreError, OSError) as error:
+    except (StoreError, OSError, MemoryError) as error:
         complain(given.command, error)
         return of_error(error)
     return code

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vnp.cli.exit_codes import DONE
@@ -20,9 +23,24 @@ class Outcome:
 
     def show(self, *, as_json: bool) -> int:
         """Print the result, as one line of JSON or for people, and return the exit code."""
-        for line in [json.dumps(self.value)] if as_json else self.lines:
-            print(line)
+        with printing():
+            for line in [json.dumps(self.value)] if as_json else self.lines:
+                print(line)
+            sys.stdout.flush()
         return self.code
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """Name standard output in the error if it cannot be written; a reader that left is no error."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        from store.io.files import write_failure
+
+        raise write_failure(error, Path("standard output")) from error
 
 
 def printable(text: str) -> str:

@@ -6,7 +6,6 @@ Every fallback is reported through ``warn`` and recorded in the provenance's env
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,6 +18,7 @@ from torch import Tensor
 
 import vnp
 from store.errors import UsageError
+from store.io.optional import why_not
 from vnp.inference import esm2, mosaicbert
 from vnp.inference.device import Placement, place
 from vnp.inference.encoder import Encoder, Precision, Warn
@@ -235,9 +235,8 @@ def obstacle(placement: Placement) -> str | None:
         return (
             f"compute capability {major}.{minor} is below {'.'.join(map(str, _LEAST_CAPABILITY))}"
         )
-    if importlib.util.find_spec("triton") is None:
-        return "Triton is not installed"
-    return None
+    trouble = why_not("triton")
+    return None if trouble is None else f"Triton {trouble}"
 
 
 def fused_products(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from store.io.optional import available
 from store.read.view import View
 from vnp.report.data import MOST_POINTS, Projection
 
@@ -95,12 +96,11 @@ def _umap(scores: Floats) -> Sequence[Projection]:
     neighbours = 15
     if len(scores) <= 2 * neighbours:
         return ()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of numba and of the seed; nothing a reader can use
-            from umap import UMAP  # type: ignore[import-untyped,unused-ignore]
-
-            plane = UMAP(n_neighbors=neighbours, random_state=_SEED, n_jobs=1).fit_transform(scores)
-    except ImportError:
-        return ()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of numba and of the seed; nothing a reader can use
+        umap = available("umap", for_what="the map by UMAP")
+        if umap is None:
+            return ()
+        reducer = umap.UMAP(n_neighbors=neighbours, random_state=_SEED, n_jobs=1)
+        plane = reducer.fit_transform(scores)
     return (Projection("UMAP", ("UMAP 1", "UMAP 2"), np.asarray(plane, dtype=np.float64)),)

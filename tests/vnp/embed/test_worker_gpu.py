@@ -1,6 +1,5 @@
 """Whole commands on a GPU: the engine in a worker, fp8 and its check, fall-backs, the bench."""
 
-import importlib.util
 import json
 
 import numpy as np
@@ -110,10 +109,7 @@ def test_fp8_that_is_too_far_off_is_refused_and_nothing_written(tmp_path, capsys
 def test_without_triton_plain_torch_says_so_and_is_recorded(tmp_path, capsys, monkeypatch):
     fused = store_of(tmp_path / "fused.zarr", "demo_esm2")
     assert main(["embed", str(fused), "--device", "cuda"]) == 0
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        load.importlib.util, "find_spec", lambda name: None if name == "triton" else find(name)
-    )
+    monkeypatch.setattr(load, "why_not", lambda name: f"is not installed: pip install {name}")
     plain = store_of(tmp_path / "plain.zarr", "demo_esm2")
     capsys.readouterr()
     assert main(["worker", str(plain), "--device", "cuda"]) == 0

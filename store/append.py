@@ -13,6 +13,7 @@ from store.duplicates import NO_DUPLICATE, Digests, DuplicateSearch
 from store.errors import SampleExistsError
 from store.geometry import block_bounds, chunks_of
 from store.io.clock import utc_now
+from store.io.files import naming
 from store.rows import RowBatch
 from store.schema import Sample
 
@@ -28,15 +29,16 @@ class Append:
         self._rows = 0
 
     def write(self, batch: RowBatch) -> None:
-        """Take the next rows."""
+        """Take the next rows; `WriteError` if they cannot be written."""
         transaction = self._open()
         digests = self._search.add(batch.nucleotide, batch.protein)
-        for name in RowBatch.__dataclass_fields__:
-            transaction.append(name, getattr(batch, name))
-        code = len(self._schema.samples)
-        transaction.append("sample", np.full(len(batch), code, dtype=np.int32))
-        transaction.append("digest", digests[:, 0])
-        transaction.append("digest_low", digests[:, 1])
+        code = np.full(len(batch), len(self._schema.samples), dtype=np.int32)
+        with naming(self._backend.path):
+            for name in RowBatch.__dataclass_fields__:
+                transaction.append(name, getattr(batch, name))
+            transaction.append("sample", code)
+            transaction.append("digest", digests[:, 0])
+            transaction.append("digest_low", digests[:, 1])
         self._rows += len(batch)
 
     def commit(
@@ -62,6 +64,10 @@ class Append:
             If the name, or the content under another name, is in the store.
         ClaimLostError
             If this process was stopped for so long that another appender took over.
+        WriteError
+            If something cannot be written; the store is as it was.
+        AfterCommitError
+            If something failed after the commit: the rows are in.
         """
         transaction = self._open()
         same = next((known for known in self._schema.samples if known.content == content), None)
@@ -86,10 +92,11 @@ class Append:
         )
         self._schema.with_sample(sample)  # refuses a name before the duplicates are searched
         duplicates = self._search.duplicates(self._old_digests)
-        transaction.append("twin", duplicates)
         repeats = int(np.count_nonzero(duplicates != NO_DUPLICATE))
         sample = replace(sample, repeats=repeats)
-        transaction.commit(self._schema.with_sample(sample))
+        with naming(self._backend.path):
+            transaction.append("twin", duplicates)
+            transaction.commit(self._schema.with_sample(sample))
         self._transaction = None
         self._search.close()
         return sample

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from store.backend import Backend, Cell, Part, Transaction
 from store.certificate import BlockClaim, Certificate, Certification
 from store.claims.claims import APPEND, Claim
 from store.claims.participant import Participant
-from store.errors import DamageError, UsageError
+from store.errors import AfterCommitError, DamageError, StoreError, UsageError
 from store.findings import Finding
 from store.geometry import block_bounds, chunks_of, n_blocks, rows_wanted
+from store.io.files import WriteError, naming
 from store.io.ragged import Ragged, concatenate
 from store.layout import row_columns
 from store.read.reader import Reading
@@ -119,7 +120,7 @@ class Store(Reading):
         BusyError
             If an appender is at work.
         """
-        with self._changing() as transaction:
+        with self._changing() as transaction, naming(self.path):
             transaction.commit(self.schema.with_model(model))
 
     def save_scores(
@@ -153,7 +154,7 @@ class Store(Reading):
         DamageError
             If rows to keep are damaged.
         """
-        with self._changing() as transaction:
+        with self._changing() as transaction, naming(self.path):
             save_scores(
                 transaction,
                 self.schema,
@@ -188,22 +189,33 @@ class Store(Reading):
 
     @contextmanager
     def _locked(self) -> Iterator[Claim]:
-        with (
-            Participant(self.sidecar.path) as participant,
-            participant.claims.acquire(APPEND) as lock,
-        ):
+        with Participant(self.sidecar.path) as participant:
+            lock = participant.claims.acquire(APPEND)
             self._backend = self._backend.newest(locked=True)
-            yield lock
+            yield lock  # given back by the participant, to whom an error then is a warning
 
     @contextmanager
     def _changing(self) -> Iterator[Transaction]:
         with self._locked() as lock:
-            transaction = self._backend.begin(lock.require)
+            before = self.schema
+            with naming(self.path):
+                transaction = self._backend.begin(lock.require)
             try:
                 yield transaction
-            finally:
+            except BaseException as error:
+                with suppress(OSError, StoreError):
+                    transaction.abort()
+                    # Finishes or undoes at once what the error left half done.
+                    ours = isinstance(error, Exception) and lock.is_current()
+                    self._backend = self._backend.newest(locked=ours)
+                    if isinstance(error, WriteError) and self.schema == before:
+                        error.add("The store is as it was.")
+                raise
+            try:
                 transaction.abort()
                 self.refresh()
+            except (OSError, StoreError) as error:
+                raise AfterCommitError(f"{self.path}: the change", error) from error
 
     # -- embedding ------------------------------------------------------------------------------
 

@@ -92,6 +92,14 @@ def write_journal(sidecar: Path, journal: Journal) -> None:
         raise DamageError(f"{path} exists: a growth before this one was not finished")
 
 
+def is_journal(sidecar: Path, journal: Journal) -> bool:
+    """Whether this journal lies under its name, and will be applied."""
+    try:
+        return read_regular(journal_path(sidecar), most=_LONGEST) == journal.to_bytes()
+    except (OSError, DamageError):
+        return False
+
+
 def apply_journal(fd: int, sidecar: Path, journal: Journal) -> None:
     """Apply the patches of a journal, durably, and remove it."""
     write_all(fd, _BLANK + _tag(journal), 0)

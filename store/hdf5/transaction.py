@@ -27,7 +27,7 @@ from store.hdf5.commit import (
     spans_between,
 )
 from store.hdf5.file import FileMap, State
-from store.hdf5.journal import Journal, apply_journal, write_journal
+from store.hdf5.journal import Journal, apply_journal, is_journal, write_journal
 from store.hdf5.layout import (
     COMMIT,
     MAP,
@@ -131,12 +131,17 @@ class Hdf5Transaction:
             os.fsync(self._fd)
         self._guard()
         self._begun = True
-        write_journal(self._sidecar.path, journal)
+        what = f"{self._path}: the change (the next command that opens the store finishes it)"
+        try:
+            write_journal(self._sidecar.path, journal)
+        except StoreError as error:
+            if is_journal(self._sidecar.path, journal):  # linked, before it failed
+                raise AfterCommitError(what, error) from error
+            raise
         try:
             with naming(self._path):
                 apply_journal(self._fd, self._sidecar.path, journal)
         except StoreError as error:
-            what = f"{self._path}: the change (the next command that opens the store finishes it)"
             raise AfterCommitError(what, error) from error
         self._close()
 

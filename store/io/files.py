@@ -18,9 +18,13 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from store.errors import StoreError
 
@@ -53,6 +57,10 @@ class WriteError(StoreError):
     def __init__(self, message: str, *, errno: int | None = None) -> None:
         super().__init__(message)
         self.errno = errno
+
+    def add(self, sentence: str) -> None:
+        """Say more: what became of the whole that the file belongs to."""
+        self.args = (f"{self.args[0]} {sentence}",)
 
 
 class DiskFullError(WriteError):
@@ -130,6 +138,17 @@ def names_in(directory: Path) -> list[str]:
 def is_temporary(name: str) -> bool:
     """Whether `temporary_name` made such a name."""
     return _TEMPORARY.fullmatch(name) is not None
+
+
+def mapped_file(path: Path, *, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Make a file of zeros that is an array; `DiskFullError` now, if there is no space for it.
+
+    Of a sparse file, writing where the disk has no block left would kill the process.
+    """
+    size = prod(shape) * np.dtype(dtype).itemsize
+    with naming(path), path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+    return np.memmap(path, dtype=dtype, mode="r+", shape=shape)
 
 
 def fsync_dir(path: Path) -> None:

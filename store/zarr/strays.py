@@ -17,7 +17,7 @@ from pathlib import Path
 from store.errors import DamageError, UsageError
 from store.findings import Finding, Kind, Remedy
 from store.geometry import chunks_of, n_blocks
-from store.io.files import is_temporary, remove_durable
+from store.io.files import is_temporary, names_in, remove_durable
 from store.io.json import LONGEST, parse_json
 from store.io.regular import read_regular
 from store.layout import (
@@ -79,6 +79,39 @@ def remove_stray(root: Path, name: str) -> None:
     remove_durable(path)
     with suppress(OSError):  # most often there is more in it
         path.parent.rmdir()
+
+
+def clear_folder(root: Path, column: Column, *, schema: Schema) -> None:
+    """Remove what an interrupted change left where an array of the schema's next commit goes.
+
+    UsageError if something there has the name of a file to come, and is not vnp's.
+    """
+    folder = root / column.path
+    if not os.path.lexists(folder):
+        return
+    if folder.is_dir() and not folder.is_symlink():
+        found = list(_unlisted(root, column.path, schema))
+        ours = {each.path for each in found if each.remedy is Remedy.REMOVE}
+        names = {f"{column.path}/{name}" for name in os.listdir(folder)}
+        if not any(_is_written(name, column) for name in names - ours):
+            for name in sorted(ours):
+                remove_stray(root, name)
+            return
+    raise UsageError(
+        f"{folder} is there already and is not vnp's: move it away, or choose another name"
+    )
+
+
+def remove_array(root: Path, column: Column) -> None:
+    """Remove the files of an array that the schema lists no more, and no others."""
+    for name in names_in(root / column.path):
+        if _is_written(name, column):
+            remove_stray(root, f"{column.path}/{name}")
+
+
+def _is_written(name: str, column: Column) -> bool:
+    file = name.rpartition("/")[2]
+    return file == _DOCUMENT or _is_chunk(file, column)
 
 
 def _parents(name: str) -> Iterator[str]:

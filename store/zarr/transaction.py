@@ -34,13 +34,13 @@ from store.io.files import fsync_dir, make_dir, naming, publish_replace
 from store.io.json import LONGEST
 from store.io.ragged import from_items
 from store.io.regular import read_regular
-from store.layout import Column, category_column, row_columns, score_columns
+from store.layout import Column, all_columns, category_column, row_columns, score_columns
 from store.schema import Schema
 from store.sidecar import Sidecar
 from store.zarr.codec import decode_numbers, encode_numbers, encode_strings, read_chunk
 from store.zarr.columns import Pending, pending
 from store.zarr.metadata import ROOT_DOCUMENT, documents, is_of_a_commit
-from store.zarr.strays import remove_stray, stray_files
+from store.zarr.strays import clear_folder, remove_array, remove_stray, stray_files
 
 _COMMITTING = "committing"  # a file that is in it from the first move on
 _STAGING = "append"  # kind of a change's own folder, see `Sidecar.temporary`
@@ -118,6 +118,10 @@ class ZarrTransaction:
                 self._submit(self._columns[name].chunk_key(rest[0]), rest[1])
         self._drain(keep=0)
         self._pool.shutdown()
+        listed = {column.path for column in all_columns(self._schema)}
+        for column in all_columns(schema):
+            if column.path not in listed:
+                clear_folder(self._root, column, schema=self._schema)
         publish_replace(self._staging, self._staging / _COMMITTING, [])
         self._drop_scores(schema)
         if schema.samples != self._schema.samples:
@@ -156,31 +160,27 @@ class ZarrTransaction:
                 with suppress(ClaimLostError):
                     self._guard()
                     moves.undo()
-            elif isinstance(error, StoreError):
+            elif isinstance(error, (StoreError, OSError)):
                 raise AfterCommitError(f"{self._root}: the change", error) from error
             raise
 
     def _drop_scores(self, schema: Schema) -> None:
-        """Commit the loss of scores that another classifier replaces, so that they never mix.
-
-        What a killed save left under a new name is removed.
-        """
-        digests = {scores.name: scores.digest for scores in self._schema.scores}
-        anew = [found.name for found in schema.scores if digests.get(found.name) != found.digest]
-        if not anew:
+        """Commit the loss of scores that another classifier replaces, so that they never mix."""
+        digests = {scores.name: scores.digest for scores in schema.scores}
+        replaced = [old for old in self._schema.scores if digests.get(old.name) != old.digest]
+        if not replaced:
             return
         self._guard()
         without = self._schema
-        for name in anew:
-            without = without.without_scores(name)
-        if without != self._schema:
-            self._half_done = True
-            write_documents(self._root, before=self._schema, after=without, tmp_dir=self._tmp_dir)
-            self._half_done = False
-            self._schema = without
-        for name in anew:
-            for column in score_columns(schema, name):
-                shutil.rmtree(self._root / column.path, ignore_errors=True)
+        for old in replaced:
+            without = without.without_scores(old.name)
+        self._half_done = True
+        write_documents(self._root, before=self._schema, after=without, tmp_dir=self._tmp_dir)
+        self._half_done = False
+        self._schema = without
+        for old in replaced:
+            for column in score_columns(schema, old.name):
+                remove_array(self._root, column)
         fsync_dir(self._root / "obs")
 
     def _stage(self, name: str, content: bytes) -> None:

@@ -6,8 +6,10 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from store.errors import UsageError
 from store.findings import Finding, Kind, Remedy
 from store.open import create_store, open_store
 from store.repair import repair, verify_store
@@ -166,3 +168,31 @@ def test_a_directory_in_the_place_of_a_chunk_is_said_and_kept(tmp_path: Path) ->
     done = repair(store, list(verify_store(store)))
     assert any("NOT done" in line and "move it away" in line for line in done)
     assert (chunk / "mine.txt").read_text() == "somebody's own"
+
+
+@pytest.mark.parametrize("content", ["{}", None])
+def test_a_users_array_in_the_way_of_a_new_one_is_not_replaced(
+    store: Store, content: str | None
+) -> None:
+    """Scores or a model of that name would lie where somebody keeps an array already."""
+    for folder, chunk in (("obs/phage_score1", "c.0"), ("obsm/X_late", "c.0.0")):
+        write(store.path / folder / chunk, "somebody's own chunk")
+        if content is not None:
+            write(store.path / folder / "zarr.json", content)
+    before = contents(store.path)
+    scores = np.zeros((40, 2), np.float32)
+    with pytest.raises(UsageError, match="obs/phage_score1 is there already and is not vnp's"):
+        store.save_scores("phage", digest="sha256:1", values=scores, rows=[(0, 40)])
+    with pytest.raises(UsageError, match="obsm/X_late is there already and is not vnp's"):
+        store.add_model(Model("late", 4))
+    assert contents(store.path) == before
+
+
+def test_a_users_file_among_replaced_scores_stays(store: Store) -> None:
+    for digest in ("sha256:1", "sha256:2"):
+        scores = np.full((40, 2), int(digest[-1]), np.float32)
+        store.save_scores("phage", digest=digest, values=scores, rows=[(0, 40)], replace=True)
+        write(store.path / "obs/phage_score1/c.0.bak")
+    assert (store.path / "obs/phage_score1/c.0.bak").exists()
+    assert (store.scores("phage") == 2).all()
+    assert {finding.kind for finding in store.verify()} == {Kind.FOREIGN}

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from store.errors import UsageError
+from store.io.files import mapped_file
 from store.io.replace import write_whole
 from store.schema import Sample
 from store.schema import Scores as KeptScores
@@ -222,7 +223,7 @@ def _keeping(
     try:
         held = nothing
         if store.n_rows:
-            held = np.memmap(path, dtype=np.float32, mode="w+", shape=(store.n_rows, 2))
+            held = mapped_file(path, dtype=np.float32, shape=(store.n_rows, 2))
 
         def keep(scores: Scores) -> None:
             stop = scores.first + len(scores)

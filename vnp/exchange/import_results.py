@@ -15,7 +15,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from store.claims.participant import Participant
 from store.errors import SampleExistsError
 from store.geometry import chunks_of
+from store.io.files import mapped_file
 from store.io.words import count
 from store.schema import Model, Sample
 from store.store import Store
@@ -159,8 +159,11 @@ class _Staged:
         if model.name not in self.known:
             # A file without a name: it is gone with the last use of the array, however this ends.
             shape = (self.sample.stop - self.sample.start, model.dim)
-            with TemporaryFile(dir=self._store.sidecar.make().tmp) as scratch:
-                self._values[model.name] = np.memmap(scratch, np.float16, "w+", shape=shape)
+            scratch = self._store.sidecar.make().temporary("import")
+            try:
+                self._values[model.name] = mapped_file(scratch, dtype=np.float16, shape=shape)
+            finally:
+                scratch.unlink(missing_ok=True)
             self.known[model.name] = np.zeros(len(self._values[model.name]), dtype=bool)
         values = given.astype(np.float16)
         known, staged = self.known[model.name], self._values[model.name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from store.io.files import (
     WriteError,
     fsync_dir,
     make_dir,
+    mapped_file,
     publish_new,
     publish_replace,
     remove_durable,
@@ -215,3 +217,19 @@ def test_directory_that_cannot_be_synced_is_fine_but_a_failing_disk_is_not(tmp_p
     monkeypatch.setattr(os, "fsync", fails(errno.EIO))
     with pytest.raises(StoreError, match=str(tmp_path)):
         fsync_dir(tmp_path)
+
+
+def test_a_mapped_file_has_its_space_before_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = mapped_file(tmp_path / "a", dtype=np.float32, shape=(1000, 2))
+    assert made.shape == (1000, 2)
+    assert not made.any()
+    assert (tmp_path / "a").stat().st_blocks * 512 >= 8000
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(DiskFullError, match="b could not be written: No space left"):
+        mapped_file(tmp_path / "b", dtype=np.float32, shape=(1000, 2))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from store.io.files import DiskFullError
 from store.open import create_store, open_store
 from store.zarr import transaction
 from tests.rows import MODELS, append, batch, expected, publish
@@ -19,6 +20,7 @@ SCRIPT = """
 import os, sys
 from pathlib import Path
 import store.zarr.transaction as transaction
+from store.io.files import DiskFullError
 from store.open import create_store, open_store
 from tests.rows import append
 
@@ -93,6 +95,6 @@ def test_an_error_while_writing_surfaces_and_leaves_nothing(
             for first in range(0, 400, 40):
                 appending.write(batch("b", first, 40))
 
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DiskFullError, match=r"run.zarr could .* No space .* is as it was"):
         write_much()
     assert {p: p.read_bytes() for p in store.path.rglob("*") if p.is_file()} == before

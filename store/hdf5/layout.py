@@ -36,6 +36,7 @@ COMMIT = "obs/vnp/commit"  # checksummed record of the last commit
 HEAP = "obs/vnp/heap"  # letters of all string columns
 MAP = "obs/vnp/map"  # raw content: see `store.hdf5.map`
 CHECKSUMS = "obs/vnp/checksums"  # CRC-32C (n_blocks, columns): a block of each appender's column
+_X = "X"  # no values: all are in obsm
 MERGED = "obsm/X_merged"
 CERTIFICATE_BYTES = 1024
 PROVENANCE_BYTES = 16384
@@ -85,6 +86,7 @@ def create_tree(tree: h5py.File, schema: Schema) -> None:
         _encode(tree.create_group(group), "dict", "0.1.0")
     for model in schema.models:
         _add_arrays(tree, schema, model)
+    _grow_x(tree, schema)
     _write_schema(tree, schema)
     _write_merged(tree, schema)
 
@@ -117,6 +119,7 @@ def grow(tree: h5py.File, schema: Schema, checksums: dict[int, NDArray[np.uint32
     names = [sample.name for sample in schema.samples[had:]]
     if names:
         categories[had:] = np.array(names, dtype=object)
+    _grow_x(tree, schema)
     _write_schema(tree, schema)
     if made:
         _write_merged(tree, schema)
@@ -283,6 +286,15 @@ def _write_schema(tree: h5py.File, schema: Schema) -> None:
     current = tree["obs"].attrs.get("column-order")
     if current is None or list(current) != listed:
         tree["obs"].attrs["column-order"] = np.array(listed, dtype=h5py.string_dtype())
+
+
+def _grow_x(tree: h5py.File, schema: Schema) -> None:
+    """Make or grow ``X``, (N, 0): AnnData opens no file without one in backed mode."""
+    if _X not in tree:  # also of a file that was made before there was one
+        chunk = (schema.block_rows, 1)
+        tree.create_dataset(_X, (0, 0), np.float32, maxshape=(None, None), chunks=chunk)
+        _encode(tree[_X], "array", "0.2.0")
+    tree[_X].resize(schema.n_rows, axis=0)
 
 
 def _write_merged(tree: h5py.File, schema: Schema) -> None:

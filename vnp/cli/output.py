@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +42,30 @@ def printing() -> Iterator[None]:
         from store.io.files import write_failure
 
         raise write_failure(error, Path("standard output")) from error
+
+
+def fitting(lines: Iterable[str], *, columns: int, rows: int) -> list[str]:
+    """Cut lines to a terminal's size, the cursor's line below them included.
+
+    Where there are too many, the last one counts those that are left out.
+    """
+    cut = [_cut(line, columns) for line in lines]
+    room = max(rows - 1, 1)
+    if len(cut) <= room:
+        return cut
+    left = len(cut) - (room - 1)
+    return [*cut[: room - 1], _cut(f"  ... {left:,} more lines", columns)]
+
+
+def _cut(line: str, columns: int) -> str:
+    """Return as much of a line as is shown in so many columns."""
+    width = 0
+    for at, character in enumerate(line):
+        if not unicodedata.combining(character):
+            width += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if width > columns:
+            return line[:at]
+    return line
 
 
 def printable(text: str) -> str:

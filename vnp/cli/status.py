@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from vnp.cli import options
-from vnp.cli.output import Outcome, printable
+from vnp.cli.output import Outcome, fitting, printable, printing
 
 if TYPE_CHECKING:
     from vnp.embed.status import StoreStatus
@@ -39,10 +40,13 @@ def run(given: argparse.Namespace) -> int:
             first = (now, done)
         elif now > first[0]:
             rate = (done - first[1]) / (now - first[0])
+        lines: Iterable[str] = _lines(status, rate)
         if given.watch and not given.json and sys.stdout.isatty():
-            print("\x1b[2J\x1b[H", end="")
-        Outcome(status.to_json(), _lines(status, rate)).show(as_json=given.json)
-        sys.stdout.flush()
+            size = shutil.get_terminal_size()
+            lines = fitting(lines, columns=size.columns, rows=size.lines)
+            with printing():
+                print("\x1b[2J\x1b[H", end="")
+        Outcome(status.to_json(), lines).show(as_json=given.json)
         if not given.watch or status.rows_done == status.rows_wanted:
             return 0
         time.sleep(_INTERVAL)
@@ -54,9 +58,10 @@ def _lines(status: StoreStatus, rate: float | None) -> Iterator[str]:
     from vnp.embed.progress import duration
     from vnp.sequence.segments import described
 
+    size = f"{count(status.rows, 'row')} of {count(status.samples, 'sample')}"
     yield (
-        f"{status.path}: {count(status.rows, 'row')} of {count(status.samples, 'sample')}, "
-        f"{described(status.segment_length)}, {count(status.block_rows, 'row')} a block"
+        f"{printable(status.path)}: {size}, {described(status.segment_length)}, "
+        f"{count(status.block_rows, 'row')} a block"
     )
     if status.repeats:
         share = status.repeats / status.rows

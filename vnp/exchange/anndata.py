@@ -36,6 +36,9 @@ def write_h5ad(selection: Selection, path: Path, *, dtype: str, sequences: bool)
             return root.create_dataset(name, shape, text if kind == _TEXT else kind, chunks=chunks)
 
         _write(selection, root, create, np.array([], dtype=text), dtype, sequences)
+        # AnnData opens a file in backed mode only if there is an X, however empty.
+        empty = root.create_dataset("X", (len(selection), 0), "float32")
+        empty.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
 
 
 def write_zarr(selection: Selection, path: Path, *, dtype: str, sequences: bool) -> None:

@@ -19,6 +19,7 @@ from store.errors import BusyError, DamageError, NotAStoreError
 from store.hdf5 import file as hdf5_file
 from store.hdf5 import overlay as hdf5_overlay
 from store.hdf5.journal import SIGNATURE, journal_path
+from store.io.files import DiskFullError
 from store.open import open_store
 from tests.rows import append, batch, expected, filled_store
 
@@ -55,7 +56,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(
             for first in range(0, 400, 40):
                 appending.write(batch("b", first, 40))
 
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DiskFullError, match=r"run.h5 could .* No space .* is as it was"):
         write_much()
     monkeypatch.undo()
     assert store.path.read_bytes() == before

@@ -157,3 +157,17 @@ def test_r_reads_it(store: Store) -> None:
     for model in store.schema.models:
         filled = int(store.filled(model.name).sum())
         assert f"filled_{model.name} : {filled} of {store.n_rows} rows" in output
+
+
+def test_anndata_takes_rows_of_a_file_in_backed_mode(store: Store) -> None:
+    data = anndata.read_h5ad(store.path, backed="r")
+    part = data[38:43].to_memory()
+    data.file.close()
+    assert part.shape == (5, 0)
+    assert part.obs_names.tolist() == store.column("id", 38, 43).decode()
+    np.testing.assert_array_equal(part.obsm["X_wide"], expected(store, "wide")[38:43])
+    append(store, "third", 30)
+    data = anndata.read_h5ad(store.path, backed="r")
+    assert data[80:].to_memory().shape == (7, 0)
+    data.file.close()
+    assert list(store.verify()) == []

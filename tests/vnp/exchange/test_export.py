@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from store.errors import DataError, UsageError
+from store.io.files import DiskFullError
 from store.io.ragged import from_items
 from store.open import create_store
 from store.rows import RowBatch
@@ -126,6 +127,19 @@ def test_anndata_files(full: Store, tmp_path: Path, suffix: str) -> None:
         assert data.obsm[f"X_{model.name}"].dtype == np.float16
         np.testing.assert_array_equal(data.obsm[f"X_{model.name}"], expected(full, model.name))
     assert data.uns["vnp"] == plain.uns["vnp"]
+
+
+def test_an_h5ad_file_is_read_in_backed_mode(full: Store, tmp_path: Path) -> None:
+    anndata = pytest.importorskip("anndata")
+    target = tmp_path / "out.h5ad"
+    export_store(full, target)
+    data = anndata.read_h5ad(target, backed="r")
+    part = data[3:8].to_memory()
+    data.file.close()
+    assert part.shape == (5, 0)
+    assert part.obs_names.tolist() == ids(full)[3:8]
+    values = expected(full, DEMO[0].name)[3:8]
+    np.testing.assert_array_equal(part.obsm[f"X_{DEMO[0].name}"], values)
 
 
 @pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
@@ -392,7 +406,7 @@ def test_an_export_that_fails_leaves_what_was_there(
         return np.zeros((16, 11), dtype)
 
     monkeypatch.setattr("vnp.exchange.selection.Batch.values", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DiskFullError, match=r"out.npy could not be written: No space"):
         export_store(full, target, force=True)
     assert target.read_text() == "precious"
     assert [path.name for path in tmp_path.iterdir()] == ["out.npy"]

@@ -53,6 +53,9 @@ class Append:
         source: str,
         file_sha256: str = "",
         appended: str = "",
+        ambiguous: int = 0,
+        uracils: int = 0,
+        allow_same_content: bool = False,
     ) -> Sample:
         """Make the rows visible as sample ``name``; the fields are those of `Sample`.
 
@@ -61,7 +64,7 @@ class Append:
         Raises
         ------
         SampleExistsError
-            If the name, or the content under another name, is in the store.
+            If the name is in the store, or the content under another name, unless that is allowed.
         ClaimLostError
             If this process was stopped for so long that another appender took over.
         WriteError
@@ -71,10 +74,10 @@ class Append:
         """
         transaction = self._open()
         same = next((known for known in self._schema.samples if known.content == content), None)
-        if same is not None:
+        if same is not None and not allow_same_content:
             raise SampleExistsError(
                 f"{source} holds the same sequences as sample {same.name}, which is in the store "
-                f"since {same.appended}"
+                f"since {same.appended}; append it all the same with --allow-same-content"
             )
         sample = Sample(
             name=name,
@@ -89,6 +92,8 @@ class Append:
             file_sha256=file_sha256,
             source=source,
             appended=appended or utc_now(),
+            ambiguous=ambiguous,
+            uracils=uracils,
         )
         self._schema.with_sample(sample)  # refuses a name before the duplicates are searched
         duplicates = self._search.duplicates(self._old_digests)

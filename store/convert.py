@@ -196,6 +196,9 @@ def _append_sample(source: Store, copy: Store, sample: Sample, rows: NDArray[np.
             source=sample.source,
             file_sha256=sample.file_sha256,
             appended=sample.appended,
+            ambiguous=sample.ambiguous,
+            uracils=sample.uracils,
+            allow_same_content=True,  # the source has it so
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 import google_crc32c
@@ -67,6 +67,8 @@ class Sample:
     file_sha256: str  # sha-256 of the file's bytes; empty for a stream
     source: str  # the file's base name; "-" for a stream
     appended: str  # UTC time of the commit, ISO 8601
+    ambiguous: int = 0  # letters of the segments other than ACGT (0 in older stores)
+    uracils: int = 0  # letters U of the file, which were read as T (0 in older stores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +264,7 @@ def _build(kind: type[Any], item: dict[str, Any]) -> Any:
     """Build a dataclass from its JSON object, refusing wrong types: the file is untrusted."""
     values = {}
     for field in fields(kind):
-        value = item[field.name]
+        value = item[field.name] if field.default is MISSING else item.get(field.name, field.default)
         if type(value).__name__ != field.type:
             raise ValueError(f"{kind.__name__}.{field.name} is {_shown(value)}, not {field.type}")
         values[field.name] = value

@@ -1,49 +1,116 @@
-"""``vnp append``: append a FASTA or FASTQ file as a sample."""
+"""``vnp append``: append FASTA, FASTQ, BAM or CRAM files as samples."""
 
 from __future__ import annotations
 
 import argparse
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vnp.cli import options
+from vnp.cli.exit_codes import DATA_ERROR, DONE
 from vnp.cli.output import Outcome
 
 if TYPE_CHECKING:
+    from store.store import Store
     from vnp.sequence.append import AppendReport
+    from vnp.sequence.check import SampleCheck
+    from vnp.sequence.samples import SampleFiles
+
+log = logging.getLogger(__name__)
+
+_SHOWN = 20  # problems of a sample that --check prints; --json has more
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.store(parser)
-    about = "FASTA or FASTQ, plain or .gz/.zst/.bz2; - is standard input"
-    parser.add_argument("file", metavar="FILE", help=about)
+    about = "FASTA, FASTQ (plain, .gz, .zst, .bz2), BAM, CRAM: a sample each; - is standard input"
+    files = parser.add_argument("files", metavar="FILE", nargs="+", help=about)
+    files.required = False  # with --sheet; "*" would match nothing before an option
+    about = "table of samples and files, tab-separated: sample, file, and file2 of read pairs"
+    parser.add_argument("--sheet", type=Path, metavar="TSV", help=about)
     options.sample(parser)
     parser.add_argument(
         "--existing",
         choices=("refuse", "skip"),
         default="refuse",
-        help="the store has this very file already: refuse it, or skip it",
+        help="the store has this very file or its content already: refuse it, or skip it",
     )
-    about = "where to name contigs that give no record"
+    parser.add_argument(
+        "--invalid",
+        choices=("refuse", "skip"),
+        default="refuse",
+        help="records that cannot be used: refuse the file, or skip them and name them in a table",
+    )
+    about = "append a file whose content the store has under another name"
+    parser.add_argument("--allow-same-content", action="store_true", help=about)
+    about = "read everything, write nothing: list all problems, and how long the sequences are"
+    parser.add_argument("--check", action="store_true", help=about)
+    about = "where to name contigs that give no record (of one file)"
     parser.add_argument("--report", type=Path, metavar="TSV", help=about)
 
 
 def run(given: argparse.Namespace) -> int:
-    """Append the file."""
+    """Append the files, or check them."""
+    from store.errors import UsageError
     from store.open import open_store
+    from vnp.sequence.check import check_samples
+    from vnp.sequence.contig_ids import Duplicates
+    from vnp.sequence.samples import read_sheet, samples_of_files
+
+    if bool(given.files) == (given.sheet is not None):
+        raise UsageError("name the files to append, or a --sheet of them")
+    if given.sheet is not None and given.sample is not None:
+        raise UsageError("the sheet names the samples: leave --sample out")
+    store = open_store(given.store)
+    samples = (
+        samples_of_files(given.files, name=given.sample)
+        if given.sheet is None
+        else read_sheet(given.sheet)
+    )
+    if given.report is not None and len(samples) > 1:
+        raise UsageError("--report names the table of one sample, and several were given")
+    if given.check:
+        found = check_samples(store, samples, duplicates=Duplicates(given.duplicates))
+        return checked(found).show(as_json=given.json)
+    outcomes = [outcome(report) for report in _append(store, samples, given)]
+    if len(samples) == 1 and given.sheet is None:
+        return outcomes[0].show(as_json=given.json)
+    lines = [line for each in outcomes for line in each.lines]
+    return Outcome({"samples": [each.value for each in outcomes]}, lines).show(as_json=given.json)
+
+
+def _append(
+    store: Store, samples: Sequence[SampleFiles], given: argparse.Namespace
+) -> Iterator[AppendReport]:
+    """Append one sample after the other; an error says which are in the store by then."""
     from vnp.sequence.append import append_file
     from vnp.sequence.contig_ids import Duplicates
 
-    report = append_file(
-        open_store(given.store),
-        given.file,
-        sample=given.sample,
-        duplicates=Duplicates(given.duplicates),
-        existing=given.existing,
-        report=given.report,
-    )
-    return outcome(report).show(as_json=given.json)
+    for number, sample in enumerate(samples):
+        try:
+            yield append_file(
+                store,
+                sample.files[0],
+                mates=sample.files[1] if len(sample.files) > 1 else None,
+                sample=sample.name,
+                duplicates=Duplicates(given.duplicates),
+                existing=given.existing,
+                invalid=given.invalid,
+                allow_same_content=given.allow_same_content,
+                report=given.report,
+            )
+        except BaseException:
+            if len(samples) > 1:
+                names = [each.name for each in samples]
+                log.warning(
+                    f"in the store: {', '.join(names[:number]) or 'none'}; not appended: "
+                    f"{', '.join(names[number:])}; mend the input and run the same command with "
+                    "--existing skip"
+                )
+            raise
 
 
 def outcome(report: AppendReport) -> Outcome:
@@ -59,7 +126,39 @@ def outcome(report: AppendReport) -> Outcome:
     )
     line = f"appended {sample.name}: {', '.join(count(*each) for each in numbers)}"
     if report.skipped:
-        line = f"{sample.name} is in the store already: {sample.source}, the same bytes"
+        line = f"{sample.name} is in the store already: {sample.source}, the same content"
     elif sample.stop > sample.start:
         line += f" (rows {sample.start:,} to {sample.stop - 1:,})"
     return Outcome(report.to_json(), [line])
+
+
+def checked(found: Sequence[SampleCheck]) -> Outcome:
+    """Tell what an append would meet; an error code if it would not take everything."""
+    from store.io.words import count
+
+    lines = []
+    for each in found:
+        line = (
+            f"{each.sample}: {count(each.contigs, 'usable contig')}, {count(each.bases, 'base')}, "
+            f"{count(each.segments, 'segment')}, {count(each.records, 'record')}"
+        )
+        if each.lengths is not None:
+            sizes = each.lengths
+            line += (
+                f"; lengths {sizes.shortest:,} to {sizes.longest:,}, median {sizes.median:,}, "
+                f"N50 {sizes.n50:,}; {each.ambiguous_share:.2%} ambiguous"
+            )
+        lines.append(line)
+        for problem in each.named[:_SHOWN]:
+            where = "".join(
+                f", {what} {number:,}"
+                for what, number in (("record", problem.record), ("line", problem.line))
+                if number is not None
+            )
+            lines.append(f"  {problem.file}{where}: {problem.reason}")
+        if each.problems > _SHOWN:
+            lines.append(f"  and {each.problems - _SHOWN:,} more (--json names them)")
+    total = sum(each.problems for each in found)
+    lines.append(f"{count(total, 'problem')} in {count(len(found), 'sample')}; nothing was written")
+    value = {"samples": [each.to_json() for each in found], "problems": total}
+    return Outcome(value, lines, DATA_ERROR if total else DONE)

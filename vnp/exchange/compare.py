@@ -199,8 +199,7 @@ def _with_store(
     pairs = [
         (mine, theirs)
         for mine in store.schema.samples
-        if sample in (None, mine.name)
-        and (theirs := by_content.get(mine.content) or other.schema.sample(mine.name))
+        if sample in (None, mine.name) and (theirs := _counterpart(mine, other, by_content))
     ]
     if not pairs:
         raise DataError(f"{store.path} and {other.path} have no sample in common")
@@ -232,6 +231,14 @@ def _with_store(
     return tallies, _Unpaired(
         tuple(known.name for known in alone), tuple(known.name for known in others)
     )
+
+
+def _counterpart(mine: Sample, other: Store, by_content: dict[str, Sample]) -> Sample | None:
+    """The sample of the same content, of several the one of the same name; else of the name."""
+    named = other.schema.sample(mine.name)
+    if named is not None and named.content == mine.content:
+        return named
+    return by_content.get(mine.content) or named
 
 
 def _certified(store: Store, model: str, samples: Sequence[Sample]) -> int:

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from store.errors import SampleExistsError, UsageError
+from store.io.replace import write_whole
+from store.io.tables import safe_cell
 from store.io.words import count
 from store.schema import Sample, check_sample_name
 from store.store import Store
 from vnp.embed.progress import Progress
 from vnp.sequence.compression import STDIN, file_sha256
 from vnp.sequence.contig_ids import Duplicates, UniqueIds
-from vnp.sequence.fastx import ContigReader
+from vnp.sequence.fastx import SampleReader
 from vnp.sequence.records import WithoutRecords, record_batches
+from vnp.sequence.samples import sample_name_of
 
 log = logging.getLogger(__name__)
 
 Existing = Literal["refuse", "skip"]
+Invalid = Literal["refuse", "skip"]
 
-_LONGEST_NAME = 128
-_ILLEGAL = re.compile(r"[^A-Za-z0-9._-]+")
-_SUFFIX = re.compile(r"(\.(fa|fas|fna|ffn|fasta|fq|fastq))?(\.(gz|bgz|zst|bz2))?", re.IGNORECASE)
+_MUCH = 0.05  # share of ambiguous letters or dropped codons that is warned of
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,12 @@ class AppendReport:
 
     sample: Sample
     skipped: bool  # the sample was in the store already
-    without_records: str  # file that names the contigs without a record; empty if all have one
-    renamed: int  # contigs whose id was numbered because it was taken
+    without_records: str = ""  # file that names the contigs without a record; empty if all have one
+    renamed: int = 0  # contigs whose id was numbered because it was taken
+    unusable: int = 0  # records of the file that cannot be used and were skipped
+    unusable_file: str = ""  # table that names them; empty if there are none
+    ambiguous_share: float = 0.0  # of the letters, those other than ACGT
+    dropped_share: float = 0.0  # of the codons, those dropped because they hold one
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as a JSON object."""
@@ -45,6 +51,10 @@ class AppendReport:
             "skipped": self.skipped,
             "contigs_without_records_file": self.without_records,
             "contigs_renamed": self.renamed,
+            "unusable_records": self.unusable,
+            "unusable_records_file": self.unusable_file,
+            "ambiguous_share": self.ambiguous_share,
+            "dropped_codons_share": self.dropped_share,
         }
 
 
@@ -52,23 +62,34 @@ def append_file(
     store: Store,
     path: str,
     *,
+    mates: str | None = None,
     sample: str | None = None,
     duplicates: Duplicates = Duplicates.REFUSE,
     existing: Existing = "refuse",
+    invalid: Invalid = "refuse",
+    allow_same_content: bool = False,
     report: Path | None = None,
 ) -> AppendReport:
-    """Append one FASTA or FASTQ file as a sample.
+    """Append one FASTA, FASTQ, BAM or CRAM file as a sample.
 
     Parameters
     ----------
     path
         The file, or ``-`` for standard input.
+    mates
+        File of the second reads of pairs; ids then end in ``/1`` and ``/2``.
     sample
         Name of the sample; by default made from the file's name.
     duplicates
         What to do with a contig id seen before in this file: ``refuse`` or ``number``.
     existing
-        What to do when the store holds this very file already: ``refuse`` it or ``skip`` it.
+        What to do when the store holds this very file, or its content, already: ``refuse`` it or
+        ``skip`` it. The content of a pipe is known only when it has been read.
+    invalid
+        What to do with a record that cannot be used: ``refuse`` the file, or ``skip`` the record
+        and name it in a table.
+    allow_same_content
+        Whether the store may hold the same content as another sample.
     report
         Where to name contigs that gave no record; by default in the store's log folder.
 
@@ -81,36 +102,39 @@ def append_file(
     DataError
         If the input is not what it must be; the store is then as it was before.
     """
+    files = [path] if mates is None else [path, mates]
     name = sample if sample is not None else sample_name_of(path)
     check_sample_name(name)
-    sha256 = "" if path == STDIN or not Path(path).is_file() else file_sha256(path)
-    known = store.schema.sample(name) or next(
-        (held for held in store.schema.samples if sha256 and held.file_sha256 == sha256), None
-    )
-    if known is not None:
-        if not sha256 or known.file_sha256 != sha256:
-            raise SampleExistsError(
-                f"sample {name} is in the store already, made from another file ({known.source}, "
-                f"appended {known.appended}); give this one another name with --sample"
-            )
+    sha256 = _sha256_of(files)
+    known = store.schema.sample(name)
+    if known is None and sha256 and not allow_same_content:
+        same = (held for held in store.schema.samples if held.file_sha256 == sha256)
+        known = next(same, None)
+    if known is not None and sha256 and known.file_sha256 == sha256:
         if existing != "skip":
             raise SampleExistsError(
                 f"{path} is in the store already, as sample {known.name} (appended "
                 f"{known.appended}); skip it with --existing skip"
             )
-        return AppendReport(known, skipped=True, without_records="", renamed=0)
+        return AppendReport(known, skipped=True)
+    if known is not None and (existing != "skip" or sha256):
+        raise SampleExistsError(
+            f"sample {name} is in the store already, made from another file ({known.source}, "
+            f"appended {known.appended}); give this one another name with --sample"
+        )
     if report is not None and report.exists():
         raise UsageError(f"{report} exists already; name another file with --report")
+    logs = store.sidecar.make().logs
     if report is None:
-        report = store.sidecar.make().logs / f"append-{name}.no-records.tsv"
+        report = logs / f"append-{name}.no-records.tsv"
     with (
-        ContigReader(path) as reader,
+        SampleReader(files, skip=invalid == "skip") as reader,
         store.appending() as append,
         UniqueIds(duplicates, source=reader.name) as unique,
         _Table(report, committed=lambda: _is_in(store, name, reader)) as table,
         Progress(f"append {name}", total=None, unit="bases") as progress,
     ):
-        segments = 0
+        segments = ambiguous = dropped = codons = 0
         batches = record_batches(
             unique.batches(reader),
             segment_length=store.schema.segment_length,
@@ -120,7 +144,19 @@ def append_file(
             append.write(batch.rows)
             table.write(batch.without_records)
             segments += batch.segments
+            ambiguous, dropped = ambiguous + batch.ambiguous, dropped + batch.dropped
+            codons += batch.codons
             progress.update(reader.bases)
+        content = reader.content_sha256()
+        same = (held for held in store.schema.samples if held.content == content)
+        if existing == "skip" and (held := known or next(same, None)) is not None:
+            if held.content != content:
+                raise SampleExistsError(
+                    f"sample {name} is in the store already, with another content; give this one "
+                    "another name with --sample"
+                )
+            return AppendReport(held, skipped=True)
+        unusable_file = _write_unusable(logs / f"append-{name}.unusable.tsv", reader)
         table.finish()  # before the commit: no contig may be neither in the store nor named
         made = append.commit(
             name,
@@ -128,38 +164,79 @@ def append_file(
             contigs_without_records=table.count,
             segments=segments,
             bases=reader.bases,
-            content=reader.content_sha256(),
-            source=os.fsencode(Path(path).name).decode(errors="replace"),  # it may not be UTF-8
+            content=content,
+            source=" ".join(_shown_name(file) for file in files),
             file_sha256=sha256,
+            ambiguous=ambiguous,
+            uracils=reader.uracils,
+            allow_same_content=allow_same_content,
         )
-    if table.count:
-        log.info(f"{table.count:,} of {count(made.contigs, 'contig')} gave no record: see {report}")
-    if made.start == made.stop:
-        log.warning(f"sample {name} has no stop-free reading frame: it adds no row")
-    return AppendReport(
+    result = AppendReport(
         made,
         skipped=False,
         without_records=str(report) if table.count else "",
         renamed=unique.renamed,
+        unusable=sum(each.notes.count for each in reader.readers),
+        unusable_file=unusable_file,
+        ambiguous_share=ambiguous / max(codons, 1),
+        dropped_share=dropped / max(codons, 1),
     )
+    _tell(result)
+    return result
 
 
-def sample_name_of(path: str | Path) -> str:
-    """Name of a file less its suffixes, with ``_`` for what is illegal in a sample's name."""
-    if str(path) == STDIN:
-        raise UsageError("standard input has no name: give the sample one with --sample")
-    name = Path(path).name
-    # The shortest stem that leaves nothing but suffixes behind it.
-    stem = next(name[:at] for at in range(len(name) + 1) if _SUFFIX.fullmatch(name[at:]))
-    stem = _ILLEGAL.sub("_", stem).lstrip(".-")[:_LONGEST_NAME]
-    if not stem.strip("_"):
-        raise UsageError(
-            f"no sample name can be made of the file name {name!r}: give one with --sample"
+def _tell(report: AppendReport) -> None:
+    """Log what a user should know about an input that was taken."""
+    made = report.sample
+    if report.without_records:
+        without = made.contigs_without_records
+        log.info(
+            f"{without:,} of {count(made.contigs, 'contig')} gave no record: see "
+            f"{report.without_records}"
         )
-    return stem
+    if report.unusable:
+        log.warning(
+            f"{count(report.unusable, 'record')} cannot be used and "
+            f"{'was' if report.unusable == 1 else 'were'} skipped: see {report.unusable_file}"
+        )
+    if made.uracils:
+        log.warning(f"sample {made.name} is RNA: {count(made.uracils, 'letter')} U read as T")
+    shares = (
+        f"sample {made.name}: {report.ambiguous_share:.2%} of the letters are ambiguous, "
+        f"{report.dropped_share:.2%} of the codons are dropped for it"
+    )
+    much = max(report.ambiguous_share, report.dropped_share) > _MUCH
+    log.log(logging.WARNING if much else logging.INFO, shares)
+    if made.start == made.stop:
+        log.warning(f"sample {made.name} has no stop-free reading frame: it adds no row")
 
 
-def _is_in(store: Store, name: str, reader: ContigReader) -> bool:
+def _sha256_of(files: list[str]) -> str:
+    """Hash of a regular file's bytes, or of the hashes of two; empty if one is a pipe."""
+    if any(file == STDIN or not Path(file).is_file() for file in files):
+        return ""
+    hashes = [file_sha256(file) for file in files]
+    return hashes[0] if len(files) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _shown_name(file: str) -> str:
+    return os.fsencode(Path(file).name).decode(errors="replace")  # it may not be UTF-8
+
+
+def _write_unusable(path: Path, reader: SampleReader) -> str:
+    """Name the records that were skipped in a table; its path, or nothing if there are none."""
+    lines = [
+        f"{safe_cell(each.name)}\t{unusable.tsv()}"
+        for each in reader.readers
+        for unusable in each.notes.unusable
+    ]
+    if not lines:
+        return ""
+    write_whole(path, ("file\trecord\tline\tid\treason\n" + "".join(lines)).encode())
+    return str(path)
+
+
+def _is_in(store: Store, name: str, reader: SampleReader) -> bool:
     """Whether the sample is committed, even if something failed after the commit."""
     sample = store.snapshot().schema.sample(name)
     return sample is not None and sample.content == reader.content_sha256()

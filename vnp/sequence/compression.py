@@ -6,9 +6,11 @@ none. Everything is read once, front to back, so pipes work like files.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,12 +31,19 @@ _BUFFER = 1 << 18  # bytes read at a time
 _ZSTD_FEED = 4096
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2"}
+_TAR_AT = 257
+_ALIGNMENT = (b"BAM\x01", b"CRAM")
 _FOREIGN = {
-    b"\xfd7zXZ\x00": "an xz archive",
-    b"PK\x03\x04": "a zip archive",
-    b"7z\xbc\xaf": "a 7z archive",
-    b"BAM\x01": "a BAM file",
-    b"CRAM": "a CRAM file",
+    b"\xfd7zXZ\x00": "an xz file (unpack it: xz -dk FILE)",
+    b"PK\x03\x04": "a zip archive (unpack it: unzip FILE)",
+    b"7z\xbc\xaf": "a 7z archive (unpack it: 7z x FILE)",
+    b"\x1f\x8b": "gzip within a compressed file (unpack it once: gunzip FILE)",
+    b"\x28\xb5\x2f\xfd": "zstd within a compressed file (unpack it once: unzstd FILE)",
+    b"BZh": "bzip2 within a compressed file (unpack it once: bunzip2 FILE)",
+    b"\xff\xfe": "UTF-16 text (convert it: iconv -f UTF-16 -t ASCII FILE)",
+    b"\xfe\xff": "UTF-16 text (convert it: iconv -f UTF-16 -t ASCII FILE)",
+    b"BAM\x01": "a BAM file (vnp reads it from a file, not a pipe; or: samtools fasta)",
+    b"CRAM": "a CRAM file (vnp reads it from a file, not a pipe; or: samtools fasta)",
     b"\x89HDF": "an HDF5 file",
     b".sra": "an SRA file",
     b"NCBI.sra": "an SRA file",
@@ -45,13 +54,15 @@ _FOREIGN = {
 class InputError(DataError):
     """An input file is not what it must be.
 
-    ``record`` is the 1-based number of the record at fault, ``line`` the 1-based line of the
-    decompressed text, where they are known.
+    ``name`` is the file and ``message`` what is wrong; ``record`` is the 1-based number of the
+    record at fault, ``line`` the 1-based line of the decompressed text, where they are known.
     """
 
     def __init__(
         self, name: str, message: str, *, record: int | None = None, line: int | None = None
     ) -> None:
+        self.name = name
+        self.message = message
         self.record = record
         self.line = line
         at_record = "" if record is None else f", record {record}"
@@ -61,6 +72,21 @@ class InputError(DataError):
 
 class BrokenStreamError(DataError):
     """The bytes end or break inside the compressed data; the reader adds where."""
+
+
+def is_alignment(path: str | Path) -> bool:
+    """Whether a file, and not a pipe, is BAM or CRAM."""
+    if str(path) == STDIN or not Path(path).is_file():
+        return False
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(4)
+            if head[:2] == b"\x1f\x8b":  # BAM is in the blocked form of gzip
+                file.seek(0)
+                head = gzip.GzipFile(fileobj=file).read(4)
+    except (OSError, EOFError, zlib.error):
+        return False  # opening it says what is wrong
+    return head in _ALIGNMENT
 
 
 def display_name(path: str | Path) -> str:
@@ -93,10 +119,10 @@ def open_bytes(path: str | Path) -> io.BufferedReader:
             except OSError as error:
                 raise InputError(name, f"cannot be read: {error.strerror}") from error
         head = raw.read(8)
-        if (foreign := foreign_kind(head)) is not None:
-            raise InputError(name, f"is {foreign}, not FASTA or FASTQ; convert it first")
-        source = io.BufferedReader(Rewound(head, raw), _BUFFER)
         kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+        if kind is None and (foreign := foreign_kind(head)) is not None:
+            raise InputError(name, f"is {foreign}, not FASTA or FASTQ")
+        source = io.BufferedReader(Rewound(head, raw), _BUFFER)
         text: io.BufferedIOBase | BinaryIO = source
         if kind == "gzip":
             # A thread of its own decompresses ahead, outside the GIL.
@@ -110,6 +136,8 @@ def open_bytes(path: str | Path) -> io.BufferedReader:
 
 def foreign_kind(head: bytes) -> str | None:
     """Name the kind of a file that begins with ``head`` and is known to hold something else."""
+    if head[_TAR_AT : _TAR_AT + 5] == b"ustar":
+        return "a tar archive (unpack it: tar -xf FILE)"
     return next((what for magic, what in _FOREIGN.items() if head.startswith(magic)), None)
 
 

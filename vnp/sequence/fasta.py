@@ -15,29 +15,31 @@ may follow or a header whose line is not complete yet::
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator
 
 import numpy as np
 
 from vnp.sequence.compression import InputError
-from vnp.sequence.letters import BLANKS, UPPER, illegal_letter, shown
+from vnp.sequence.letters import BLANKS, UPPER, illegal_letter, shown, uracils
+from vnp.sequence.notes import Contigs, Notes
 
 _BLOCK = 1 << 18  # bytes of text parsed at a time
+_SEPARATOR = re.compile(rb"\n--(?=\r?(\n|\Z))")
+_SEPARATOR_FIRST = re.compile(rb"--(?=\r?(\n|\Z))")
 _LONGEST_HEADER = 1 << 20  # a longer header means that the file has no lines
 
 
-def fasta_contigs(
-    text: io.BufferedIOBase, *, source: str, lines: int
-) -> Iterator[tuple[list[bytes], Sequence[bytes | bytearray]]]:
+def fasta_contigs(text: io.BufferedIOBase, notes: Notes, *, lines: int) -> Iterator[Contigs]:
     """Yield ids and upper-case sequences of the contigs that end in each block.
 
     A contig that began in an earlier block comes alone. ``text`` begins at the first ``>``, after
-    ``lines`` lines of the input; ``source`` is the input as messages show it. Raises `InputError`
-    at a letter that is not a nucleotide code, or a header without end.
+    ``lines`` lines of the input. A contig with a letter that is not a nucleotide code goes to
+    `Notes.refuse`, as does one with a line ``--``. Raises `InputError` at a header without end.
     """
     record = 0  # 1-based number of the contig at the end of what was read
-    contig_id = open_id = b""
-    open_sequence = bytearray()  # of that contig, so far
+    contig_id = b""
+    open_id, open_sequence, open_usable = b"", bytearray(), False  # of that contig, so far
     tail = b"\n"
     at_end = False
     while not at_end:
@@ -46,7 +48,7 @@ def fasta_contigs(
         complete, tail = _hold_back(tail + block, at_end=at_end)
         if len(tail) > _LONGEST_HEADER:
             what = f"a header of more than {_LONGEST_HEADER:,} bytes: has the file no lines?"
-            raise InputError(source, what, record=record + 1 + complete.count(b"\n>"))
+            raise InputError(notes.source, what, record=record + 1 + complete.count(b"\n>"))
         pieces = complete.split(b"\n>") if b">" in complete else [complete]
         ids: list[bytes] = []
         sequences: list[bytes | bytearray] = []
@@ -56,26 +58,49 @@ def fasta_contigs(
                 header, _, rest = piece.partition(b"\n")
                 record += 1
                 contig_id = header.partition(b" ")[0].partition(b"\t")[0].rstrip(b"\r")
-                ids.append(contig_id)
             part = rest.translate(UPPER, BLANKS)
-            if 0 in part:
-                at, what = illegal_letter(rest, blanks_allowed=True)
+            notes.uracils += uracils(rest)
+            fault = _fault(rest, part, line_begins=number > 0)
+            usable = fault is None
+            if fault is not None and (number or open_usable):
+                at, what = fault
                 line = lines + sum(earlier.count(b"\n") for earlier in pieces[:number])
                 line += number + (number > 0)  # the cuts, and this header's own line
                 line += rest.count(b"\n", 0, at)
-                raise InputError(source, f"{shown(contig_id)}: {what}", record=record, line=line)
-            if number:
+                notes.refuse(contig_id, f"{shown(contig_id)}: {what}", record=record, line=line)
+            if not number:
+                open_usable &= usable
+                if open_usable:
+                    open_sequence += part
+                if len(pieces) > 1 and open_usable:
+                    yield Contigs(record, [open_id], [open_sequence])
+            elif number == len(pieces) - 1:
+                open_id, open_sequence, open_usable = contig_id, bytearray(part), usable
+            elif usable:
+                ids.append(contig_id)
                 sequences.append(part)
-            else:
-                open_sequence += part
-        lines += int(np.count_nonzero(np.frombuffer(complete, np.uint8) == ord("\n")))
+            elif ids:
+                yield Contigs(record - len(ids), ids, sequences)
+                ids, sequences = [], []
         if ids:
-            if record > len(ids):
-                yield [open_id], [open_sequence]
-            open_id = ids.pop()
-            open_sequence = bytearray(sequences.pop())
-            yield ids, sequences
-    yield [open_id], [open_sequence]
+            yield Contigs(record - len(ids), ids, sequences)
+        lines += int(np.count_nonzero(np.frombuffer(complete, np.uint8) == ord("\n")))
+    if open_usable:
+        yield Contigs(record, [open_id], [open_sequence])
+
+
+def _fault(text: bytes, letters: bytes, *, line_begins: bool) -> tuple[int, str] | None:
+    """Position and kind of the first fault of a stretch of sequence lines, if it has one."""
+    if b"-" in text:  # a search for one letter is several times faster than for two
+        found = _SEPARATOR.search(text)
+        if found is None and line_begins:
+            found = _SEPARATOR_FIRST.match(text)
+        if found is not None:
+            return found.end() - 1, (
+                "a line '--', as grep -A writes between matches, is not sequence: take these "
+                "lines out (grep --no-group-separator, or grep -v '^--$')"
+            )
+    return illegal_letter(text, blanks_allowed=True) if 0 in letters else None
 
 
 def _hold_back(text: bytes, *, at_end: bool) -> tuple[bytes, bytes]:
@@ -85,6 +110,7 @@ def _hold_back(text: bytes, *, at_end: bool) -> tuple[bytes, bytes]:
     header = text.rfind(b"\n>")
     if header >= 0 and text.find(b"\n", header + 1) < 0:
         return text[:header], text[header:]
-    if text.endswith(b"\n"):
-        return text[:-1], b"\n"
+    for end in (b"\n", b"\n-", b"\n--", b"\n--\r"):  # perhaps the beginning of a line "--"
+        if text.endswith(end):
+            return text[: -len(end)], end
     return text, b""

@@ -1,13 +1,14 @@
-"""Parse FASTQ of four lines a read, with dnaio.
+"""Parse FASTQ: reads of four lines with dnaio, wrapped ones and odd ones line by line.
 
 dnaio refuses blank lines between reads, as in files joined by hand, so they are dropped before it
-sees them.
+sees them. It also refuses sequences over several lines and a ``+`` line that repeats another name
+than the header's; a file whose beginning has either is read by `_by_line`.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import BinaryIO, cast
 
@@ -15,21 +16,35 @@ import dnaio
 import numpy as np
 
 from vnp.sequence.compression import Blocks, InputError
-from vnp.sequence.letters import UPPER_LINES, illegal_letter, shown
+from vnp.sequence.letters import UPPER, UPPER_LINES, illegal_letter, shown, uracils
+from vnp.sequence.notes import Contigs, Notes
 
 _BLOCK = 1 << 18  # bytes of text read at a time
 _STEP = 128  # reads taken from dnaio at a time
+LONGEST_LINE = 1 << 27  # bytes; the longest reads known have a few millions
 
 
 def fastq_reads(
-    text: io.BufferedIOBase, *, source: str, lines: int
-) -> Iterator[tuple[list[bytes], list[bytes]]]:
-    """Yield ids and upper-case sequences of the reads, a few at a time.
+    text: io.BufferedIOBase, notes: Notes, *, lines: int, head: bytes
+) -> Iterator[Contigs]:
+    """Yield ids and upper-case sequences of the reads, a few at a time; a read may be empty.
 
-    ``text`` begins at the first ``@``; the rest is as for `fasta.fasta_contigs`. Raises
-    `InputError` at a read that is malformed or holds a letter that is not a nucleotide code.
+    ``text`` begins at the first ``@`` with ``head``; the rest is as for `fasta.fasta_contigs`.
+    Raises `InputError` where the form of the file is broken.
     """
-    tight = _WithoutBlankLines(text)
+    if _has_four_lines(head):
+        yield from _of_four_lines(text, notes, lines=lines)
+        return
+    records = _by_line(text, notes, lines=lines)
+    first = 1
+    while step := list(islice(records, _STEP)):
+        ids, sequences, at = zip(*step, strict=True)
+        yield from _checked(first, list(ids), list(sequences), notes, line_of=at.__getitem__)
+        first += len(step)
+
+
+def _of_four_lines(text: io.BufferedIOBase, notes: Notes, *, lines: int) -> Iterator[Contigs]:
+    tight = _WithoutBlankLines(text, notes)
     record = 0  # reads before those in hand
     reader = None
     try:
@@ -38,22 +53,120 @@ def fastq_reads(
         reader = dnaio.FastqReader(blocks, buffer_size=_BLOCK)
         reads: Iterator[dnaio.SequenceRecord] = iter(reader)
         while step := list(islice(reads, _STEP)):
-            ids = "\n".join([read.id for read in step]).encode("ascii")
+            ids = "\n".join([read.id for read in step]).encode("ascii").split(b"\n")
             sequences = "\n".join([read.sequence for read in step]).encode("ascii")
+            # Line numbers are off once a line was dropped.
+            line = None if tight.dropped else lines + 4 * record + 2
+            record += len(step)
+            first = record - len(step) + 1
             upper = sequences.translate(UPPER_LINES)
             if 0 in upper:
-                at = upper.count(b"\n", 0, upper.find(0))
-                _, what = illegal_letter(step[at].sequence.encode(), blanks_allowed=False)
-                what = f"{shown(step[at].id.encode())}: {what}"
-                line = None if tight.dropped else lines + 4 * (record + at) + 2
-                raise InputError(source, what, record=record + at + 1, line=line)
-            record += len(step)
-            yield ids.split(b"\n"), upper.split(b"\n")
+                raw = sequences.split(b"\n")
+                number = None if line is None else [line + 4 * at for at in range(len(raw))]
+                line_of = None if number is None else number.__getitem__
+                yield from _checked(first, ids, raw, notes, line_of=line_of)
+                continue
+            notes.uracils += uracils(sequences)
+            yield Contigs(first, ids, upper.split(b"\n"))
     except dnaio.FileFormatError as error:
         what = f"not FASTQ of four lines a record: {error.message}"
+        if "\n--" in what or "'--" in what:
+            what += " (take the lines -- that grep writes out)"
+        else:
+            what += " ('seqkit seq' rewrites wrapped and odd files)"
         record = reader.number_of_records + 1 if reader else 1
         at_line = None if error.line is None or tight.dropped else lines + error.line + 1
-        raise InputError(source, what, record=record, line=at_line) from error
+        raise InputError(notes.source, what, record=record, line=at_line) from error
+
+
+def _checked(
+    first: int,
+    ids: list[bytes],
+    raw: list[bytes],
+    notes: Notes,
+    *,
+    line_of: Callable[[int], int] | None,
+) -> Iterator[Contigs]:
+    """Yield runs of reads of legal letters; the others go to `Notes.refuse`."""
+    start = 0
+    upper = [sequence.translate(UPPER) for sequence in raw]
+    notes.uracils += sum(map(uracils, raw))
+    for at, sequence in enumerate(upper):
+        if 0 in sequence:
+            _, what = illegal_letter(raw[at], blanks_allowed=False)
+            line = line_of(at) if line_of is not None else None
+            notes.refuse(ids[at], f"{shown(ids[at])}: {what}", record=first + at, line=line)
+            if at > start:
+                yield Contigs(first + start, ids[start:at], upper[start:at])
+            start = at + 1
+    if start < len(ids):
+        yield Contigs(first + start, ids[start:], upper[start:])
+
+
+def _has_four_lines(head: bytes) -> bool:
+    """Whether the whole reads at the beginning of a file have the form that dnaio takes."""
+    lines = [line.rstrip(b"\r") for line in head.split(b"\n")[:-1]]
+    at = 0
+    while at + 2 < len(lines):
+        if not lines[at]:
+            at += 1  # a blank line between reads
+            continue
+        plus = lines[at + 2]
+        if not plus.startswith(b"+") or plus[1:] not in (b"", lines[at][1:]):
+            return False
+        at += 4
+    return True
+
+
+def _by_line(
+    text: io.BufferedIOBase, notes: Notes, *, lines: int
+) -> Iterator[tuple[bytes, bytes, int]]:
+    """Yield id, sequence and line of the sequence of each read, over however many lines it goes.
+
+    A quality may begin with ``@`` or ``+``: what ends it is its length.
+    """
+    record = 0
+
+    def fail(what: str) -> InputError:
+        return InputError(notes.source, what, record=record, line=lines)
+
+    def next_line() -> bytes:
+        nonlocal lines
+        line = text.readline(LONGEST_LINE)
+        lines += 1
+        if len(line) == LONGEST_LINE:
+            raise fail(f"a line of more than {LONGEST_LINE:,} bytes")
+        return line
+
+    while header := next_line():
+        if not header.strip():
+            continue
+        record += 1
+        if not header.startswith(b"@"):
+            found = header.strip()
+            hint = "; take the lines that grep writes out" if found == b"--" else ""
+            raise fail(f"not FASTQ: expected '@', found {shown(found)}{hint}")
+        name = (header[1:].split() or [b""])[0]
+        sequence = bytearray()
+        at = lines + 1
+        while (line := next_line()) and not line.startswith(b"+"):
+            line = line.rstrip(b"\r\n")
+            if sequence and 0 in line.translate(UPPER):
+                raise fail(f"expected sequence or a '+' line, found {shown(line)}")
+            sequence += line
+        if not line:
+            raise fail(f"{shown(name)} ends before its '+' line: the file is cut short")
+        rest = len(sequence)
+        while True:
+            quality = next_line().rstrip(b"\r\n")
+            rest -= len(quality)
+            if rest <= 0 or not quality:
+                break
+        if rest:
+            raise fail(
+                f"{shown(name)} has {len(sequence):,} bases and {len(sequence) - rest:,} qualities"
+            )
+        yield name, bytes(sequence), at
 
 
 class _WithoutBlankLines:
@@ -62,14 +175,18 @@ class _WithoutBlankLines:
     A read of length 0 has blank lines too. Those stay, so that it is seen as what it is.
     """
 
-    def __init__(self, text: io.BufferedIOBase) -> None:
+    def __init__(self, text: io.BufferedIOBase, notes: Notes) -> None:
         self._text = text
+        self._source = notes.source
         self.dropped = False  # whether line numbers are off by now
 
     def __iter__(self) -> Iterator[bytes]:
         lines = 0  # handed out
         while block := self._text.read(_BLOCK):
-            whole = block + self._text.readline()
+            whole = block + self._text.readline(LONGEST_LINE)
+            if len(whole) - len(block) == LONGEST_LINE:
+                what = f"a line of more than {LONGEST_LINE:,} bytes: this is not FASTQ"
+                raise InputError(self._source, what)
             is_end = np.frombuffer(whole, np.uint8) == ord("\n")
             if (
                 is_end[:1].any()

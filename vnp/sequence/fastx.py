@@ -7,21 +7,36 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from store.io.ragged import Ragged, offsets_of
+from vnp.sequence.alignment import alignment_reads
 from vnp.sequence.compression import (
     BrokenStreamError,
     InputError,
     Rewound,
     display_name,
     foreign_kind,
+    is_alignment,
     open_bytes,
 )
 from vnp.sequence.fasta import fasta_contigs
 from vnp.sequence.fastq import fastq_reads
 from vnp.sequence.letters import BLANKS, PRINTABLE, could_be_dna, protein_evidence, shown
+from vnp.sequence.notes import Notes
+
+
+class Digest(Protocol):
+    """A running hash."""
+
+    def update(self, data: bytes | bytearray, /) -> None:
+        """Take more bytes."""
+
+    def hexdigest(self) -> str:
+        """Hash of the bytes so far."""
+
 
 BATCH_BASES = 1 << 19  # bases after which a batch of contigs ends
 _BUFFER = 1 << 18  # bytes of text
@@ -35,7 +50,7 @@ class ContigBatch:
 
     first: int  # 1-based number of the first contig in its file
     ids: list[bytes]  # header up to the first blank, printable ASCII
-    sequence: Ragged  # upper case, never empty, IUPAC letters and gap signs only
+    sequence: Ragged  # upper case, U as T; IUPAC letters and gap signs only; a read may be empty
 
 
 class ContigReader:
@@ -45,25 +60,46 @@ class ContigReader:
     context manager and iterate over it once: when the iteration has ended, ``contigs``, ``bases``
     and ``content_sha256`` describe the whole file. A batch ends when it holds ``batch_bases``
     bases; a longer contig is a batch of its own. `InputError`, here or during the iteration, names
-    the file and the record.
+    the file and the record; with ``skip`` records that cannot be used are named in ``notes``
+    instead, and left out of everything else. ``mate``, ``/1`` or ``/2``, is added to ids that do
+    not end in it. ``digest`` goes on with the hash of an earlier file of the same sample.
     """
 
-    def __init__(self, path: str | Path, *, batch_bases: int = BATCH_BASES) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        batch_bases: int = BATCH_BASES,
+        skip: bool = False,
+        mate: bytes = b"",
+        digest: Digest | None = None,
+    ) -> None:
         self.name = display_name(path)  # as messages show it
+        self.notes = Notes(self.name, skip=skip)
         self.contigs = 0
         self.bases = 0
         self._batch_bases = batch_bases
-        self._digest = hashlib.sha256()
-        self._file = open_bytes(path)
+        self._mate = mate
+        self._digest = digest or hashlib.sha256()
         self._lines = 0  # lines before the first record
+        if is_alignment(path):
+            self._file: io.BufferedIOBase = io.BytesIO()
+            self._empty_allowed = True
+            self._parsed = alignment_reads(path, self.notes)
+            return
+        self._file = open_bytes(path)
         try:
             head = self._skip_blank_lines()
         except BaseException:
             self._file.close()
             raise
         text = io.BufferedReader(Rewound(head, self._file), _BUFFER)
-        parse = fastq_reads if head.startswith(b"@") else fasta_contigs
-        self._parsed = parse(text, source=self.name, lines=self._lines)
+        self._empty_allowed = head.startswith(b"@")  # reads are trimmed to nothing, contigs not
+        self._parsed = (
+            fastq_reads(text, self.notes, lines=self._lines, head=head)
+            if self._empty_allowed
+            else fasta_contigs(text, self.notes, lines=self._lines)
+        )
 
     def __enter__(self) -> ContigReader:
         return self
@@ -80,82 +116,98 @@ class ContigReader:
         return self._digest.hexdigest()
 
     def __iter__(self) -> Iterator[ContigBatch]:
+        first = size = 0
         ids: list[bytes] = []
         sequences: list[bytes | bytearray] = []
-        size = 0
+        record = 0  # the last one parsed
         try:
-            for more_ids, more_sequences in self._parsed:
+            for parsed in self._parsed:
+                more_ids, more_sequences = parsed.ids, parsed.sequences
+                if self._mate:
+                    more_ids = [each.removesuffix(self._mate) + self._mate for each in more_ids]
                 more = sum(map(len, more_sequences))
-                if ids and size + more >= self._batch_bases:
-                    yield self._batch(ids, sequences)
+                if ids and (size + more >= self._batch_bases or parsed.first != first + len(ids)):
+                    yield from self._batches(first, ids, sequences)
                     ids, sequences, size = [], [], 0
+                if not ids:
+                    first = parsed.first
                 ids += more_ids
                 sequences += more_sequences
+                record = first + len(ids) - 1
                 size += more
-                del more_ids, more_sequences  # or a long contig outlives its batch
+                del parsed, more_ids, more_sequences  # or a long contig outlives its batch
                 if size >= self._batch_bases:
                     last = ids, sequences
                     ids, sequences, size = [], [], 0
-                    yield self._batch(*last)
+                    yield from self._batches(first, *last)
         except BrokenStreamError as error:
-            record = self.contigs + len(ids) + 1
             what = f"{error}; the records before this one were whole"
-            raise InputError(self.name, what, record=record) from error
+            raise InputError(self.name, what, record=record + 1) from error
         if ids:
-            yield self._batch(ids, sequences)
+            yield from self._batches(first, ids, sequences)
 
-    def _batch(self, ids: list[bytes], sequences: list[bytes | bytearray]) -> ContigBatch:
-        """Check, count and hash contigs, and lay them end to end."""
-        first = self.contigs + 1
+    def _batches(
+        self, first: int, ids: list[bytes], sequences: list[bytes | bytearray]
+    ) -> Iterator[ContigBatch]:
+        """Check contigs; those that can be used make a batch, or several where others lie between.
+
+        ``ids`` and ``sequences`` are emptied.
+        """
+        data = b"".join(sequences) if len(ids) > 1 else sequences[0]  # one may be long: no copy
+        bad = self._unusable(first, ids, sequences, data)
+        if not bad:
+            yield self._batch(first, ids, sequences, data)
+            return
+        start = 0
+        for at in [*bad, len(ids)]:
+            if at > start:
+                run = sequences[start:at]
+                yield self._batch(first + start, ids[start:at], run, b"".join(run))
+            start = at + 1
+
+    def _unusable(
+        self,
+        first: int,
+        ids: list[bytes],
+        sequences: Sequence[bytes | bytearray],
+        data: bytes | bytearray,
+    ) -> list[int]:
+        """Refuse contigs for what they are as a whole; where these are, if they are skipped."""
+        bad: list[int] = []
+        named = b"" not in ids and max(map(len, ids)) <= _LONGEST_ID
+        if (
+            named
+            and not b"".join(ids).translate(None, PRINTABLE)
+            and (self._empty_allowed or all(sequences))
+            and len(ids) > 1
+            and could_be_dna(data)
+        ):
+            return bad
+        for at, (contig_id, sequence) in enumerate(zip(ids, sequences, strict=True)):
+            what = _fault(contig_id, sequence, empty_allowed=self._empty_allowed)
+            if what:
+                self.notes.refuse(contig_id, what, record=first + at)
+                bad.append(at)
+        return bad
+
+    def _batch(
+        self,
+        first: int,
+        ids: list[bytes],
+        sequences: list[bytes | bytearray],
+        data: bytes | bytearray,
+    ) -> ContigBatch:
+        """Count and hash contigs that lie end to end in ``data``."""
         lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
-        if not lengths.all():
-            index = int(np.argmin(lengths))
-            what = f"{shown(ids[index])} has no sequence"
-            raise InputError(self.name, what, record=first + index)
-        joined = b"".join(ids)
-        if b"" in ids or joined.translate(None, PRINTABLE) or max(map(len, ids)) > _LONGEST_ID:
-            self._refuse_id(ids, first)
         text: list[bytes | bytearray] = [b">", b"", b"\n", b"", b"\n"] * len(ids)
         text[1::5] = ids
         text[3::5] = sequences
-        if len(ids) == 1:  # it may be long: no copies
-            data = sequences.pop()
-            for part in text:
-                self._digest.update(part)
-        else:
-            data = b"".join(sequences)
-            self._digest.update(b"".join(text))
-        if len(ids) == 1 or not could_be_dna(data):
-            self._refuse_protein(ids, sequences or [data], first)
+        sequences.clear()  # or a long contig lives on
+        for part in text if len(ids) == 1 else (b"".join(text),):
+            self._digest.update(part)
         self.contigs += len(ids)
         self.bases += len(data)
         return ContigBatch(first, ids, Ragged(np.frombuffer(data, np.uint8), offsets_of(lengths)))
-
-    def _refuse_protein(
-        self, ids: list[bytes], sequences: Sequence[bytes | bytearray], first: int
-    ) -> None:
-        for record, (contig_id, sequence) in enumerate(zip(ids, sequences, strict=True), first):
-            if evidence := protein_evidence(sequence):
-                what = f"{shown(contig_id)}: {evidence}; is this protein?"
-                raise InputError(self.name, what, record=record)
-
-    def _refuse_id(self, ids: list[bytes], first: int) -> None:
-        for record, contig_id in enumerate(ids, first):
-            if not contig_id:
-                what = "the header has no id; it must begin with one, before the first blank"
-            elif len(contig_id) > _LONGEST_ID:
-                what = (
-                    f"the id {shown(contig_id)} has {len(contig_id):,} characters, "
-                    f"{_LONGEST_ID:,} are allowed; shorten it"
-                )
-            elif contig_id.translate(None, PRINTABLE):
-                what = (
-                    f"the id {shown(contig_id)} holds characters other than printable ASCII; "
-                    "rename the sequence"
-                )
-            else:
-                continue
-            raise InputError(self.name, what, record=record)
 
     def _skip_blank_lines(self) -> bytes:
         """Read up to the first byte that is not a blank and see that it opens a record."""
@@ -170,11 +222,22 @@ class ContigReader:
         self._lines += head.count(b"\n", 0, len(head) - len(text))
         if not text:
             raise InputError(self.name, "is empty: there is no sequence in it")
+        if (foreign := foreign_kind(head)) is not None:
+            raise InputError(self.name, f"is {foreign}, not FASTA or FASTQ")
+        if b"\n" not in head and b"\r" in head:
+            raise InputError(
+                self.name,
+                "its lines end with carriage returns alone, as on old Macs; convert it: "
+                "tr '\\r' '\\n' < FILE > converted",
+            )
+        if head[1::2].count(0) > len(head) // 4 or head[::2].count(0) > len(head) // 4:
+            raise InputError(
+                self.name, "is UTF-16 text; convert it: iconv -f UTF-16LE -t ASCII FILE"
+            )
         if text[:1] not in (b">", b"@"):
             line = text[:4096].splitlines()[0]
             if line.translate(None, PRINTABLE + b" \t"):
-                what = foreign_kind(head) or "a binary file"
-                raise InputError(self.name, f"is {what}, not FASTA or FASTQ; convert it first")
+                raise InputError(self.name, "is a binary file, not FASTA or FASTQ")
             raise InputError(
                 self.name,
                 f"no header: expected '>' (FASTA) or '@' (FASTQ), found {shown(line)}",
@@ -182,3 +245,73 @@ class ContigReader:
                 line=self._lines + 1,
             )
         return text
+
+
+def _fault(contig_id: bytes, sequence: bytes | bytearray, *, empty_allowed: bool) -> str:
+    """Say why a contig cannot be used; empty if it can be."""
+    if not contig_id:
+        return "the header has no id; it must begin with one, before the first blank"
+    if len(contig_id) > _LONGEST_ID:
+        return (
+            f"the id {shown(contig_id)} has {len(contig_id):,} characters, {_LONGEST_ID:,} are "
+            "allowed; shorten it"
+        )
+    if contig_id.translate(None, PRINTABLE):
+        return (
+            f"the id {shown(contig_id)} holds characters other than printable ASCII; rename the "
+            "sequence"
+        )
+    if not sequence and not empty_allowed:
+        return f"{shown(contig_id)} has no sequence"
+    if evidence := protein_evidence(sequence):
+        return f"{shown(contig_id)}: {evidence}; is this protein?"
+    return ""
+
+
+class SampleReader:
+    """The contigs of all files of one sample: one file, or the two of read pairs.
+
+    As `ContigReader`; of two files the ids end in ``/1`` and ``/2``.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], *, skip: bool = False) -> None:
+        digest = hashlib.sha256()
+        mates = (b"/1", b"/2") if len(paths) == 2 else (b"",)
+        self.readers = [
+            ContigReader(path, skip=skip, mate=mate, digest=digest)
+            for path, mate in zip(paths, mates, strict=True)
+        ]
+        self.name = " and ".join(reader.name for reader in self.readers)
+
+    def __enter__(self) -> SampleReader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for reader in self.readers:
+            reader.__exit__(*exc)
+
+    def __iter__(self) -> Iterator[ContigBatch]:
+        before = 0
+        for reader in self.readers:
+            for batch in reader:
+                yield ContigBatch(before + batch.first, batch.ids, batch.sequence)
+            before += reader.contigs + reader.notes.count
+
+    @property
+    def contigs(self) -> int:
+        """Contigs so far."""
+        return sum(reader.contigs for reader in self.readers)
+
+    @property
+    def bases(self) -> int:
+        """Bases so far."""
+        return sum(reader.bases for reader in self.readers)
+
+    @property
+    def uracils(self) -> int:
+        """Letters U so far, read as T."""
+        return sum(reader.notes.uracils for reader in self.readers)
+
+    def content_sha256(self) -> str:
+        """Hash of the content; see `ContigReader.content_sha256`."""
+        return self.readers[-1].content_sha256()

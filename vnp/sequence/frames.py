@@ -37,6 +37,7 @@ _STOP = np.repeat(np.array([_STOP_FORWARD, _STOP_REVERSE], np.uint8), 3)  # by f
 
 # A codon is a number to base 5: A, C, G, T are 0 to 3 and any other letter is 4.
 _BASES = "ACGT"
+_OTHER = 4
 _DIGIT = bytes(_BASES.find(chr(byte)) % 5 for byte in range(256))
 _COMPLEMENT = bytes.maketrans(b"ACGT", b"TGCA")
 
@@ -74,6 +75,8 @@ class Scan:
     codon: Bytes  # number of the codon at each position of the sequence, shape (bases - 2,)
     kept: NDArray[np.bool_]  # whether a frame is a record, shape (n, 6)
     stopped: NDArray[np.bool_]  # whether any frame of a window has a stop, shape (n,)
+    ambiguous: int  # letters of the sequence other than ACGT
+    dropped: int  # codons of the sequence that hold one, of all three frames of a strand
 
 
 def scan(sequence: Bytes, start: Ints, end: Ints) -> Scan:
@@ -90,11 +93,14 @@ def scan(sequence: Bytes, start: Ints, end: Ints) -> Scan:
     offset = np.arange(3)
     codons = np.maximum((end - start)[:, None] - offset, 0) // 3
     lowest = np.concatenate([start[:, None] + offset, end[:, None] - offset - 3 * codons], axis=1)
-    found = _any_over(mapped(codon, _FLAGS), lowest, np.tile(codons, 2))
+    flags = mapped(codon, _FLAGS)
+    found = _any_over(flags, lowest, np.tile(codons, 2))
     has_stop = (found & _STOP) > 0
     kept = ~has_stop & ((found & _TRANSLATED) > 0)
     stopped: NDArray[np.bool_] = np.logical_or.reduce(has_stop, axis=1)
-    return Scan(codon, kept, stopped)
+    ambiguous = int(np.count_nonzero(digit == _OTHER))
+    dropped = int(np.count_nonzero(flags == 0)) if ambiguous else 0
+    return Scan(codon, kept, stopped, ambiguous, dropped)
 
 
 def _any_over(flags: Bytes, lowest: Ints, codons: Ints) -> Bytes:

@@ -1,7 +1,7 @@
 """The letters that a nucleotide sequence may hold, and what messages say of others.
 
-Nucleotide codes of IUPAC-IUB 1984 with U and the gap signs ``-`` and ``.``. U and gaps are letters
-like N here: a codon that holds one is not translated, and none of them is changed.
+Nucleotide codes of IUPAC-IUB 1984 and the gap signs ``-`` and ``.``. Gaps are letters like N here:
+a codon that holds one is not translated, and none of them is changed. U, of RNA, is read as T.
 """
 
 from __future__ import annotations
@@ -9,22 +9,29 @@ from __future__ import annotations
 BLANKS = b"\r\n \t"
 PRINTABLE = bytes(range(0x21, 0x7F))  # without the blank
 
-_PLAIN = b"ACGTUN-."  # letters that DNA is mostly made of
+_PLAIN = b"ACGTN-."  # letters that DNA is mostly made of
 _PROBE = 1 << 18  # the first bases of a chromosome are enough to tell it from a protein
 
 
 def _upper_table(*, also: bytes = b"") -> bytes:
     table = bytearray(256)
-    for letter in b"ACGTURYSWKMBDHVN":
+    for letter in b"ACGTRYSWKMBDHVN":
         table[letter] = table[letter | 0x20] = letter
+    table[ord("U")] = table[ord("u")] = ord("T")
     for sign in b"-." + also:
         table[sign] = sign
     return bytes(table)
 
 
-UPPER = _upper_table()  # upper case of a legal letter, 0 for any other byte
+UPPER = _upper_table()  # upper case of a legal letter, T for U, 0 for any other byte
 UPPER_LINES = _upper_table(also=b"\n")  # the same for sequences joined by line feeds
 _UPPER_TEXT = _upper_table(also=BLANKS)
+
+
+def uracils(text: bytes) -> int:
+    """How many letters of a sequence are U."""
+    # Looking for a letter that is not there is many times faster than counting it.
+    return sum(text.count(letter) for letter in (b"U", b"u") if letter in text)
 
 
 def shown(text: bytes) -> str:

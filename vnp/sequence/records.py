@@ -19,7 +19,7 @@ from store.io.tables import safe_cell
 from store.rows import RowBatch
 from vnp.sequence.compression import InputError
 from vnp.sequence.fastx import ContigBatch
-from vnp.sequence.frames import FRAMES, nucleotides, proteins, scan
+from vnp.sequence.frames import FRAMES, Scan, nucleotides, proteins, scan
 from vnp.sequence.segments import LONGEST_WHOLE, WHOLE, Windows, cut_windows, slices
 from vnp.sequence.strided import Bytes, Ints, by_length, items, put_rows, take_rows
 
@@ -78,6 +78,9 @@ class RecordBatch:
     rows: RowBatch  # in rule order; may be empty at the end of a file
     segments: int  # how many windows
     without_records: WithoutRecords
+    ambiguous: int = 0  # letters of the windows other than ACGT
+    dropped: int = 0  # codons of the windows that hold one and add nothing to a protein
+    codons: int = 0  # codons of the windows, all three frames of one strand
 
 
 def record_batches(
@@ -130,18 +133,24 @@ def _parts(batch: ContigBatch, segment_length: int) -> Iterator[RecordBatch]:
     has_record = np.zeros(len(ids), bool)
     has_stop = np.zeros(len(ids), bool)
     runs = list(slices(windows, bases=_RUN_BASES, count=_RUN_WINDOWS))
+    if not runs:  # reads trimmed to nothing
+        none = np.arange(len(ids))
+        reason = np.full(len(ids), NoRecord.SHORT, np.uint8)
+        without = WithoutRecords(none + batch.first, ids, lengths, reason)
+        yield RecordBatch(_no_rows(), 0, without)
     for run in runs:
         contig = windows.contig[run]
         part = Windows(contig, windows.number[run], windows.start[run], windows.end[run])
         shift = origin[contig]
-        rows, kept, stopped = _records(batch.sequence.data, ids, part, shift)
+        rows, kept, stopped, found = _records(batch.sequence.data, ids, part, shift)
         has_record[contig[kept]] = True
         has_stop[contig[stopped]] = True
         none = np.flatnonzero(~has_record) if run is runs[-1] else np.empty(0, np.int64)
         reason = np.where(has_stop, NoRecord.STOP, NoRecord.AMBIGUOUS).astype(np.uint8)
         reason[lengths < 3] = NoRecord.SHORT
         without = WithoutRecords(none + batch.first, items(ids, none), lengths[none], reason[none])
-        yield RecordBatch(rows, len(part), without)
+        counts = found.ambiguous, found.dropped, len(found.codon)
+        yield RecordBatch(rows, len(part), without, *counts)
 
 
 def _check_whole(batch: ContigBatch, source: str) -> None:
@@ -161,7 +170,7 @@ def _check_whole(batch: ContigBatch, source: str) -> None:
 
 def _records(
     sequence: Bytes, ids: Ragged, windows: Windows, shift: Ints
-) -> tuple[RowBatch, NDArray[np.bool_], NDArray[np.bool_]]:
+) -> tuple[RowBatch, NDArray[np.bool_], NDArray[np.bool_], Scan]:
     """Records of a run of windows; for each window, whether it has one and whether a stop.
 
     ``shift`` is where on ``sequence`` the contig of each window begins.
@@ -190,7 +199,7 @@ def _records(
         protein=protein,
     )
     has_record: NDArray[np.bool_] = np.logical_or.reduce(found.kept, axis=1)
-    return rows, has_record, found.stopped
+    return rows, has_record, found.stopped, found
 
 
 def record_ids(contig: Ragged, number: NDArray[np.int32], frame: Ints) -> Ragged:
@@ -223,6 +232,24 @@ def _joined(parts: list[RecordBatch]) -> RecordBatch:
         rows=RowBatch(**_columns([part.rows for part in parts])),
         segments=sum(part.segments for part in parts),
         without_records=WithoutRecords(**_columns([part.without_records for part in parts])),
+        ambiguous=sum(part.ambiguous for part in parts),
+        dropped=sum(part.dropped for part in parts),
+        codons=sum(part.codons for part in parts),
+    )
+
+
+def _no_rows() -> RowBatch:
+    text, number = from_items([]), np.empty(0, np.int64)
+    return RowBatch(
+        id=text,
+        contig=text,
+        segment=number.astype(np.int32),
+        start=number,
+        end=number,
+        strand=number.astype(np.int8),
+        frame=number.astype(np.int8),
+        nucleotide=text,
+        protein=text,
     )
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from store.errors import UsageError
 from store.schema import check_sample_name
-from vnp.sequence.append import sample_name_of
+from vnp.sequence.samples import sample_name_of
 
 
 @pytest.mark.parametrize("name", ["a", "S1", "_x", "9-lives", "a.b-c_d", "x" * 128])

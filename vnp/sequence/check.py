@@ -1,0 +1,144 @@
+"""Reading files as an append would, writing nothing: every problem, and how long sequences are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from store.store import Store
+from vnp.embed.progress import Progress
+from vnp.sequence.compression import InputError
+from vnp.sequence.contig_ids import Duplicates, UniqueIds
+from vnp.sequence.fastx import SampleReader
+from vnp.sequence.notes import Unusable
+from vnp.sequence.records import record_batches
+from vnp.sequence.samples import SampleFiles
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with a file, or one record of it."""
+
+    file: str
+    record: int | None  # 1-based number
+    line: int | None  # 1-based line of the decompressed text
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Lengths of sequences, in bases."""
+
+    shortest: int
+    median: int
+    longest: int
+    n50: int  # sequences at least so long hold half of the bases
+
+
+@dataclass(frozen=True, slots=True)
+class SampleCheck:
+    """What an append of one sample would meet."""
+
+    sample: str
+    contigs: int  # usable sequences
+    bases: int  # in them
+    segments: int
+    records: int
+    lengths: Lengths | None  # None without a usable sequence
+    ambiguous_share: float  # of the letters, those other than ACGT
+    uracils: int  # letters U, which are read as T
+    problems: int  # all of them
+    named: tuple[Problem, ...]  # the first of them
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        return asdict(self)
+
+
+def check_sample(
+    store: Store, sample: SampleFiles, *, duplicates: Duplicates = Duplicates.REFUSE
+) -> SampleCheck:
+    """Read the files of a sample; a fault that ends the reading of one is its last problem."""
+    named: list[Problem] = []
+    lengths: Counter[int] = Counter()
+    segments = records = ambiguous = codons = 0
+    held = store.schema.sample(sample.name)
+    if held is not None:
+        reason = f"the store has a sample of this name, of {held.source}"
+        named.append(Problem(" ".join(sample.files), None, None, "", reason))
+    reader: SampleReader | None = None
+    try:
+        with (
+            SampleReader(sample.files, skip=True) as reader,
+            UniqueIds(duplicates, source=reader.name) as unique,
+            Progress(f"check {sample.name}", total=None, unit="bases") as progress,
+        ):
+
+            def counted() -> Any:
+                for batch in unique.batches(reader):
+                    lengths.update(batch.sequence.lengths.tolist())
+                    yield batch
+
+            length = store.schema.segment_length
+            for batch in record_batches(counted(), segment_length=length, source=reader.name):
+                segments += batch.segments
+                records += len(batch.rows)
+                ambiguous, codons = ambiguous + batch.ambiguous, codons + batch.codons
+                progress.update(reader.bases)
+            content = reader.content_sha256()
+            for other in store.schema.samples:
+                if other.content == content and other is not held:
+                    reason = f"the store has the same sequences as sample {other.name}"
+                    named.append(Problem(reader.name, None, None, "", reason))
+    except InputError as error:
+        named.append(Problem(error.name, error.record, error.line, "", error.message))
+    readers = reader.readers if reader is not None else []
+    of_records = [(each.name, unusable) for each in readers for unusable in each.notes.unusable]
+    named = [*(_problem(*each) for each in of_records), *named]
+    return SampleCheck(
+        sample=sample.name,
+        contigs=sum(lengths.values()),
+        bases=sum(length * times for length, times in lengths.items()),
+        segments=segments,
+        records=records,
+        lengths=lengths_of(lengths),
+        ambiguous_share=ambiguous / max(codons, 1),
+        uracils=sum(each.notes.uracils for each in readers),
+        problems=len(named) + sum(e.notes.count - len(e.notes.unusable) for e in readers),
+        named=tuple(named),
+    )
+
+
+def lengths_of(counts: Counter[int]) -> Lengths | None:
+    """Sum up how often each length occurs."""
+    if not counts:
+        return None
+    ordered = sorted(counts.items())
+    half, middle = sum(length * times for length, times in ordered), (counts.total() + 1) // 2
+    seen = 0
+    for length, times in ordered:
+        seen += times
+        if seen >= middle:
+            median = length
+            break
+    held = 0
+    for length, times in reversed(ordered):
+        held += length * times
+        if 2 * held >= half:
+            n50 = length
+            break
+    return Lengths(ordered[0][0], median, ordered[-1][0], n50)
+
+
+def _problem(file: str, found: Unusable) -> Problem:
+    return Problem(file, found.record, found.line, found.id, found.reason)
+
+
+def check_samples(
+    store: Store, samples: Sequence[SampleFiles], *, duplicates: Duplicates
+) -> list[SampleCheck]:
+    """Check every sample in turn."""
+    return [check_sample(store, sample, duplicates=duplicates) for sample in samples]

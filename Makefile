@@ -27,8 +27,7 @@ help:  ## show this help
 embed: $(VENV)/embed.stamp  ## the main job: make STORE, append FASTA, embed and certify (resumes)
 	@test -n "$$STORE" || { echo "make embed: say which store, e.g. make embed STORE=run.zarr" >&2; exit 2; }
 	@test "$$INPUT" = - || test -r "$$INPUT" || { echo "make embed: FASTA=$$INPUT cannot be read; nothing was made" >&2; exit 1; }
-	$(vnp) init "$$STORE" --recipe "$$RECIPE" --segment-length "$$SEGMENT_LENGTH" --if-missing
-	$(vnp) append "$$STORE" "$$INPUT" --existing skip $${SAMPLE:+--sample "$$SAMPLE"}
+	$(vnp) append "$$STORE" "$$INPUT" --create --recipe "$$RECIPE" --segment-length "$$SEGMENT_LENGTH" --existing skip $${SAMPLE:+--sample "$$SAMPLE"}
 	$(vnp) embed "$$STORE"
 
 predict: $(VENV)/embed.stamp  ## from FASTA to virus calls with CLASSIFIER: append, embed, predict (resumes)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
 from store.backend import Backend
-from store.errors import UsageError
+from store.errors import StoreError, UsageError
 from store.io.optional import require
 from store.schema import DEFAULT_BLOCK_ROWS, Model, Schema
 from store.store import Store
@@ -18,6 +19,8 @@ HDF5_SUFFIXES = (".h5", ".hdf5", ".h5ad")
 
 class BackendKind(Protocol):
     """How the stores of a backend are made and opened."""
+
+    makes_directories: bool  # or else files
 
     def new(self, path: Path, schema: Schema) -> Backend:
         """Make an empty store at a free path; it appears whole or not at all."""
@@ -59,10 +62,38 @@ def create_store(
     """
     kind = backend(Path(path))
     path = _resolved(Path(path))
-    if os.path.lexists(path):
-        raise UsageError(f"{path} exists already; choose another path, or append to it")
+    if os.path.lexists(path) and not (kind.makes_directories and _is_empty_directory(path)):
+        raise UsageError(_taken(path))
     schema = Schema(block_rows=block_rows, segment_length=segment_length, models=tuple(models))
     return Store(kind.new(path, schema))
+
+
+def discard_empty(store: Store) -> None:
+    """Remove a store that holds no sample, and what lies beside it.
+
+    UsageError if it holds one: nothing of it is removed then.
+    """
+    if store.snapshot().schema.samples:
+        raise UsageError(f"{store.path} holds samples and is not removed")
+    for path in (store.path, store.sidecar.path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_empty_directory(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _taken(path: Path) -> str:
+    """Say what is in the way of a new store."""
+    try:
+        open_store(path)
+    except (StoreError, OSError):
+        what = "a directory with other files in it" if path.is_dir() else "another file"
+        return f"{path} exists already and is not a vnp store but {what}: choose another path"
+    return f"{path} exists already, as a vnp store: append to it, or choose another path"
 
 
 def open_store(path: str | Path) -> Store:

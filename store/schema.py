@@ -264,7 +264,9 @@ def _build(kind: type[Any], item: dict[str, Any]) -> Any:
     """Build a dataclass from its JSON object, refusing wrong types: the file is untrusted."""
     values = {}
     for field in fields(kind):
-        value = item[field.name] if field.default is MISSING else item.get(field.name, field.default)
+        value = (
+            item[field.name] if field.default is MISSING else item.get(field.name, field.default)
+        )
         if type(value).__name__ != field.type:
             raise ValueError(f"{kind.__name__}.{field.name} is {_shown(value)}, not {field.type}")
         values[field.name] = value

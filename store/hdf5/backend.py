@@ -59,6 +59,7 @@ class Hdf5Backend:
     """One commit of a store in an HDF5 file; see `store.backend.Backend`."""
 
     checks_itself = False  # readers of HDF5 expect the bare values
+    makes_directories = False
 
     def __init__(self, path: Path, file_map: FileMap) -> None:
         self.path = path

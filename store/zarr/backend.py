@@ -61,6 +61,7 @@ class ZarrBackend:
     """One commit of a store in a Zarr directory; see `store.backend.Backend`."""
 
     checks_itself = True  # every chunk ends in its CRC-32C
+    makes_directories = True
 
     def __init__(self, path: Path, schema: Schema) -> None:
         self.path = path
@@ -277,7 +278,12 @@ def _read_schema(path: Path) -> Schema:
     try:
         node = parse_json(read_regular(root, most=LONGEST))
     except FileNotFoundError:
-        found = f"there is no {root.name} in it" if path.is_dir() else "there is no such directory"
+        if path.is_dir() and any(path.iterdir()):
+            raise NotAStoreError(
+                f"{path} is not a vnp store but a directory without {root.name}; name the path of "
+                "a store"
+            ) from None
+        found = "an empty directory" if path.is_dir() else "there is no such directory"
         raise NotAStoreError(
             f"{path} is not a vnp store ({found}); make one with 'vnp init {path}'"
         ) from None

@@ -48,6 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-same-content", action="store_true", help=about)
     about = "read everything, write nothing: list all problems, and how long the sequences are"
     parser.add_argument("--check", action="store_true", help=about)
+    about = "make the store first if it is missing; if a file is then refused, none is left"
+    parser.add_argument("--create", action="store_true", help=about)
+    options.recipe(parser)
+    parser.add_argument(
+        "--segment-length",
+        type=options.segment_length,
+        default=500,
+        metavar="BASES",
+        help="with --create: windows of the store, 500 (default), 300 or 'whole'",
+    )
     about = "where to name contigs that give no record (of one file)"
     parser.add_argument("--report", type=Path, metavar="TSV", help=about)
 
@@ -55,16 +65,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Append the files, or check them."""
     from store.errors import UsageError
-    from store.open import open_store
+    from store.open import discard_empty, open_store
     from vnp.sequence.check import check_samples
     from vnp.sequence.contig_ids import Duplicates
+    from vnp.sequence.create import create
     from vnp.sequence.samples import read_sheet, samples_of_files
 
     if bool(given.files) == (given.sheet is not None):
         raise UsageError("name the files to append, or a --sheet of them")
     if given.sheet is not None and given.sample is not None:
         raise UsageError("the sheet names the samples: leave --sample out")
-    store = open_store(given.store)
     samples = (
         samples_of_files(given.files, name=given.sample)
         if given.sheet is None
@@ -72,10 +82,23 @@ def run(given: argparse.Namespace) -> int:
     )
     if given.report is not None and len(samples) > 1:
         raise UsageError("--report names the table of one sample, and several were given")
+    made = (
+        given.create
+        and create(
+            given.store, recipe=given.recipe, segment_length=given.segment_length, if_missing=True
+        ).made
+    )
+    store = open_store(given.store)
     if given.check:
         found = check_samples(store, samples, duplicates=Duplicates(given.duplicates))
         return checked(found).show(as_json=given.json)
-    outcomes = [outcome(report) for report in _append(store, samples, given)]
+    try:
+        outcomes = [outcome(report) for report in _append(store, samples, given)]
+    except BaseException:
+        if made and not store.snapshot().schema.samples:
+            discard_empty(store)
+            log.info(f"{store.path}, made for this, was removed again")
+        raise
     if len(samples) == 1 and given.sheet is None:
         return outcomes[0].show(as_json=given.json)
     lines = [line for each in outcomes for line in each.lines]

@@ -284,3 +284,43 @@ def test_reads_of_a_bam_file_are_those_of_samtools_fasta(store: Path, tmp_path: 
         left, right = (made.column(name, each.start, each.stop).tolist() for each in (one, two))
         assert left == right
     assert one.start < one.stop
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
+def test_a_store_made_for_an_input_that_is_refused_is_not_left(
+    tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, bad, good = tmp_path / f"new{suffix}", tmp_path / "bad.fa", fasta(tmp_path / "good.fa")
+    bad.write_text(">a\nAC!\n")
+    before = sorted(tmp_path.iterdir())
+    create = ("--create", "--recipe", "demo", "--segment-length", "300")
+    assert vnp("append", path, bad, *create) == 1
+    assert sorted(tmp_path.iterdir()) == before
+    assert vnp("append", path, good, bad, *create) == 1
+    assert names(path) == ["good"], "what was appended stays"
+    assert vnp("append", path, bad, *create) == 1
+    assert names(path) == ["good"]
+    assert vnp("append", path, bad, "--create", "--recipe", "demo") == 2, "another segment length"
+    capsys.readouterr()
+
+
+def test_what_is_in_the_way_of_a_store_is_said_once_and_not_in_a_circle(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty, foreign = tmp_path / "empty.zarr", tmp_path / "foreign.zarr"
+    empty.mkdir()
+    foreign.mkdir()
+    (foreign / "notes").write_text("mine")
+    fasta(tmp_path / "a.fa")
+    assert vnp("append", empty, tmp_path / "a.fa") == 1
+    assert f"an empty directory); make one with 'vnp init {empty}'" in capsys.readouterr().err
+    assert vnp("append", foreign, tmp_path / "a.fa") == 1
+    assert "init" not in (said := capsys.readouterr().err)
+    assert "a directory without zarr.json" in said
+    assert vnp("init", foreign, "--recipe", "demo") == 2
+    assert "append" not in (said := capsys.readouterr().err)
+    assert "a directory with other files in it: choose another path" in said
+    assert vnp("init", empty, "--recipe", "demo") == 0
+    assert vnp("init", empty, "--recipe", "demo") == 2
+    assert "exists already, as a vnp store: append to it" in capsys.readouterr().err
+    assert (foreign / "notes").read_text() == "mine"

@@ -21,7 +21,6 @@ ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "vnp/data/lambda_phage.fa.gz"
 
 
-LEFT = ".c.0.0.00000000000000000000000000000000.part"  # as a killed writer leaves it
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -365,7 +364,9 @@ def test_verify_names_and_repair_reopens(store: Path, capsys: pytest.CaptureFixt
     chunk.write_bytes(b"\0" * chunk.stat().st_size)
     (store / "obs/start/zarr.json").write_text("{}")
     (store / "obs/start/c.9").write_text("x")
-    (store.with_name("run.zarr.vnp") / f"tmp/{LEFT}").write_text("x")
+    temporary = f"run.zarr.vnp/tmp/.c.0.{'a' * 32}.part"
+    (store.parent / temporary).write_text("x")
+    (store.parent / "run.zarr.vnp/tmp/notes").write_text("somebody's")
     code, output, _ = said(capsys, "verify", store, "--json")
     assert code == 1
     found = {finding["path"]: finding["kind"] for finding in json.loads(output)["findings"]}
@@ -373,12 +374,15 @@ def test_verify_names_and_repair_reopens(store: Path, capsys: pytest.CaptureFixt
         "obsm/X_demo_dnabert_s/c.2.0": "damaged",
         "obs/start/zarr.json": "damaged",
         "obs/start/c.9": "orphan",
-        f"run.zarr.vnp/tmp/{LEFT}": "orphan",
+        temporary: "orphan",
+        "run.zarr.vnp/tmp/notes": "foreign",
     }
     code, output, _ = said(capsys, "verify", store, "--repair")
     assert (code, "demo_dnabert_s block 2 is open again" in output) == (3, True)
     assert run("embed", store).returncode == 0
     assert said(capsys, "verify", store)[0] == 0
+    assert (store.parent / "run.zarr.vnp/tmp/notes").read_text() == "somebody's"
+    assert not (store.parent / temporary).exists()
     after = {p: p.read_bytes() for p in store.rglob("*") if p.is_file()}
     certificate = store / "obs/certificate_demo_dnabert_s/c.2"
     assert {p: raw for p, raw in after.items() if p != certificate} == {

@@ -16,7 +16,7 @@ from store.claims.heartbeat import is_worker
 from store.claims.plan import RELEASED
 from store.claims.process import Identity
 from store.errors import DamageError, UsageError
-from store.io.files import WriteError, make_dir, names_in, publish_new
+from store.io.files import WriteError, make_dir, names_in, publish_new, write_failure
 from store.io.json import parse_json
 from store.io.regular import read_regular
 
@@ -89,7 +89,7 @@ class ClaimFiles:
         except FileExistsError:
             pass
         except OSError as error:
-            raise WriteError(f"{marker}: {error.strerror}", errno=error.errno) from error
+            raise write_failure(error, marker) from error
 
     def _folder(self, model: str) -> Path:
         if model not in self._folders:

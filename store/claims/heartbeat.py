@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from store.claims.process import Identity, identify
 from store.errors import DamageError, UsageError
-from store.io.files import WriteError, make_dir, names_in, publish_replace
+from store.io.files import WriteError, make_dir, names_in, publish_replace, write_failure
 from store.io.json import parse_json
 from store.io.regular import open_regular, read_regular
 
@@ -127,7 +127,7 @@ class Heartbeat:
             except DamageError as error:
                 raise WriteError(f"{self._path} {error}: remove it") from None
             except OSError as error:
-                raise WriteError(f"{self._path}: {error.strerror}", errno=error.errno) from error
+                raise write_failure(error, self._path) from error
 
     def __enter__(self) -> Self:
         self.start()

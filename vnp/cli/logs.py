@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -29,6 +30,20 @@ class _StandardError(logging.Handler):
             pass  # standard error is closed: there is nobody to tell
 
 
+class _LogFile(logging.FileHandler):
+    """Writes to the file that the user named; if that fails, says so once."""
+
+    _failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, ARG002 - logging's name
+        if self._failed:
+            return
+        self._failed = True
+        with contextlib.suppress(OSError, ValueError):
+            said = f"{self.baseFilename} lacks messages: {sys.exc_info()[1]}"
+            print(f"vnp: {WARNING_PREFIX}{said}", file=sys.stderr)
+
+
 def configure(options: argparse.Namespace) -> None:
     """Send the log of both packages to standard error, and to a file if one is named."""
     level = logging.DEBUG if getattr(options, "verbose", False) else logging.INFO
@@ -36,7 +51,7 @@ def configure(options: argparse.Namespace) -> None:
     handlers: list[logging.Handler] = [shown]
     log_file: Path | None = getattr(options, "log_file", None)
     if log_file is not None:
-        file = logging.FileHandler(log_file, encoding="utf-8")
+        file = _LogFile(log_file, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         handlers.append(file)
         level = logging.DEBUG

@@ -21,8 +21,6 @@ ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "vnp/data/lambda_phage.fa.gz"
 
 
-
-
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run vnp as a process of its own."""
     return subprocess.run(

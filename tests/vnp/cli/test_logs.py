@@ -83,6 +83,16 @@ def test_a_closed_standard_error_does_not_put_messages_among_results(
         json.loads(done.stdout)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_log_file_on_a_full_disk_is_one_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(init(tmp_path / "a.zarr", "--log-file", "/dev/full")) == 0
+    said = capsys.readouterr().err
+    assert said.count("/dev/full lacks messages: [Errno 28] No space left") == 1
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -183,11 +183,19 @@ def to_attribute(schema: Schema) -> dict[str, Any]:
         "block_rows": schema.block_rows,
         "segment_length": schema.segment_length,
         "models": [asdict(model) for model in schema.models],
-        "samples": [asdict(sample) for sample in schema.samples],
+        "samples": [_sample_json(sample) for sample in schema.samples],
     }
     if schema.scores:  # absent otherwise, as in stores made before there were any
         body["scores"] = [asdict(scores) for scores in schema.scores]
     return {**body, "crc32c": _checksum(body)}
+
+
+def _sample_json(sample: Sample) -> dict[str, Any]:
+    """Return a sample as JSON; a field that older stores lack is absent where it says nothing."""
+    unsaid = {
+        field.name for field in fields(Sample) if getattr(sample, field.name) == field.default
+    }
+    return {name: value for name, value in asdict(sample).items() if name not in unsaid}
 
 
 def from_attribute(value: object, *, where: str) -> Schema:
@@ -247,8 +255,8 @@ def _check_rows(schema: Schema) -> None:
             rows = _shown(sample.start), _shown(sample.stop)
             raise ValueError(f"rows of sample {sample.name} are {rows[0]} to {rows[1]}")
         row = sample.stop
-        for name in ("contigs", "contigs_without_records", "segments", "bases", "repeats"):
-            if not _is_count(found := getattr(sample, name), _MOST_COUNTED):
+        for name, found in asdict(sample).items():
+            if isinstance(found, int) and not _is_count(found, _MOST_COUNTED):
                 raise ValueError(f"{name} of sample {sample.name} is {_shown(found)}")
     if row > _MOST_BLOCKS * schema.block_rows:
         raise ValueError(f"{row:,} rows are more than {_MOST_BLOCKS:,} blocks hold")

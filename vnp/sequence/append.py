@@ -6,11 +6,13 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from store.errors import SampleExistsError, UsageError
+from store.errors import AfterCommitError, SampleExistsError, UsageError
+from store.io.files import WriteError, naming, rename_over
 from store.io.replace import write_whole
 from store.io.tables import safe_cell
 from store.io.words import count
@@ -261,23 +263,29 @@ class _Table:
     def write(self, contigs: WithoutRecords) -> None:
         if not len(contigs):
             return
-        if self._file is None:
-            self._part.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._part.open("w")
-            self._file.write("record\tcontig\tbases\treason\n")
-        self._file.write(contigs.tsv())
+        with naming(self._part):
+            if self._file is None:
+                self._part.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._part.open("w")
+                self._file.write("record\tcontig\tbases\treason\n")
+            self._file.write(contigs.tsv())
         self.count += len(contigs)
 
     def finish(self) -> None:
         if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            with naming(self._part):
+                self._file.flush()
+                os.fsync(self._file.fileno())
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self._file is None:
             return
-        self._file.close()
+        with suppress(OSError):  # what counts was flushed before the commit
+            self._file.close()
         if error is None or self._committed():
-            self._part.replace(self._path)
+            try:
+                rename_over(self._part, self._path)
+            except WriteError as failed:
+                raise AfterCommitError("the sample", failed) from failed
         else:
             self._part.unlink(missing_ok=True)

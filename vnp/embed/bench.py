@@ -1,26 +1,34 @@
-"""How fast this machine embeds the records of a store, and how long the rest will take."""
+"""How fast this machine embeds the records of a store, and how long the rest will take.
+
+A worker embeds blocks, and how fast depends on what shares a batch: of few records hardly any two
+have one length. So batches are measured as they come in whole blocks, some of those that a block
+falls into, and tokens are counted, as batches differ in length.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from store.geometry import rows_wanted
-from store.io.ragged import Ragged
-from store.read.sample import spread
+from store.io.ragged import Ragged, from_items
 from store.store import Store
 from vnp.embed.config import WorkerConfig
 from vnp.embed.encoders import load_for
 from vnp.inference.encoder import Encoder, PipelinedEncoder
 from vnp.inference.load import load_encoder
+from vnp.models.packing import plan
 
 log = logging.getLogger(__name__)
 
-_FIRST = 32  # records of the first, smallest measurement
-_BLOCKS = 8  # that the sample is taken from, at least
-_ROUNDS = 5  # over the same records, about
+_BLOCKS = 4  # of the store that the sample is taken from, at most
+_ROUNDS = 5  # over the same batches, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +42,13 @@ class Speed:
     records: int  # tokenised and embedded, in all rounds together
     tokens: int  # of these records
     seconds: float  # that they took
-    records_per_second: float
+    records_per_second: float  # of records as long as those of the store
     tokens_per_second: float
-    rounds: tuple[float, ...]  # records per second of each round
+    rounds: tuple[float, ...]  # the same of each round
     busy_share: float | None  # share of the seconds the device computed; None without a clock
     rows_left: int  # of the store, not filled yet
-    seconds_left: float  # for these, with one worker like this
+    repeats_share: float  # of all rows, those that are copied from identical ones
+    seconds_left: float  # for the rows left, with one worker like this
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as a JSON object."""
@@ -59,14 +68,18 @@ def measure(store: Store, *, model: str, config: WorkerConfig, seconds: float) -
     began = time.monotonic()
     # In the precision of the store, so that what is measured is what a worker does.
     encoder = load_for(store, model, config=config, load=load_encoder, warn=log.warning)
-    _embed(encoder, _records(store, _FIRST))
+    work = [_Block.of(store, encoder, number) for number in middles(store.n_blocks, _BLOCKS)]
+    work[0].embed(encoder, 1)
     loaded = time.monotonic() - began
-    rounds = _rounds(encoder, store, seconds=seconds)
+    rounds = _rounds(encoder, work, seconds=seconds)
     records = sum(each.records for each in rounds)
     tokens = sum(each.tokens for each in rounds)
     took = sum(each.seconds for each in rounds)
     busy = [each.busy for each in rounds if each.busy is not None]
     left = int((rows_wanted(store.schema) - store.rows_filled(model)).sum())
+    repeats = sum(sample.repeats for sample in store.schema.samples) if config.dedup else 0
+    share = repeats / store.n_rows
+    usual = sum(block.tokens for block in work) / sum(block.rows for block in work)
     provenance = encoder.provenance()
     return Speed(
         model=model,
@@ -76,54 +89,82 @@ def measure(store: Store, *, model: str, config: WorkerConfig, seconds: float) -
         records=records,
         tokens=tokens,
         seconds=took,
-        records_per_second=records / took,
+        records_per_second=tokens / took / usual,
         tokens_per_second=tokens / took,
-        rounds=tuple(each.records / each.seconds for each in rounds),
+        rounds=tuple(each.tokens / each.seconds / usual for each in rounds),
         busy_share=min(1.0, sum(busy) / took) if busy else None,
         rows_left=left,
-        seconds_left=left * took / records,
+        repeats_share=share,
+        seconds_left=left * (1 - share) * usual * took / tokens,
     )
 
 
-def _rounds(encoder: Encoder, store: Store, *, seconds: float) -> list[_Round]:
-    """Embed for so many seconds in all, or for as long as one small sample takes."""
-    count, length = _FIRST, seconds / _ROUNDS
-    while True:  # ever larger samples, until one lasts most of a round or is the whole store
-        sample = _records(store, count)
-        first = _round(encoder, sample, seconds=0.0)
-        if first.seconds >= length / 2 or count >= store.n_rows:
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A block of the store, in the batches that a worker cuts it into."""
+
+    sequences: tuple[Ragged, Ragged]  # nucleotide, protein
+    batches: list[NDArray[np.int64]]  # records of each
+    tokens: int
+    rows: int
+
+    @classmethod
+    def of(cls, store: Store, encoder: Encoder, block: int) -> _Block:
+        """Read a block and plan its batches."""
+        sequences = store.sequences(block)
+        tokens = encoder.tokenise(*sequences)
+        batches = plan(tokens.lengths, token_budget=encoder.token_budget)
+        return cls(
+            sequences, [batch.records for batch in batches], len(tokens.ids), len(tokens.lengths)
+        )
+
+    def embed(self, encoder: Encoder, batches: int) -> tuple[int, int]:
+        """Tokenise and embed so many batches from all over the block: their records and tokens."""
+        chosen = middles(len(self.batches), batches)
+        records = np.concatenate([self.batches[number] for number in chosen]).tolist()
+        nucleotide, protein = (
+            from_items([column[record] for record in records]) for column in self.sequences
+        )
+        tokens = encoder.tokenise(nucleotide, protein)
+        encoder.embed(tokens)
+        return len(records), len(tokens.ids)
+
+
+def middles(n: int, most: int) -> list[int]:
+    """At most ``most`` of the numbers 0 .. n - 1, one from the middle of each of equal parts."""
+    parts = min(n, most)
+    return [(2 * part + 1) * n // (2 * parts) for part in range(parts)]
+
+
+def _rounds(encoder: Encoder, work: list[_Block], *, seconds: float) -> list[_Round]:
+    """Embed for so many seconds in all, or for as long as one batch takes."""
+    batches, length = 1, seconds / _ROUNDS
+    most = max(len(block.batches) for block in work)
+    while True:  # ever more batches, until they last most of a round or are all
+        first = _round(encoder, work[:1], batches, seconds=0.0)
+        if first.seconds >= length / 2 or batches >= most:
             break
-        count = int(min(count * length / first.seconds, count * 16)) + 1
+        batches = int(min(batches * length / first.seconds, batches * 16)) + 1
     rounds = [first] if first.seconds >= length / 2 else []
     while sum(each.seconds for each in rounds) < seconds - length / 2:
-        rounds.append(_round(encoder, sample, seconds=length / 2))
+        rounds.append(_round(encoder, work, batches, seconds=length / 2))
     return rounds
 
 
-def _round(encoder: Encoder, sample: tuple[Ragged, Ragged], *, seconds: float) -> _Round:
-    """Embed a sample once, and again until so many seconds have passed."""
+def _round(encoder: Encoder, work: list[_Block], batches: int, *, seconds: float) -> _Round:
+    """Embed batches of one block after the other, at least one, until so much time has passed."""
     busy, began = _busy(encoder), time.monotonic()
-    times = tokens = 0
+    records = tokens = 0
     took = 0.0
-    while not times or took < seconds:
-        tokens += _embed(encoder, sample)
-        times += 1
+    for block in cycle(work):
+        done = block.embed(encoder, batches)
+        records, tokens = records + done[0], tokens + done[1]
         took = max(time.monotonic() - began, 1e-6)
+        if took >= seconds:
+            break
     busy_now = _busy(encoder)
     spent = None if busy is None or busy_now is None else busy_now - busy
-    return _Round(times * len(sample[0]), tokens, took, spent)
-
-
-def _records(store: Store, count: int) -> tuple[Ragged, Ragged]:
-    """Sequences of so many records from all over the store, or a few more."""
-    blocks = max(_BLOCKS, -(-count // store.schema.block_rows))
-    return spread(store, count=count, blocks=blocks)
-
-
-def _embed(encoder: Encoder, sample: tuple[Ragged, Ragged]) -> int:
-    tokens = encoder.tokenise(*sample)
-    encoder.embed(tokens)
-    return len(tokens.ids)
+    return _Round(records, tokens, took, spent)
 
 
 def _busy(encoder: Encoder) -> float | None:

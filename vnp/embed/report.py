@@ -16,10 +16,13 @@ Interval = tuple[float, float]  # begin and end, by the worker's clock
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A block that a worker could not fill, and does not try again."""
+    """A block that a worker could not fill, or a model that it could not load.
+
+    It does not try it again.
+    """
 
     model: str
-    block: int
+    block: int | None  # None: no block of the model
     reason: str
 
 

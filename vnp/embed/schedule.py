@@ -72,10 +72,10 @@ class Scheduler:
 
     def next(self) -> PreparedBlock | None:
         """Claim, read and tokenise the next block; None when there is none to take now."""
-        for model, work in self._lists.items():
+        for model, work in list(self._lists.items()):
             if self._yields(model, work):
                 continue
-            while (claim := work.next()) is not None:
+            while model in self._lists and (claim := work.next()) is not None:
                 if (block := self._prepare(claim)) is not None:
                     return block
         return None
@@ -91,12 +91,25 @@ class Scheduler:
         if store.is_filled(claim.model, claim.block):  # finished between the plan and the claim
             claim.release()
             return None
-        encoder = self._encoder_of(claim.model)
+        try:
+            encoder = self._encoder_of(claim.model)
+        except DataError as error:
+            claim.release()
+            self._leave_out(claim.model, error)
+            return None
         try:
             return prepare(store, claim, encoder=encoder, certified=self._certified)
         except DataError as error:
             self.give_up(claim, str(error))
             return None
+
+    def _leave_out(self, model: str, error: DataError) -> None:
+        """Go on without a model that cannot be loaded; raise the error if no other is left."""
+        del self._lists[model]
+        if not self._lists:
+            raise error
+        log.warning(f"{model} is left out, the other models are filled: {error}")
+        self._accounts.failed(Failure(model, None, f"the model cannot be loaded: {error}"))
 
     def _yields(self, model: str, work: WorkList) -> bool:
         """Whether the blocks left of a model are better left to other workers."""
@@ -115,7 +128,11 @@ class Scheduler:
 
     def _open_blocks(self, model: str) -> NDArray[np.int64]:
         self._store = self._store.snapshot()
-        given_up = [each.block for each in self._accounts.failures if each.model == model]
+        given_up = [
+            each.block
+            for each in self._accounts.failures
+            if each.model == model and each.block is not None
+        ]
         return np.setdiff1d(self._store.open_blocks(model), given_up)
 
 

@@ -181,15 +181,12 @@ class _Team:
             for process in self._processes:
                 assert process.stdin is not None
                 process.stdin.close()
-        problems = []
+        problems: list[str] = []
         for code, name, output in zip(self.codes, names, outputs, strict=True):
             report = _last_json(output)
             if report is not None:
                 reports.append(report)
-                problems += [
-                    f"{failure['model']} block {failure['block']}: {failure['reason']}"
-                    for failure in report.get("failures", [])
-                ]
+                problems += map(_problem, report.get("failures", []))
             elif not self.stopping:
                 how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
                 problems.append(f"{name} ended with {how}")
@@ -255,6 +252,14 @@ def _names(configs: tuple[WorkerConfig, ...]) -> list[str]:
     if len(configs) == 1:
         return ["worker"]
     return [f"worker {number} ({config.device})" for number, config in enumerate(configs, start=1)]
+
+
+def _problem(failure: dict[str, Any]) -> str:
+    """Say what a worker could not fill, and how the rest is filled without it."""
+    model, block = failure["model"], failure["block"]
+    if block is None:
+        return f"{model}: {failure['reason']} (--model fills others alone)"
+    return f"{model} block {block}: {failure['reason']}"
 
 
 def _last_json(lines: list[str]) -> dict[str, Any] | None:

@@ -3,10 +3,12 @@
 Only data files are ever looked at or downloaded, never Python files. Finding them needs neither
 torch nor the network when they are on the machine, and reads nothing but names and small JSON::
 
-    --weights DIR   DIR/<model name>/, DIR/<repository name>/ or DIR itself
+    --weights DIR   DIR/<model name>/, DIR/<repository name>/, DIR itself, or fair-esm's file in DIR
         |  not there
     cache           $HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub
         |  not there, or not whole
+    torch hub       fair-esm's file of an ESM-2 in $TORCH_HOME/hub/checkpoints, ~/.cache/torch/...
+        |  not there
     hub             safetensors if the repository has them, else .bin; into the cache, under the
                     hub client's own locks, so any number of workers may start at once
 """
@@ -15,6 +17,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +26,16 @@ from typing import Literal
 
 from store.errors import UsageError
 from vnp.models.errors import UnsafeWeightsError, WeightsError, WeightsNotFoundError
+from vnp.models.misnamed import kind_of_other
 from vnp.models.registry import Architecture, ModelSpec
 
 _SMALL = ("config.json", "tokenizer.json")
 _SAFETENSORS = ("*.safetensors", "*.safetensors.index.json")
 _BIN = ("pytorch_model*.bin", "pytorch_model*.bin.index.json")
 
-Origin = Literal["folder", "cache", "hub"]
+Origin = Literal["folder", "cache", "torch hub", "hub"]
+
+_SHARD = re.compile(r"-(\d{1,6})-of-(\d{1,6})\.")
 
 _MODEL_TYPE: dict[Architecture, str] = {"esm2": "esm", "mosaicbert": "bert"}
 
@@ -39,8 +46,8 @@ class ModelFiles:
 
     folder: Path  # where they lie
     tokenizer: Path | None  # tokenizer.json; None where the architecture needs none
-    tensors: tuple[Path, ...]  # *.safetensors or *.bin, in the order of their names
-    origin: Origin  # which of the three places they came from
+    tensors: tuple[Path, ...]  # *.safetensors or *.bin, in the order of their names; or one *.pt
+    origin: Origin  # which of the places they came from
     revision: str  # commit of the repository, or "local" for a folder given
 
 
@@ -77,6 +84,9 @@ def locate(
             return _whole(spec, snapshot, origin="cache", revision=snapshot.name)
         except _NotHere as error:
             reason = f"its copy in the Hugging Face cache is not whole ({error})"
+    fair = _fair_esm_file(spec)
+    if fair is not None:
+        return _of_fair_esm(fair, "torch hub")
     if not download:
         raise _not_found(spec, f"the weights of {spec.name} are not here: {reason}")
     return _downloaded(spec, reason=reason)
@@ -146,6 +156,9 @@ def _in_folder(spec: ModelSpec, weights_dir: Path) -> ModelFiles | None:
     named = (weights_dir / spec.name, weights_dir / _repo(spec).rpartition("/")[2])
     folder = next((folder for folder in named if folder.is_dir()), weights_dir)
     if folder is weights_dir:
+        fair = _fair_esm_file(spec, weights_dir)
+        if fair is not None:
+            return _of_fair_esm(fair, "folder")
         # A recipe has models of two architectures, and DIR can only be one of them: the other is
         # looked for elsewhere. The same architecture with other shapes is a mistake worth an error.
         config = weights_dir / "config.json"
@@ -159,6 +172,21 @@ def _in_folder(spec: ModelSpec, weights_dir: Path) -> ModelFiles | None:
     except _NotHere as error:
         what = f"{folder} does not hold all files of {spec.name}: {error}"
         raise _not_found(spec, what) from None
+
+
+def _fair_esm_file(spec: ModelSpec, folder: Path | None = None) -> Path | None:
+    """Find fair-esm's file of an ESM-2 in a folder, by default in torch hub's cache."""
+    if spec.architecture != "esm2" or spec.repo is None:
+        return None
+    if folder is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        folder = Path(os.environ.get("TORCH_HOME", cache / "torch")) / "hub" / "checkpoints"
+    path = folder / f"{spec.repo.rpartition('/')[2]}.pt"
+    return path if path.is_file() else None
+
+
+def _of_fair_esm(path: Path, origin: Origin) -> ModelFiles:
+    return ModelFiles(path.parent, None, (path,), origin, "local")
 
 
 def _downloaded(spec: ModelSpec, *, reason: str) -> ModelFiles:
@@ -216,7 +244,23 @@ def _tensor_files(folder: Path) -> tuple[Path, ...]:
             if absent:
                 raise _NotHere(f"{index.name} names {', '.join(absent)}, which is missing")
             return shards
+        if loose := sorted(folder.glob(f"{path.stem}-*-of-*{path.suffix}")):
+            return _without_index(loose)
     raise _NotHere("neither model.safetensors nor pytorch_model.bin is there, whole or in shards")
+
+
+def _without_index(shards: list[Path]) -> tuple[Path, ...]:
+    """Shards whose index is missing: their names say whether all are there."""
+    numbers = [_SHARD.search(shard.name) for shard in shards]
+    counts = {int(number[2]) for number in numbers if number is not None}
+    have = {int(number[1]) for number in numbers if number is not None}
+    if len(counts) != 1 or have - set(range(1, max(counts) + 1)):
+        raise _NotHere(f"{shards[0].name} and others have no index, and their numbers do not fit")
+    absent = sorted(set(range(1, max(counts) + 1)) - have)
+    if absent:
+        names = ", ".join(map(str, absent))
+        raise _NotHere(f"of {max(counts)} shards without an index {names} are missing")
+    return tuple(shards)
 
 
 def _shards(index: Path, *, suffix: str) -> tuple[Path, ...]:
@@ -243,6 +287,8 @@ def _shards(index: Path, *, suffix: str) -> tuple[Path, ...]:
 
 
 def _read_json(path: Path) -> Mapping[str, object]:
+    if (other := kind_of_other(path)) is not None:
+        raise WeightsError(f"{path} is {other}")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:

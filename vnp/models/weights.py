@@ -20,12 +20,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from vnp.models import fair_esm
 from vnp.models.errors import (
     TorchFileError,
     UnsafeTorchFileError,
     UnsafeWeightsError,
     WeightsError,
 )
+from vnp.models.misnamed import kind_of_other
 from vnp.models.torch_files import load_torch_file
 
 _HASH_THREADS = 16
@@ -49,7 +51,7 @@ def read(paths: Sequence[Path], naming: Naming, *, source: str) -> dict[str, Ten
     Parameters
     ----------
     paths : sequence of Path
-        The files, all ``.safetensors`` or all ``.bin``.
+        The files, all ``.safetensors`` or all ``.bin``, or one ``.pt`` of fair-esm.
     naming : Naming
         What to read.
     source : str
@@ -69,7 +71,9 @@ def read(paths: Sequence[Path], naming: Naming, *, source: str) -> dict[str, Ten
     """
     tensors: dict[str, Tensor] = {}
     for path in paths:
-        part = _safetensors(path) if path.suffix == ".safetensors" else _bin(path)
+        if (other := kind_of_other(path)) is not None:
+            raise WeightsError(f"{path} is {other}")
+        part = _READERS.get(path.suffix, _bin)(path)
         twice = tensors.keys() & part.keys()
         if twice:
             raise WeightsError(f"{path} repeats {_some(twice)} of an earlier shard")
@@ -85,10 +89,8 @@ def select(tensors: Mapping[str, Tensor], naming: Naming, *, source: str) -> dic
     WeightsError
         If tensors are missing, unexpected or of the wrong shape or dtype; they are named.
     """
-    # A model with a head keeps the encoder under a prefix and the head outside; a bare encoder has
-    # no prefix. Inside the encoder, a tensor that we do not know means another architecture.
-    prefixed = any(name.startswith(naming.prefix) for name in tensors)
-    prefix = naming.prefix if prefixed else ""
+    # Inside the encoder, a tensor that we do not know means another architecture.
+    prefix = _prefix(tensors, naming, source=source)
     inside: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if name.startswith(prefix):
@@ -115,6 +117,31 @@ def select(tensors: Mapping[str, Tensor], naming: Naming, *, source: str) -> dic
         if not tensor.is_floating_point():
             raise WeightsError(f"{source}: the tensor {name} holds {tensor.dtype}, not numbers")
     return {name: inside[name] for name in naming.shapes}
+
+
+def _prefix(tensors: Mapping[str, Tensor], naming: Naming, *, source: str) -> str:
+    """What stands before the encoder's tensors: nothing in a bare encoder.
+
+    A model with a head keeps the encoder under a prefix and the head outside; wrappers and training
+    scripts add ``module.``, ``_orig_mod.``, ``model.`` and others. Any prefix will do under which
+    every tensor is found; if there are two, a `WeightsError` names them.
+    """
+    names = {_NORM.sub(_norm_name, name) for name in tensors}
+    anchor = next(iter(naming.shapes))
+    candidates = {name.removesuffix(anchor) for name in names if name.endswith(anchor)}
+    whole = sorted(
+        prefix
+        for prefix in candidates
+        if (not prefix or prefix.endswith("."))
+        and all(prefix + name in names for name in naming.shapes)
+    )
+    if len(whole) > 1:
+        listed = " and ".join(repr(prefix) for prefix in whole)
+        raise WeightsError(f"{source} has the model several times, under {listed}: keep one")
+    if whole:
+        return whole[0]
+    # Not whole under any: the usual prefix, for the message about what is missing.
+    return naming.prefix if any(name.startswith(naming.prefix) for name in tensors) else ""
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -170,6 +197,9 @@ def _bin(path: Path) -> dict[str, Tensor]:
     ):
         raise WeightsError(f"{path} is not a state dict: it does not map names to tensors")
     return content
+
+
+_READERS = {".safetensors": _safetensors, ".pt": fair_esm.read}
 
 
 def _norm_name(match: re.Match[str]) -> str:

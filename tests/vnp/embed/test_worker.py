@@ -26,6 +26,7 @@ from vnp.embed.encoders import ModelMismatchError
 from vnp.embed.report import WorkerReport
 from vnp.embed.worker import BlockError, Worker
 from vnp.inference.encoder import Provenance
+from vnp.models.errors import WeightsNotFoundError
 
 FAST = WorkerConfig(poll=0.01, heartbeat=0.05)
 
@@ -295,3 +296,21 @@ def test_loading_after_the_last_result_is_not_taken_from_the_span(store: Store) 
     assert report.stopped
     assert report.blocks == 5
     assert report.span_seconds > 0
+
+
+def test_a_model_that_cannot_be_loaded_does_not_stop_the_other(store: Store) -> None:
+    def load(name: str) -> StubEncoder:
+        if name == "small":
+            raise WeightsNotFoundError("small is not on this machine")
+        return StubEncoder(name)
+
+    report = work(store, encoder=load)
+    [failure] = report.failures
+    assert (failure.model, failure.block) == ("small", None)
+    assert failure.reason == "the model cannot be loaded: small is not on this machine"
+    assert store.snapshot().certify("wide").complete
+    assert len(store.open_blocks("small")) == 5
+    with pytest.raises(WeightsNotFoundError):
+        work(store, encoder=load, config=WorkerConfig(models=("small",), poll=0.01))
+    work(store)
+    assert_whole(store)

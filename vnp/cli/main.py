@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import importlib
 import io
 import keyword
@@ -19,11 +20,11 @@ from pathlib import Path
 
 from vnp import __version__
 from vnp.cli import logs, options
-from vnp.cli.exit_codes import DATA_ERROR, INTERRUPTED, of_error
+from vnp.cli.exit_codes import DATA_ERROR, INTERRUPTED, USAGE_ERROR, of_error
 
 COMMANDS = {
     "init": "make an empty store",
-    "append": "append a FASTA or FASTQ file as a sample",
+    "append": "append FASTA, FASTQ, BAM or CRAM files as samples",
     "embed": "fill and certify the whole store (the main job)",
     "worker": "fill blocks of a store beside other workers",
     "status": "show how far a store is filled, and which workers fill it",
@@ -82,7 +83,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may not be text
     arguments = sys.argv[1:] if arguments is None else arguments
-    given = parser(arguments[0] if arguments else "").parse_args(arguments)
+    name = arguments[0] if arguments else ""
+    top = parser(name)
+    if not name:
+        top.print_help()
+        return USAGE_ERROR  # a script that forgot the command has not succeeded
+    if not name.startswith("-") and name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "'vnp' alone lists the commands"
+        top.error(f"there is no command {name!r}; {hint}")
+    given = top.parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGUSR1):  # until a command handles them itself
         with contextlib.suppress(ValueError):  # not in the main thread: nothing to arrange
             signal.signal(number, _interrupt)

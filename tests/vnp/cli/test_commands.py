@@ -1,0 +1,34 @@
+"""What ``vnp`` says without a command, or with one that is misspelt."""
+
+from __future__ import annotations
+
+import pytest
+
+from vnp.cli.main import COMMANDS, main
+
+
+def test_alone_it_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    told = capsys.readouterr()
+    for name, about in COMMANDS.items():
+        assert name in told.out
+        assert about.split()[0] in told.out
+    assert told.err == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("stauts", "did you mean status?"),
+        ("apend", "did you mean append?"),
+        ("xyzzy", "'vnp' alone lists the commands"),
+    ],
+)
+def test_a_misspelt_command_is_answered_with_the_nearest(
+    typed: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([typed, "run.zarr"])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert f"there is no command {typed!r}; {hint}" in said

@@ -52,6 +52,7 @@ def create_store(
     models: Iterable[Model],
     segment_length: int,
     block_rows: int = DEFAULT_BLOCK_ROWS,
+    mixed_precision: bool = False,
 ) -> Store:
     """Make an empty store; it appears whole or not at all.
 
@@ -64,7 +65,12 @@ def create_store(
     path = _resolved(Path(path))
     if os.path.lexists(path) and not (kind.makes_directories and _is_empty_directory(path)):
         raise UsageError(_taken(path))
-    schema = Schema(block_rows=block_rows, segment_length=segment_length, models=tuple(models))
+    schema = Schema(
+        block_rows=block_rows,
+        segment_length=segment_length,
+        models=tuple(models),
+        mixed_precision=mixed_precision,
+    )
     return Store(kind.new(path, schema))
 
 

@@ -97,6 +97,7 @@ class Schema:
     models: tuple[Model, ...] = ()
     samples: tuple[Sample, ...] = ()
     scores: tuple[Scores, ...] = ()
+    mixed_precision: bool = False  # whether blocks of a model may be computed in unlike precisions
 
     def __post_init__(self) -> None:
         if not _is_count(self.block_rows, _MOST_BLOCK_ROWS, least=1):
@@ -187,6 +188,8 @@ def to_attribute(schema: Schema) -> dict[str, Any]:
     }
     if schema.scores:  # absent otherwise, as in stores made before there were any
         body["scores"] = [asdict(scores) for scores in schema.scores]
+    if schema.mixed_precision:
+        body["mixed_precision"] = True
     return {**body, "crc32c": _checksum(body)}
 
 
@@ -217,6 +220,7 @@ def from_attribute(value: object, *, where: str) -> Schema:
             models=tuple(_build(Model, item) for item in _list(body["models"])),
             samples=tuple(_build(Sample, item) for item in _list(body["samples"])),
             scores=tuple(_build(Scores, item) for item in _list(body.get("scores", []))),
+            mixed_precision=_bool(body.get("mixed_precision", False)),
         )
         _check_rows(schema)
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
@@ -227,6 +231,12 @@ def from_attribute(value: object, *, where: str) -> Schema:
 def _int(value: object) -> int:
     if type(value) is not int:
         raise ValueError(f"{_shown(value)} is not a whole number")
+    return value
+
+
+def _bool(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{_shown(value)} is not true or false")  # noqa: TRY004 - of the file
     return value
 
 

@@ -74,6 +74,11 @@ def _lines(result: ModelComparison) -> Iterator[str]:
             f"  not compared: {count(result.only_here, 'row')} only in the store, "
             f"{result.only_there:,} only on the other side"
         )
+    for part in result.by_precision:
+        yield (
+            f"  {part.here} here, {part.there} there: {count(part.rows, 'row')}, lowest cosine "
+            f"{part.lowest:.6f}, median {part.median:.6f}"
+        )
     for row in result.worst:
         yield (
             f"  row {row.row} ({row.sample}, {row.id}): cosine {row.cosine:.6f}, "

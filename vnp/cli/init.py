@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     about = "rows per block (default 4096)"
     parser.add_argument("--block-rows", type=options.positive, metavar="R", help=about)
+    about = "let workers of unlike precisions fill it; each block's is in its certificate"
+    parser.add_argument("--mixed-precision", action="store_true", help=about)
     about = "do nothing if the store exists with these models and this segment length"
     parser.add_argument("--if-missing", action="store_true", help=about)
 
@@ -42,6 +44,7 @@ def run(given: argparse.Namespace) -> int:
         models=given.model,
         segment_length=given.segment_length,
         block_rows=given.block_rows or DEFAULT_BLOCK_ROWS,
+        mixed_precision=given.mixed_precision,
         if_missing=given.if_missing,
     )
     return outcome(report).show(as_json=given.json)

@@ -89,7 +89,10 @@ def publish(block: EmbeddedBlock) -> None:
             **provenance.environment,
             "seconds": round(block.seconds, 3),
             "copied": prepared.plan.saved,
-            "identity": provenance.identity_hash(),
+            "precision": provenance.identity.get("precision", "unknown"),
+            "identity": provenance.for_store(
+                mixed_precision=prepared.store.schema.mixed_precision
+            ).identity_hash(),
         },
     )
 

@@ -12,7 +12,13 @@ import numpy as np
 from store.errors import DataError
 from store.store import Store
 from vnp.embed.config import WorkerConfig
-from vnp.inference.encoder import Encoder, PipelinedEncoder, Precision, Provenance
+from vnp.inference.encoder import (
+    MIXED,
+    Encoder,
+    PipelinedEncoder,
+    Precision,
+    Provenance,
+)
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +79,8 @@ class Encoders:
             )
         if isinstance(encoder, PipelinedEncoder):
             encoder.qualify(self._store)  # fp8 has to prove itself on this store's own records
-        self._pin(model, encoder.provenance())
+        mixed = self._store.schema.mixed_precision
+        self._pin(model, encoder.provenance().for_store(mixed_precision=mixed))
         return encoder
 
     def _pin(self, model: str, mine: Provenance) -> None:
@@ -93,10 +100,14 @@ class Encoders:
             for key in sorted(mine.identity.keys() | theirs.keys())
             if mine.identity.get(key) != theirs.get(key)
         ]
+        only_precision = len(differences) == 1 and differences[0].startswith("precision ")
         if differences:
             raise ModelMismatchError(
                 f"{model} is not the model this store was begun with: {'; '.join(differences)}. "
-                "Use the same weights and precision, or a new store"
+                "Use the same weights and precision"
+                + (f" (--precision {theirs['precision']})" if only_precision else "")
+                + ", or a new store"
+                + (", made with 'vnp init --mixed-precision'" if only_precision else "")
             )
 
     def _check_certificates(self, model: str, mine: Provenance) -> None:
@@ -128,7 +139,8 @@ def load_for(
     precision = config.precision
     if precision == "auto":
         recorded = _identity(store.provenance(model) or {})
-        precision = cast("Precision", recorded.get("precision", "auto"))
+        found = recorded.get("precision", "auto")
+        precision = cast("Precision", "auto" if found == MIXED else found)
     return load(
         model,
         device=config.device,

@@ -38,6 +38,17 @@ class WorstRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ByPrecision:
+    """Rows that were computed in one precision in the first store, and in one on the other side."""
+
+    here: str
+    there: str
+    rows: int
+    lowest: float  # cosine similarity
+    median: float
+
+
+@dataclass(frozen=True, slots=True)
 class ModelComparison:
     """How one model's embeddings compare."""
 
@@ -49,6 +60,7 @@ class ModelComparison:
     only_here: int  # rows certified in the first store alone
     only_there: int  # rows of the other side alone
     worst: tuple[WorstRow, ...]  # ascending by cosine
+    by_precision: tuple[ByPrecision, ...] = ()  # where a store is of mixed precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +94,15 @@ class _Tally:
     differences: list[F32] = field(default_factory=list)
     only_here: int = 0
     only_there: int = 0
+    pairs: dict[tuple[str, str], list[NDArray[np.float64]]] = field(default_factory=dict)
 
-    def add(self, rows: NDArray[np.int64], here: F32, there: F32) -> None:
+    def add(
+        self,
+        rows: NDArray[np.int64],
+        here: F32,
+        there: F32,
+        precisions: tuple[NDArray[np.str_], NDArray[np.str_]] | None = None,
+    ) -> None:
         """Compare rows, (n, dim) each, where both sides have them: others are NaN."""
         left, right = ~np.isnan(here[:, 0]), ~np.isnan(there[:, 0])
         self.only_here += int(np.count_nonzero(left & ~right))
@@ -91,6 +110,11 @@ class _Tally:
         both = left & right
         here, there = here[both], there[both]
         self.cosines.append(row_similarity(here, there)[0])
+        if precisions is not None:
+            left_of, right_of = precisions[0][both], precisions[1][both]
+            for pair in sorted(set(zip(left_of.tolist(), right_of.tolist(), strict=True))):
+                chosen = (left_of == pair[0]) & (right_of == pair[1])
+                self.pairs.setdefault(pair, []).append(self.cosines[-1][chosen])
         self.differences.append(np.abs(here - there).max(axis=1, initial=0))
         self.rows.append(rows[both])
 
@@ -116,6 +140,12 @@ class _Tally:
             only_here=self.only_here,
             only_there=self.only_there,
             worst=tuple(named),
+            by_precision=tuple(
+                ByPrecision(*pair, len(found), float(found.min()), float(np.median(found)))
+                for pair, found in (
+                    (pair, np.concatenate(parts)) for pair, parts in sorted(self.pairs.items())
+                )
+            ),
         )
 
 
@@ -220,7 +250,14 @@ def _with_store(
             here, there = store[name], other[name]
             for left, right in _steps(mine, theirs, _STEP):
                 rows = np.arange(left.start, left.stop)
-                tally.add(rows, here[left].astype("f4"), there[right].astype("f4"))
+                precisions = _precisions(store, name, left), _precisions(other, name, right)
+                mixed = store.schema.mixed_precision or other.schema.mixed_precision
+                tally.add(
+                    rows,
+                    here[left].astype("f4"),
+                    there[right].astype("f4"),
+                    precisions if mixed else None,
+                )
     if sample is not None:
         return tallies, _Unpaired()
     alone = [known for known in store.schema.samples if known not in [a for a, _ in pairs]]
@@ -239,6 +276,22 @@ def _counterpart(mine: Sample, other: Store, by_content: dict[str, Sample]) -> S
     if named is not None and named.content == mine.content:
         return named
     return by_content.get(mine.content) or named
+
+
+def _precisions(store: Store, model: str, rows: slice) -> NDArray[np.str_]:
+    """Precision in which each row was computed, by the certificate of its block."""
+    if not store.schema.mixed_precision:
+        identity = (store.provenance(model) or {}).get("identity")
+        one = identity.get("precision", "unknown") if isinstance(identity, dict) else "unknown"
+        return np.full(rows.stop - rows.start, str(one))
+    size = store.schema.block_rows
+    blocks = np.arange(rows.start, rows.stop) // size
+    names = {}
+    for block in np.unique(blocks).tolist():
+        certificate = store.certificate(model, block)
+        details = certificate.details if certificate is not None else {}
+        names[block] = str(details.get("precision", "unknown"))
+    return np.array([names[block] for block in blocks.tolist()])
 
 
 def _certified(store: Store, model: str, samples: Sequence[Sample]) -> int:

@@ -26,6 +26,7 @@ from vnp.models.tokens import Tokens
 
 Warn = Callable[[str], None]
 Between = Callable[[int], None]
+MIXED = "mixed"  # in place of the precision in the identity of a store that allows any
 Precision = Literal["auto", "float32", "bfloat16", "float16", "fp8"]
 
 
@@ -43,6 +44,12 @@ class Provenance:
         """Hash of the identity, as in the certificate of every block: 16 hex digits."""
         text = json.dumps(self.identity, sort_keys=True).encode()
         return hashlib.sha256(text).hexdigest()[:16]
+
+    def for_store(self, *, mixed_precision: bool) -> Provenance:
+        """What a store holds workers to: of one of mixed precision not the precision."""
+        if not mixed_precision:
+            return self
+        return Provenance(self.identity | {"precision": MIXED}, self.environment)
 
     def as_dict(self) -> dict[str, dict[str, str]]:
         """Return both parts, ready for JSON."""

@@ -42,6 +42,7 @@ def create(
     models: Sequence[str] = (),
     segment_length: int = 500,
     block_rows: int = DEFAULT_BLOCK_ROWS,
+    mixed_precision: bool = False,
     if_missing: bool = False,
 ) -> InitReport:
     """Make an empty store.
@@ -56,6 +57,8 @@ def create(
         Bases of the windows that contigs are cut into; 0: each contig is one window.
     block_rows
         Rows of a block.
+    mixed_precision
+        Whether workers of unlike precisions may fill the store; each block's is in its certificate.
     if_missing
         Accept a store that exists with these models and this segment length.
 
@@ -74,14 +77,18 @@ def create(
     made = True
     try:
         store = create_store(
-            path, models=wanted, segment_length=segment_length, block_rows=block_rows
+            path,
+            models=wanted,
+            segment_length=segment_length,
+            block_rows=block_rows,
+            mixed_precision=mixed_precision,
         )
     except UsageError:
         if not if_missing or not path.exists():
             raise
         made = False
         store = open_store(path)
-        _check_same(store, wanted, segment_length)
+        _check_same(store, wanted, segment_length, mixed_precision=mixed_precision)
     if any(spec.demo for spec in specs):
         log.info(
             "the demo models are small models with random weights, for trying the pipeline; "
@@ -96,7 +103,9 @@ def create(
     )
 
 
-def _check_same(store: Store, models: tuple[Model, ...], segment_length: int) -> None:
+def _check_same(
+    store: Store, models: tuple[Model, ...], segment_length: int, *, mixed_precision: bool
+) -> None:
     """Refuse to go on with a store that is another one than was asked for."""
     missing = [model.name for model in models if model not in store.schema.models]
     if missing:
@@ -109,4 +118,9 @@ def _check_same(store: Store, models: tuple[Model, ...], segment_length: int) ->
         raise UsageError(
             f"{store.path} holds {described(store.schema.segment_length)}, not "
             f"{described(segment_length)}: choose another store"
+        )
+    if mixed_precision and not store.schema.mixed_precision:
+        raise UsageError(
+            f"{store.path} was made without --mixed-precision: choose another store, or leave it "
+            "out"
         )

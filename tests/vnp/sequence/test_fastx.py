@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -519,3 +520,28 @@ def test_records_that_cannot_be_used_are_skipped_and_named(
         [(2, "b"), (5, "e")] if fastq else [(2, "b"), (4, "d\\xe9"), (5, "e"), (6, "x"), (7, "")]
     )
     assert reader.notes.count == len(named)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"@" + b"x" * 5000, b"@a\nACGT\n+\nIIII\n@" + b"x" * 5000, b"@a\nAC\nGT\n+\n" + b"I" * 5000],
+)
+def test_a_line_without_end_is_refused_before_it_is_held(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(fastq, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(fastq, "_BLOCK", 100)
+    assert "a line of more than 1,000 bytes" in str(error_of(tmp_path, text))
+
+
+def test_a_header_of_hundreds_of_megabytes_takes_little_memory(tmp_path):
+    path = tmp_path / "x.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(b">a\nACGT\n>")
+        for _ in range(600):
+            file.write(b"x" * (1 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="a header of more than"):
+            read(path)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()

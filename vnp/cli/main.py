@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = arguments[0] if arguments else ""
     top = parser(name)
     if not name:
-        top.print_help()
+        top.print_help(sys.stderr)
         return USAGE_ERROR  # a script that forgot the command has not succeeded
     if not name.startswith("-") and name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=3)

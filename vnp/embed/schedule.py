@@ -24,6 +24,7 @@ from store.errors import DataError
 from store.read.certified import CertifiedRows
 from store.store import Store
 from vnp.embed.blocks import PreparedBlock, name_of, prepare
+from vnp.embed.encoders import ModelMismatchError
 from vnp.embed.report import Accounts, Failure
 from vnp.inference.encoder import Encoder
 
@@ -93,6 +94,8 @@ class Scheduler:
             return None
         try:
             encoder = self._encoder_of(claim.model)
+        except ModelMismatchError:
+            raise  # another model would go into the store: that is for the user to decide
         except DataError as error:
             claim.release()
             self._leave_out(claim.model, error)

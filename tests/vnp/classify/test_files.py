@@ -81,8 +81,8 @@ def test_files_of_the_ports_give_the_same_scores(
 ) -> None:
     module = trained(12)
     # Saved under the module's own path, here that of this test, and not __main__.
-    torch.save(wrap(module), tmp_path / "port.pth")
-    assert torch.equal(load_classifier(tmp_path / "port.pth").module(x), module(x))
+    torch.save(wrap(module), tmp_path / "port.pth")  # DataParallel moves it to a GPU
+    assert torch.equal(load_classifier(tmp_path / "port.pth").module(x), module.cpu()(x))
 
 
 def test_the_epsilon_of_the_file_is_used(tmp_path: Path, x: torch.Tensor) -> None:

@@ -11,9 +11,9 @@ def test_alone_it_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None
     assert main([]) == 2
     told = capsys.readouterr()
     for name, about in COMMANDS.items():
-        assert name in told.out
-        assert about.split()[0] in told.out
-    assert told.err == ""
+        assert name in told.err
+        assert about.split()[0] in told.err
+    assert told.out == ""
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ test: $(VENV)/test.stamp lint  ## the whole suite, after lint
 	$(VENV)/bin/python -m pytest
 
 test-fast: $(VENV)/test.stamp  ## the suite without the slow tests
-	$(VENV)/bin/python -m pytest -m "not slow"
+	$(VENV)/bin/python -m pytest -m "not slow" -n auto
 
 lint: $(VENV)/test.stamp  ## ruff, mypy strict, and the rules of the rooms (import-linter)
 	$(VENV)/bin/ruff check .

@@ -43,6 +43,11 @@ class _LogFile(logging.FileHandler):
             said = f"{self.baseFilename} lacks messages: {sys.exc_info()[1]}"
             print(f"vnp: {WARNING_PREFIX}{said}", file=sys.stderr)
 
+    def close(self) -> None:
+        """Close the file; what could not be written has been said."""
+        with contextlib.suppress(OSError):
+            super().close()
+
 
 def configure(options: argparse.Namespace) -> None:
     """Send the log of both packages to standard error, and to a file if one is named."""

@@ -95,6 +95,7 @@ def test_plain_zarr_reads_it(store: Store) -> None:
     np.testing.assert_array_equal(unconsolidated["obsm/X_small"][:], half_filled(store))
 
 
+@pytest.mark.slow
 def test_scanpy_uses_it(store: Store) -> None:
     scanpy = pytest.importorskip("scanpy")
     data = anndata.read_zarr(store.path)

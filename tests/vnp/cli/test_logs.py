@@ -91,6 +91,7 @@ def test_a_log_file_on_a_full_disk_is_one_warning(
     said = capsys.readouterr().err
     assert said.count("/dev/full lacks messages: [Errno 28] No space left") == 1
     assert "Traceback" not in said
+    assert main(init(tmp_path / "b.zarr")) == 0, "the next command does not pay for it"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ import pytest
 from store.open import open_store
 from vnp.cli.main import main
 
+pytestmark = pytest.mark.slow  # it embeds
+
 EXAMPLE = Path(__file__).parents[3] / "vnp/data/lambda_phage.fa.gz"
 
 

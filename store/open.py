@@ -61,8 +61,8 @@ def create_store(
     UsageError
         If something exists at ``path`` already, or the arguments are out of range.
     """
-    kind = backend(Path(path))
     path = _resolved(Path(path))
+    kind = backend(path)  # of what a link leads to: it is opened under that name
     if os.path.lexists(path) and not (kind.makes_directories and _is_empty_directory(path)):
         raise UsageError(_taken(path))
     schema = Schema(

@@ -66,12 +66,18 @@ def read_genomes(paths: Sequence[Path]) -> Iterator[Genome | LeftOut]:
         with ContigReader(path) as reader:
             for batch in reader:
                 for at, contig in enumerate(batch.ids):
-                    found = waiting.take(contig.decode(errors="replace"))
+                    name, sequence = contig.decode(errors="replace"), batch.sequence[at]
+                    found = waiting.find(name)
+                    if isinstance(found, Entry) and len(sequence) == found.bases:
+                        waiting.take(found)
+                        yield _genome(found, sequence)
+                        continue
                     if isinstance(found, Entry):
-                        yield _genome(found, batch.sequence[at])
-                    else:
-                        name = contig.decode(errors="replace")
-                        yield LeftOut(str(path), batch.first + at, name, found)
+                        found = (
+                            f"it has {len(sequence):,} bases where LOCUS of its GenBank record "
+                            f"says {found.bases:,}"
+                        )
+                    yield LeftOut(str(path), batch.first + at, name, found)
     for entry in waiting.left():
         yield entry.left_out("it has no sequence, and no FASTA file given has one of its accession")
 
@@ -86,6 +92,7 @@ class _Waiting:
 
     def __init__(self) -> None:
         self.complete: set[str] = set()  # ids of records that have a sequence
+        self.taken: set[str] = set()  # ids of records that got one
         self._entries: dict[str, Entry] = {}
         self._versions: dict[str, list[str]] = {}  # ids by accession without version
 
@@ -93,20 +100,27 @@ class _Waiting:
         self._entries[entry.id] = entry
         self._versions.setdefault(_accession(entry.id)[0], []).append(entry.id)
 
-    def take(self, name: str) -> Entry | str:
+    def take(self, entry: Entry) -> None:
+        """Its sequence was found."""
+        del self._entries[entry.id]
+        self.taken.add(entry.id)
+
+    def find(self, name: str) -> Entry | str:
         """Record of a sequence called ``ACC.V``, ``ACC`` or ``gi|..|ref|ACC.V|``, or why not."""
         parts = [name, *filter(None, name.split("|"))]
         for part in parts:
             if part in self._entries:
-                return self._entries.pop(part)
+                return self._entries[part]
         reason = "no GenBank record given has its accession"
         for part in parts:
+            if part in self.taken:
+                return "its accession was read before, from a FASTA file"
             if part in self.complete:
                 return "the GenBank record of its accession has a sequence already"
             accession, version = _accession(part)
             known = [each for each in self._versions.get(accession, ()) if each in self._entries]
             if len(known) == 1 and not (version and _accession(known[0])[1]):
-                return self._entries.pop(known[0])
+                return self._entries[known[0]]
             if known:
                 reason = f"the GenBank record has another version: {', '.join(known)}"
         return reason

@@ -46,6 +46,7 @@ class Entry:
     record: int
     id: str  # accession and version, or what there is of it
     sequence: bytes | None  # upper case, U as T; None if the file has none
+    bases: int  # length that LOCUS states
     proteins: bytes  # translations of its coding sequences, separated by line feeds
 
     def left_out(self, reason: str) -> LeftOut:
@@ -56,7 +57,7 @@ class Entry:
 def is_genbank(path: Path) -> bool:
     """Whether a file holds GenBank records; False for FASTA, `DatasetError` for anything else."""
     with open_bytes(path) as file:
-        head = file.read(1 << 16).lstrip()
+        head = file.read(1 << 16).removeprefix(b"\xef\xbb\xbf").lstrip()
     if head.startswith(b">"):
         return False
     if head.startswith(b"LOCUS") or b"\nLOCUS " in head:
@@ -78,7 +79,7 @@ def read_genbank(path: Path) -> Iterator[Entry | LeftOut]:
 def _cut(path: Path) -> Iterator[tuple[list[str], bool]]:
     """Yield the lines of each record, and whether it ends with ``//``."""
     lines: list[str] = []
-    with open_bytes(path) as file, io.TextIOWrapper(file, "utf-8", errors="replace") as text:
+    with open_bytes(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="replace") as text:
         for line in text:
             if line.startswith("LOCUS"):
                 if lines:
@@ -132,7 +133,7 @@ def _entry(file: str, number: int, lines: list[str], *, ended: bool) -> Entry | 
     if not proteins:
         reason = f"no coding sequence (CDS) of {len(coding):,} has a /translation"
         return left_out(reason if coding else "it has no coding sequence (CDS)", record.id)
-    return Entry(file, number, record.id, _sequence(record), proteins)
+    return Entry(file, number, record.id, _sequence(record), int(length), proteins)
 
 
 def _name(lines: list[str]) -> str:

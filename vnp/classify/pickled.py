@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vnp.classify.mlp import EPS, ClassifierError
 from vnp.models.errors import TorchFileError, UnsafeTorchFileError
+from vnp.models.misnamed import kind_of_other
 from vnp.models.torch_files import load_torch_file
 
 
@@ -49,7 +50,7 @@ _STAND_INS: dict[str, type[_Layer]] = {
 
 
 _CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model")
-_WRAPPED = "module."  # before the names of a state dict of DataParallel
+_FIRST = "hidden_layer.weight"
 
 
 def read_pickled(path: Path) -> tuple[dict[str, Tensor], object]:
@@ -59,16 +60,19 @@ def read_pickled(path: Path) -> tuple[dict[str, Tensor], object]:
     the file states it, unchecked (torch's own for a state dict). `UnsafeClassifierError` says what
     else the file names; `ClassifierError` if it holds neither a module nor a state dict.
     """
+    if (other := kind_of_other(path)) is not None:
+        raise ClassifierError(f"{path} is {other}")
     try:
         content = load_torch_file(path, stand_ins=_STAND_INS)
     except UnsafeTorchFileError as error:
         raise UnsafeClassifierError(str(error)) from None
     except TorchFileError as error:
         raise ClassifierError(f"{error}; get the classifier anew") from None
-    for key in _CHECKPOINT_KEYS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping | _Layer):
-            content = content[key]
-            break
+    if isinstance(content, Mapping):
+        keys = [key for key in _CHECKPOINT_KEYS if isinstance(content.get(key), Mapping | _Layer)]
+        if len(keys) > 1:
+            raise ClassifierError(f"{path} holds several models, {' and '.join(keys)}: keep one")
+        content = content[keys[0]] if keys else content
     if isinstance(content, _DataParallel):
         content = _mapping(content, "_modules", path).get("module")
     if isinstance(content, _Classifier):
@@ -78,8 +82,12 @@ def read_pickled(path: Path) -> tuple[dict[str, Tensor], object]:
         raise ClassifierError(f"{path} holds a {kind}, neither a classifier nor its state dict")
     if not all(isinstance(n, str) and isinstance(t, Tensor) for n, t in content.items()):
         raise ClassifierError(f"{path} is not a state dict: it does not map names to tensors")
-    skip = len(_WRAPPED) if all(name.startswith(_WRAPPED) for name in content) else 0
-    return {name[skip:]: tensor.detach() for name, tensor in content.items()}, EPS
+    # DataParallel, torch.compile and others write the same prefix before every name.
+    anchor = next((name for name in content if name.endswith(_FIRST)), _FIRST)
+    prefix = anchor.removesuffix(_FIRST)
+    if not all(name.startswith(prefix) for name in content):
+        prefix = ""
+    return {name.removeprefix(prefix): tensor.detach() for name, tensor in content.items()}, EPS
 
 
 def _of_module(module: _Classifier, path: Path) -> tuple[dict[str, Tensor], object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,10 +70,11 @@ def run(given: argparse.Namespace) -> int:
     from vnp.sequence.check import check_samples
     from vnp.sequence.contig_ids import Duplicates
     from vnp.sequence.create import create
-    from vnp.sequence.samples import read_sheet, samples_of_files
+    from vnp.sequence.samples import check_files, read_sheet, samples_of_files
 
     if bool(given.files) == (given.sheet is not None):
-        raise UsageError("name the files to append, or a --sheet of them")
+        both = "not both files and a sheet" if given.files else "or a --sheet of them"
+        raise UsageError(f"name the files to append, {both}")
     if given.sheet is not None and given.sample is not None:
         raise UsageError("the sheet names the samples: leave --sample out")
     samples = (
@@ -82,16 +84,22 @@ def run(given: argparse.Namespace) -> int:
     )
     if given.report is not None and len(samples) > 1:
         raise UsageError("--report names the table of one sample, and several were given")
-    made = (
-        given.create
-        and create(
+    if given.check:
+        missing = given.create and not os.path.lexists(given.store)
+        found = check_samples(
+            None if missing else open_store(given.store),
+            samples,
+            segment_length=given.segment_length,
+            duplicates=Duplicates(given.duplicates),
+        )
+        return checked(found).show(as_json=given.json)
+    check_files(samples)
+    made = False
+    if given.create:
+        made = create(
             given.store, recipe=given.recipe, segment_length=given.segment_length, if_missing=True
         ).made
-    )
     store = open_store(given.store)
-    if given.check:
-        found = check_samples(store, samples, duplicates=Duplicates(given.duplicates))
-        return checked(found).show(as_json=given.json)
     try:
         outcomes = [outcome(report) for report in _append(store, samples, given)]
     except BaseException:
@@ -171,6 +179,8 @@ def checked(found: Sequence[SampleCheck]) -> Outcome:
                 f"; lengths {sizes.shortest:,} to {sizes.longest:,}, median {sizes.median:,}, "
                 f"N50 {sizes.n50:,}; {each.ambiguous_share:.2%} ambiguous"
             )
+        if each.uracils:
+            line += f"; {count(each.uracils, 'letter')} U, read as T"
         lines.append(line)
         for problem in each.named[:_SHOWN]:
             where = "".join(

@@ -111,7 +111,7 @@ class Scheduler:
         del self._lists[model]
         if not self._lists:
             raise error
-        log.warning(f"{model} is left out, the other models are filled: {error}")
+        log.warning(f"{model} cannot be loaded and is left out: {error}")
         self._accounts.failed(Failure(model, None, f"the model cannot be loaded: {error}"))
 
     def _yields(self, model: str, work: WorkList) -> bool:

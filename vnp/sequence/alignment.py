@@ -6,15 +6,20 @@ reverse strand are turned back, and mates are told apart by ``/1`` and ``/2``.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from vnp.sequence.compression import InputError
 from vnp.sequence.letters import UPPER, illegal_letter, shown, uracils
 from vnp.sequence.notes import Contigs, Notes
 
+log = logging.getLogger(__name__)
+
 _STEP = 1024  # reads at a time
+_HARD_CLIP = 5  # operation of a CIGAR
 _READ_1, _READ_2 = 0x40, 0x80  # flags: first, second of a pair
 
 
@@ -32,13 +37,10 @@ def alignment_reads(path: str | Path, notes: Notes) -> Iterator[Contigs]:
             f"samtools fasta {path} > reads.fa",
         ) from None
     record = 0
+    counts = {"left out": 0, "clipped": 0}
     try:
         with pysam.AlignmentFile(str(path), check_sq=False) as file:
-            reads = (
-                (_name(read), (read.get_forward_sequence() or "").encode())
-                for read in file.fetch(until_eof=True)
-                if not (read.is_secondary or read.is_supplementary)
-            )
+            reads = _primary(file, counts)
             while step := list(islice(reads, _STEP)):
                 first = record + 1
                 record += len(step)
@@ -48,6 +50,30 @@ def alignment_reads(path: str | Path, notes: Notes) -> Iterator[Contigs]:
     except Exception as error:  # noqa: BLE001 - pysam raises what it likes of a damaged file
         what = f"pysam cannot read it as BAM or CRAM: {error or type(error).__name__}"
         raise InputError(notes.source, what, record=record + 1) from None
+
+    if counts["left out"]:
+        log.info(
+            "%s: %d secondary or supplementary alignments are left out, as samtools fasta does",
+            notes.source,
+            counts["left out"],
+        )
+    if counts["clipped"]:
+        log.warning(
+            "%s: %d reads are hard-clipped: the file does not hold their ends",
+            notes.source,
+            counts["clipped"],
+        )
+
+
+def _primary(file: Any, counts: dict[str, int]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield name and sequence of each primary alignment; count the others, and clipped reads."""
+    for read in file.fetch(until_eof=True):
+        if read.is_secondary or read.is_supplementary:
+            counts["left out"] += 1
+            continue
+        if any(kind == _HARD_CLIP for kind, _ in read.cigartuples or ()):
+            counts["clipped"] += 1
+        yield _name(read), (read.get_forward_sequence() or "").encode()
 
 
 def _name(read: object) -> bytes:

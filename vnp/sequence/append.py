@@ -222,6 +222,8 @@ def _sha256_of(files: list[str]) -> str:
 
 
 def _shown_name(file: str) -> str:
+    if file != STDIN and not Path(file).is_file():
+        return "a pipe"
     return os.fsencode(Path(file).name).decode(errors="replace")  # it may not be UTF-8
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from store.schema import Sample
 from store.store import Store
 from vnp.embed.progress import Progress
 from vnp.sequence.compression import InputError
@@ -14,7 +15,7 @@ from vnp.sequence.contig_ids import Duplicates, UniqueIds
 from vnp.sequence.fastx import SampleReader
 from vnp.sequence.notes import Unusable
 from vnp.sequence.records import record_batches
-from vnp.sequence.samples import SampleFiles
+from vnp.sequence.samples import SampleFiles, check_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +60,28 @@ class SampleCheck:
 
 
 def check_sample(
-    store: Store, sample: SampleFiles, *, duplicates: Duplicates = Duplicates.REFUSE
-) -> SampleCheck:
-    """Read the files of a sample; a fault that ends the reading of one is its last problem."""
+    sample: SampleFiles,
+    *,
+    held: Sequence[Sample],
+    segment_length: int,
+    duplicates: Duplicates = Duplicates.REFUSE,
+) -> tuple[SampleCheck, str]:
+    """Read the files of a sample; a fault that ends the reading of one is its last problem.
+
+    ``held`` are the samples that the store has. The text is the hash of the content, empty if it
+    could not be read to its end.
+    """
     named: list[Problem] = []
+    content = ""
     lengths: Counter[int] = Counter()
     segments = records = ambiguous = codons = 0
-    held = store.schema.sample(sample.name)
-    if held is not None:
-        reason = f"the store has a sample of this name, of {held.source}"
+    same = next((known for known in held if known.name == sample.name), None)
+    if same is not None:
+        reason = f"the store has a sample of this name, of {same.source}"
         named.append(Problem(" ".join(sample.files), None, None, "", reason))
     reader: SampleReader | None = None
     try:
+        check_files([sample])
         with (
             SampleReader(sample.files, skip=True) as reader,
             UniqueIds(duplicates, source=reader.name) as unique,
@@ -82,15 +93,15 @@ def check_sample(
                     lengths.update(batch.sequence.lengths.tolist())
                     yield batch
 
-            length = store.schema.segment_length
-            for batch in record_batches(counted(), segment_length=length, source=reader.name):
+            batches = record_batches(counted(), segment_length=segment_length, source=reader.name)
+            for batch in batches:
                 segments += batch.segments
                 records += len(batch.rows)
                 ambiguous, codons = ambiguous + batch.ambiguous, codons + batch.codons
                 progress.update(reader.bases)
             content = reader.content_sha256()
-            for other in store.schema.samples:
-                if other.content == content and other is not held:
+            for other in held:
+                if other.content == content and other is not same:
                     reason = f"the store has the same sequences as sample {other.name}"
                     named.append(Problem(reader.name, None, None, "", reason))
     except InputError as error:
@@ -98,7 +109,7 @@ def check_sample(
     readers = reader.readers if reader is not None else []
     of_records = [(each.name, unusable) for each in readers for unusable in each.notes.unusable]
     named = [*(_problem(*each) for each in of_records), *named]
-    return SampleCheck(
+    result = SampleCheck(
         sample=sample.name,
         contigs=sum(lengths.values()),
         bases=sum(length * times for length, times in lengths.items()),
@@ -110,6 +121,7 @@ def check_sample(
         problems=len(named) + sum(e.notes.count - len(e.notes.unusable) for e in readers),
         named=tuple(named),
     )
+    return result, content
 
 
 def lengths_of(counts: Counter[int]) -> Lengths | None:
@@ -138,7 +150,26 @@ def _problem(file: str, found: Unusable) -> Problem:
 
 
 def check_samples(
-    store: Store, samples: Sequence[SampleFiles], *, duplicates: Duplicates
+    store: Store | None,
+    samples: Sequence[SampleFiles],
+    *,
+    segment_length: int,
+    duplicates: Duplicates,
 ) -> list[SampleCheck]:
-    """Check every sample in turn."""
-    return [check_sample(store, sample, duplicates=duplicates) for sample in samples]
+    """Check every sample in turn, for a store or, without one, for windows of a length."""
+    held = store.schema.samples if store is not None else ()
+    length = store.schema.segment_length if store is not None else segment_length
+    found: list[SampleCheck] = []
+    first: dict[str, str] = {}  # by content: the sample
+    for sample in samples:
+        check, content = check_sample(
+            sample, held=held, segment_length=length, duplicates=duplicates
+        )
+        earlier = first.setdefault(content, sample.name) if content else sample.name
+        if earlier != sample.name:
+            reason = f"it holds the same sequences as {earlier}, given before it"
+            problem = Problem(" ".join(sample.files), None, None, "", reason)
+            named = (*check.named, problem)
+            check = replace(check, named=named, problems=check.problems + 1)
+        found.append(check)
+    return found

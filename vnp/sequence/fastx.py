@@ -80,6 +80,7 @@ class ContigReader:
         self.bases = 0
         self._batch_bases = batch_bases
         self._mate = mate
+        self.names = hashlib.sha256()  # of a mate's ids, less /1 and /2
         self._digest = digest or hashlib.sha256()
         self._lines = 0  # lines before the first record
         if is_alignment(path):
@@ -124,7 +125,9 @@ class ContigReader:
             for parsed in self._parsed:
                 more_ids, more_sequences = parsed.ids, parsed.sequences
                 if self._mate:
-                    more_ids = [each.removesuffix(self._mate) + self._mate for each in more_ids]
+                    plain = [each.removesuffix(b"/1").removesuffix(b"/2") for each in more_ids]
+                    self.names.update(b"\n".join([*plain, b""]))
+                    more_ids = [each + self._mate for each in plain]
                 more = sum(map(len, more_sequences))
                 if ids and (size + more >= self._batch_bases or parsed.first != first + len(ids)):
                     yield from self._batches(first, ids, sequences)
@@ -271,7 +274,7 @@ def _fault(contig_id: bytes, sequence: bytes | bytearray, *, empty_allowed: bool
 class SampleReader:
     """The contigs of all files of one sample: one file, or the two of read pairs.
 
-    As `ContigReader`; of two files the ids end in ``/1`` and ``/2``.
+    As `ContigReader`; of two files the ids end in ``/1`` and ``/2`` and must be the same otherwise.
     """
 
     def __init__(self, paths: Sequence[str | Path], *, skip: bool = False) -> None:
@@ -296,6 +299,23 @@ class SampleReader:
             for batch in reader:
                 yield ContigBatch(before + batch.first, batch.ids, batch.sequence)
             before += reader.contigs + reader.notes.count
+        self._require_pairs()
+
+    def _require_pairs(self) -> None:
+        """Raise an `InputError` unless two files hold the mates of the same reads, in one order."""
+        if len(self.readers) < 2 or any(reader.notes.count for reader in self.readers):
+            return  # of a read that is skipped the mate is taken alone
+        first, second = self.readers
+        if first.contigs != second.contigs:
+            raise InputError(
+                second.name,
+                f"has {second.contigs:,} reads and {first.name} {first.contigs:,}: they are not "
+                "the two files of read pairs, or one is cut short",
+            )
+        if first.names.digest() != second.names.digest():
+            raise InputError(
+                second.name, f"has other read ids than {first.name}, or in another order"
+            )
 
     @property
     def contigs(self) -> int:

@@ -45,27 +45,48 @@ def read_sheet(path: Path) -> list[SampleFiles]:
     File names are relative to the sheet. `TableError` names the line that is wrong, `UsageError` a
     name that is illegal or there twice.
     """
-    samples = []
+    samples: list[SampleFiles] = []
     for number, row in read_table(path, required=("sample", "file"), optional=("file2",)):
         files = [row["file"], row.get("file2", "")]
         if not row["file"]:
             raise InputError(str(path), "the column file is empty", line=number)
         found = tuple(str(path.parent / file) for file in files if file)
+        if row["sample"] in {sample.name for sample in samples}:
+            what = f"{row['sample']} is the name of an earlier sample too; give each its own"
+            raise InputError(str(path), what, line=number)
         samples.append(SampleFiles(row["sample"], found))
     if not samples:
         raise InputError(str(path), "the sheet names no sample")
     return _checked(samples)
 
 
+def check_files(samples: Sequence[SampleFiles]) -> None:
+    """Raise an `InputError` if a file is not there, or a pair is one file twice."""
+    for sample in samples:
+        for file in sample.files:
+            if (fault := fault_of(file)) is not None:
+                raise InputError(file, fault)
+        if len(sample.files) == 2 and Path(sample.files[0]).samefile(sample.files[1]):
+            raise InputError(sample.files[1], "is given as both files of the read pairs")
+
+
+def fault_of(file: str) -> str | None:
+    """Say why a file cannot even be opened, or None."""
+    if file == STDIN or _DESCRIPTOR.fullmatch(file):
+        return None
+    if Path(file).is_dir():
+        return "is a directory; name the files in it"
+    return None if Path(file).exists() else "there is no such file"
+
+
 def _checked(samples: list[SampleFiles]) -> list[SampleFiles]:
     for sample in samples:
         check_sample_name(sample.name)
-        for file in sample.files:
-            if file != STDIN and not Path(file).exists():
-                raise InputError(file, "there is no such file")
     twice = [name for name, times in Counter(each.name for each in samples).items() if times > 1]
     if twice:
-        raise UsageError(f"{twice[0]} is the name of several samples; name them in a --sheet")
+        raise UsageError(
+            f"{twice[0]} is the name of several samples; give each its own in a --sheet"
+        )
     return samples
 
 
@@ -75,6 +96,8 @@ def sample_name_of(path: str | Path) -> str:
         raise UsageError("standard input has no name: give the sample one with --sample")
     if _DESCRIPTOR.fullmatch(str(path)) or Path(path).is_fifo():
         raise UsageError(f"{path} is a pipe and has no name: give the sample one with --sample")
+    if Path(path).is_dir():
+        raise UsageError(f"{path} is a directory: name the files in it")
     name = Path(path).name
     # The shortest stem that leaves nothing but suffixes behind it.
     stem = next(name[:at] for at in range(len(name) + 1) if _SUFFIX.fullmatch(name[at:]))

@@ -72,9 +72,19 @@ def test_a_state_dict_is_read_too(tmp_path: Path, x: torch.Tensor, zipped: bool)
         lambda module: {"state_dict": torch.nn.DataParallel(module).state_dict()},
         torch.nn.DataParallel,
         lambda module: {"model": module},
+        lambda module: {f"_orig_mod.module.{k}": v for k, v in module.state_dict().items()},
         lambda module: module,
     ],
-    ids=["state_dict", "model_state_dict", "parallel state", "both", "parallel", "model", "module"],
+    ids=[
+        "state_dict",
+        "model_state_dict",
+        "parallel state",
+        "both",
+        "parallel",
+        "model",
+        "compiled",
+        "module",
+    ],
 )
 def test_files_of_the_ports_give_the_same_scores(
     tmp_path: Path, x: torch.Tensor, wrap: Callable[[MLPClassifier], object]
@@ -162,11 +172,18 @@ def test_what_is_not_a_classifier_is_named(tmp_path: Path) -> None:
         "has a tensor extra": {**state, "extra": torch.zeros(1)},
         "no matrix hidden_layer.weight": {"a": torch.zeros(1)},
         "not a state dict": {"hidden_layer.weight": 3},
+        "holds several models, state_dict and model_state_dict": {
+            "state_dict": state,
+            "model_state_dict": state,
+        },
     }
     for message, content in wrong.items():
         torch.save(content, tmp_path / "m.pth")
         with pytest.raises(ClassifierError, match=message):
             load_classifier(tmp_path / "m.pth")
+    (tmp_path / "m.pth").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ClassifierError, match="git lfs pull"):
+        load_classifier(tmp_path / "m.pth")
     for raw in (b"", b"\0" * 100, b"PK\x03\x04 cut", b"no pickle at all"):
         (tmp_path / "m.pth").write_bytes(raw)
         with pytest.raises(ClassifierError):

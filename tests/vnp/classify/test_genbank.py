@@ -153,3 +153,12 @@ def test_the_command_says_what_was_left_out_with_its_own_exit_code(
     table = Path(report["left_out"]).read_text().splitlines()
     assert table[0] == "group\tfile\trecord\tid\treason"
     assert table[1].split("\t")[2:] == ["2", "'=X.1", "it has no coding sequence (CDS)"]
+
+
+def test_a_sequence_of_another_length_does_not_displace_the_right_one(tmp_path: Path) -> None:
+    fasta = "".join(f">VV_000000.1\n{bases}\n" for bases in (BASES[:200], BASES, BASES))
+    [genome], [short, again] = read(tmp_path, "\ufeff" + record(sequence=None), fasta)
+    assert genome.contig.sequence[0] == BASES.encode()
+    assert (short.record, again.record) == (1, 3)
+    assert "has 200 bases where LOCUS of its GenBank record says 300" in short.reason
+    assert "read before" in again.reason

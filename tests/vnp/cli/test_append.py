@@ -101,7 +101,7 @@ def test_a_sheet_names_samples_and_pairs(store: Path, tmp_path: Path) -> None:
     [
         ("Sample\tfile\nx\ta.fa\n", "unknown column 'Sample': is it sample?"),
         ("sample\tfile\nx\tnone.fa\n", "there is no such file"),
-        ("sample\tfile\nx\ta.fa\nx\ta.fa\n", "x is the name of several samples"),
+        ("sample\tfile\nx\ta.fa\nx\ta.fa\n", "line 3: x is the name of an earlier sample too"),
         ("sample\tfile\nx y\ta.fa\n", "sample name 'x y'"),
         ("sample\tfile\nx\t\n", "line 2: the column file is empty"),
         ("sample\tfile\n", "names no sample"),
@@ -324,3 +324,57 @@ def test_what_is_in_the_way_of_a_store_is_said_once_and_not_in_a_circle(
     assert vnp("init", empty, "--recipe", "demo") == 2
     assert "exists already, as a vnp store: append to it" in capsys.readouterr().err
     assert (foreign / "notes").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ("@r0 2\nCGT\n+\nIII\n", "has 1 reads and"),
+        ("@r1 2\nCGT\n+\nIII\n@r0 2\nCGT\n+\nIII\n", "in another order"),
+        (None, "both files of the read pairs"),
+    ],
+)
+def test_files_that_are_no_pairs_are_refused(
+    store: Path,
+    tmp_path: Path,
+    second: str | None,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "r1.fq").write_text("@r0/1\nCGT\n+\nIII\n@r1/1\nCGT\n+\nIII\n")
+    (tmp_path / "r2.fq").write_text(second or "")
+    mate = "r1.fq" if second is None else "r2.fq"
+    (tmp_path / "s.tsv").write_text(f"sample\tfile\tfile2\nx\tr1.fq\t{mate}\n")
+    assert vnp("append", store, "--sheet", tmp_path / "s.tsv") == 1
+    assert message in capsys.readouterr().err
+    assert names(store) == []
+
+
+def test_check_needs_no_store_and_makes_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = fasta(tmp_path / "one.fa"), tmp_path / "two.fa"
+    two.write_bytes(one.read_bytes())
+    before = sorted(tmp_path.iterdir())
+    create = ("--create", "--recipe", "demo", "--json")
+    new = tmp_path / "new.zarr"
+    assert vnp("append", new, "--check", one, two, tmp_path / "none.fa", tmp_path, *create) == 2
+    assert vnp("append", new, "--check", one, two, tmp_path / "none.fa", *create) == 1
+    found = json.loads(capsys.readouterr().out)
+    reasons = [[each["reason"] for each in sample["named"]] for sample in found["samples"]]
+    assert reasons == [
+        [],
+        ["it holds the same sequences as one, given before it"],
+        ["there is no such file"],
+    ]
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_link_is_taken_for_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "link.zarr").symlink_to(tmp_path / "plain")
+    assert vnp("init", tmp_path / "link.zarr", "--recipe", "demo") == 2
+    assert list((tmp_path / "plain").iterdir()) == []
+    (tmp_path / "good.zarr").symlink_to(tmp_path / "elsewhere.zarr")
+    assert vnp("init", tmp_path / "good.zarr", "--recipe", "demo") == 0
+    assert vnp("status", tmp_path / "good.zarr") == 0

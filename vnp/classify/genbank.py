@@ -128,7 +128,7 @@ def _entry(file: str, number: int, lines: list[str], *, ended: bool) -> Entry | 
         return left_out("its id is not printable ASCII", repr(record.id))
     coding = [feature for feature in record.features if feature.type == "CDS"]
     translations = [feature.qualifiers.get("translation", [""])[0] for feature in coding]
-    # The line feed is no amino acid, so no frame matches across two proteins.
+    # No frame contains a line feed, so none matches across two proteins.
     proteins = "\n".join(filter(None, translations)).encode()
     if not proteins:
         reason = f"no coding sequence (CDS) of {len(coding):,} has a /translation"

@@ -244,7 +244,11 @@ class Hdf5Backend:
                 try:
                     self.read_column(name, block, stop - start)
                 except DamageError as error:
-                    detail = f"{error}; rows {start} to {stop - 1} of {column.path} are lost"
+                    said = str(error).removesuffix("; run 'vnp verify'")
+                    detail = (
+                        f"{said}; rows {start} to {stop - 1} of {column.path} are lost: restore "
+                        "the file from a copy, or append these samples to a new store"
+                    )
                     where = f"{column.path}[{start}:{stop}]"
                     yield Finding(Kind.DAMAGED, where, detail, Remedy.NONE)
 

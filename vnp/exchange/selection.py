@@ -99,10 +99,14 @@ def select(
     certified = wanted & view.filled
     total, there = int(np.count_nonzero(wanted)), int(np.count_nonzero(certified))
     if there < total and incomplete == "refuse":
+        names = [model.name for model in view.models]
+        lacking = [name for name in names if not store.filled(name)[wanted].all()]
+        others = [name for name in names if name not in lacking]
+        alone = f", or export {' and '.join(others)} alone (--model)" if others else ""
         raise DataError(
             f"{total - there:,} of the {total:,} rows to export are not certified for "
-            f"{', '.join(model.name for model in view.models)}: fill them with 'vnp embed', or "
-            "export without them (--incomplete skip) or with NaN in their place (--incomplete nan)"
+            f"{', '.join(lacking)}: fill them with 'vnp embed', or export without them "
+            f"(--incomplete skip) or with NaN in their place (--incomplete nan){alone}"
         )
     exported = wanted if incomplete == "nan" else certified
     edges = np.flatnonzero(np.diff(exported, prepend=False, append=False)).tolist()

@@ -18,6 +18,8 @@ from store.store import Store
 from tests.rows import MODELS, append, embeddings, expected, filled_store, publish
 from vnp.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 KINDS = [(".zarr", ".h5"), (".h5", ".zarr"), (".h5", ".h5ad")]
 
 

@@ -23,6 +23,8 @@ from tests.rows import append, expected, filled_store, publish
 from vnp.cli.main import main
 from vnp.embed.status import read_status
 
+pytestmark = pytest.mark.slow
+
 
 def pipe(path: Path) -> None:
     os.mkfifo(path)

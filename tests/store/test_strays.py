@@ -20,6 +20,8 @@ from tests.rows import MODELS, append, embeddings, filled_store
 from tests.store.test_mishaps import contents
 from vnp.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 FOREIGN = [
     "obsm/X_small/c.0.0.bak",
     "obsm/X_small/c.0.0 (conflicted copy)",

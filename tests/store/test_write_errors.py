@@ -22,6 +22,8 @@ from store.store import Store
 from tests.rows import append, filled_store
 from vnp.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 CALLS = ("open", "writev", "fsync", "link", "replace", "mkdir")
 ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 SCORES = np.arange(200, dtype=np.float32).reshape(-1, 2)

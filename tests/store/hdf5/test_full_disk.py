@@ -22,6 +22,8 @@ from store.schema import Model
 from store.store import Store
 from tests.rows import append, filled_store
 
+pytestmark = pytest.mark.slow
+
 ROWS = 40
 
 

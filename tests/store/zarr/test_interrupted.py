@@ -22,6 +22,8 @@ from tests.rows import append, expected, filled_store
 from tests.store.faulty_backend import Stopped
 from vnp.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 SCORES = np.arange(200, dtype=np.float32).reshape(-1, 2)
 
 

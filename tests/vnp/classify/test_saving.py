@@ -18,6 +18,8 @@ from tests.rows import publish as fill
 from tests.vnp.classify.classify_files import publish
 from vnp.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 INPUTS = sum(model.dim for model in MODELS)
 
 

@@ -24,6 +24,8 @@ from vnp.classify.metrics import all_metrics
 from vnp.classify.split import Part, group_split, random_split, without_known
 from vnp.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).parents[3] / "vnp/data/lambda_phage.fa.gz"
 
 

@@ -26,6 +26,8 @@ from vnp.exchange.arrays import escape
 from vnp.exchange.export import FORMATS, export_store
 from vnp.exchange.selection import select
 
+pytestmark = pytest.mark.slow
+
 DEMO = (Model("demo_dnabert_s", 6), Model("demo_esm2", 5))
 
 

@@ -18,6 +18,8 @@ from store.store import Store
 from tests.rows import MODELS, append, expected, publish
 from vnp.exchange.torch_datasets import RowDataset, ShuffledRows, to_torch
 
+pytestmark = pytest.mark.slow
+
 ROWS = 150
 
 

@@ -12,6 +12,8 @@ from tests.vnp.models.checkpoints import random_state, tiny
 from vnp.inference.load import naming_of
 from vnp.models import files, weights
 
+pytestmark = pytest.mark.slow
+
 transformers = pytest.importorskip("transformers")
 transformers.utils.logging.disable_progress_bar()
 

@@ -36,6 +36,8 @@ from vnp.report.markup import Markup, clipped, escaped, tag
 from vnp.report.page import page
 from vnp.report.projection import choose_rows, principal_components
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<script>alert(1)</script>\"'&amp;<img/src=//evil.example/x>"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 

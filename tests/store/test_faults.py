@@ -25,6 +25,8 @@ from tests.rows import append, embeddings, expected, publish
 from tests.store.faulty_backend import Faults, FaultyBackend, Stopped
 from tests.store.memory_backend import MemoryBackend
 
+pytestmark = pytest.mark.slow
+
 R = 8
 SCORES = np.arange(80, dtype=np.float32).reshape(-1, 2)
 KINDS: dict[str, Any] = {"memory": MemoryBackend, "zarr": ZarrBackend, "h5": Hdf5Backend}

@@ -25,6 +25,8 @@ from tests.rows import MODELS, append, batch, commit, filled_store
 from tests.vnp.embed.test_worker import assert_whole, work
 from vnp.embed.encoders import ModelMismatchError
 
+pytestmark = pytest.mark.slow
+
 
 def contents(path: Path) -> dict[Path, bytes]:
     return {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}

@@ -15,6 +15,8 @@ from store.repair import repair, verify_store
 from store.store import Store
 from tests.rows import MODELS, HeldClaim, append, expected, filled_store, publish
 
+pytestmark = pytest.mark.slow
+
 ROWS, BLOCK = 40, 16
 
 

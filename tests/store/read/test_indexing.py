@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from store.read.indexing import row_positions, selection
 from store.read.plan import Bands, Uniform, below, pieces, positions
 
+pytestmark = pytest.mark.slow
+
 
 def slices() -> st.SearchStrategy[slice]:
     bound = st.none() | st.integers(-30, 30)

@@ -22,6 +22,8 @@ from store.store import Store
 from tests.rows import MODELS, append, expected, filled_store, publish
 from tests.store.read.test_indexing import chooses_single_numbers, keys
 
+pytestmark = pytest.mark.slow
+
 ROWS, R = 61, 16
 
 

@@ -26,6 +26,8 @@ from vnp.classify.files import Card, load_classifier, save_classifier
 from vnp.classify.predict import predict
 from vnp.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 INPUTS = sum(model.dim for model in MODELS)
 
 

@@ -17,6 +17,8 @@ import vnp
 from store.open import open_store
 from vnp.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "vnp/data/lambda_phage.fa.gz"
 

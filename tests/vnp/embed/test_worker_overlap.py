@@ -28,6 +28,8 @@ from vnp.embed.worker import BlockError, Worker
 from vnp.inference.encoder import PipelinedEncoder
 from vnp.models.tokens import Tokens
 
+pytestmark = pytest.mark.slow
+
 BLOCKS, ROWS = 5, 16
 SLOTS, BATCHES, SECONDS = 3, 8, 0.5  # in flight, of a block, of a batch
 

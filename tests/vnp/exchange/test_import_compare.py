@@ -25,6 +25,8 @@ from vnp.exchange.import_results import import_files
 from vnp.exchange.virnucpro_files import ResultFileError, read_results
 from vnp.sequence.append import append_file
 
+pytestmark = pytest.mark.slow
+
 MODELS = (Model("demo_dnabert_s", 6), Model("demo_esm2", 5))
 DNA, PROTEIN = (model.name for model in MODELS)
 

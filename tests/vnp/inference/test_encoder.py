@@ -25,6 +25,8 @@ from vnp.models.errors import DeviceError, RecordTooLongError, UnknownModelError
 from vnp.models.packing import plan
 from vnp.models.tokens import Tokens
 
+pytestmark = pytest.mark.slow
+
 DEMO = ["demo_dnabert_s", "demo_esm2"]
 
 

@@ -33,6 +33,8 @@ from vnp.models.errors import RecordTooLongError
 from vnp.models.packing import fill, padded_rows
 from vnp.models.tokens import Tokens
 
+pytestmark = pytest.mark.slow
+
 SPECS = {
     "esm2": tiny("esm2", dim=64, heads=4),
     "esm2_24": tiny("esm2", dim=48, heads=2),

@@ -12,6 +12,8 @@ from vnp.inference.mosaicbert import alibi_slopes
 from vnp.inference.ops import torch as plain
 from vnp.models import files, weights
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = [3, 7, 7, 20, 20, 20, 104, 61, 3]
 COSINE, LARGEST = 0.999999, 2e-5
 

@@ -1,6 +1,7 @@
 """The directory beside a store: ``run.zarr.vnp/`` with claims, heartbeats and temporary files.
 
-It never holds data: while no worker and no appender runs, it may be deleted.
+It never holds rows. While no worker and no appender runs it may be deleted, unless it holds an HDF5
+store's ``journal/growth``: that is part of a commit until the next opening has applied it.
 """
 
 from __future__ import annotations

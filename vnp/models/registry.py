@@ -31,7 +31,7 @@ class ModelSpec:
     heads: int  # attention heads; dim / heads is the head dimension
     ffn: int  # inner width of the feed-forward blocks
     vocab: int  # rows of the token embedding table
-    pooling: Pooling  # how hidden states become one row; see vnp.models.pooling
+    pooling: Pooling  # how hidden states become one row; see vnp.inference.batch_layout
     repo: str | None  # Hugging Face repository; None: made by vnp.models.demo
     revision: str  # revision asked of the hub; the commit it resolves to is recorded at load
     about: str  # one line for `vnp models`

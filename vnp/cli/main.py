@@ -13,6 +13,7 @@ import importlib
 import io
 import keyword
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -71,7 +72,7 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
         module = importlib.import_module(f"vnp.cli.{file}")
         module.add_arguments(command)
         options.common(command)
-        command.set_defaults(run=module.run, json=False)
+        command.set_defaults(run=module.run, usage=command.format_usage, json=False)
     return top
 
 
@@ -92,7 +93,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         near = difflib.get_close_matches(name, COMMANDS, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "'vnp' alone lists the commands"
         top.error(f"there is no command {name!r}; {hint}")
-    given = top.parse_args(arguments)
+    given, unknown = top.parse_known_args(arguments)
+    if unknown:
+        known = re.findall(r"--[\w-]+", given.usage())
+        near = [near for word in unknown for near in difflib.get_close_matches(word, known, n=1)]
+        hint = f"; did you mean {' and '.join(near)}?" if near else ""
+        top.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     for number in (signal.SIGTERM, signal.SIGUSR1):  # until a command handles them itself
         with contextlib.suppress(ValueError):  # not in the main thread: nothing to arrange
             signal.signal(number, _interrupt)

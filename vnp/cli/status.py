@@ -34,7 +34,7 @@ def run(given: argparse.Namespace) -> int:
     first: tuple[float, int] | None = None
     while True:
         store.refresh()
-        now, status = time.monotonic(), read_status(store)
+        now, status = time.monotonic(), read_status(store, precisions=not given.watch)
         done, rate = status.rows_done + status.rows_in_hand, None
         if first is None:
             first = (now, done)
@@ -79,10 +79,17 @@ def _lines(status: StoreStatus, rate: float | None) -> Iterator[str]:
         if model.stale:
             text += f", {model.stale:,} left by dead workers (taken over by the next)"
         yield text
+        if model.precisions:
+            parts = (
+                f"{count(n, 'row')} in {printable(name)}" for name, n in model.precisions.items()
+            )
+            yield f"    {', '.join(parts)}"
     for worker in status.workers:
         hand = f", {printable(worker.model)} block {worker.block} in hand" if worker.model else ""
         where = printable(worker.where)
         yield f"  worker {worker.worker[:8]}: {where}, {count(worker.records, 'record')}{hand}"
+        for name in map(printable, worker.left_out):
+            yield f"    it could not load {name}: 'vnp worker --model {name}' where it can be had"
     if status.appender is not None:
         yield f"  being appended to by {printable(status.appender)}"
     left = status.rows_wanted - status.rows_done

@@ -23,6 +23,7 @@ def run(given: argparse.Namespace) -> int:
     from store.io.words import count
     from store.open import open_store
     from store.repair import repair, verify_store
+    from vnp.embed.precisions import rows_by_precision
 
     store = open_store(given.store)
     findings = list(verify_store(store))
@@ -34,11 +35,22 @@ def run(given: argparse.Namespace) -> int:
     found = count(len(findings), "finding")
     lines.append(f"{count(store.n_rows, 'row')}: {found}, {damaged} of them damage")
     lines += [f"{name}: {count(n, 'open block')}" for name, n in unfilled.items() if n]
+    precisions = (
+        {model.name: rows_by_precision(store, model.name) for model in store.schema.models}
+        if store.schema.mixed_precision
+        else {}
+    )
+    lines += [
+        printable(f"{name}: {count(n, 'row')} in {precision}")
+        for name, counts in precisions.items()
+        for precision, n in counts.items()
+    ]
     value = {
         "store": str(store.path),
         "findings": [asdict(finding) for finding in findings],
         "repaired": done,
         "open_blocks": unfilled,
+        "precisions": precisions,
     }
     left = list(verify_store(store)) if given.repair else findings
     code = DONE

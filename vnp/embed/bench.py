@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store.duplicates import NO_DUPLICATE
 from store.geometry import rows_wanted
 from store.io.ragged import Ragged, from_items
+from store.read.columns import take
 from store.store import Store
 from vnp.embed.config import WorkerConfig
 from vnp.embed.encoders import load_for
@@ -68,7 +70,10 @@ def measure(store: Store, *, model: str, config: WorkerConfig, seconds: float) -
     began = time.monotonic()
     # In the precision of the store, so that what is measured is what a worker does.
     encoder = load_for(store, model, config=config, load=load_encoder, warn=log.warning)
-    work = [_Block.of(store, encoder, number) for number in middles(store.n_blocks, _BLOCKS)]
+    work = [
+        _Block.of(store, encoder, number, dedup=config.dedup)
+        for number in middles(store.n_blocks, _BLOCKS)
+    ]
     work[0].embed(encoder, 1)
     loaded = time.monotonic() - began
     rounds = _rounds(encoder, work, seconds=seconds)
@@ -95,8 +100,17 @@ def measure(store: Store, *, model: str, config: WorkerConfig, seconds: float) -
         busy_share=min(1.0, sum(busy) / took) if busy else None,
         rows_left=left,
         repeats_share=share,
-        seconds_left=left * (1 - share) * usual * took / tokens,
+        seconds_left=seconds_left(
+            left, repeats_share=share, tokens_per_record=usual, tokens_per_second=tokens / took
+        ),
     )
+
+
+def seconds_left(
+    rows: int, *, repeats_share: float, tokens_per_record: float, tokens_per_second: float
+) -> float:
+    """Seconds that rows will take; the share that repeats earlier ones is copied, at no cost."""
+    return rows * (1 - repeats_share) * tokens_per_record / tokens_per_second
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +120,15 @@ class _Block:
     sequences: tuple[Ragged, Ragged]  # nucleotide, protein
     batches: list[NDArray[np.int64]]  # records of each
     tokens: int
-    rows: int
+    rows: int  # that the model embeds
 
     @classmethod
-    def of(cls, store: Store, encoder: Encoder, block: int) -> _Block:
-        """Read a block and plan its batches."""
+    def of(cls, store: Store, encoder: Encoder, block: int, *, dedup: bool) -> _Block:
+        """Read a block and plan its batches, less what a worker copies from earlier rows."""
         sequences = store.sequences(block)
+        first = np.flatnonzero(store.column("twin", *store.block_bounds(block)) == NO_DUPLICATE)
+        if dedup and len(first):  # of a block of copies alone, the batches are a guess
+            sequences = take(sequences[0], first), take(sequences[1], first)
         tokens = encoder.tokenise(*sequences)
         batches = plan(tokens.lengths, token_budget=encoder.token_budget)
         return cls(

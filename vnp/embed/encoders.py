@@ -22,6 +22,11 @@ from vnp.inference.encoder import (
 
 log = logging.getLogger(__name__)
 
+_OTHER_WEIGHTS = (
+    "Weights count as other ones if a single number differs, and if a file holds them in another "
+    "type, as float16 in place of float32"
+)
+
 
 class ModelMismatchError(DataError):
     """The model at hand is not the one that the store's embeddings were made with."""
@@ -101,6 +106,7 @@ class Encoders:
             if mine.identity.get(key) != theirs.get(key)
         ]
         only_precision = len(differences) == 1 and differences[0].startswith("precision ")
+        same_weights = mine.identity.get("weights") == theirs.get("weights")
         if differences:
             raise ModelMismatchError(
                 f"{model} is not the model this store was begun with: {'; '.join(differences)}. "
@@ -108,6 +114,7 @@ class Encoders:
                 + (f" (--precision {theirs['precision']})" if only_precision else "")
                 + ", or a new store"
                 + (", made with 'vnp init --mixed-precision'" if only_precision else "")
+                + ("" if same_weights else f". {_OTHER_WEIGHTS}")
             )
 
     def _check_certificates(self, model: str, mine: Provenance) -> None:

@@ -111,6 +111,11 @@ class Accounts:
         with self._lock:
             return tuple(self._failures)
 
+    @property
+    def left_out(self) -> list[str]:
+        """Models that could not be loaded."""
+        return [failure.model for failure in self.failures if failure.block is None]
+
     def report(self, *, worker: str, encoders: Encoders, stopped: bool) -> WorkerReport:
         """Sum up."""
         until = self._last_result  # what was loaded later is outside of the span

@@ -19,6 +19,7 @@ from store.claims.process import Identity, is_gone
 from store.errors import StoreError
 from store.geometry import rows_wanted
 from store.store import Store
+from vnp.embed.precisions import rows_by_precision
 from vnp.embed.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class ModelStatus:
     open_blocks: int  # with unfilled rows
     claimed: int  # open, held by a worker not known to be dead
     stale: int  # open, held by a worker that is dead
+    precisions: dict[str, int]  # filled rows by precision, if asked for in a store of mixed
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class WorkerStatus:
     model: str | None  # of the block in hand
     block: int | None  # in hand
     in_block: int  # records of it that are done
+    left_out: tuple[str, ...]  # models that it could not load
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,9 @@ class StoreStatus:
         return {**asdict(self), "rows_wanted": self.rows_wanted, "rows_done": self.rows_done}
 
 
-def read_status(store: Store, *, models: tuple[str, ...] = ()) -> StoreStatus:
+def read_status(
+    store: Store, *, models: tuple[str, ...] = (), precisions: bool = False
+) -> StoreStatus:
     """Read the status of a store: one listing per model, no chunk but the tails'.
 
     Parameters
@@ -98,7 +103,10 @@ def read_status(store: Store, *, models: tuple[str, ...] = ()) -> StoreStatus:
         The store, at the commit to report on.
     models
         Which; none for all.
+    precisions
+        Whether to count rows by precision in a store of mixed: every certificate is read.
     """
+    precisions = precisions and store.schema.mixed_precision
     sidecar = store.sidecar.path
     claims = Participant(sidecar).claims
     wanted = rows_wanted(store.schema)
@@ -120,6 +128,7 @@ def read_status(store: Store, *, models: tuple[str, ...] = ()) -> StoreStatus:
                 open_blocks=len(open_blocks),
                 claimed=len(states) - stale,
                 stale=stale,
+                precisions=rows_by_precision(store, model.name) if precisions else {},
             )
         )
     appender = claims.owner(APPEND)
@@ -183,6 +192,7 @@ def _worker(beat: Beat, me: Identity) -> WorkerStatus:
         model=_text(beat.progress.get("model")),
         block=_int(beat.progress.get("block")) if "block" in beat.progress else None,
         in_block=_int(beat.progress.get("in_block")),
+        left_out=_texts(beat.progress.get("left_out")),
     )
 
 
@@ -192,3 +202,7 @@ def _int(value: object) -> int:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else ()

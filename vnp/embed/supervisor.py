@@ -258,7 +258,7 @@ def _problem(failure: dict[str, Any]) -> str:
     """Say what a worker could not fill, and how the rest is filled without it."""
     model, block = failure["model"], failure["block"]
     if block is None:
-        return f"{model}: {failure['reason']} (--model fills others alone)"
+        return f"{model}: {failure['reason']}; once that is mended, '--model {model}' fills it"
     return f"{model} block {block}: {failure['reason']}"
 
 

@@ -225,5 +225,6 @@ class Worker:
             "in_block": done,
             "records": self._accounts.records + done,
             "record_seconds": self._accounts.seconds_per_record(model),
+            "left_out": self._accounts.left_out,
         }
         self._participant.heartbeat.report(progress)

@@ -20,6 +20,7 @@ from store.io.words import count
 from store.open import open_store
 from store.schema import COLUMN_CHUNK_ROWS, Sample
 from store.store import Store
+from vnp.embed.precisions import precision_of
 from vnp.exchange.virnucpro_files import F32, bands, look_up, read_results, rows_by_id
 from vnp.models.similarity import row_similarity
 
@@ -250,14 +251,10 @@ def _with_store(
             here, there = store[name], other[name]
             for left, right in _steps(mine, theirs, _STEP):
                 rows = np.arange(left.start, left.stop)
-                precisions = _precisions(store, name, left), _precisions(other, name, right)
-                mixed = store.schema.mixed_precision or other.schema.mixed_precision
-                tally.add(
-                    rows,
-                    here[left].astype("f4"),
-                    there[right].astype("f4"),
-                    precisions if mixed else None,
-                )
+                precisions = None
+                if store.schema.mixed_precision or other.schema.mixed_precision:
+                    precisions = _precisions(store, name, left), _precisions(other, name, right)
+                tally.add(rows, here[left].astype("f4"), there[right].astype("f4"), precisions)
     if sample is not None:
         return tallies, _Unpaired()
     alone = [known for known in store.schema.samples if known not in [a for a, _ in pairs]]
@@ -280,18 +277,9 @@ def _counterpart(mine: Sample, other: Store, by_content: dict[str, Sample]) -> S
 
 def _precisions(store: Store, model: str, rows: slice) -> NDArray[np.str_]:
     """Precision in which each row was computed, by the certificate of its block."""
-    if not store.schema.mixed_precision:
-        identity = (store.provenance(model) or {}).get("identity")
-        one = identity.get("precision", "unknown") if isinstance(identity, dict) else "unknown"
-        return np.full(rows.stop - rows.start, str(one))
-    size = store.schema.block_rows
-    blocks = np.arange(rows.start, rows.stop) // size
-    names = {}
-    for block in np.unique(blocks).tolist():
-        certificate = store.certificate(model, block)
-        details = certificate.details if certificate is not None else {}
-        names[block] = str(details.get("precision", "unknown"))
-    return np.array([names[block] for block in blocks.tolist()])
+    blocks = np.arange(rows.start, rows.stop) // store.schema.block_rows
+    present, place = np.unique(blocks, return_inverse=True)
+    return np.array([precision_of(store, model, block) for block in present.tolist()])[place]
 
 
 def _certified(store: Store, model: str, samples: Sequence[Sample]) -> int:

@@ -1,7 +1,8 @@
 """fair-esm's own ESM-2 files, ``esm2_t33_650M_UR50D.pt`` and the others, as torch hub keeps them.
 
 Each holds the settings of its training, which are not looked at, and under ``model`` a state dict
-with fairseq's names. These are the same tensors as in the Hugging Face files, under other names.
+with fairseq's names. These are the same tensors as in the Hugging Face files, under other names,
+and some in float16, which the Hugging Face files hold as float32.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from vnp.models.errors import TorchFileError, UnsafeTorchFileError, UnsafeWeightsError, WeightsError
@@ -40,7 +42,9 @@ class _Settings:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """Read the tensors under the names of the Hugging Face files, without executing the file.
+    """Read the tensors as in the Hugging Face files, names and float32, without executing the file.
+
+    So they are the same model to a store. Those in float16 take twice their room in memory.
 
     Raises
     ------
@@ -61,7 +65,11 @@ def read(path: Path) -> dict[str, Tensor]:
     ):
         raise WeightsError(f"{path} is not a file of fair-esm: it has no state dict 'model'")
     names = {_PREFIX.sub("", name): tensor for name, tensor in state.items()}
-    return {_renamed(name): tensor for name, tensor in names.items() if not name.startswith(_HEADS)}
+    return {
+        _renamed(name): tensor.float() if tensor.dtype == torch.float16 else tensor
+        for name, tensor in names.items()
+        if not name.startswith(_HEADS)
+    }
 
 
 def _renamed(name: str) -> str:

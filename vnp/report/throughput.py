@@ -22,7 +22,7 @@ from vnp.report.data import MOST_CERTIFICATES, MOST_GROUPS, MOST_WORKERS, Work, 
 Environments: TypeAlias = dict[str, dict[str, int]]  # field -> value -> blocks
 
 # What may differ between the blocks of a model, in the order in which it is shown.
-FIELDS = ("device", "engine", "attention", "vnp", "torch", "tokenizers")
+FIELDS = ("precision", "device", "engine", "attention", "vnp", "torch", "tokenizers")
 _MOST_VALUES = 8  # of one field; the rest is counted together
 
 

@@ -16,6 +16,15 @@ def test_alone_it_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None
     assert told.out == ""
 
 
+def test_a_misspelt_option_is_answered_with_the_nearest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["status", "run.zarr", "--jsno"])
+    assert end.value.code == 2
+    assert "unrecognized arguments: --jsno; did you mean --json?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("typed", "hint"),
     [

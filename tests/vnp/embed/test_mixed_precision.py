@@ -47,6 +47,16 @@ def test_a_store_of_mixed_precision_takes_any_and_says_which(
         provenance = store.provenance(model.name)
         assert provenance is not None
         assert provenance["identity"]["precision"] == "mixed"
+    capsys.readouterr()
+    assert vnp("status", path) == 0
+    assert capsys.readouterr().out.count("24 rows in float32, 21 rows in bfloat16") == 2
+    assert vnp("verify", path, "--json") == 0
+    counts = {"float32": 24, "bfloat16": 21}
+    found = json.loads(capsys.readouterr().out)["precisions"]
+    assert found == {model.name: counts for model in store.schema.models}
+    page = tmp_path / "page.html"
+    assert vnp("report", path, "-o", page) == 0
+    assert "float32 (1 block); bfloat16 (1 block)" in page.read_text()
     plain = begun(tmp_path / f"plain{suffix}")
     assert vnp("embed", plain) == 0
     capsys.readouterr()
@@ -88,4 +98,6 @@ def test_only_the_precision_may_differ(
     path = begun(tmp_path / "mixed.zarr", "--mixed-precision")
     monkeypatch.setattr(weights, "digest", lambda _: "sha256:other")
     assert vnp("worker", path, "--threads", 1) == 1
-    assert "weights is sha256:other here" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "weights is sha256:other here" in said
+    assert "in another type, as float16" in said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from store.claims.claims import Claims
-from store.claims.heartbeat import new_worker
+from store.claims.heartbeat import Heartbeat, new_worker
 from store.claims.liveness import Liveness
 from store.claims.process import identify
 from store.errors import DataError, UsageError
@@ -21,6 +21,7 @@ from store.store import Store
 from store.zarr import backend as zarr_backend
 from tests.rows import MODELS, append
 from tests.vnp.embed.stub_worker import StubEncoder, stub_rows
+from vnp.cli.main import main
 from vnp.embed.config import WorkerConfig
 from vnp.embed.encoders import ModelMismatchError
 from vnp.embed.report import WorkerReport
@@ -314,3 +315,24 @@ def test_a_model_that_cannot_be_loaded_does_not_stop_the_other(store: Store) -> 
         work(store, encoder=load, config=WorkerConfig(models=("small",), poll=0.01))
     work(store)
     assert_whole(store)
+
+
+def test_status_names_the_model_that_a_worker_could_not_load(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = Heartbeat.report
+
+    def and_look(heartbeat: Heartbeat, progress: Mapping[str, Any]) -> None:
+        report(heartbeat, progress)
+        heartbeat.beat()
+        assert main(["status", str(store.path)]) == 0
+
+    monkeypatch.setattr(Heartbeat, "report", and_look)
+
+    def load(name: str) -> StubEncoder:
+        if name == "small":
+            raise WeightsNotFoundError("small is not on this machine")
+        return StubEncoder(name)
+
+    work(store, encoder=load)
+    assert "it could not load small: 'vnp worker --model small'" in capsys.readouterr().out

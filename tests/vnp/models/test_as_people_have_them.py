@@ -71,6 +71,16 @@ def test_fair_esm_files_are_the_same_model_as_the_hugging_face_files(tmp_path, p
     assert weights.digest(ours) == weights.digest(theirs)
 
 
+def test_fair_esm_files_in_float16_are_the_same_model(tmp_path):
+    half = {name: tensor.half() for name, tensor in random_state(SPEC).items()}
+    single = {name: tensor.float() for name, tensor in half.items()}
+    path = write_fair_esm(tmp_path / FAIR_NAME, half)
+    ours = weights.read([path], naming_of(SPEC), source="fair-esm")
+    assert weights.digest(ours) == weights.digest(
+        weights.select(single, naming_of(SPEC), source="")
+    )
+
+
 def test_fair_esm_files_are_found_in_a_folder_given(tmp_path):
     write_fair_esm(tmp_path / "mine" / FAIR_NAME, random_state(SPEC))
     found = files.locate(SPEC, weights_dir=tmp_path / "mine")
@@ -131,6 +141,20 @@ def test_what_is_in_the_place_of_a_file_is_named(tmp_path, name, content, said):
         weights.read(
             files.locate(SPEC, weights_dir=tmp_path).tensors, naming_of(SPEC), source="here"
         )
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", FAIR_NAME])
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_download_that_was_cut_short_is_got_anew(tmp_path, name, share):
+    path = tmp_path / SPEC.name / name
+    if name == FAIR_NAME:
+        path = write_fair_esm(tmp_path / FAIR_NAME, random_state(SPEC))
+    else:
+        write_checkpoint(path.parent, SPEC, random_state(SPEC), kind=name.rpartition(".")[2])
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    found = files.locate(SPEC, weights_dir=tmp_path)
+    with pytest.raises(WeightsError, match=rf"{name}.*get the file anew"):
+        weights.read(found.tensors, naming_of(SPEC), source="here")
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])

@@ -1,0 +1,41 @@
+"""In which precision the rows of a store were computed, by the certificates of their blocks."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from store.errors import DamageError
+from store.store import Store
+
+UNKNOWN = "unknown"  # imported, damaged, or not filled
+
+
+def precision_of(store: Store, model: str, block: int) -> str:
+    """Precision of a block: its own in a store of mixed precision, else that of the store."""
+    try:
+        if store.schema.mixed_precision:
+            certificate = store.certificate(model, block)
+            details = certificate.details if certificate is not None else {}
+        else:
+            identity = (store.provenance(model) or {}).get("identity")
+            details = identity if isinstance(identity, dict) else {}
+    except DamageError:  # vnp verify names it
+        return UNKNOWN
+    return str(details.get("precision", UNKNOWN))
+
+
+def rows_by_precision(store: Store, model: str) -> dict[str, int]:
+    """Count the filled rows of a model by precision, most first.
+
+    Reads every certificate of a store of mixed precision, so not for every look at a large one.
+    """
+    filled = store.rows_filled(model)
+    if not store.schema.mixed_precision:
+        total = int(filled.sum())
+        return {precision_of(store, model, 0): total} if total else {}
+    counter: Counter[str] = Counter()
+    for block in np.flatnonzero(filled).tolist():
+        counter[precision_of(store, model, block)] += int(filled[block])
+    return dict(counter.most_common())

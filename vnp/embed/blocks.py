@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.claims.claims import Claim
-from store.errors import StoreError
+from store.errors import DamageError, StoreError
+from store.geometry import partial_ends
 from store.read.certified import CertifiedRows
 from store.read.columns import take
 from store.store import Store
@@ -35,7 +36,13 @@ class PreparedBlock:
     encoder: Encoder
     tokens: Tokens  # of the rows to embed, in the plan's order
     plan: CopyPlan  # which rows these are, and where the others come from
-    copies: NDArray[np.float16]  # rows copied from elsewhere in the store
+    copies: NDArray[np.float16]  # rows copied from the store
+    kept: int = 0  # of these, rows that the block itself had before it grew
+
+    @property
+    def repeats(self) -> int:
+        """Rows that get the embedding of an identical record."""
+        return self.plan.saved - self.kept
 
     @property
     def name(self) -> str:
@@ -62,14 +69,19 @@ def prepare(
 ) -> PreparedBlock:
     """Read and tokenise the records of a block that the model has to embed.
 
-    Embeddings that the store already has come from ``certified``; without it every record is
-    embedded. Damaged or empty sequences are a DataError.
+    Embeddings that the store already has come from ``certified``: the block's own, if it is a tail
+    that grew, and those of identical records. Without it every record is embedded.
+
+    Damaged or empty sequences are a DataError.
     """
     nucleotide, protein = store.sequences(claim.block)
-    plan, copies = _plan(store, claim, dim=encoder.dim, certified=certified)
+    kept = _rows_to_keep(store, claim, encoder) if certified is not None else 0
+    plan, copies = _plan(store, claim, dim=encoder.dim, kept=kept, certified=certified)
     if plan.saved:
         nucleotide, protein = take(nucleotide, plan.embed), take(protein, plan.embed)
-    return PreparedBlock(store, claim, encoder, encoder.tokenise(nucleotide, protein), plan, copies)
+    tokens = encoder.tokenise(nucleotide, protein)
+    kept = int(np.count_nonzero(plan.copied < kept))  # without those that turned out damaged
+    return PreparedBlock(store, claim, encoder, tokens, plan, copies, kept)
 
 
 def publish(block: EmbeddedBlock) -> None:
@@ -88,7 +100,8 @@ def publish(block: EmbeddedBlock) -> None:
         details={
             **provenance.environment,
             "seconds": round(block.seconds, 3),
-            "copied": prepared.plan.saved,
+            "copied": prepared.repeats,
+            **({"kept": prepared.kept} if prepared.kept else {}),
             "precision": provenance.identity.get("precision", "unknown"),
             "identity": provenance.for_store(
                 mixed_precision=prepared.store.schema.mixed_precision
@@ -98,18 +111,36 @@ def publish(block: EmbeddedBlock) -> None:
 
 
 def _plan(
-    store: Store, claim: Claim, *, dim: int, certified: CertifiedRows | None
+    store: Store, claim: Claim, *, dim: int, kept: int, certified: CertifiedRows | None
 ) -> tuple[CopyPlan, NDArray[np.float16]]:
     start, stop = store.block_bounds(claim.block)
     original = np.arange(start, stop)
     copied = np.zeros(stop - start, dtype=np.bool_)
     copies = np.empty((0, dim), dtype=np.float16)
     if certified is not None:
-        duplicates = store.column("twin", start, stop)
+        duplicates = store.column("twin", start + kept, stop)
         assert isinstance(duplicates, np.ndarray)
-        original = originals(duplicates, start=start)
-        copied = original < start
+        original[kept:] = originals(duplicates, start=start + kept)
+        copied = original < start + kept
     if certified is not None and copied.any():
         copies, found = certified.take(store, model=claim.model, rows=original[copied])
         copied[copied] = found
     return plan_copies(original, copied=copied), copies
+
+
+def _rows_to_keep(store: Store, claim: Claim, encoder: Encoder) -> int:
+    """Rows of a tail that grew which are certified already, by the same model and precision."""
+    if claim.block not in partial_ends(store.schema):
+        return 0
+    try:
+        certificate = store.certificate(claim.model, claim.block)
+    except DamageError:
+        return 0
+    if certificate is None:
+        return 0
+    if store.schema.mixed_precision:
+        mine = encoder.provenance().identity.get("precision")
+        if certificate.details.get("precision") != mine:
+            return 0
+    start, stop = store.block_bounds(claim.block)
+    return min(certificate.rows, stop - start)

@@ -80,7 +80,7 @@ class Accounts:
             self._idle.append((since, self._clock()))
 
     def embedded(self, model: str, *, records: int, submitted: float, ended: float) -> float:
-        """Take note of a block that is embedded; return its seconds, each moment counted once."""
+        """Record a block that is embedded; return its seconds, each moment counted once."""
         seconds = ended - max(submitted, self._last_result)
         self._last_result = ended
         self._embed_seconds += seconds
@@ -94,14 +94,14 @@ class Accounts:
         return self._paces.get(model)
 
     def published(self, block: PreparedBlock) -> None:
-        """Take note that a block is in the store."""
+        """Record that a block is in the store; rows it had before it grew are not counted again."""
         self._blocks += 1
-        self.records += block.plan.rows
-        self._copied += block.plan.saved
+        self.records += block.plan.rows - block.kept
+        self._copied += block.repeats
         self._tokens += len(block.tokens.ids)
 
     def failed(self, failure: Failure) -> None:
-        """Take note of a block that cannot be filled."""
+        """Record a block that cannot be filled."""
         with self._lock:
             self._failures.append(failure)
 

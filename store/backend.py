@@ -1,4 +1,4 @@
-"""The port: what a store asks of the place that keeps its bytes.
+"""The port: the interface that a storage backend implements.
 
 A backend moves bytes and decides nothing. What a block's content means, when it counts and who
 may change it is written once above it (`store.blocks`, `store.scores`, `store.append`). Workers
@@ -119,11 +119,14 @@ class Backend(Protocol):
     def begin(self, guard: Callable[[], None]) -> Transaction:
         """Begin a change on this commit; ``guard`` raises if the appender's lock is lost."""
 
-    def rewrite_metadata(self) -> None:
-        """Write all metadata again from the schema (repair); DamageError if that is impossible."""
+    def repair(self, finding: Finding) -> None:
+        """Carry out the remedy of a finding of `verify`, REWRITE or REMOVE; under the lock.
 
-    def remove_orphan(self, name: str) -> None:
-        """Remove what `verify` found that belongs to no row (repair)."""
+        Raises
+        ------
+        DamageError
+            If that is impossible.
+        """
 
     # -- rows, read ---------------------------------------------------------------------------
 
@@ -154,9 +157,6 @@ class Backend(Protocol):
 
     def remove(self, cell: Cell) -> None:
         """Empty a cell for good; fine if it is empty."""
-
-    def exists(self, cell: Cell) -> bool:
-        """Whether anything was ever written into a cell, whole or not."""
 
     def read(self, cell: Cell) -> bytes | None:
         """Content of a cell other than values, checked as far as it can be; None if empty."""

@@ -32,6 +32,7 @@ from store.errors import ClaimLostError, DamageError
 from store.findings import Finding, Kind, Remedy
 from store.geometry import block_bounds, n_blocks, partial_ends, rows_wanted
 from store.io.clock import utc_now
+from store.io.words import count
 from store.schema import Schema
 
 
@@ -51,7 +52,9 @@ def publish(
     content, crc = backend.encode(model, values)
     known = _certificate_or_none(backend, model, block)
     if known is not None and known.rows > rows:
-        raise ClaimLostError(f"{model} block {block}: a later owner published {known.rows} rows")
+        raise ClaimLostError(
+            f"{model} block {block}: a later owner published {count(known.rows, 'row')}"
+        )
     cell = Cell(Part.VALUES, model, block)
     if known is not None and known.rows == rows and _is_intact(backend, cell, known):
         certificate = known  # the first writer won; it may have died before the last step
@@ -190,7 +193,7 @@ def verify_block(backend: Backend, model: str, block: int) -> Iterator[Finding]:
         return Finding(kind, backend.name(cells[part]), detail, remedy, model, block)
 
     def damage(part: Part, error: DamageError) -> Finding:
-        missing = not backend.exists(cells[part])
+        missing = not _is_written(backend, cells[part])
         return found(part, str(error), Kind.MISSING if missing else Kind.DAMAGED)
 
     start, stop = _bounds(backend.schema, block)
@@ -201,13 +204,13 @@ def verify_block(backend: Backend, model: str, block: int) -> Iterator[Finding]:
         return
     if filled == 0:
         for part in (Part.CERTIFICATE, Part.VALUES):
-            if backend.exists(cells[part]):
+            if _is_written(backend, cells[part]):
                 detail = f"block {block} of {model} is not filled, but its {part} cell is written"
                 yield found(part, detail, Kind.UNCERTIFIED)
         return
     # Rows are filled all at once, so the count is what the block has, or had at some commit.
     if filled != stop - start and filled not in partial_ends(backend.schema).get(block, ()):
-        detail = f"{filled} rows are filled where the block has {stop - start}"
+        detail = f"filled are {count(filled, 'row')} where the block has {stop - start}"
         yield found(Part.FILLED, detail)
         return
     try:
@@ -216,7 +219,7 @@ def verify_block(backend: Backend, model: str, block: int) -> Iterator[Finding]:
         yield damage(Part.CERTIFICATE, error)
         return
     if certificate.rows > filled:
-        detail = f"{certificate.rows} rows are certified, {filled} of them filled"
+        detail = f"certified are {count(certificate.rows, 'row')}, filled {filled} of them"
         yield found(Part.FILLED, detail, Kind.UNCERTIFIED)
     try:
         values = _checked_values(backend, cells[Part.VALUES], certificate, filled)
@@ -268,12 +271,25 @@ def _checked_certificate(backend: Backend, model: str, block: int, filled: int) 
     if certificate is None:
         raise DamageError("certificate is missing")
     if certificate.rows < filled:
-        raise DamageError(f"certificate covers {certificate.rows} rows, {filled} are filled")
+        raise DamageError(
+            f"certificate covers {count(certificate.rows, 'row')}, filled are {filled}"
+        )
     if not 0 <= certificate.rows <= backend.schema.block_rows:
         raise DamageError(
-            f"certificate covers {certificate.rows} rows of {backend.schema.block_rows}"
+            f"certificate covers {count(certificate.rows, 'row')} of {backend.schema.block_rows}"
         )
     return certificate
+
+
+def _is_written(backend: Backend, cell: Cell) -> bool:
+    """Whether anything was ever written into a cell of a block, whole or not."""
+    try:
+        if cell.part is not Part.VALUES:
+            return backend.read(cell) is not None
+        read = backend.read_values(cell, backend.schema.block_rows)
+        return read is not None and bool(read[0].view(np.uint16).any())  # zeros: never written
+    except DamageError:
+        return True
 
 
 def _is_intact(backend: Backend, cell: Cell, certificate: Certificate) -> bool:
@@ -299,7 +315,9 @@ def _crc_to_keep(backend: Backend, cell: Cell, *, rows: int) -> str | None:
     values, crc = read
     present = int(np.count_nonzero(np.isfinite(values).all(axis=1)))
     if present > rows:
-        raise ClaimLostError(f"{backend.name(cell)}: a later owner published {present} rows")
+        raise ClaimLostError(
+            f"{backend.name(cell)}: a later owner published {count(present, 'row')}"
+        )
     known = _certificate_or_none(backend, cell.model, cell.block)
     if present != rows or (known is not None and known.crc32c != crc):
         return None
@@ -322,7 +340,7 @@ def _certify_as(backend: Backend, claim: BlockClaim, certificate: Certificate) -
 def _check_flags(backend: Backend, model: str, block: int, rows: int) -> None:
     flagged = filled_of_block(backend, model, block)
     if flagged != rows:
-        raise DamageError(f"{flagged} rows are flagged as filled where {rows} should be")
+        raise DamageError(f"flagged as filled are {count(flagged, 'row')} where {rows} should be")
 
 
 def _check_checksum(backend: Backend, cell: Cell, certificate: Certificate) -> None:
@@ -339,7 +357,7 @@ def _checked_values(
     """Values of a filled block, compared with its certificate if it is given."""
     read = backend.read_values(cell, filled if certificate is None else certificate.rows)
     if read is None:
-        raise DamageError(f"values are missing, and {filled} rows were filled in them")
+        raise DamageError(f"values are missing, of {count(filled, 'filled row')}")
     values, crc = read
     if certificate is not None and crc != certificate.crc32c:
         raise DamageError(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from store.errors import DamageError, DataError
 from store.geometry import block_bounds
 from store.io.json import parse_json
+from store.io.words import count
 from store.schema import Schema
 
 
@@ -24,7 +25,7 @@ class Certificate:
     worker: str  # uuid of the publishing worker
     epoch: int  # its claim's epoch
     published: str  # UTC, ISO 8601
-    details: dict[str, Any]  # the worker's device, precision, fall-backs, versions, seconds
+    details: dict[str, Any]  # the worker's device, precision, fallbacks, versions, seconds
 
     def to_json(self) -> bytes:
         """Return the certificate as it is kept in the store."""
@@ -97,7 +98,8 @@ def check_values(
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(bad):
         raise DataError(
-            f"{model} block {block}: {len(bad)} of {stop - start} rows hold NaN or infinity, "
-            f"the first is row {start + int(bad[0])}; nothing was published"
+            f"{model} block {block}: NaN or infinity in {len(bad)} of "
+            f"{count(stop - start, 'row')}, the first is row {start + int(bad[0])}; nothing was "
+            "published"
         )
     return start, stop

@@ -20,6 +20,7 @@ from store.claims.claims import Claim
 from store.claims.participant import Participant
 from store.errors import DamageError, UsageError
 from store.io.ragged import Ragged
+from store.io.words import count
 from store.open import create_store, open_store
 from store.read.columns import take_column
 from store.rows import RowBatch
@@ -58,7 +59,7 @@ def convert_store(source: Store, target: Path, *, only_certified: bool = False) 
     done = _common_samples(source, copy, rows)
     for sample in source.schema.samples[done:]:
         _append_sample(source, copy, sample, _within(rows, sample))
-        log.info(f"sample {sample.name}: {copy.schema.samples[-1].stop:,} rows so far")
+        log.info(f"sample {sample.name}: {count(copy.schema.samples[-1].stop, 'row')} so far")
     for model in source.schema.models:
         provenance = source.provenance(model.name)
         if provenance is not None and copy.pin_provenance(model.name, provenance) != provenance:
@@ -86,7 +87,7 @@ def convert_store(source: Store, target: Path, *, only_certified: bool = False) 
                         damaged.append(f"{model.name} block {block}: {error}")
                         continue
                 blocks += 1
-            log.info(f"{model.name}: {blocks - before:,} blocks published")
+            log.info(f"{model.name}: {count(blocks - before, 'block')} published")
     for scores in source.schema.scores:
         # Rows are in order, so those that the scores cover come first in the copy too.
         covered = int(np.searchsorted(rows, scores.rows))
@@ -94,7 +95,7 @@ def convert_store(source: Store, target: Path, *, only_certified: bool = False) 
         copy.save_scores(
             scores.name, digest=scores.digest, values=values, rows=[(0, covered)], replace=True
         )
-        log.info(f"scores {scores.name}: {covered:,} rows")
+        log.info(f"scores {scores.name}: {count(covered, 'row')}")
     return Conversion(
         rows=copy.n_rows,
         samples=len(source.schema.samples) - done,

@@ -20,7 +20,7 @@ def n_blocks(n_rows: int, block_rows: int) -> int:
 def block_bounds(block: int, n_rows: int, block_rows: int) -> tuple[int, int]:
     """First row and one past the last row of a block; IndexError outside the store."""
     if not 0 <= block < n_blocks(n_rows, block_rows):
-        raise IndexError(f"block {block} of a store with {n_blocks(n_rows, block_rows)} blocks")
+        raise IndexError(f"there is no block {block} among {n_blocks(n_rows, block_rows)}")
     return block * block_rows, min((block + 1) * block_rows, n_rows)
 
 

@@ -116,5 +116,5 @@ def open_store(path: str | Path) -> Store:
 
 
 def _resolved(path: Path) -> Path:
-    """Follow links; `Path.resolve` raises what is no OSError where they lead in a circle."""
+    """Follow links; `Path.resolve` raises other errors than OSError where they lead in a circle."""
     return Path(os.path.realpath(path))

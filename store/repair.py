@@ -70,8 +70,8 @@ def repair(store: Store, findings: Iterable[Finding]) -> list[str]:
             what = f"NOT done: {what}: {error}"
         done.append(what)
 
-    if any(finding.remedy is Remedy.REWRITE for finding in findings):
-        store.rewrite_metadata()
+    for finding in [found for found in findings if found.remedy is Remedy.REWRITE][:1]:
+        store.rewrite(finding)  # all metadata, whichever of them was found
         done.append("metadata was written again")
     for finding in findings:
         if finding.remedy is Remedy.REPIN and finding.model:
@@ -120,12 +120,14 @@ def _remove_leftovers(store: Store, findings: list[Finding]) -> list[str]:
             still = {found.path for found in store.verify() if found.remedy is Remedy.REMOVE}
             still |= {_beside(store, path) for path in store.sidecar.temporaries()}
             done = []
-            for path in [finding.path for finding in findings if finding.path in still]:
+            for finding in findings:
+                if (path := finding.path) not in still:
+                    continue
                 try:
                     if path.startswith(_beside(store, store.sidecar.path) + os.sep):
                         _remove_temporary(store.path.parent / path)
                     else:
-                        store.remove_orphan(path)
+                        store.remove(finding)
                 except (OSError, StoreError) as error:
                     done.append(f"NOT done: removed {path}: {error}")
                 else:

@@ -22,7 +22,7 @@ _WORK = re.compile(r"[a-z]+-[0-9a-f]{32}(?:\.(?:h5|hdf5|h5ad)(?:\.vnp)?)?")
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """Places beside one store."""
+    """Paths beside a store."""
 
     path: Path  # run.zarr.vnp
 

@@ -26,6 +26,7 @@ from store.findings import Finding
 from store.geometry import block_bounds, chunks_of, n_blocks, rows_wanted
 from store.io.files import WriteError, naming
 from store.io.ragged import Ragged, concatenate
+from store.io.words import count
 from store.layout import row_columns
 from store.read.reader import Reading
 from store.schema import Model, Schema
@@ -48,7 +49,7 @@ class Store(Reading):
 
     def __repr__(self) -> str:
         models = ", ".join(model.name for model in self.schema.models)
-        return f"<vnp store {self.path}: {self.n_rows} rows; models: {models or 'none'}>"
+        return f"<vnp store {self.path}: {count(self.n_rows, 'row')}; models: {models or 'none'}>"
 
     @property
     def path(self) -> Path:
@@ -177,14 +178,14 @@ class Store(Reading):
         """
         return read_scores(self._backend, name)
 
-    def remove_orphan(self, name: str) -> None:
+    def remove(self, finding: Finding) -> None:
         """Remove what `verify` calls an orphan; the caller holds the appender's lock."""
-        self._backend.remove_orphan(name)
+        self._backend.repair(finding)
 
-    def rewrite_metadata(self) -> None:
-        """Write all metadata again from the schema (repair)."""
+    def rewrite(self, finding: Finding) -> None:
+        """Write the metadata that `verify` found wrong again, from the schema."""
         with self._locked():
-            self._backend.rewrite_metadata()
+            self._backend.repair(finding)
             self._backend = self._backend.newest(locked=True)
 
     @contextmanager
@@ -348,7 +349,7 @@ class Store(Reading):
         """
         stop = self.n_rows if stop is None else min(stop, self.n_rows)
         if not 0 <= start <= self.n_rows:
-            raise UsageError(f"row {start} of a store with {self.n_rows} rows")
+            raise UsageError(f"row {start} of a store with {count(self.n_rows, 'row')}")
         dim = self.schema.model(model).dim
         out = np.full((max(stop - start, 0), dim), np.nan, dtype=np.float16)
         rows = self.schema.block_rows

@@ -131,7 +131,7 @@ def measure(folder: Path, models: list[str], *, records: int, device: str) -> No
         f"{worker['tokens'] / span:,.0f} tok/s; GPU busy {busy / span:.1%}; {before / span:.1%} "
         f"of the engine's own rate before, {after / span:.1%} of it after; loading left out "
         f"{worker['loading_seconds']:.1f} s, whole command {seconds:.1f} s; "
-        f"complete {report['complete']}; fall-backs {worker['fallbacks']}; {heat}",
+        f"complete {report['complete']}; fallbacks {worker['fallbacks']}; {heat}",
         flush=True,
     )
 

@@ -108,7 +108,7 @@ class Peer:
             longest = int(lengths.max())
             inside = np.arange(longest) < lengths[:, None]
             ids = np.ones((len(records), longest), dtype=np.int64)
-            ids[inside] = tokens.gather(records)
+            ids[inside] = tokens.collect(records)
             mask = None if inside.all() else torch.from_numpy(inside).to(DEVICE).long()
             yield torch.from_numpy(ids).to(DEVICE), mask, records.tolist()
 
@@ -150,7 +150,7 @@ def ours(spec: ModelSpec, tensors: dict[str, Tensor], precision: str) -> EngineE
 
 
 def clear() -> None:
-    """Free what is no longer used and count peak memory anew."""
+    """Free what is no longer used and reset the count of peak memory."""
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()

@@ -82,7 +82,7 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Beat once, then go on in a thread; `WriteError` if the file cannot be made."""
+        """Write one heartbeat, then go on in a thread; `WriteError` if the file cannot be made."""
         self.beat()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()

@@ -129,7 +129,7 @@ class ClaimPlan:
         self._next += 1
         return Candidate(block=int(self._block[i]), epoch=int(self._epoch[i]))
 
-    def turn(self, fraction: float) -> None:
+    def rotate(self, fraction: float) -> None:
         """Skip ahead by this fraction (0 to 1) of the candidates left of the same kind.
 
         Skipped ones come later, and free blocks still come before stale ones. For a worker that
@@ -151,5 +151,5 @@ def as_blocks(open_blocks: NDArray[Any]) -> NDArray[np.int64]:
 def _from(blocks: NDArray[np.int64], chosen: NDArray[np.bool_], start: int) -> NDArray[np.int64]:
     """Return the indices of the chosen blocks, those at or after ``start`` first."""
     index = np.flatnonzero(chosen)
-    turn = int(np.searchsorted(blocks[index], start))
-    return np.concatenate([index[turn:], index[:turn]])
+    first = int(np.searchsorted(blocks[index], start))
+    return np.concatenate([index[first:], index[:first]])

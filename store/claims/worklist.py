@@ -64,7 +64,7 @@ class WorkList:
                     self._start = claim.block + 1
                     return claim
                 # Following another worker would cost a miss for each of its blocks.
-                plan.turn(self._random.random())
+                plan.rotate(self._random.random())
             self._plan = None
             if fresh and not len(plan):
                 return None

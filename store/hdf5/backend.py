@@ -83,7 +83,7 @@ class Hdf5Backend:
     def newest(self, *, locked: bool = False) -> Self:
         """Return the last commit, finishing what a killed appender left half done.
 
-        With ``locked`` a file that another program wrote anew (h5repack) is made ours again.
+        With ``locked`` a file that another program rewrote (h5repack) is made ours again.
         """
         if not locked:
             settle(self.path)
@@ -105,8 +105,8 @@ class Hdf5Backend:
         sidecar = sidecar_of(self.path).make()
         return Hdf5Transaction(self.path, file_map=self._map, sidecar=sidecar, guard=guard)
 
-    def rewrite_metadata(self) -> None:
-        """Adopt what another program changed, or make the file anew from its rows."""
+    def repair(self, finding: Finding) -> None:  # noqa: ARG002 - nothing in a file is an orphan
+        """Adopt what another program changed, or rebuild the file from its rows."""
         if self._map.state is State.BROKEN:
             rebuild(self, self.new)
         elif self._map.state is State.CHANGED:
@@ -115,9 +115,6 @@ class Hdf5Backend:
                 change.commit(self.schema)
             finally:
                 change.abort()
-
-    def remove_orphan(self, name: str) -> None:
-        """Do nothing: no byte of the file is an orphan."""
 
     # -- rows, read ---------------------------------------------------------------------------
 
@@ -172,11 +169,6 @@ class Hdf5Backend:
             self._vote(cell.model).unlink(missing_ok=True)
         offset, size = self._locate(cell)
         self._write(offset, bytes(size))
-
-    def exists(self, cell: Cell) -> bool:
-        """Whether a byte of the cell is not zero."""
-        raw = self._read(cell)
-        return raw.count(0) != len(raw)
 
     def read(self, cell: Cell) -> bytes | None:
         """Content of a cell, records compared with their checksum."""

@@ -87,7 +87,7 @@ def _strings(fd: int, file_map: FileMap, name: str, block: int) -> Ragged:
 
 
 def _moved_strings(fd: int, file_map: FileMap, name: str, block: int) -> Ragged:
-    """Read strings of a file that another program wrote anew: its heap is the library's own."""
+    """Read strings of a file that another program rewrote: its heap is the library's own."""
     column, schema = row_columns(file_map.schema)[name], file_map.schema
     start, stop = block_bounds(block, schema.n_rows, schema.block_rows)
     try:

@@ -42,6 +42,7 @@ from store.hdf5.map import Places, unpack
 from store.hdf5.overlay import Overlay
 from store.io.files import WriteError, naming
 from store.io.regular import open_regular
+from store.io.words import count
 from store.schema import Schema
 from store.sidecar import sidecar_of
 
@@ -59,7 +60,7 @@ class State(enum.Enum):
     WHOLE = enum.auto()  # they are as the commit left them
     CHANGED = enum.auto()  # by another program, and everything of the store is where it was
     BROKEN = enum.auto()  # the library does not find the store's data where the map has them
-    MOVED = enum.auto()  # the file was written anew (h5repack): the map's places mean nothing
+    MOVED = enum.auto()  # the file was rewritten (h5repack): the map's places mean nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class FileMap:
         if self.state in (State.BROKEN, State.MOVED):
             raise DamageError(
                 f"{path}: {self.trouble}. Its rows can be read; run 'vnp verify --repair {path}', "
-                "which makes the file anew from them, then run the command again"
+                "which rebuilds the file from them, then run the command again"
             )
 
 
@@ -231,7 +232,7 @@ def settle(path: Path) -> None:
 
 
 def _recover(path: Path, sidecar: Path, *, wanted: bool) -> bool:
-    """Take the dead appender's lock and finish its growth; False if another was faster."""
+    """Take the dead appender's lock and finish its transaction; False if another was faster."""
     try:
         with Participant(sidecar) as participant:
             claim = participant.claims.try_claim(APPEND)
@@ -281,7 +282,8 @@ def _found(fd: int, path: Path) -> FileMap:
     commit = _commit_of(record, path)
     if size < (commit.end if commit.has_map else commit.map_at):
         raise DamageError(
-            f"{path} has {size:,} bytes of {commit.end:,} (truncated); restore it from a copy"
+            f"{path} has {count(size, 'byte')} of {commit.end:,} (truncated); restore it from a "
+            "copy"
         )
     places: Places | None = None
     try:
@@ -335,7 +337,7 @@ def _moved(fd: int, path: Path) -> FileMap:
     if places.schema.n_rows != commit.rows:
         raise DamageError(f"{path}: its commit record is of another commit than its schema")
     inode, size = _identity(fd)
-    trouble = "another program wrote the whole file anew"
+    trouble = "another program rewrote the whole file"
     return FileMap(commit, record, places, inode, size, State.MOVED, trouble)
 
 

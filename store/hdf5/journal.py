@@ -1,4 +1,4 @@
-"""How a growth of the file becomes the committed state: a journal, then the patches.
+"""How a transaction becomes the committed state: a journal, then the patches.
 
 The order of writes, from data to the removed journal::
 
@@ -32,7 +32,7 @@ _LONGEST = 1 << 32  # bytes of a journal; a longer one is not ours
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """A growth that is complete but for its patches."""
+    """A transaction that is complete but for its patches."""
 
     record_at: int  # offset of the commit record
     before: bytes  # the commit record the patches start from
@@ -89,7 +89,7 @@ def write_journal(sidecar: Path, journal: Journal) -> None:
     path = journal_path(sidecar)
     make_dir(path.parent)
     if not publish_new(sidecar / "tmp", path, [journal.to_bytes()]):
-        raise DamageError(f"{path} exists: a growth before this one was not finished")
+        raise DamageError(f"{path} exists: a transaction before this one was not finished")
 
 
 def is_journal(sidecar: Path, journal: Journal) -> bool:
@@ -114,7 +114,7 @@ def apply_journal(fd: int, sidecar: Path, journal: Journal) -> None:
 
 
 def recover(fd: int, sidecar: Path) -> bool:
-    """Finish the growth that a killed appender left, if it left one: whether it did.
+    """Finish the transaction that a killed appender left, if it left one: whether it did.
 
     The caller holds the appender's lock. DamageError if the journal is damaged or of another file.
     """

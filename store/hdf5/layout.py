@@ -126,7 +126,7 @@ def grow(tree: h5py.File, schema: Schema, checksums: dict[int, NDArray[np.uint32
 
 
 def make_map(tree: h5py.File, size: int) -> None:
-    """Make the place of the map anew, so that ``size`` bytes fit and it need not grow soon."""
+    """Make the place of the map again, so that ``size`` bytes fit and it need not grow soon."""
     if MAP in tree:
         del tree[MAP]
     capacity = max(_LEAST_MAP, 1 << (2 * size).bit_length())
@@ -141,7 +141,7 @@ def write_scores(
     *,
     kept: int,
 ) -> None:
-    """Write both columns of scores anew; rows that are appended later read NaN."""
+    """Rewrite both columns of scores; rows that are appended later read NaN."""
     scores = np.full((columns[0].shape[0], len(columns)), np.nan, dtype=np.float32)
     for at, column in enumerate(columns):
         if kept:
@@ -202,7 +202,7 @@ def places_in(tree: h5py.File, *, where: str) -> Places:
     schema = from_attribute(value, where=where)
     if COMMIT not in tree:
         raise DamageError(
-            f"{where}: obs was written anew by another program (AnnData's write() does that), and "
+            f"{where}: obs was rewritten by another program (AnnData's write() does that), and "
             "what vnp kept in it is gone, sequences and certificates among it: restore the file "
             "from a copy"
         )
@@ -298,7 +298,7 @@ def _grow_x(tree: h5py.File, schema: Schema) -> None:
 
 
 def _write_merged(tree: h5py.File, schema: Schema) -> None:
-    """Make ``X_merged`` anew: all models side by side, with as many rows as they have."""
+    """Make ``X_merged`` again: all models side by side, with as many rows as they have."""
     if MERGED in tree:
         del tree[MERGED]
     if not schema.models:

@@ -79,7 +79,7 @@ class Overlay(io.RawIOBase):
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:
-        """Set the size; the file itself gets it when the growth is committed."""
+        """Set the size; the file itself gets it when the transaction is committed."""
         if self._end is not None:
             self.size = max(self._position if size is None else size, self._end)
         return self.size

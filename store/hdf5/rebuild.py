@@ -1,4 +1,4 @@
-"""Making a store's file anew from its rows, where another program moved or broke its structures.
+"""Rebuilding a store's file from its rows, where another program moved or broke its structures.
 
 A new file is made beside the old one and takes its place in one step. It has every row, and every
 block whose certificate and rows agree; other blocks are open in it.
@@ -58,7 +58,7 @@ def rebuild(old: Backend, create: Callable[[Path, Schema], Backend]) -> None:
     finally:
         made.unlink(missing_ok=True)
         shutil.rmtree(sidecar_of(made).path, ignore_errors=True)
-    log.warning("%s was made anew from its rows: another program had changed it", old.path)
+    log.warning("%s was rebuilt from its rows: another program had changed it", old.path)
 
 
 def _require_idle(sidecar: Path) -> None:

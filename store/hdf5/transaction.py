@@ -77,7 +77,7 @@ class Hdf5Transaction:
             os.ftruncate(self._fd, file_map.end)
             self.overlay = Overlay(self._fd, end=file_map.end, guard=guard, path=path)
             if file_map.state is State.WHOLE and file_map.commit.has_map:
-                try:  # the commit computes the checksum of the metadata anew, damage and all
+                try:  # the commit computes the checksum of the metadata again, damage and all
                     check_structures(self._fd, file_map.commit, file_map.places.spans)
                 except DamageError as error:
                     raise DamageError(f"{path}: {error}; run 'vnp verify'") from None
@@ -102,7 +102,7 @@ class Hdf5Transaction:
         *,
         kept: int,
     ) -> None:
-        """Write both columns of scores anew."""
+        """Rewrite both columns of scores."""
         write_scores(self.tree, score_columns(self._map.schema, name), values, ranges, kept=kept)
 
     def commit(self, schema: Schema) -> None:

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from store.errors import StoreError
+from store.io.words import count
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -264,7 +265,7 @@ def write_failure(error: OSError, path: Path, data: Buffers = ()) -> WriteError:
     """Say in one sentence what failed, where, and the remedy."""
     if error.errno in _FULL:
         size = sum(memoryview(buffer).nbytes for buffer in data)
-        what = f" ({size:,} bytes)" if size else ""
+        what = f" ({count(size, 'byte')})" if size else ""
         return DiskFullError(
             f"{path}{what} could not be written: {os.strerror(error.errno)}. Free some space or "
             "raise the quota, then run the command again; nothing of it was published.",

@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 
 from store.errors import DamageError
+from store.io.words import count
 
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
@@ -67,7 +68,7 @@ def read_regular(path: Path, *, most: int, follow: bool = True) -> bytes:
     with os.fdopen(open_regular(path, follow=follow), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
-            raise DamageError(f"length is {size:,} bytes where at most {most:,} belong")
+            raise DamageError(f"length is {count(size, 'byte')} where at most {most:,} belong")
         try:
             return file.read(size)
         except OSError as error:

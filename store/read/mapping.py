@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from store.errors import DamageError
 from store.io.regular import open_regular
+from store.io.words import count
 from store.read.indexing import Ints
 
 _F16 = np.dtype("<f2")
@@ -36,7 +37,7 @@ def map_chunk(
         found = os.fstat(fd).st_size
         if found < offset + size:
             raise DamageError(
-                f"length is {found} bytes where {offset + size} belong; run 'vnp verify'"
+                f"length is {count(found, 'byte')} where {offset + size} belong; run 'vnp verify'"
             )
         skip = offset % mmap.ALLOCATIONGRANULARITY
         mapped = mmap.mmap(fd, skip + size, access=mmap.ACCESS_READ, offset=offset - skip)

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from store.backend import Cell, Part, Rows, Values
 from store.errors import DamageError, NotAStoreError, UsageError
-from store.findings import Finding
+from store.findings import Finding, Remedy
 from store.geometry import chunks_of
 from store.io.files import fsync_dir, names_in, publish_new, publish_replace, remove_durable
 from store.io.json import LONGEST, parse_json
 from store.io.ragged import from_items
 from store.io.regular import open_regular, read_regular
+from store.io.words import count
 from store.layout import (
     Column,
     certificate_column,
@@ -108,13 +109,12 @@ class ZarrBackend:
         sidecar = sidecar_of(self.path).make()
         return ZarrTransaction(self.path, schema=self.schema, sidecar=sidecar, guard=guard)
 
-    def rewrite_metadata(self) -> None:
-        """Write every ``zarr.json`` again."""
-        write_documents(self.path, before=None, after=self.schema, tmp_dir=self._tmp)
-
-    def remove_orphan(self, name: str) -> None:
-        """Remove a file."""
-        remove_stray(self.path, name)
+    def repair(self, finding: Finding) -> None:
+        """Write every ``zarr.json`` again, or remove a file."""
+        if finding.remedy is Remedy.REWRITE:
+            write_documents(self.path, before=None, after=self.schema, tmp_dir=self._tmp)
+        else:
+            remove_stray(self.path, finding.path)
 
     # -- rows, read ---------------------------------------------------------------------------
 
@@ -168,10 +168,6 @@ class ZarrBackend:
         """Remove the cell's file."""
         remove_durable(self._locate(cell)[0])
 
-    def exists(self, cell: Cell) -> bool:
-        """Whether the cell has a file."""
-        return os.path.lexists(self._locate(cell)[0])
-
     def read(self, cell: Cell) -> bytes | None:
         """Content of the cell's file, compared with its checksum."""
         path, column = self._locate(cell)
@@ -206,7 +202,7 @@ class ZarrBackend:
             return None
         size = number_bytes(column) + CRC_BYTES
         if found != size:
-            raise DamageError(f"length is {found} bytes where {size} belong")
+            raise DamageError(f"length is {count(found, 'byte')} where {size} belong")
         return stored_crc(trailer)
 
     def flagged(self, model: str) -> NDArray[np.int64]:

@@ -21,6 +21,7 @@ from store.errors import DamageError, DataError
 from store.io.json import LONGEST
 from store.io.ragged import Ragged, decode_vlen, encode_vlen
 from store.io.regular import read_regular
+from store.io.words import count
 from store.layout import Column
 
 CRC_BYTES = 4
@@ -58,7 +59,7 @@ def decode_numbers(raw: bytes, *, column: Column) -> NDArray[Any]:
     expected = number_bytes(column)
     body = _without_crc(raw, column, most=expected)
     if len(body) != expected:
-        raise DamageError(f"length is {len(body)} bytes of values where {expected} belong")
+        raise DamageError(f"length is {count(len(body), 'byte')} of values where {expected} belong")
     return np.frombuffer(body, dtype=numpy_dtype(column)).reshape(column.chunk)
 
 
@@ -115,9 +116,9 @@ def _without_crc(raw: bytes, column: Column, *, most: int = _LARGEST) -> bytes:
     if len(raw) == 0:
         raise DamageError("file is empty (truncated to nothing)")
     if not any(raw[:64]) and not any(raw):
-        raise DamageError(f"file is {len(raw)} bytes of zeros")
+        raise DamageError(f"file is {count(len(raw), 'byte')} of zeros")
     if len(raw) <= CRC_BYTES:
-        raise DamageError(f"file is truncated to {len(raw)} bytes")
+        raise DamageError(f"file is truncated to {count(len(raw), 'byte')}")
     body = raw[:-CRC_BYTES]
     if google_crc32c.value(body) != int.from_bytes(raw[-CRC_BYTES:], "little"):
         raise DamageError(

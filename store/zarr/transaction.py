@@ -99,11 +99,11 @@ class ZarrTransaction:
                 parts = [(max(a - first, 0), min(b - first, size)) for a, b in ranges]
                 parts = [(start, stop) for start, stop in parts if start < stop]
                 old = min(max(kept - first, 0), size)
-                anew = sum(max(min(stop, old) - start, 0) for start, stop in parts)
+                again = sum(max(min(stop, old) - start, 0) for start, stop in parts)
                 if old > 0 and not parts:
                     continue
                 held = np.full(size, np.nan, np.float32)
-                if old > anew:
+                if old > again:
                     held = read_scores_chunk(self._root, column, chunk).copy()
                 for start, stop in parts:
                     held[start:stop] = values[first + start : first + stop, at]

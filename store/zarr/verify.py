@@ -10,6 +10,7 @@ from store.findings import Finding, Kind, Remedy
 from store.geometry import chunks_of
 from store.io.json import LONGEST
 from store.io.regular import read_regular
+from store.io.words import count
 from store.layout import Column, appended_columns
 from store.schema import Schema
 from store.zarr.codec import decode_numbers, decode_strings, read_chunk
@@ -87,7 +88,7 @@ def _how_it_differs(found: bytes, size: int) -> str:
     if not found:
         return "is empty (truncated to nothing)"
     if not any(found):
-        return f"is {len(found)} bytes of zeros"
+        return f"is {count(len(found), 'byte')} of zeros"
     if len(found) != size:
-        return f"has {len(found)} bytes where {size} belong (truncated or changed)"
+        return f"has {count(len(found), 'byte')} where {size} belong (truncated or changed)"
     return "differs from what the root says (bits flipped or changed)"

@@ -117,7 +117,7 @@ class StoreConformance(abc.ABC):
         def fail_half_way() -> None:
             with store.appending() as appending:
                 appending.write(batch("b", 0, 50))
-                raise ValueError("line 51 is no DNA")
+                raise ValueError("line 51 is not DNA")
 
         with pytest.raises(ValueError, match="line 51"):
             fail_half_way()

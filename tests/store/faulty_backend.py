@@ -1,4 +1,4 @@
-"""Any backend, with one writing call, the k-th, that fails or stops before or after its effect."""
+"""Any backend, with one call, the k-th, that fails or stops before or after its effect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,20 @@ from typing import Any
 
 from store.backend import Backend, Transaction
 
-WRITES = {"create", "replace", "remove", "begin", "write_scores", "commit"}
+WRITES = frozenset({"create", "replace", "remove", "begin", "repair"})
+READS = frozenset(
+    {
+        "newest",
+        "read_column",
+        "read_scores",
+        "read",
+        "read_values",
+        "checksum",
+        "flagged",
+        "values_file",
+        "verify",
+    }
+)
 COUNTED_COLUMNS = {"id", "twin"}  # the first and the last of the columns of an append
 
 
@@ -23,6 +36,7 @@ class Faults:
     at: int  # the call, counted from 0
     after: bool = False  # with its effect done: the reply is lost
     error: type[BaseException] = OSError
+    counted: frozenset[str] = WRITES  # calls of the backend; those of a transaction all are
     calls: int = 0
     dead: bool = False
 
@@ -51,7 +65,11 @@ class FaultyBackend:
         self.faults = faults
 
     def newest(self, *, locked: bool = False) -> FaultyBackend:
-        inner = self.inner.newest(locked=locked)
+        inner = (
+            self.faults.call(self.inner.newest, locked=locked)
+            if "newest" in self.faults.counted
+            else self.inner.newest(locked=locked)
+        )
         return self if inner is self.inner else FaultyBackend(inner, self.faults)
 
     def begin(self, guard: Callable[[], None]) -> FaultyTransaction:
@@ -59,7 +77,7 @@ class FaultyBackend:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.inner, name)
-        if name in WRITES:
+        if name in self.faults.counted:
             return lambda *arguments, **options: self.faults.call(found, *arguments, **options)
         return found
 

@@ -83,11 +83,8 @@ class MemoryBackend:
     def begin(self, guard: Callable[[], None]) -> MemoryTransaction:
         return MemoryTransaction(self._bucket, guard)
 
-    def rewrite_metadata(self) -> None:
-        """Nothing to do: there is nothing but the schema."""
-
-    def remove_orphan(self, name: str) -> None:
-        """Nothing to do: whatever is kept belongs to a row or a cell."""
+    def repair(self, finding: Finding) -> None:
+        """Nothing to do: there is nothing but the schema, rows and cells."""
 
     # -- rows, read ---------------------------------------------------------------------------
 
@@ -121,9 +118,6 @@ class MemoryBackend:
 
     def remove(self, cell: Cell) -> None:
         self._bucket.cells.pop(cell, None)
-
-    def exists(self, cell: Cell) -> bool:
-        return cell in self._bucket.cells
 
     def read(self, cell: Cell) -> bytes | None:
         return self._bucket.cells.get(cell)

@@ -1,4 +1,4 @@
-"""Twins are found exactly, in any number of passes."""
+"""Duplicates are found exactly, in any number of passes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from store.duplicates import NO_DUPLICATE, find_duplicates, sequence_digests
 from store.io.ragged import from_items
 
 
-def slow_twins(digests: list[tuple[int, int]], first_new: int) -> list[int]:
+def slow_duplicates(digests: list[tuple[int, int]], first_new: int) -> list[int]:
     """What must come out: look every digest up among all the earlier ones."""
     return [
         next((i for i in range(row) if digests[i] == digests[row]), NO_DUPLICATE)
@@ -26,14 +26,14 @@ def slow_twins(digests: list[tuple[int, int]], first_new: int) -> list[int]:
     chunk=st.integers(1, 20),
     at_once=st.integers(1, 25),
 )
-def test_twins_are_the_first_rows_with_the_same_digest(
+def test_duplicates_are_the_first_rows_with_the_same_digest(
     digests: list[tuple[int, int]], split: int, chunk: int, at_once: int
 ) -> None:
     split = min(split, len(digests))
     table = np.array(digests, dtype=np.uint64).reshape(-1, 2)
     old = [(start, table[start : min(start + chunk, split)]) for start in range(0, split, chunk)]
-    twins = find_duplicates(table[split:], first_row=split, old=lambda: old, sorted_at_once=at_once)
-    assert twins.tolist() == slow_twins(digests, split)
+    found = find_duplicates(table[split:], first_row=split, old=lambda: old, sorted_at_once=at_once)
+    assert found.tolist() == slow_duplicates(digests, split)
 
 
 def test_digests_tell_sequences_apart() -> None:

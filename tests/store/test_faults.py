@@ -1,4 +1,4 @@
-"""Every writing call of every backend fails, or is the last before a kill: nothing is lost.
+"""Every call of every backend fails, or is the last before a kill: nothing is lost.
 
 A scenario appends (twice into one block), publishes full and tail blocks, adds a model, keeps
 scores and opens a block again. It is disturbed at each of its calls in turn; the next run must find
@@ -7,7 +7,6 @@ every certified row, count no other, finish, and leave the store as an undisturb
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from store.schema import Model, Schema
 from store.store import Store
 from store.zarr.backend import ZarrBackend
 from tests.rows import append, embeddings, expected, publish
-from tests.store.faulty_backend import Faults, FaultyBackend, Stopped
+from tests.store.faulty_backend import READS, WRITES, Faults, FaultyBackend, Stopped
 from tests.store.memory_backend import MemoryBackend
 
 pytestmark = pytest.mark.slow
@@ -30,7 +29,9 @@ pytestmark = pytest.mark.slow
 R = 8
 SCORES = np.arange(80, dtype=np.float32).reshape(-1, 2)
 KINDS: dict[str, Any] = {"memory": MemoryBackend, "zarr": ZarrBackend, "h5": Hdf5Backend}
-MODES = [(after, error) for after in (False, True) for error in (OSError, Stopped)]
+MODES: list[tuple[bool, Any]] = [
+    (after, error) for after in (False, True) for error in (OSError, Stopped)
+]
 
 
 class Certified(dict[tuple[str, int], int]):
@@ -113,27 +114,37 @@ def disturbed(backend: Backend, faults: Faults, promised: Certified) -> bool:
     return False
 
 
-@pytest.mark.parametrize(
-    "kind", ["memory", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("zarr", "h5"))]
-)
-def test_a_fault_at_every_call_loses_nothing(kind: str, tmp_path: Path) -> None:
-    undisturbed = Store(new_store(kind, tmp_path / "undisturbed"))
+def every_call(
+    kind: str, folder: Path, *, counted: frozenset[str], modes: list[tuple[bool, Any]]
+) -> int:
+    """Disturb the scenario at each of its calls in turn; how many there were."""
+    undisturbed = Store(new_store(kind, folder / "undisturbed"))
     scenario(undisturbed, Certified())
     assert list(undisturbed.verify()) == []
     wanted = facts(undisturbed)
-    modes: Callable[[int], list[Any]] = (
-        (lambda at: MODES) if kind == "memory" else (lambda at: [MODES[at % 4]])
-    )
     at, came = 0, True
     while came:
-        for number, (after, error) in enumerate(modes(at)):
+        for number, (after, error) in enumerate(modes):
             promised = Certified()
-            backend = new_store(kind, tmp_path / f"{at}.{number}")
-            came = disturbed(backend, Faults(at, after=after, error=error), promised)
+            backend = new_store(kind, folder / f"{at}.{number}")
+            faults = Faults(at, after=after, error=error, counted=counted)
+            came = disturbed(backend, faults, promised)
             store = Store(KINDS[kind].open(backend.path))
             assert_nothing_lost(store, promised)
             scenario(store, promised)
             assert facts(store) == wanted, f"call {at}, after={after}, {error.__name__}"
             assert list(store.verify()) == []
         at += 1
-    assert at > 30
+    return at
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fault_at_every_writing_call_loses_nothing(kind: str, tmp_path: Path) -> None:
+    assert every_call(kind, tmp_path, counted=WRITES, modes=MODES) > 30
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fault_at_every_call_loses_nothing(kind: str, tmp_path: Path) -> None:
+    # Reading has no effect, so there is nothing between "before" and "after" it.
+    modes = MODES[:2] if kind == "memory" else [(False, Stopped)]
+    assert every_call(kind, tmp_path, counted=WRITES | READS, modes=modes) > 80

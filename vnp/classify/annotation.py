@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.io.ragged import from_items
+from store.io.words import count
 from vnp.classify.genbank import DatasetError, Entry, LeftOut, is_genbank, read_genbank
 from vnp.sequence.fastx import ContigBatch, ContigReader
 
@@ -74,8 +75,8 @@ def read_genomes(paths: Sequence[Path]) -> Iterator[Genome | LeftOut]:
                         continue
                     if isinstance(found, Entry):
                         found = (
-                            f"it has {len(sequence):,} bases where LOCUS of its GenBank record "
-                            f"says {found.bases:,}"
+                            f"it has {count(len(sequence), 'base')} where LOCUS of its "
+                            f"GenBank record says {found.bases:,}"
                         )
                     yield LeftOut(str(path), batch.first + at, name, found)
     for entry in waiting.left():

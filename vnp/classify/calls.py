@@ -167,9 +167,9 @@ def _windows(rows: RecordScores) -> Iterator[Window]:
     if not rows.id:
         return
     contig, segment = rows.contig, rows.segment
-    turn = segment[1:] != segment[:-1]
-    turn |= np.fromiter(map(bytes.__ne__, contig[1:], contig[:-1]), bool, len(contig) - 1)
-    first = np.concatenate([[0], np.flatnonzero(turn) + 1])
+    change = segment[1:] != segment[:-1]
+    change |= np.fromiter(map(bytes.__ne__, contig[1:], contig[:-1]), bool, len(contig) - 1)
+    first = np.concatenate([[0], np.flatnonzero(change) + 1])
     # fmax passes over NaN; a window without any score is NaN.
     highest = np.fmax.reduceat(rows.scores, first, axis=0).tolist()
     lacking = np.isnan(rows.scores[:, 1])

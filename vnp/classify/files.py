@@ -19,6 +19,7 @@ from torch import Tensor
 
 from store.errors import UsageError
 from store.io.replace import write_whole
+from store.io.words import count
 from vnp.classify.mlp import CLASSES, EPS, ClassifierError, Mlp, from_tensors
 from vnp.classify.pickled import read_pickled
 from vnp.models.weights import digest
@@ -201,13 +202,14 @@ def _markdown(card: Card, name: str) -> Iterator[str]:
     if split["stretched"]:
         division.append(
             f"The class {' and '.join(split['stretched'])} has too few contigs to hold whole ones "
-            f"out: stretches were held out, less {split['left_out_at_boundaries']} records next "
-            "to a boundary. Stretches of one genome resemble each other."
+            "out: stretches were held out, less "
+            f"{count(split['left_out_at_boundaries'], 'record')} next to a boundary. Stretches "
+            "of one genome resemble each other."
         )
     if split["left_out_as_repeated"]:
         division.append(
-            f"{split['left_out_as_repeated']} records with the sequences of training records were "
-            "left out."
+            f"Left out as repeats of training records: "
+            f"{count(split['left_out_as_repeated'], 'record')}."
         )
     yield "\n".join(division)
     records = [
@@ -224,7 +226,8 @@ def _markdown(card: Card, name: str) -> Iterator[str]:
     head, *body = ["| " + " | ".join(cells) + " |" for cells in rows]
     yield "\n".join([head, "|---" * len(rows[0]) + "|", *body])
     yield (
-        f"Best of {len(training['history'])} epochs: {training['best_epoch']}. The held-out "
-        "records chose it, so their metrics are a little too good; those of test records, where "
+        f"Best of {count(len(training['history']), 'epoch')}: {training['best_epoch']}. The "
+        "held-out records chose it, so their metrics are a little too good; those of test "
+        "records, where "
         "there are some, are not."
     )

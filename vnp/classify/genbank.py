@@ -18,6 +18,7 @@ from Bio import BiopythonWarning, SeqIO
 from Bio.Seq import UndefinedSequenceError
 
 from store.errors import DataError
+from store.io.words import count
 from vnp.sequence.compression import open_bytes
 
 _LOCUS = re.compile(r"LOCUS\s+(.*\S)\s+(bp|aa)\s")
@@ -115,7 +116,7 @@ def _entry(file: str, number: int, lines: list[str], *, ended: bool) -> Entry | 
     if not length.isdecimal():
         return left_out(f"its LOCUS line names no length in bp: {locus[1]!r}")
     if found and found != int(length):
-        return left_out(f"its sequence has {found:,} bases where LOCUS says {int(length):,}")
+        return left_out(f"its sequence has {count(found, 'base')} where LOCUS says {int(length):,}")
     parse: Any = SeqIO.read  # without type hints
     try:
         with warnings.catch_warnings():

@@ -67,7 +67,7 @@ def read_pickled(path: Path) -> tuple[dict[str, Tensor], object]:
     except UnsafeTorchFileError as error:
         raise UnsafeClassifierError(str(error)) from None
     except TorchFileError as error:
-        raise ClassifierError(f"{error}; get the classifier anew") from None
+        raise ClassifierError(f"{error}; get the classifier again") from None
     if isinstance(content, Mapping):
         keys = [key for key in _CHECKPOINT_KEYS if isinstance(content.get(key), Mapping | _Layer)]
         if len(keys) > 1:

@@ -28,6 +28,7 @@ from typing import IO, TextIO
 
 import numpy as np
 
+from store.io.files import fsync_dir, rename_over
 from store.io.tables import safe_cell
 from vnp.classify.calls import Contig, RecordScores, Window
 from vnp.classify.mlp import CLASSES
@@ -76,7 +77,8 @@ def sample_tables(folder: Path) -> Iterator[SampleTables]:
             if name == UNSCORED and not tables.unscored:
                 (folder / name).unlink(missing_ok=True)
             else:
-                (Path(part) / name).replace(folder / name)
+                rename_over(Path(part) / name, folder / name)
+        fsync_dir(folder)
 
 
 class SampleTables:

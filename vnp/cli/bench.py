@@ -54,7 +54,7 @@ def _lines(speeds: list[Speed]) -> Iterator[str]:
         rounds, spread = speed.rounds, ""
         if len(rounds) > 1:
             low, high = min(rounds), max(rounds)
-            spread = f", {low:,.0f} to {high:,.0f} records/s in {len(rounds)} rounds"
+            spread = f", {low:,.0f} to {high:,.0f} records/s in {count(len(rounds), 'round')}"
         yield (
             f"{speed.model} on {speed.device}, {speed.precision}: "
             f"{speed.records_per_second:,.0f} records/s, {speed.tokens_per_second:,.0f} tokens/s"

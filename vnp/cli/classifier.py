@@ -12,7 +12,7 @@ from vnp.cli.output import Outcome
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    about = "turn a published .pth into safetensors and a JSON card, unexecuted"
+    about = "convert a published .pth into safetensors and a JSON card, unexecuted"
     convert = actions.add_parser("convert", help=about, description=about, allow_abbrev=False)
     convert.add_argument("input", metavar="IN.pth", type=Path, help="the published file")
     about = "the file to make"

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from store.io.words import count
 from vnp import __version__
 from vnp.cli import options
 from vnp.cli.exit_codes import DATA_ERROR, DONE
@@ -228,7 +229,7 @@ def _golden(given: argparse.Namespace) -> Iterator[Check]:
     report = compare(reference, given.fasta, segment_length=given.segment_length, load=load)
     for band in report.bands:
         found = (
-            f"{band.rows:,} rows in {band.precision} on {band.device}: cosine lowest "
+            f"{count(band.rows, 'row')} in {band.precision} on {band.device}: cosine lowest "
             f"{band.lowest_cosine:.6f}, median {band.median_cosine:.6f}; difference median "
             f"{band.median_relative:.1e} of a row's length, largest of a number "
             f"{band.largest_difference:.1e}"
@@ -246,7 +247,7 @@ def _golden(given: argparse.Namespace) -> Iterator[Check]:
         )
         yield Check("golden ids", "problem", found)
     if report.extra:
-        found = f"{report.extra:,} records of {given.fasta} are not in the reference"
+        found = f"not in the reference: {count(report.extra, 'record')} of {given.fasta}"
         yield Check("golden ids", "note", found)
     state, verdict = "ok", f"this installation reproduces {given.golden}"
     if not report.reproduced:

@@ -69,3 +69,16 @@ def configure(options: argparse.Namespace) -> None:
         for handler in handlers:
             handler.name = _OURS
             logger.addHandler(handler)
+
+
+def complain(command: str, error: BaseException) -> None:
+    """Print the one message of a command that an error ended."""
+    from store.io.files import explained
+
+    said = str(error)
+    if isinstance(error, OSError):
+        said = explained(error)
+    elif isinstance(error, MemoryError):
+        said = f"there is not enough memory ({said or 'none is left'})"
+    with contextlib.suppress(OSError):  # the exit code still tells
+        print(f"vnp {command}: error: {said}", file=sys.stderr)

@@ -109,19 +109,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def complain(command: str, error: BaseException) -> None:
-    """Print the one message of a command that an error ended."""
-    from store.io.files import explained
-
-    said = str(error)
-    if isinstance(error, OSError):
-        said = explained(error)
-    elif isinstance(error, MemoryError):
-        said = f"there is not enough memory ({said or 'none is left'})"
-    with contextlib.suppress(OSError):  # the exit code still tells
-        print(f"vnp {command}: error: {said}", file=sys.stderr)
-
-
 def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
@@ -138,6 +125,6 @@ def _run(given: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DATA_ERROR
     except (StoreError, OSError, MemoryError) as error:
-        complain(given.command, error)
+        logs.complain(given.command, error)
         return of_error(error)
     return code

@@ -33,7 +33,7 @@ class Outcome:
 
 @contextmanager
 def printing() -> Iterator[None]:
-    """Name standard output in the error if it cannot be written; a reader that left is no error."""
+    """Name standard output in the error if it cannot be written; fine if its reader has left."""
     try:
         yield
     except BrokenPipeError:

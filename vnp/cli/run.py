@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Run the stages until one does not end well; its exit code is the answer."""
     from store.errors import StoreError, UsageError
-    from vnp.cli.main import complain
+    from vnp.cli.logs import complain
 
     if given.sample is not None and len(given.fasta) > 1:
         raise UsageError("--sample names one sample, and several files were given")

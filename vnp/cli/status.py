@@ -71,8 +71,8 @@ def _lines(status: StoreStatus, rate: float | None) -> Iterator[str]:
         bar = "#" * int(_BAR * share)
         text = (
             f"  {model.model:<16} [{bar:<{_BAR}}] {100 * share:5.1f} %  "
-            f"{model.filled:,} of {model.rows:,} rows, "
-            f"{model.blocks - model.open_blocks:,} of {model.blocks:,} blocks"
+            f"{model.filled:,} of {count(model.rows, 'row')}, "
+            f"{model.blocks - model.open_blocks:,} of {count(model.blocks, 'block')}"
         )
         if model.claimed:
             text += f", {model.claimed:,} claimed"
@@ -85,7 +85,9 @@ def _lines(status: StoreStatus, rate: float | None) -> Iterator[str]:
             )
             yield f"    {', '.join(parts)}"
     for worker in status.workers:
-        hand = f", {printable(worker.model)} block {worker.block} in hand" if worker.model else ""
+        hand = (
+            f", {printable(worker.model)} working on block {worker.block}" if worker.model else ""
+        )
         where = printable(worker.where)
         yield f"  worker {worker.worker[:8]}: {where}, {count(worker.records, 'record')}{hand}"
         for name in map(printable, worker.left_out):

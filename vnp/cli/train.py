@@ -93,7 +93,7 @@ def _lines(report: TrainReport) -> list[str]:
     training = report.card.training
     stem = report.path.stem
     lines = [
-        f"wrote {report.path}: best of {len(training['history'])} epochs is "
+        f"wrote {report.path}: best of {count(len(training['history']), 'epoch')} is "
         f"{training['best_epoch']}; its cards are {stem}.json and {stem}.md"
     ]
     for part, metrics in training["metrics"].items():

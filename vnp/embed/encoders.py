@@ -1,4 +1,4 @@
-"""The encoders of one worker: loaded when first needed, and held to the store's provenance."""
+"""The encoders of one worker: loaded when first needed, checked against the provenance."""
 
 from __future__ import annotations
 

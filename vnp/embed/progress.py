@@ -9,6 +9,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from store.io.words import count
+
 PLAIN_INTERVAL = 30.0  # seconds between two plain lines
 WARNING_PREFIX = "warning: "  # of a warning's line on standard error; a worker's parent reads it
 
@@ -94,7 +96,9 @@ class Progress:
         elif error is None:
             seconds = self._clock() - self._began
             done = self._done - self._already
-            self._print(f"{self._what}: {done:,} {self._unit} in {duration(seconds)}")
+            self._print(
+                f"{self._what}: {count(done, self._unit.removesuffix('s'))} in {duration(seconds)}"
+            )
 
 
 def duration(seconds: float) -> str:

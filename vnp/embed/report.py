@@ -70,12 +70,12 @@ class Accounts:
         self._lock = threading.Lock()  # of the failures
 
     def submitted(self, at: float) -> None:
-        """Take note that a block was given to an encoder."""
+        """Record that a block was given to an encoder."""
         if self._first_submit is None:
             self._first_submit = at
 
     def idle(self, since: float) -> None:
-        """Take note that nothing was in flight until now; before the first block it was no loss."""
+        """Record that nothing was in flight until now; before the first block it does not count."""
         if self._first_submit is not None:
             self._idle.append((since, self._clock()))
 

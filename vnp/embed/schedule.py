@@ -2,7 +2,7 @@
 
 A worker that needs an hour for a block must not take the last one just before a worker that
 needs a minute is free. So a worker yields while others are at least twice as fast and could finish
-every block that is left, after the one each has in hand, before this worker finished one. It
+every block that is left, after the one each is working on, before this worker finished one. It
 asks again while it waits; if the others are gone it takes the block.
 """
 
@@ -164,7 +164,7 @@ class Prefetch:
         return self._wanted.wait(timeout)
 
     def prepared(self, seconds: float | None) -> None:
-        """Take note that the block is there, after ``seconds``; None if they are not typical."""
+        """Record that the block is there, after ``seconds``; None if they are not typical."""
         if seconds is not None:
             self._preparation = seconds
         self._wanted.clear()
@@ -182,7 +182,7 @@ def pace_of(beat: Beat, model: str) -> float | None:
 
 
 def blocks_finished_by_others(mine: float, paces: Iterable[float]) -> int:
-    """Blocks that others begin and finish, after those in hand, while this worker does one.
+    """Blocks that others begin and finish, after their current ones, while this worker does one.
 
     ``mine`` and ``paces`` are seconds per record.
     """

@@ -49,9 +49,9 @@ class WorkerStatus:
     worker: str  # its uuid
     where: str  # process, host, scheduler's job
     alive: bool | None  # None: on another host, cannot be told at one look
-    records: int  # embedded since it started, the block in hand included
-    model: str | None  # of the block in hand
-    block: int | None  # in hand
+    records: int  # embedded since it started, the current block included
+    model: str | None  # of the current block
+    block: int | None  # the current one
     in_block: int  # records of it that are done
     left_out: tuple[str, ...]  # models that it could not load
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import vnp
 from store.claims.participant import Participant
+from store.io.words import count
 from store.open import open_store
 from store.repair import reopen_damaged
 from store.store import Store
@@ -287,9 +288,9 @@ def summary(report: EmbedReport) -> list[str]:
     """Say how it ended, in lines for people."""
     lines = [f"problem: {problem}" for problem in report.problems]
     for model, certified in report.certified.items():
-        lines.append(f"{model}: {certified:,} of {report.rows:,} rows certified")
+        lines.append(f"{model}: {certified:,} of {count(report.rows, 'row')} certified")
     if report.copied:
-        lines.append(f"{report.copied:,} of these were copied from identical records")
+        lines.append(f"copied from identical records: {report.copied:,} of these")
     if report.complete and not report.rows:
         lines.append("the store has no rows yet: append a sample")
     elif report.complete:
@@ -298,7 +299,7 @@ def summary(report: EmbedReport) -> list[str]:
         lines.append("interrupted: run the same command again to carry on")
     else:
         lines.append(
-            "incomplete: once what is said above is mended, the same command fills the rest; "
+            "incomplete: fix the problems above, then run the same command to fill the rest; "
             "`vnp verify` names what is damaged"
             if report.problems
             else "incomplete: run the same command again to fill the rest"

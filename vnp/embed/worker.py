@@ -13,7 +13,7 @@ Three threads, joined by bounded hand-overs, so that reading and writing overlap
 
 A block that cannot be filled (damaged sequences, NaN in the result) is released, named and not
 tried again by this worker. Any other error ends the worker, naming the block: one of the feeder
-once the blocks in hand are published, one of the others at once.
+once the current blocks are published, one of the others at once.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ class Worker:
 
     @contextmanager
     def _keeping_errors(self, *, abandon: bool = False) -> Iterator[None]:
-        """Keep an error for the main thread; the blocks in hand are finished unless abandoned."""
+        """Keep an error for the main thread; the current blocks are finished unless abandoned."""
         try:
             yield
         except BaseException as error:  # noqa: BLE001 - raised again by the main thread

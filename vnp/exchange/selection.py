@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from store.errors import DataError, UsageError
 from store.io.ragged import Ragged
+from store.io.words import count
 from store.read.columns import sample_names
 from store.read.view import View
 from store.schema import COLUMN_CHUNK_ROWS
@@ -104,7 +105,7 @@ def select(
         others = [name for name in names if name not in lacking]
         alone = f", or export {' and '.join(others)} alone (--model)" if others else ""
         raise DataError(
-            f"{total - there:,} of the {total:,} rows to export are not certified for "
+            f"not certified: {total - there:,} of the {count(total, 'row')} to export, for "
             f"{', '.join(lacking)}: fill them with 'vnp embed', or export without them "
             f"(--incomplete skip) or with NaN in their place (--incomplete nan){alone}"
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from store.errors import UsageError
+from store.io.words import count
 from vnp.inference.encoder import Precision, Warn
 from vnp.models.errors import DeviceError
 
@@ -58,10 +59,10 @@ def place(device: str, *, precision: Precision, threads: int | None, warn: Warn)
         raise UsageError(f"there is no precision {precision!r}; it is auto, {', '.join(_DTYPES)}")
     allowed = len(os.sched_getaffinity(0))
     if threads is not None and threads < 1:
-        raise UsageError(f"{threads} threads cannot compute anything")
+        raise UsageError(f"at least 1 thread is needed, not {threads}")
     threads = threads or allowed
     if device == "auto" and not torch.cuda.is_available():
-        warn(f"no CUDA device was found: running on the CPU with {threads} threads")
+        warn(f"no CUDA device was found: running on the CPU with {count(threads, 'thread')}")
         chosen = "device auto: no CUDA device"
         device = "cpu"
     else:
@@ -99,7 +100,9 @@ def _cuda(device: str) -> torch.device:
     found = torch.cuda.device_count()
     index = int(number) if number else torch.cuda.current_device()
     if index >= found:
-        raise DeviceError(f"{device} was asked for but there are {found} CUDA devices, from cuda:0")
+        raise DeviceError(
+            f"{device} was asked for but the CUDA devices here are cuda:0 to cuda:{found - 1}"
+        )
     return torch.device("cuda", index)
 
 

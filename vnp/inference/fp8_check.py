@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from store.errors import DataError
 from store.io.ragged import Ragged
+from store.io.words import count
 from store.read.sample import spread
 from store.store import Store
 from vnp.models.similarity import row_similarity
@@ -57,8 +58,9 @@ class Quality:
         # Written so that NaN is refused too.
         if not (self.lowest >= LEAST_LOWEST and self.median >= LEAST_MEDIAN):
             raise QualityError(
-                f"{model} in fp8 is too far from bfloat16 on {self.records} records of this store: "
-                f"lowest cosine {self.lowest:.5f} (at least {LEAST_LOWEST}), median "
+                f"{model} in fp8 is too far from bfloat16 on "
+                f"{count(self.records, 'record')} of this store: lowest cosine {self.lowest:.5f} "
+                f"(at least {LEAST_LOWEST}), median "
                 f"{self.median:.5f} (at least {LEAST_MEDIAN}); use --precision bfloat16"
             )
 

@@ -130,7 +130,7 @@ class LoopEncoder:
     @torch.inference_mode()
     def _rows(self, batch: Batch, tokens: Tokens) -> NDArray[np.float32]:
         planned = plan_layout(
-            batch, tokens.gather(batch.records), rows=batch.tokens, pooling=self.spec.pooling
+            batch, tokens.collect(batch.records), rows=batch.tokens, pooling=self.spec.pooling
         )
         if self._work is None or self._work.rows < planned.rows:
             self._work = None  # freed before more is asked for

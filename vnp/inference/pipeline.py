@@ -185,7 +185,7 @@ class EngineEncoder(LoopEncoder):
         """Send one batch on its way, waiting for a slot if all are taken."""
         rows = padded_rows(batch.tokens, token_budget=self.token_budget)
         plan = plan_layout(
-            batch, tokens.gather(batch.records), rows=rows, pooling=self.spec.pooling
+            batch, tokens.collect(batch.records), rows=rows, pooling=self.spec.pooling
         )
         work = self._workspace(rows)
         slot = self._slot(plan.size)

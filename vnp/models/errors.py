@@ -5,9 +5,9 @@ UsageError
 └── DeviceError            the device or precision asked for is not there: ask for another
 DataError
 ├── WeightsNotFoundError   the files are not on this machine: get them, or say where they are
-├── WeightsError           the files are not those of the model, or are damaged: get them anew
+├── WeightsError           the files are not those of the model, or are damaged: get them again
 │   └── UnsafeWeightsError the file wants to run code or reach outside its folder: do not use it
-├── TorchFileError         a file of torch.save cannot be read: get it anew
+├── TorchFileError         a file of torch.save cannot be read: get it again
 │   └── UnsafeTorchFileError it holds more than tensors, lists and texts: do not use it
 └── RecordTooLongError     one record alone exceeds the device's memory: use a larger device
 """

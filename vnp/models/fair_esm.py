@@ -58,7 +58,7 @@ def read(path: Path) -> dict[str, Tensor]:
     except UnsafeTorchFileError as error:
         raise UnsafeWeightsError(str(error)) from None
     except TorchFileError as error:
-        raise WeightsError(f"{error}; get the file anew") from None
+        raise WeightsError(f"{error}; get the file again") from None
     state = content.get("model") if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()

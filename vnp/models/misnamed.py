@@ -13,12 +13,12 @@ def kind_of_other(path: Path) -> str | None:
     except OSError:
         return None  # whoever reads it says so
     if not head:
-        return "empty: its download did not finish; get it anew"
+        return "empty: its download did not finish; get it again"
     if head.startswith(b"version https://git-lfs"):
         return (
             "a Git LFS pointer and not the file itself: run 'git lfs pull' in its repository, or "
             "get it with 'hf download'"
         )
     if head.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
-        return "an HTML page, of an error or a login perhaps, saved in its place: get it anew"
+        return "an HTML page, of an error or a login perhaps, saved in its place: get it again"
     return None

@@ -46,7 +46,7 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def gather(self, records: NDArray[np.int64]) -> NDArray[np.int32]:
+    def collect(self, records: NDArray[np.int64]) -> NDArray[np.int32]:
         """Ids of some records, end to end in the order asked for."""
         offsets = offsets_of(self.lengths)
         lengths = self.lengths[records]
@@ -57,7 +57,7 @@ class Tokens:
 
 
 class Tokenise(Protocol):
-    """What turns sequences into tokens."""
+    """Converts sequences into tokens."""
 
     identity: str  # hash of everything that decides which ids come out
 
@@ -145,5 +145,5 @@ def _refuse_empty(sequences: Ragged, what: str) -> None:
     if len(empty):
         raise DataError(
             f"record {int(empty[0]) + 1} of {len(sequences)} has an empty {what}; "
-            "append the sample anew without it"
+            "append the sample again without it"
         )

@@ -3,7 +3,7 @@
 Such a file is a pickle, and unpickling imports and calls whatever a file names. So Python never
 unpickles it:
 
-1. its opcodes are walked, which runs nothing, and every global it names is held to a short list;
+1. its opcodes are walked, which runs nothing, and every global it names must be on a short list;
 2. torch's restricted reader (``weights_only``) builds what is left: tensors, lists and texts.
 
 A caller that expects whole modules gives inert stand-ins for their classes. Memory is bounded by

@@ -178,7 +178,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise WeightsError(
-            f"{path} cannot be read as safetensors ({error}); get the file anew"
+            f"{path} cannot be read as safetensors ({error}); get the file again"
         ) from None
 
 
@@ -191,7 +191,7 @@ def _bin(path: Path) -> dict[str, Tensor]:
             f"({error})"
         ) from None
     except TorchFileError as error:
-        raise WeightsError(f"{error}; get the file anew") from None
+        raise WeightsError(f"{error}; get the file again") from None
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()
     ):

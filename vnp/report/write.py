@@ -40,7 +40,7 @@ def write_report(
 ) -> WrittenReport:
     """Write the page, by default beside the store, and ``*_mqc.json`` beside it for MultiQC.
 
-    The page beside the store is always written anew; another ``output`` that exists is refused
+    The page beside the store is always rewritten; another ``output`` that exists is refused
     (UsageError) without ``force``.
 
     ``title``, ``scores`` and ``umap`` are those of `vnp.report.collect.collect`.

@@ -1,7 +1,7 @@
 """Reads of BAM and CRAM files, through pysam where it is installed.
 
 As with ``samtools fasta``: secondary and supplementary alignments are left out, reads of the
-reverse strand are turned back, and mates are told apart by ``/1`` and ``/2``.
+reverse strand are reverse-complemented back, and mates are told apart by ``/1`` and ``/2``.
 """
 
 from __future__ import annotations

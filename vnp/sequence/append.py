@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from store.errors import AfterCommitError, SampleExistsError, UsageError
-from store.io.files import WriteError, naming, rename_over
+from store.io.files import WriteError, fsync_dir, naming, rename_over
 from store.io.replace import write_whole
 from store.io.tables import safe_cell
 from store.io.words import count
@@ -287,6 +287,7 @@ class _Table:
         if error is None or self._committed():
             try:
                 rename_over(self._part, self._path)
+                fsync_dir(self._path.parent)
             except WriteError as failed:
                 raise AfterCommitError("the sample", failed) from failed
         else:

@@ -146,7 +146,7 @@ class Blocks(io.RawIOBase):
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self._blocks = blocks
-        self._left = memoryview(b"")  # of the block in hand
+        self._left = memoryview(b"")  # of the current block
 
     def readable(self) -> bool:
         """It is."""

@@ -78,7 +78,7 @@ class UniqueIds:
         self.finish()
 
     def admit(self, ids: list[bytes]) -> list[bytes]:
-        """Take note of the ids that come next and return them, numbered where they must be."""
+        """Record the ids that come next and return them, numbered where they must be."""
         unique = self._ids.admit(ids)
         if unique is not ids:
             self.renamed += sum(map(bytes.__ne__, unique, ids))

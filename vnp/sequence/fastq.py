@@ -15,6 +15,7 @@ from typing import BinaryIO, cast
 import dnaio
 import numpy as np
 
+from store.io.words import count
 from vnp.sequence.compression import Blocks, InputError
 from vnp.sequence.letters import UPPER, UPPER_LINES, illegal_letter, shown, uracils
 from vnp.sequence.notes import Contigs, Notes
@@ -45,7 +46,7 @@ def fastq_reads(
 
 def _of_four_lines(text: io.BufferedIOBase, notes: Notes, *, lines: int) -> Iterator[Contigs]:
     tight = _WithoutBlankLines(text, notes)
-    record = 0  # reads before those in hand
+    record = 0  # reads before the current ones
     reader = None
     try:
         # It looks at the first read already when it is made.
@@ -164,7 +165,8 @@ def _by_line(
                 break
         if rest:
             raise fail(
-                f"{shown(name)} has {len(sequence):,} bases and {len(sequence) - rest:,} qualities"
+                f"{shown(name)} has {count(len(sequence), 'base')} and "
+                f"{count(len(sequence) - rest, 'quality', 'qualities')}"
             )
         yield name, bytes(sequence), at
 

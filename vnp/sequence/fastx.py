@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from store.io.ragged import Ragged, offsets_of
+from store.io.words import count
 from vnp.sequence.alignment import alignment_reads
 from vnp.sequence.compression import (
     BrokenStreamError,
@@ -309,8 +310,8 @@ class SampleReader:
         if first.contigs != second.contigs:
             raise InputError(
                 second.name,
-                f"has {second.contigs:,} reads and {first.name} {first.contigs:,}: they are not "
-                "the two files of read pairs, or one is cut short",
+                f"has {count(second.contigs, 'read')} and {first.name} {first.contigs:,}: they are "
+                "not the two files of read pairs, or one is cut short",
             )
         if first.names.digest() != second.names.digest():
             raise InputError(

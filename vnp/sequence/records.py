@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from store.io.ragged import Ragged, concatenate, from_items, offsets_of
 from store.io.tables import safe_cell
+from store.io.words import count
 from store.rows import RowBatch
 from vnp.sequence.compression import InputError
 from vnp.sequence.fastx import ContigBatch
@@ -161,8 +162,9 @@ def _check_whole(batch: ContigBatch, source: str) -> None:
         index = int(too_long[0])
         raise InputError(
             source,
-            f"{batch.ids[index].decode()[:80]} has {lengths[index]:,} bases, and a contig is "
-            f"taken whole up to {LONGEST_WHOLE:,}: whole contigs are for reads, so use a store "
+            f"{batch.ids[index].decode()[:80]} has {count(int(lengths[index]), 'base')}, and a "
+            f"contig is taken whole up to {LONGEST_WHOLE:,}: whole contigs are for reads, so use "
+            "a store "
             "made with --segment-length 500 (or 300) for this file",
             record=batch.first + index,
         )

@@ -90,7 +90,7 @@ def test_turning_loses_no_candidate_and_keeps_free_ones_first(kinds, start, turn
     found = []
     for fraction in turns:
         if fraction is not None:
-            plan.turn(fraction)
+            plan.rotate(fraction)
         elif (candidate := plan.next()) is not None:
             found.append((candidate.block, candidate.epoch))
     found += drain(plan)

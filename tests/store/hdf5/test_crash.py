@@ -64,7 +64,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(
     assert open_store(store.path).n_rows == 97
 
 
-def stopped_growth(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def stopped_transaction(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Append, and stop after the journal is in place and the signature blanked."""
 
     def stop(fd: int, sidecar: Path, journal: object) -> None:
@@ -77,12 +77,12 @@ def stopped_growth(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             append(open_store(path), "third", 40)
 
 
-def test_a_growth_that_was_cut_short_is_finished_by_whoever_opens(
+def test_a_transaction_that_was_cut_short_is_finished_by_whoever_opens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = filled_store(tmp_path / "run.h5", rows=57)
     monkeypatch.setattr(hdf5_file, "_PATIENCE", 0.0)
-    stopped_growth(store.path, monkeypatch)
+    stopped_transaction(store.path, monkeypatch)
     with pytest.raises(OSError, match="signature"):
         h5py.File(store.path, "r")
     again = open_store(store.path)

@@ -1,4 +1,4 @@
-"""HDF5 stores that other programs opened, changed or wrote anew: no row is lost or locked out."""
+"""HDF5 stores that other programs opened, changed or rewrote: no row is lost or locked out."""
 
 from __future__ import annotations
 

@@ -329,7 +329,7 @@ def test_what_is_in_the_way_of_a_store_is_said_once_and_not_in_a_circle(
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        ("@r0 2\nCGT\n+\nIII\n", "has 1 reads and"),
+        ("@r0 2\nCGT\n+\nIII\n", "has 1 read and"),
         ("@r1 2\nCGT\n+\nIII\n@r0 2\nCGT\n+\nIII\n", "in another order"),
         (None, "both files of the read pairs"),
     ],

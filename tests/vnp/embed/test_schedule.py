@@ -32,7 +32,7 @@ def test_pace_is_of_the_same_model_and_a_number():
     ("paces", "blocks"),
     [
         ([], 0),
-        ([10.0, 6.0, 30.0], 0),  # one of 6 s has a block in hand: it would not end sooner
+        ([10.0, 6.0, 30.0], 0),  # one of 6 s is working on a block: it would not end sooner
         ([5.0], 1),
         ([5.1], 1),  # about half
         ([1.0], 9),

@@ -1,4 +1,4 @@
-"""Whole commands on a GPU: the engine in a worker, fp8 and its check, fall-backs, the bench."""
+"""Whole commands on a GPU: the engine in a worker, fp8 and its check, fallbacks, the bench."""
 
 import json
 

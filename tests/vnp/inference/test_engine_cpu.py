@@ -97,17 +97,17 @@ def test_rows_in_order_whatever_the_budget_and_two_at_once():
 
 def test_ready_takes_in_what_has_drained_and_waits_for_nothing(monkeypatch):
     encoder = encoder_of(SPECS["esm2"], token_budget=200)
-    tokens, done, home = tokens_of([50] * 12), [], []  # three batches, as many as slots
-    monkeypatch.setattr(_HostEvent, "query", lambda event: event in home)
+    tokens, done, drained = tokens_of([50] * 12), [], []  # three batches, as many as slots
+    monkeypatch.setattr(_HostEvent, "query", lambda event: event in drained)
     run = encoder.submit(tokens, between=done.append)
     slots = list(encoder._in_flight)
-    home += [slots[1].returned, slots[2].returned]
-    assert not run.ready()  # the first is not home, and those behind it wait for it
+    drained += [slots[1].returned, slots[2].returned]
+    assert not run.ready()  # the first is not drained, and those behind it wait for it
     assert done == []
-    home[:] = [slots[0].returned, slots[1].returned]
+    drained[:] = [slots[0].returned, slots[1].returned]
     assert not run.ready()
     assert done == [4, 8]
-    home.append(slots[2].returned)
+    drained.append(slots[2].returned)
     assert run.ready()
     assert done == [4, 8, 12]
     assert np.abs(run.result() - reference(SPECS["esm2"], tokens)).max() < 2e-5
@@ -317,4 +317,4 @@ def test_quality_is_refused_below_the_bound():
 
 def test_short_ids_are_gathered_in_order():
     tokens = Tokens(np.arange(9, dtype=np.int32), np.array([4, 5]))
-    assert tokens.gather(np.array([1, 0])).tolist() == [4, 5, 6, 7, 8, 0, 1, 2, 3]
+    assert tokens.collect(np.array([1, 0])).tolist() == [4, 5, 6, 7, 8, 0, 1, 2, 3]

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 transformers = pytest.importorskip("transformers")
 transformers.utils.logging.disable_progress_bar()
 
-# dim, layers, heads: head widths 16, 20 (the 35M's 24 is no power of two either) and 64.
+# dim, layers, heads: head widths 16, 20 (the 35M's 24 is not a power of two either) and 64.
 SIZES = [(64, 2, 4), (40, 3, 2), (160, 6, 8), (128, 2, 2)]
 LENGTHS = [3, 4, 4, 9, 9, 9, 52, 168, 168, 40, 3, 600]
 COSINE, LARGEST = 0.999999, 2e-5

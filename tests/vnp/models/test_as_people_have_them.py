@@ -153,7 +153,7 @@ def test_a_download_that_was_cut_short_is_got_anew(tmp_path, name, share):
         write_checkpoint(path.parent, SPEC, random_state(SPEC), kind=name.rpartition(".")[2])
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     found = files.locate(SPEC, weights_dir=tmp_path)
-    with pytest.raises(WeightsError, match=rf"{name}.*get the file anew"):
+    with pytest.raises(WeightsError, match=rf"{name}.*get the file again"):
         weights.read(found.tensors, naming_of(SPEC), source="here")
 
 

@@ -128,5 +128,5 @@ def test_threads_give_what_one_call_gives(bpe):
 
 def test_gather_picks_records():
     tokens = Tokens(np.arange(9, dtype=np.int32), np.array([2, 3, 1, 3]))
-    assert list(tokens.gather(np.array([3, 0, 3]))) == [6, 7, 8, 0, 1, 6, 7, 8]
-    assert list(tokens.gather(np.array([], dtype=np.int64))) == []
+    assert list(tokens.collect(np.array([3, 0, 3]))) == [6, 7, 8, 0, 1, 6, 7, 8]
+    assert list(tokens.collect(np.array([], dtype=np.int64))) == []

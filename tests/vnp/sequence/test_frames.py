@@ -105,7 +105,7 @@ def test_biopython_agrees():
 
 
 def test_dropped_codons_shorten_the_nucleotide_too():
-    """The quirk: a dropped codon is no residue, and the bases are counted by residues."""
+    """The quirk: a dropped codon is not a residue, and the bases are counted by residues."""
     got = translated("ATGNNNGCA", [(0, 9)])
     assert got[0, "F1"] == ("MA", "ATGNNNG")
 

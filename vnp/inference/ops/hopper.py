@@ -35,7 +35,7 @@ from vnp.inference.ops.triton import gelu_of
 _ROWS = 64  # of a group that multiplies: two groups share a tile's columns
 _COLUMNS = 256
 _PIECES = gl.constexpr(8)  # that a tile is finished in
-_HEAD = gl.constexpr(64)  # columns of a head where queries and keys are turned
+_HEAD = gl.constexpr(64)  # columns of a head where queries and keys get rotary embedding
 _HEADS = gl.constexpr(4)  # of a tile
 _BLOCK_BYTES = 128  # of inputs in a block: 64 of bfloat16, 128 of fp8
 _STAGES = 4  # blocks in the ring; with them shared memory is full
@@ -357,7 +357,7 @@ def project(
 ) -> None:
     """See ``plain.project``: in fp8 with ``weight_scale_O``, in bfloat16 with ``standard``.
 
-    Columns that are turned, from the left, make up whole tiles of 256.
+    Columns with rotary embedding, from the left, make up whole tiles of 256.
     """
     assert rotary is None or rotary.columns % _COLUMNS == 0
     rstd_T, lead_O = standard or (None, weight_scale_O)

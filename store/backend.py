@@ -98,6 +98,8 @@ class Backend(Protocol):
         Name of the store; its sidecar lies beside it.
     schema : Schema
         The committed schema.
+    trouble : str
+        What another program did to the store, as far as opening it shows; empty if nothing.
     checks_itself : bool
         Whether values carry their checksum: `checksum` then costs nothing, and `read_values`
         finds damage alone. Otherwise only the certificate can tell.
@@ -105,6 +107,7 @@ class Backend(Protocol):
 
     path: Path
     schema: Schema
+    trouble: str
     checks_itself: bool
 
     # -- commits ------------------------------------------------------------------------------

@@ -71,6 +71,11 @@ class Store(Reading):
         """Return an object of its own on the newest commit, which no refresh of this one moves."""
         return Store(self._backend.newest())
 
+    @property
+    def trouble(self) -> str:
+        """What another program did to the store, as far as opening it shows; empty if nothing."""
+        return self._backend.trouble
+
     # -- geometry -----------------------------------------------------------------------------
 
     @property

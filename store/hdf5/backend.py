@@ -64,6 +64,7 @@ class Hdf5Backend:
     def __init__(self, path: Path, file_map: FileMap) -> None:
         self.path = path
         self.schema = file_map.schema
+        self.trouble = file_map.trouble
         self._map = file_map
 
     @classmethod

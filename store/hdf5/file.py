@@ -36,7 +36,7 @@ from store.hdf5.commit import (
     spans_of,
 )
 from store.hdf5.journal import has_signature, is_blanked, journal_path, recover
-from store.hdf5.layout import COMMIT, open_library, places_in
+from store.hdf5.layout import COMMIT, home, open_library, places_in
 from store.hdf5.look import look
 from store.hdf5.map import Places, unpack
 from store.hdf5.overlay import Overlay
@@ -135,7 +135,7 @@ def current_map(path: Path, known: FileMap) -> FileMap:
     return read_map(path)
 
 
-def with_tree(path: Path, known: FileMap, read: Callable[[h5py.File], T]) -> T:
+def with_tree(path: Path, known: FileMap, read: Callable[[h5py.Group], T]) -> T:
     """Read something of the last commit through the library; again if the file changed."""
     for _ in range(_TRIES):
         file_map = current_map(path, known)
@@ -144,7 +144,7 @@ def with_tree(path: Path, known: FileMap, read: Callable[[h5py.File], T]) -> T:
         with reading(path) as fd:
             try:
                 with open_library(Overlay(fd), "r") as tree:
-                    result = read(tree)
+                    result = read(home(tree))
             except (OSError, RuntimeError, KeyError, ValueError) as error:
                 failure: Exception | None = error
             else:

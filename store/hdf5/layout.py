@@ -36,6 +36,8 @@ COMMIT = "obs/vnp/commit"  # checksummed record of the last commit
 HEAP = "obs/vnp/heap"  # letters of all string columns
 MAP = "obs/vnp/map"  # raw content: see `store.hdf5.map`
 CHECKSUMS = "obs/vnp/checksums"  # CRC-32C (n_blocks, columns): a block of each appender's column
+KEPT = "raw.vnp"  # second links to what another program may replace; AnnData skips this name
+_KEPT = ("obs", "obsm", "uns")
 _X = "X"  # no values: all are in obsm
 MERGED = "obsm/X_merged"
 CERTIFICATE_BYTES = 1024
@@ -89,6 +91,7 @@ def create_tree(tree: h5py.File, schema: Schema) -> None:
     _grow_x(tree, schema)
     _write_schema(tree, schema)
     _write_merged(tree, schema)
+    _link_again(tree)
 
 
 def grow(tree: h5py.File, schema: Schema, checksums: dict[int, NDArray[np.uint32]]) -> None:
@@ -97,6 +100,7 @@ def grow(tree: h5py.File, schema: Schema, checksums: dict[int, NDArray[np.uint32
     ``checksums`` has the new row of ``obs/vnp/checksums`` for each block that got rows.
     """
     made = False
+    _link_again(tree)
     if MAP not in tree:  # a file that was made before there was one
         make_map(tree, 0)
     for model in schema.models:
@@ -119,10 +123,39 @@ def grow(tree: h5py.File, schema: Schema, checksums: dict[int, NDArray[np.uint32
     names = [sample.name for sample in schema.samples[had:]]
     if names:
         categories[had:] = np.array(names, dtype=object)
+    _set_aside(tree, schema)
     _grow_x(tree, schema)
     _write_schema(tree, schema)
     if made:
         _write_merged(tree, schema)
+
+
+def home(tree: h5py.File) -> h5py.Group:
+    """Group under which the store's own objects are: the root, or the links kept beside it."""
+    return tree[KEPT] if COMMIT in tree.get(KEPT, ()) else tree
+
+
+def take_back(tree: h5py.File) -> None:
+    """Put the store's groups back in the place of those that another program wrote.
+
+    What the program added to them stays.
+    """
+    if home(tree) is tree:
+        return
+    for name in _KEPT:
+        ours, theirs = tree[KEPT][name], tree.get(name)
+        if theirs is not None and theirs == ours:
+            continue
+        if isinstance(theirs, h5py.Group):
+            added = [member for member in theirs if member not in ours]
+            for member in added:
+                ours[member] = theirs[member]
+            if name == "obs":
+                order = [*ours.attrs["column-order"], *added]
+                ours.attrs["column-order"] = np.array(order, dtype=h5py.string_dtype())
+        if theirs is not None:
+            del tree[name]
+        tree[name] = ours
 
 
 def make_map(tree: h5py.File, size: int) -> None:
@@ -179,7 +212,7 @@ def checksummed_paths(schema: Schema) -> list[str]:
     return [*rows, HEAP, CHECKSUMS, *worker_paths(schema)]
 
 
-def places_in(tree: h5py.File, *, where: str) -> Places:
+def places_in(tree: h5py.Group, *, where: str) -> Places:
     """Ask the library where everything of a store lies; its structures' spans are left out.
 
     Raises
@@ -200,6 +233,7 @@ def places_in(tree: h5py.File, *, where: str) -> Places:
     except ValueError:
         raise NotAStoreError(f"{where}: the attribute 'vnp' is damaged: not JSON") from None
     schema = from_attribute(value, where=where)
+    tree = home(tree)
     if COMMIT not in tree:
         raise DamageError(
             f"{where}: obs was rewritten by another program (AnnData's write() does that), and "
@@ -280,16 +314,54 @@ def _add_arrays(tree: h5py.File, schema: Schema, model: Model) -> None:
 
 
 def _write_schema(tree: h5py.File, schema: Schema) -> None:
-    """Write the root attribute and the names of the columns that AnnData reads."""
+    """Write the root attribute and the names of the columns that AnnData reads.
+
+    Columns that another program added are named too, while they have a value for each row.
+    """
     tree.attrs["vnp"] = json.dumps(to_attribute(schema), separators=(",", ":"))
     listed = listed_columns(schema)
-    current = tree["obs"].attrs.get("column-order")
-    if current is None or list(current) != listed:
-        tree["obs"].attrs["column-order"] = np.array(listed, dtype=h5py.string_dtype())
+    obs = tree["obs"]
+    current = list(obs.attrs.get("column-order", ()))
+    listed += [
+        name for name in current if name not in listed and _length(obs, name) == schema.n_rows
+    ]
+    if current != listed:
+        obs.attrs["column-order"] = np.array(listed, dtype=h5py.string_dtype())
+
+
+def _length(obs: h5py.Group, name: str) -> int | None:
+    """Values of a column in AnnData's encoding; None if it is not there."""
+    node = obs.get(name)
+    if isinstance(node, h5py.Group):
+        node = node.get("codes", node.get("values", node.get("_index")))
+    return int(node.shape[0]) if isinstance(node, h5py.Dataset) and node.shape else None
+
+
+def _set_aside(tree: h5py.File, schema: Schema) -> None:
+    """Move what others added to ``obsm`` away if it has not a row for each row of the store.
+
+    AnnData would not open the file. Its new place is ``raw.vnp/obsm_of_fewer_rows``.
+    """
+    ours = {MERGED, *(embedding_column(schema, model).path for model in schema.models)}
+    for name in list(tree["obsm"]):
+        if f"obsm/{name}" not in ours and _length(tree["obsm"], name) != schema.n_rows:
+            place = f"{KEPT}/obsm_of_fewer_rows/{name}"
+            if place in tree:
+                del tree[place]
+            tree.move(f"obsm/{name}", place)
+
+
+def _link_again(tree: h5py.File) -> None:
+    """Give the store's groups a second name, so that nothing is lost if the first is replaced."""
+    if KEPT not in tree:
+        for name in _KEPT:
+            tree[f"{KEPT}/{name}"] = tree[name]
 
 
 def _grow_x(tree: h5py.File, schema: Schema) -> None:
     """Make or grow ``X``, (N, 0): AnnData opens no file without one in backed mode."""
+    if _X in tree and tree[_X].maxshape != (None, None):  # AnnData's own
+        del tree[_X]
     if _X not in tree:  # also of a file that was made before there was one
         chunk = (schema.block_rows, 1)
         tree.create_dataset(_X, (0, 0), np.float32, maxshape=(None, None), chunks=chunk)

@@ -41,6 +41,7 @@ from store.hdf5.layout import (
     make_map,
     open_library,
     places_in,
+    take_back,
     worker_paths,
     write_scores,
 )
@@ -82,6 +83,7 @@ class Hdf5Transaction:
                 except DamageError as error:
                     raise DamageError(f"{path}: {error}; run 'vnp verify'") from None
             self.tree: h5py.File = open_library(self.overlay, "r+")
+            take_back(self.tree)
         except BaseException:
             self._close()
             raise

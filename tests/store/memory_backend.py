@@ -49,6 +49,7 @@ BUCKETS: dict[Path, Bucket] = {}
 
 
 class MemoryBackend:
+    trouble = ""
     checks_itself = True  # values begin with their CRC-32C
 
     def __init__(self, path: Path, bucket: Bucket) -> None:

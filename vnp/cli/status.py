@@ -63,6 +63,8 @@ def _lines(status: StoreStatus, rate: float | None) -> Iterator[str]:
         f"{printable(status.path)}: {size}, {described(status.segment_length)}, "
         f"{count(status.block_rows, 'row')} a block"
     )
+    if status.trouble:
+        yield printable(f"  warning: {status.trouble}; 'vnp verify' says what that means")
     if status.repeats:
         share = status.repeats / status.rows
         yield f"  {share:.1%} of the rows ({status.repeats:,}) repeat earlier ones: embedded once"

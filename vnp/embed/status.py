@@ -69,6 +69,7 @@ class StoreStatus:
     models: tuple[ModelStatus, ...]
     workers: tuple[WorkerStatus, ...]  # those that have not ended
     appender: str | None  # who is appending, if anybody
+    trouble: str  # what another program did to the store, as far as opening it shows
 
     @property
     def rows_wanted(self) -> int:
@@ -145,6 +146,7 @@ def read_status(
         models=tuple(statuses),
         workers=tuple(worker for worker in workers if worker.alive is not False),
         appender=str(appender.identity) if appender is not None and appending else None,
+        trouble=store.trouble,
     )
 
 

@@ -20,12 +20,13 @@ from store.errors import BusyError, DamageError, DataError, NotAStoreError
 from store.findings import Finding, Kind
 from store.hdf5.commit import COMMIT_BYTES, FLAGS, crc_of, crc_of_spans, find_commit
 from store.hdf5.file import read_map
-from store.hdf5.layout import MAP
+from store.hdf5.layout import KEPT, MAP
 from store.io.checksummed_json import pack_record
 from store.open import open_store
 from store.repair import repair, verify_store
 from store.store import Store
 from tests.rows import append, embeddings, expected, filled_store, publish
+from vnp.cli.main import main
 
 pytestmark = pytest.mark.slow  # each look at a changed file is a process
 
@@ -66,6 +67,21 @@ def opened_by_anndata(path: Path) -> None:
     anndata.read_h5ad(path, backed="r+").file.close()
 
 
+def written_by_anndata(path: Path) -> None:
+    adata = anndata.read_h5ad(path, backed="r+")
+    adata.obs["mine"] = 1.5
+    adata.obsm["X_umap"] = np.ones((adata.n_obs, 2), np.float32)
+    adata.uns["mine"] = "a note"
+    adata.write()
+    adata.file.close()
+
+
+def obs_replaced(path: Path) -> None:
+    obs = anndata.read_h5ad(path).obs.assign(mine=1.5)
+    with h5py.File(path, "r+") as tree:
+        anndata.io.write_elem(tree, "obs", obs)
+
+
 def copied_object_by_object(path: Path) -> None:
     made = path.with_suffix(".copy")
     with h5py.File(path) as old, h5py.File(made, "w") as new:
@@ -92,7 +108,14 @@ def map_damaged(path: Path) -> None:
 
 
 TOUCHED = (opened, opened_to_append, killed_while_open)
-CHANGED = (attribute_added, column_added, opened_by_anndata, map_damaged)
+CHANGED = (
+    attribute_added,
+    column_added,
+    opened_by_anndata,
+    map_damaged,
+    written_by_anndata,
+    obs_replaced,
+)
 MOVED = (copied_object_by_object, repacked)
 
 
@@ -194,7 +217,8 @@ def test_repair_adopts_a_change_and_keeps_it(store: Store, touch: Callable[[Path
     check_rows(store.path)
     with h5py.File(store.path) as tree:
         assert ("note" in tree.attrs) == (touch is attribute_added)
-        assert ("mine" in tree["obs"]) == (touch is column_added)
+        by_them = (column_added, written_by_anndata, obs_replaced)
+        assert ("mine" in tree["obs"]) == (touch in by_them)
 
 
 @pytest.mark.parametrize("touch", MOVED)
@@ -279,13 +303,49 @@ def test_a_worker_does_not_write_into_another_file_of_the_name(store: Store) -> 
     np.testing.assert_array_equal(open_store(store.path).read("small", OPEN * BLOCK), values)
 
 
-def test_what_anndata_writes_in_place_of_a_store_is_called_by_its_name(store: Store) -> None:
-    adata = anndata.read_h5ad(store.path, backed="r+")
-    adata.obs["mine"] = 1.5
-    adata.write()
-    adata.file.close()
+@pytest.mark.parametrize("touch", [written_by_anndata, obs_replaced])
+def test_columns_that_anndata_wrote_stay(store: Store, touch: Callable[[Path], None]) -> None:
+    touch(store.path)
+    repair(open_store(store.path), findings_of(store.path))
+    check_rows(store.path)
+    assert not list(verify_store(open_store(store.path)))
+    adata = anndata.read_h5ad(store.path)
+    assert (adata.obs["mine"] == 1.5).all()
+    if touch is written_by_anndata:
+        assert adata.uns["mine"] == "a note"
+        assert adata.obsm["X_umap"].shape == (ROWS, 2)
+    append(open_store(store.path), "third", 5)
+    adata = anndata.read_h5ad(store.path)
+    assert adata.n_obs == ROWS + 5
+    assert "mine" not in adata.obs, "it has no value for the new rows"
+    assert list(adata.obsm) == ["X_merged", "X_small", "X_wide"]
+    with h5py.File(store.path) as tree:
+        assert (tree["obs/mine"][:] == 1.5).all()
+        if touch is written_by_anndata:
+            assert tree[f"{KEPT}/obsm_of_fewer_rows/X_umap"].shape == (ROWS, 2)
+
+
+def test_what_anndata_writes_in_place_of_an_earlier_store_is_called_by_its_name(
+    store: Store,
+) -> None:
+    with h5py.File(store.path, "r+") as tree:
+        del tree[KEPT]  # earlier versions had no second links
+    written_by_anndata(store.path)
     with pytest.raises(NotAStoreError, match="AnnData's write"):
         open_store(store.path)
+
+
+def test_status_says_that_another_program_removed_data(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not read_map(store.path).commit.has_map:
+        pytest.skip("only the library knows where the chunks of such a file are")
+    with h5py.File(store.path, "r+") as tree:
+        del tree["obsm/X_wide"]
+    assert main(["status", str(store.path)]) == 0
+    said = capsys.readouterr().out
+    assert "warning: " in said
+    assert "'vnp verify' says what that means" in said
 
 
 def test_a_compressed_file_is_refused_with_the_command_that_helps(store: Store) -> None:

@@ -19,8 +19,9 @@ PATIENCE = 64
 class WorkList:
     """Hands out claims on open blocks until nothing is left to take.
 
-    Each worker begins at a place of its own (``start``, by default drawn from its id) and continues
-    from its last block, so its blocks are adjacent. Where it meets another worker it continues
+    A worker begins at ``start``, by default the first open block, or if others hold blocks a place
+    drawn from its id; it continues from its last block, so its blocks are adjacent. Ascending,
+    blocks come after those whose rows they repeat. Where it meets another worker it continues
     elsewhere. ``open_blocks`` is called once per plan and returns the blocks with unfilled rows: a
     bool array over all blocks, or ascending block numbers. ``n_open`` and ``n_held`` are the open
     blocks when the last plan was made, and how many of them others held.
@@ -77,13 +78,10 @@ class WorkList:
     def _make_plan(self) -> ClaimPlan:
         scan = self._claims.scan(self._model)  # before open_blocks: see Claims.scan
         blocks = as_blocks(self._open_blocks())
-        if self._start is None and len(blocks):
+        takeable = self._claims.takeable(self._model, scan=scan, open_blocks=blocks)
+        plan = ClaimPlan(blocks, scan=scan, takeable=takeable, start=self._start or 0)
+        if self._start is None and plan.n_held:
             self._start = int(self._claims.worker[:8], 16) % (int(blocks[-1]) + 1)
-        plan = ClaimPlan(
-            blocks,
-            scan=scan,
-            takeable=self._claims.takeable(self._model, scan=scan, open_blocks=blocks),
-            start=self._start or 0,
-        )
+            plan = ClaimPlan(blocks, scan=scan, takeable=takeable, start=self._start)
         self.n_open, self.n_held = plan.n_open, plan.n_held
         return plan

@@ -124,3 +124,17 @@ def test_tail_block_that_grew_is_open_again(make_worker):
         claim = work_list(worker, filled).next()
         assert claim.epoch == epoch
         claim.release()
+
+
+def test_a_lone_worker_begins_at_the_first_open_block_and_others_elsewhere(make_worker):
+    filled = np.zeros(4096, dtype=bool)
+    filled[:3] = True
+    first, second = (
+        WorkList(make_worker(name).claims, model="m", open_blocks=lambda: ~filled)
+        for name in ("a", "b")
+    )
+    lone = first.next()
+    other = second.next()
+    assert lone.block == 3
+    assert other.block == int(other.worker[:8], 16) % 4096 != 4
+    assert (first.next().block, second.next().block) == (4, other.block + 1)

@@ -12,6 +12,7 @@ from store.backend import Backend
 from store.errors import StoreError, UsageError
 from store.io.optional import require
 from store.schema import DEFAULT_BLOCK_ROWS, Model, Schema
+from store.sidecar import sidecar_of
 from store.store import Store
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".h5ad")
@@ -71,7 +72,14 @@ def create_store(
         models=tuple(models),
         mixed_precision=mixed_precision,
     )
-    return Store(kind.new(path, schema))
+    sidecar = sidecar_of(path)
+    ours = not os.path.lexists(sidecar.path)
+    try:
+        return Store(kind.new(path, schema))
+    except BaseException:
+        if ours:
+            sidecar.discard()
+        raise
 
 
 def discard_empty(store: Store) -> None:

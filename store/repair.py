@@ -103,7 +103,7 @@ def reopen_damaged(store: Store, *, model: str, block: int, claims: Claims) -> s
     with claim:
         damage = [found for found in store.verify_block(model, block) if found.is_damage]
         if not damage:
-            return f"{model} block {block} has been repaired meanwhile"
+            return f"{model} block {block} is sound, or was repaired meanwhile"
         store.reopen(model, block)
     return f"{model} block {block} is open again: {damage[0].detail}"
 

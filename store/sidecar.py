@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -41,6 +42,12 @@ class Sidecar:
         for path in (self.tmp, self.logs):
             make_dir(path, durable=False)
         return self
+
+    def discard(self) -> None:
+        """Remove the directories again, if nothing is in them."""
+        for path in (self.tmp, self.logs, self.path):
+            with suppress(OSError):
+                path.rmdir()
 
     def temporary(self, what: str) -> Path:
         """Return a free path in ``tmp`` for a file or folder of this kind (a lower-case word)."""

@@ -78,11 +78,11 @@ class ZarrBackend:
         try:
             write_documents(made, before=None, after=schema, tmp_dir=sidecar.tmp)
             made.rename(path)
-        except OSError as error:
+        except BaseException as error:
             shutil.rmtree(made, ignore_errors=True)
-            if path.exists():
+            if isinstance(error, OSError) and path.exists():
                 raise UsageError(f"{path} was created by someone else just now") from None
-            raise error from None
+            raise
         fsync_dir(path.parent)
         return cls(path, schema)
 

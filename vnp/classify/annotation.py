@@ -48,16 +48,17 @@ def read_genomes(paths: Sequence[Path]) -> Iterator[Genome | LeftOut]:
             "proteins"
         )
     waiting = _Waiting()
-    first_read: dict[str, str] = {}  # by id: the file
+    first_read: dict[str, str] = {}  # by accession: id and file
     for path in genbank:
         for entry in read_genbank(path):
             if isinstance(entry, LeftOut):
                 yield entry
                 continue
-            if entry.id in first_read:
-                yield entry.left_out(f"its accession was read before, from {first_read[entry.id]}")
+            accession = _accession(entry.id)[0]
+            if accession in first_read:
+                yield entry.left_out(f"its accession was read before: {first_read[accession]}")
                 continue
-            first_read[entry.id] = str(path)
+            first_read[accession] = f"{entry.id} in {path}"
             if entry.sequence is None:
                 waiting.add(entry)
             else:

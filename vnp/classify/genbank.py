@@ -78,27 +78,35 @@ def read_genbank(path: Path) -> Iterator[Entry | LeftOut]:
 
 
 def _cut(path: Path) -> Iterator[tuple[list[str], bool]]:
-    """Yield the lines of each record, and whether it ends with ``//``."""
+    """Yield the lines of each record, and whether it ends with ``//``.
+
+    Text between two records is yielded like one; what comes before the first is a preamble.
+    """
     lines: list[str] = []
+    between: list[str] | None = None
     with open_bytes(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="replace") as text:
         for line in text:
             if line.startswith("LOCUS"):
-                if lines:
-                    yield lines, False
-                lines = [line]
+                if lines or between:
+                    yield lines or between or [], False
+                lines, between = [line], []
             elif lines:
                 lines.append(line)
                 if line.startswith("//"):
                     yield lines, True
                     lines = []
-    if lines:
-        yield lines, False
+            elif between is not None and line.strip():
+                between.append(line)
+    if lines or between:
+        yield lines or between or [], False
 
 
 def _entry(file: str, number: int, lines: list[str], *, ended: bool) -> Entry | LeftOut:
     def left_out(reason: str, name: str = "") -> LeftOut:
         return LeftOut(file, number, name or _name(lines), reason)
 
+    if not lines[0].startswith("LOCUS"):
+        return left_out(f"text of no record, which begins with {lines[0].strip()[:60]!r}", "?")
     if not ended:
         return left_out("it has no // at its end: the file was cut short")
     locus = _LOCUS.match(lines[0])

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from store.io.words import count
-
 PLAIN_INTERVAL = 30.0  # seconds between two plain lines
 WARNING_PREFIX = "warning: "  # of a warning's line on standard error; a worker's parent reads it
 
@@ -94,6 +92,8 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
         elif error is None:
+            from store.io.words import count  # not at once: it would slow ``vnp --help`` down
+
             seconds = self._clock() - self._began
             done = self._done - self._already
             self._print(

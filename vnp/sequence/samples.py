@@ -48,6 +48,10 @@ def read_sheet(path: Path) -> list[SampleFiles]:
     samples: list[SampleFiles] = []
     for number, row in read_table(path, required=("sample", "file"), optional=("file2",)):
         files = [row["file"], row.get("file2", "")]
+        try:
+            check_sample_name(row["sample"])
+        except UsageError as error:
+            raise InputError(str(path), str(error), line=number) from None
         if not row["file"]:
             raise InputError(str(path), "the column file is empty", line=number)
         found = tuple(str(path.parent / file) for file in files if file)

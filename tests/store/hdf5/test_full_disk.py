@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from store.errors import AfterCommitError
+from store.errors import AfterCommitError, StoreError
 from store.hdf5 import journal, overlay
 from store.io.files import DiskFullError
-from store.open import open_store
+from store.open import create_store, open_store
 from store.repair import verify_store
 from store.schema import Model
 from store.store import Store
-from tests.rows import append, filled_store
+from tests.rows import MODELS, append, filled_store
 
 pytestmark = pytest.mark.slow
 
@@ -125,3 +125,12 @@ def test_processes_on_a_full_disk_end_with_an_error(small_disk: Path) -> None:
     (small_disk / "ballast").unlink()
     assert list(verify_store(open_store(store.path))) == []
     save_scores(open_store(store.path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".h5", ".zarr"])
+def test_a_store_that_cannot_be_made_leaves_nothing(small_disk: Path, suffix: str) -> None:
+    fill(small_disk / "ballast")
+    with pytest.raises((OSError, StoreError), match="No space left on device"):
+        create_store(small_disk / f"run{suffix}", models=MODELS, segment_length=500)
+    assert [path.name for path in small_disk.iterdir()] == ["ballast"]

@@ -126,7 +126,24 @@ def test_what_is_left_of_a_join_is_named_on_both_sides(
 def test_an_accession_in_two_files_is_used_once(tmp_path: Path) -> None:
     [genome], [left] = read(tmp_path, record(), record())
     assert genome.id == left.id == "VV_000000.1"
-    assert left.reason == f"its accession was read before, from {tmp_path / 'file0'}"
+    assert left.reason == f"its accession was read before: VV_000000.1 in {tmp_path / 'file0'}"
+
+
+def test_two_versions_of_an_accession_are_one_genome(tmp_path: Path) -> None:
+    [genome], [left] = read(tmp_path, record() + record(version=".2"))
+    assert (genome.id, left.id) == ("VV_000000.1", "VV_000000.2")
+    assert "was read before: VV_000000.1" in left.reason
+
+
+@pytest.mark.parametrize("at", ["between", "end"])
+def test_text_that_belongs_to_no_record_is_named(tmp_path: Path, at: str) -> None:
+    last = record("VV_000001")
+    stray = "\nhalf a record of another file\n"
+    preamble = "GBVRL1.SEQ  Genetic Sequence Data Bank\n"  # NCBI's own, before the first record
+    text = record() + stray + last if at == "between" else record() + last + stray
+    genomes, [left] = read(tmp_path, preamble + text)
+    assert [genome.id for genome in genomes] == ["VV_000000.1", "VV_000001.1"]
+    assert "'half a record of another file'" in left.reason
 
 
 def test_fasta_alone_is_an_error(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from store.io.words import count
 from vnp import __version__
 from vnp.cli import options
 from vnp.cli.exit_codes import DATA_ERROR, DONE
@@ -212,6 +211,7 @@ def _disk(store: Store) -> Iterator[Check]:
 
 
 def _golden(given: argparse.Namespace) -> Iterator[Check]:
+    from store.io.words import count
     from vnp.exchange.golden import compare, read_reference
     from vnp.inference.encoder import Encoder
     from vnp.inference.load import load_encoder

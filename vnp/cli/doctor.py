@@ -247,7 +247,10 @@ def _golden(given: argparse.Namespace) -> Iterator[Check]:
         )
         yield Check("golden ids", "problem", found)
     if report.extra:
-        found = f"not in the reference: {count(report.extra, 'record')} of {given.fasta}"
+        found = (
+            f"{count(report.extra, 'record')} of {given.fasta} "
+            f"{'is' if report.extra == 1 else 'are'} not in the reference"
+        )
         yield Check("golden ids", "note", found)
     state, verdict = "ok", f"this installation reproduces {given.golden}"
     if not report.reproduced:

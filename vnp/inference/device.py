@@ -59,7 +59,7 @@ def place(device: str, *, precision: Precision, threads: int | None, warn: Warn)
         raise UsageError(f"there is no precision {precision!r}; it is auto, {', '.join(_DTYPES)}")
     allowed = len(os.sched_getaffinity(0))
     if threads is not None and threads < 1:
-        raise UsageError(f"at least 1 thread is needed, not {threads}")
+        raise UsageError(f"{count(threads, 'thread')} cannot compute anything")
     threads = threads or allowed
     if device == "auto" and not torch.cuda.is_available():
         warn(f"no CUDA device was found: running on the CPU with {count(threads, 'thread')}")
@@ -101,7 +101,7 @@ def _cuda(device: str) -> torch.device:
     index = int(number) if number else torch.cuda.current_device()
     if index >= found:
         raise DeviceError(
-            f"{device} was asked for but the CUDA devices here are cuda:0 to cuda:{found - 1}"
+            f"{device} was asked for but there {'is' if found == 1 else 'are'} {count(found, 'CUDA device')}, from cuda:0"
         )
     return torch.device("cuda", index)
 

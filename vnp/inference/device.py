@@ -101,7 +101,8 @@ def _cuda(device: str) -> torch.device:
     index = int(number) if number else torch.cuda.current_device()
     if index >= found:
         raise DeviceError(
-            f"{device} was asked for but there {'is' if found == 1 else 'are'} {count(found, 'CUDA device')}, from cuda:0"
+            f"{device} was asked for but there {'is' if found == 1 else 'are'} "
+            f"{count(found, 'CUDA device')}, from cuda:0"
         )
     return torch.device("cuda", index)
 

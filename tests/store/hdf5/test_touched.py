@@ -20,7 +20,7 @@ from store.errors import BusyError, DamageError, DataError, NotAStoreError
 from store.findings import Finding, Kind
 from store.hdf5.commit import COMMIT_BYTES, FLAGS, crc_of, crc_of_spans, find_commit
 from store.hdf5.file import read_map
-from store.hdf5.layout import KEPT, MAP
+from store.hdf5.layout import GROUPS, MAP
 from store.io.checksummed_json import pack_record
 from store.open import open_store
 from store.repair import repair, verify_store
@@ -322,14 +322,19 @@ def test_columns_that_anndata_wrote_stay(store: Store, touch: Callable[[Path], N
     with h5py.File(store.path) as tree:
         assert (tree["obs/mine"][:] == 1.5).all()
         if touch is written_by_anndata:
-            assert tree[f"{KEPT}/obsm_of_fewer_rows/X_umap"].shape == (ROWS, 2)
+            assert tree["obs/vnp/obsm_of_fewer_rows/X_umap"].shape == (ROWS, 2)
 
 
 def test_what_anndata_writes_in_place_of_an_earlier_store_is_called_by_its_name(
     store: Store,
 ) -> None:
     with h5py.File(store.path, "r+") as tree:
-        del tree[KEPT]  # earlier versions had no second links
+        del tree.attrs["vnp_groups"]  # earlier versions had none, and counted links
+        addresses = [h5py.h5o.get_info(tree[name].id).addr for name in GROUPS]
+    with store.path.open("r+b") as file:
+        for at in addresses:
+            file.seek(at + 4)
+            file.write((1).to_bytes(4, "little"))
     written_by_anndata(store.path)
     with pytest.raises(NotAStoreError, match="AnnData's write"):
         open_store(store.path)

@@ -22,6 +22,7 @@ from store.hdf5.map import Places
 from store.hdf5.overlay import Overlay
 from store.layout import (
     Column,
+    all_columns,
     category_column,
     certificate_column,
     embedding_column,
@@ -42,7 +43,6 @@ CHECKSUMS = "obs/vnp/checksums"  # CRC-32C (n_blocks, columns): a block of each 
 _X = "X"  # no values: all are in obsm
 GROUPS = ("obs", "obsm", "uns")  # that another program may replace: see `Home`
 _REFERENCES = "vnp_groups"  # attribute of the root: object references to them
-_ASIDE = "obs/vnp/obsm_of_fewer_rows"
 MERGED = "obsm/X_merged"
 CERTIFICATE_BYTES = 1024
 PROVENANCE_BYTES = 16384
@@ -160,22 +160,24 @@ class Home:
         group = self._groups.get(path.partition("/")[0])
         return self._tree[path] if group is None else group[_relative(path)]
 
-    def take_back(self) -> None:
+    def take_back(self, schema: Schema) -> None:
         """Put the groups in the place of those that another program wrote.
 
-        What the program added to them stays.
+        What the program added to them stays, as it wrote it last.
         """
-        tree = self._tree
+        tree, own = self._tree, _members(schema)
         for name, ours in self._groups.items():
             theirs = tree.get(name)
             if theirs is not None and theirs == ours:
                 continue
             if isinstance(theirs, h5py.Group):
-                added = [member for member in theirs if member not in ours]
+                added = [member for member in theirs if f"{name}/{member}" not in own]
                 for member in added:
+                    if member in ours:
+                        del ours[member]
                     ours[member] = theirs[member]
                 if name == "obs":
-                    order = [*ours.attrs["column-order"], *added]
+                    order = list(dict.fromkeys([*ours.attrs["column-order"], *added]))
                     ours.attrs["column-order"] = np.array(order, dtype=h5py.string_dtype())
             if theirs is not None:
                 del tree[name]
@@ -363,31 +365,43 @@ def _write_schema(tree: h5py.File, schema: Schema) -> None:
         obs.attrs["column-order"] = np.array(listed, dtype=h5py.string_dtype())
 
 
-def _length(obs: h5py.Group, name: str) -> int | None:
-    """Values of a column in AnnData's encoding; None if it is not there."""
-    node = obs.get(name)
+def _members(schema: Schema) -> set[str]:
+    """Members of the groups that are the store's own."""
+    paths = [COMMIT, MERGED, *(column.path for column in all_columns(schema))]
+    return {"/".join(path.split("/")[:2]) for path in paths}
+
+
+def _length(group: h5py.Group, name: str) -> int | None:
+    """Values of a column, or rows of an array, in AnnData's encoding; None if it is neither."""
+    node = group.get(name)
     if isinstance(node, h5py.Group):
-        node = node.get("codes", node.get("values", node.get("_index")))
+        if "shape" in node.attrs:  # sparse
+            return int(node.attrs["shape"][0])
+        index = node.attrs.get("_index", "_index")  # of a data frame
+        node = node.get("codes", node.get("values", node.get(index)))
     return int(node.shape[0]) if isinstance(node, h5py.Dataset) and node.shape else None
 
 
 def _set_aside(tree: h5py.File, schema: Schema) -> None:
-    """Move what others added to ``obsm`` away if it has not a row for each row of the store.
+    """Move arrays that others added away if they have not a row for each row of the store.
 
-    AnnData would not open the file. Its new place is ``obs/vnp/obsm_of_fewer_rows``.
+    AnnData would not open the file. Their new place is ``obs/vnp/obsm_of_fewer_rows``, or that of
+    ``layers`` or ``obsp``.
     """
-    ours = {MERGED, *(embedding_column(schema, model).path for model in schema.models)}
-    for name in list(tree["obsm"]):
-        if f"obsm/{name}" not in ours and _length(tree["obsm"], name) != schema.n_rows:
-            place = f"{_ASIDE}/{name}"
-            if place in tree:
-                del tree[place]
-            tree.move(f"obsm/{name}", place)
-            log.warning(
-                "obsm/%s, which another program added, has no row for new records: it is in %s now",
-                name,
-                place,
-            )
+    ours = _members(schema)
+    for group in ("obsm", "layers", "obsp"):
+        members = tree.get(group)
+        for name in list(members) if isinstance(members, h5py.Group) else ():
+            path, place = f"{group}/{name}", f"obs/vnp/{group}_of_fewer_rows/{name}"
+            if path not in ours and _length(members, name) != schema.n_rows:
+                if place in tree:
+                    del tree[place]
+                tree.move(path, place)
+                log.warning(
+                    "%s, which another program added, has no row for new records: it is in %s now",
+                    path,
+                    place,
+                )
 
 
 def _refer(tree: h5py.File) -> None:

@@ -84,7 +84,7 @@ class Hdf5Transaction:
                 except DamageError as error:
                     raise DamageError(f"{path}: {error}; run 'vnp verify'") from None
             self.tree: h5py.File = open_library(self.overlay, "r+")
-            Home(self.tree).take_back()
+            Home(self.tree).take_back(file_map.schema)
         except BaseException:
             self._close()
             raise

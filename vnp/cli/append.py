@@ -135,11 +135,13 @@ def _append(
             )
         except BaseException:
             if len(samples) > 1:
+                held = {known.name for known in store.snapshot().schema.samples}
                 names = [each.name for each in samples]
+                there = [name for name in names if name in held]
                 log.warning(
-                    f"in the store: {', '.join(names[:number]) or 'none'}; not appended: "
-                    f"{', '.join(names[number:])}; mend the input and run the same command with "
-                    "--existing skip"
+                    f"in the store: {', '.join(there) or 'none'}; not appended: "
+                    f"{', '.join(name for name in names if name not in held) or 'none'}; "
+                    "--existing skip goes on with the others"
                 )
             raise
 

@@ -120,7 +120,7 @@ def _append(
     from vnp.sequence.append import append_file
     from vnp.sequence.contig_ids import Duplicates
 
-    for number, sample in enumerate(samples):
+    for sample in samples:
         try:
             yield append_file(
                 store,
@@ -141,7 +141,7 @@ def _append(
                 log.warning(
                     f"in the store: {', '.join(there) or 'none'}; not appended: "
                     f"{', '.join(name for name in names if name not in held) or 'none'}; "
-                    "--existing skip goes on with the others"
+                    "mend the input and run the same command with --existing skip"
                 )
             raise
 

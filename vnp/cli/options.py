@@ -104,6 +104,16 @@ def share(text: str) -> float:
     return _number(float, text, lambda value: 0 <= value < 1, "a share of 1")
 
 
+def score(text: str) -> float:
+    """Read a score: 0 to 1."""
+    return _number(float, text, lambda value: 0 <= value <= 1, "a score between 0 and 1")
+
+
+def bases(text: str) -> int:
+    """Read a number of bases, which may be 0."""
+    return _number(int, text, lambda value: value >= 0, "a number of bases")
+
+
 def cosine(text: str) -> float:
     """Read a cosine similarity."""
     return _number(float, text, lambda value: -1 <= value <= 1, "a cosine between -1 and 1")

@@ -94,6 +94,11 @@ def positive(text: str) -> int:
     return _number(int, text, lambda value: value >= 1, "a positive number")
 
 
+def folds(text: str) -> int:
+    """Read a number of folds."""
+    return _number(int, text, lambda value: 2 <= value <= 100, "a number of folds, 2 to 100")
+
+
 def positive_float(text: str) -> float:
     """Read a positive number."""
     return _number(float, text, lambda value: 0 < value < float("inf"), "a positive number")

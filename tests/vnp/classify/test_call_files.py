@@ -126,6 +126,19 @@ def test_a_planted_prophage_is_found_within_one_segment(
     assert report["samples"][0]["regions"] == 3
 
 
+@pytest.mark.parametrize("kind", ["logistic", "hist-gradient-boosting"])
+def test_every_kind_of_classifier_finds_it(made: Path, tmp_path: Path, kind: str) -> None:
+    classifier, bed = tmp_path / "m.safetensors", tmp_path / "viral.bed"
+    train = ["train", made / "train.zarr", "--labels", made / "labels.tsv", "--classifier", kind]
+    assert vnp(*train, "-o", classifier, "--folds", 4) == 0
+    predict = ["predict", made / "run.zarr", "--classifier", classifier, "--sample", "one"]
+    assert vnp(*predict, "-o", tmp_path / "calls", "--bed", bed) == 0
+    lines = [line.split("\t") for line in bed.read_text().splitlines()]
+    [(start, end)] = [(int(a), int(b)) for name, a, b, *_ in lines if name == "planted"]
+    assert abs(start - INSERT[0]) <= SEGMENT
+    assert abs(end - INSERT[1]) <= SEGMENT
+
+
 def test_viral_contigs_are_written_with_their_numbered_ids(
     made: Path, tmp_path: Path, predict: Callable[..., int], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from vnp.classify.mlp import ClassifierError, Mlp
 
 _MOST_CELLS = 1 << 22  # rows times trees walked at a time, 32 MiB a number of each
+_MOST_NODES = 1 << 16  # of a tree that a file may hold
 _LOGISTIC = ("logistic.weight", "logistic.bias")
 _INTEGERS = ("feature", "left", "right")
 _TREES = (*_INTEGERS, "threshold", "missing_left", "value")
@@ -162,6 +163,8 @@ def estimator_from_tensors(tensors: Mapping[str, Tensor], *, source: object) -> 
     shape = nodes["left"].shape
     if len(shape) != 2 or 0 in shape or any(nodes[name].shape != shape for name in _TREES):
         raise ClassifierError(f"{source}: the nodes of its trees are not tables of one shape")
+    if shape[1] > _MOST_NODES:
+        raise ClassifierError(f"{source}: its trees have {shape[1]:,} nodes, more than any here")
     types = dict.fromkeys(_INTEGERS, torch.int64) | {"missing_left": torch.bool}
     for name, tensor in nodes.items():
         if tensor.dtype != types.get(name, torch.float64):

@@ -139,11 +139,11 @@ def predict(
     total = sum(sample.stop - sample.start for sample in wanted)
     calls = []
     rule = rule or RegionRule()
-    with (
-        call_writer(files or CallFiles(), wanted) as writer,
-        _keeping(store, classifier.card.digest, save, replace=replace) as keep,
-    ):
-        with Progress("predict", total=total, unit="records") as progress:
+    with call_writer(files or CallFiles(), wanted) as writer:
+        with (
+            _keeping(store, classifier.card.digest, save, replace=replace) as keep,
+            Progress("predict", total=total, unit="records") as progress,
+        ):
             progress.update(0)
             done = 0
 
@@ -170,6 +170,7 @@ def predict(
             samples=tuple(calls),
             warning=demo_warning(chosen),
             rule=rule,
+            # After the scores are kept: a file that is not the one appended must not cost them.
             written=writer.finish(output),
         )
         write_whole(output / SAMPLES, _samples_tsv(result).encode())

@@ -179,9 +179,12 @@ def test_viral_contigs_that_no_file_has_are_named(
     phage = read_fasta_of(made / "two.fa")["phage"]
     part = write_fasta(tmp_path / "part.fa", [("phage", phage), ("new", "ACGT" * 10)])
     fasta = tmp_path / "viral.fa"
-    assert predict("--fasta-out", fasta, "--sample", "one", "--contigs", part) == 1
+    wrong = ["--sample", "one", "--contigs", part, "--bed", tmp_path / "v.bed", "--save", "kept"]
+    assert predict("--fasta-out", fasta, *wrong) == 1
     assert "phage has 3,000 bases, and that of sample one at least 5,000" in capsys.readouterr().err
     assert not fasta.exists()
+    assert not (tmp_path / "v.bed").exists()
+    assert [kept.name for kept in open_store(made / "run.zarr").schema.scores] == ["kept"]
     assert predict("--fasta-out", fasta, "--contigs", made / "two.fa", "--json") == 3
     told = capsys.readouterr()
     assert "none of the files is that of sample one (one.fa.gz)" in told.err

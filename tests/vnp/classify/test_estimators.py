@@ -178,6 +178,10 @@ def change(name: str, value: Callable[[torch.Tensor], torch.Tensor]) -> Any:
         (change("trees.left", lambda t: t.int()), "holds torch.int32"),
         (change("trees.missing_left", lambda t: t.double()), "holds torch.float64"),
         (change("trees.value", lambda t: t[:, 1:].contiguous()), "of one shape"),
+        (
+            lambda t: {k: v.repeat(1, 1 << 14) if v.dim() == 2 else v for k, v in t.items()},
+            "more than any here",
+        ),
         (change("trees.baseline", lambda t: t.repeat(2)), "not a number each"),
         (change("trees.inputs", lambda t: t.double()), "not a number each"),
     ],

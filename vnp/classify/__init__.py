@@ -2,11 +2,13 @@
 
 ::
 
-    predict    features (rows of the store -> scores) -> calls (windows, contigs) -> tables
-    train      labels -> split -> batches -> fit -> metrics -> files
+    predict    features (rows of the store -> scores) -> calls (windows, contigs) -> regions
+               -> tables, call_files (tracks: BED, GFF3; viral_contigs: FASTA)
+    train      labels -> split -> batches -> fit, fit_estimators -> metrics -> files, markdown
     dataset    annotation (GenBank, FASTA) -> windows inside annotated proteins
     convert    pickled (published .pth) -> files (safetensors and card)
     mlp        the network itself, and what its tensors must be
+    estimators the same of scikit-learn's classifiers
 
 Errors, by what the caller would do::
 

@@ -41,6 +41,7 @@ class Rows:
     ) -> None:
         self.rows = rows
         self.label = label
+        self.width = view.shape[1]  # D
         self._view = view
         self._at_a_time = max(memory // (2 * view.shape[1]), 2 * STRIPE)
         self._held: NDArray[np.float16] | None = None

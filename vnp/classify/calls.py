@@ -1,22 +1,23 @@
-"""From scores of records to calls: of windows by VirNucPro's rule, of contigs, of stretches.
+"""From scores of records to calls: of windows by VirNucPro's rule, of contigs.
 
 Records of a window are neighbours in the store, and so are windows of a contig: one pass over the
 rows calls them all, and only the current contig is held.
 
-A window is viral if the highest score2 of its records is at least the highest score1. A **region**
-is a run of viral windows of one contig, without a window that is called otherwise in between;
-windows without a record have no call and do not interrupt it.
+A window is viral if the highest score2 of its records is at least the highest score1; one without a
+scored record has no call. Regions along a contig are found in `vnp.classify.regions`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
+
+VIRAL = 0.5  # `Window.score` from which a window is viral
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,28 +51,13 @@ class Window:
         """VirNucPro's consensus."""
         return self.score2 >= self.score1
 
-
-@dataclass(slots=True)
-class Region:
-    """A run of viral windows on one contig."""
-
-    start: int  # first base, 0-based
-    end: int  # one past the last base
-    windows: int = 0  # viral windows in it
-    total: float = 0.0  # sum of their score2
-    best: float = 0.0  # highest score2
-
-    def add(self, window: Window) -> None:
-        """Take the next viral window in."""
-        self.end = max(self.end, window.end)
-        self.windows += 1
-        self.total += window.score2
-        self.best = max(self.best, window.score2)
-
     @property
-    def mean(self) -> float:
-        """Mean score2 of its windows."""
-        return self.total / self.windows
+    def score(self) -> float:
+        """The consensus as a number from 0 to 1, at least `VIRAL` exactly if the window is viral.
+
+        It is score2 if one record is scored.
+        """
+        return VIRAL + (self.score2 - self.score1) / 2
 
 
 @dataclass(slots=True)
@@ -86,8 +72,7 @@ class Contig:
     best_window: int = 0  # number of the window that has it
     start: int = 0  # first base of the first called window
     end: int = 0  # one past the last base of the last called window
-    regions: list[Region] = field(default_factory=list)  # runs of viral windows
-    in_region: bool = False  # whether the last window was viral
+    evidence: float = 0.0  # sum of score2 over viral windows
 
     def add(self, window: Window) -> None:
         """Take the next called window in."""
@@ -100,10 +85,7 @@ class Contig:
             self.best, self.best_window = window.score2, window.number
         if window.is_virus:
             self.viral += 1
-            if not self.in_region:
-                self.regions.append(Region(window.start, window.end))
-            self.regions[-1].add(window)
-        self.in_region = window.is_virus
+            self.evidence += window.score2
 
     @property
     def mean(self) -> float:

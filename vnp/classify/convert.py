@@ -19,6 +19,7 @@ class Converted:
 
     path: Path  # the new file
     card: Card  # which lies beside it
+    described: str  # what the classifier is, for people
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as a JSON object."""
@@ -35,20 +36,22 @@ def convert_classifier(
 ) -> Converted:
     """Convert a classifier file to the ``.safetensors`` file ``output``, bit for bit.
 
-    The card tells the bands of its feature row, by default those of the recipe whose width fits,
-    and the bases per segment it was trained on.
+    The card tells the bands of its feature row, by default those of its card before, or of the
+    recipe whose width fits, and the bases per segment it was trained on.
 
     `UsageError` if the output exists, without ``force``, or has another suffix; `ClassifierError`
     or `FeaturesError` if the file holds no classifier, or one of another width than the models'.
     """
     refuse_existing(output, force=force)
     classifier = load_classifier(path)
+    known = classifier.card.models if models is None else ()
     card = replace(
         classifier.card,
-        models=_bands(classifier.card.inputs, models),
+        models=known or _bands(classifier.card.inputs, models),
         segment_length=segment_length or classifier.card.segment_length,
     )
-    return Converted(output, save_classifier(classifier.module, card, output))
+    module = classifier.module
+    return Converted(output, save_classifier(module, card, output), module.described)
 
 
 def _bands(inputs: int, names: Sequence[str] | None) -> tuple[tuple[str, int], ...]:

@@ -21,8 +21,8 @@ from store.read.view import View
 from store.schema import COLUMN_CHUNK_ROWS
 from store.store import Store
 from vnp.classify.calls import RecordScores
+from vnp.classify.estimators import Module
 from vnp.classify.files import Card
-from vnp.classify.mlp import Mlp
 from vnp.models import registry
 
 BATCH = 256  # rows the published code scores at a time
@@ -78,7 +78,7 @@ class Scores:
 
 def score_rows(
     view: View,
-    module: Mlp,
+    module: Module,
     *,
     device: torch.device,
     start: int,

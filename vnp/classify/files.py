@@ -8,7 +8,7 @@ and how well it did. The card carries the hash of the tensors, so the two cannot
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,23 +19,12 @@ from torch import Tensor
 
 from store.errors import UsageError
 from store.io.replace import write_whole
-from store.io.words import count
+from vnp.classify.estimators import Module, estimator_from_tensors, is_estimator
 from vnp.classify.mlp import CLASSES, EPS, ClassifierError, Mlp, from_tensors
 from vnp.classify.pickled import read_pickled
 from vnp.models.weights import digest
 
 FORMAT = "vnp-classifier-1"
-_METRICS = {
-    "accuracy": "Accuracy",
-    "precision": "Precision",
-    "recall": "Recall",
-    "f1": "F1",
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "brier": "Brier score",
-    "ece": "Expected calibration error",
-    "log_loss": "Log loss",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +32,10 @@ class Card:
     """What is known about a classifier."""
 
     inputs: int  # width of a feature row
-    hidden: int  # width of the hidden layer
+    hidden: int  # width of the hidden layer; 0 where there is none
     digest: str  # hash of the tensors, ``sha256:...``
-    eps: float = EPS  # of the batch norm
+    eps: float = EPS  # of the batch norm, where there is one
+    kind: str = Mlp.kind  # of classifier
     models: tuple[tuple[str, int], ...] = ()  # name and width of each band of a row; () if unknown
     segment_length: int | None = None  # bases per window it was trained on; None if unknown
     source: str = ""  # file it was converted from, or "vnp train"
@@ -62,7 +52,7 @@ class Card:
 class Classifier:
     """A classifier ready to be applied."""
 
-    module: Mlp  # in eval mode, float32, on the CPU
+    module: Module  # in eval mode, on the CPU
     card: Card
     path: Path  # the file it was read from
 
@@ -80,33 +70,35 @@ def load_classifier(path: Path) -> Classifier:
         eps: object = card.eps if card is not None else EPS
     else:
         tensors, eps = read_pickled(path)
-    module = from_tensors(tensors, eps=eps, source=path)
+    module: Module
+    if is_estimator(tensors):
+        module = estimator_from_tensors(tensors, source=path).eval()
+    else:
+        module = from_tensors(tensors, eps=eps, source=path)
     found = digest(module.tensors())
     if card is None:
-        card = Card(module.inputs, module.hidden, found, eps=module.bn1.eps, source=path.name)
+        card = _described(module, Card(0, 0, found, source=path.name))
     elif card.digest != found:
         raise ClassifierError(
             f"{card_path(path)} belongs to other weights than {path.name} holds (their hash is "
             f"{found[:19]}..., the card says {card.digest[:19]}...)"
         )
+    elif card.kind != module.kind:
+        raise ClassifierError(
+            f"{card_path(path)} says {card.kind}, and {path.name} holds {module.described}"
+        )
     return Classifier(module, card, path)
 
 
-def save_classifier(module: Mlp, card: Card, path: Path) -> Card:
+def save_classifier(module: Module, card: Card, path: Path) -> Card:
     """Write the native form: the tensors to ``path``, the card beside it; return the card.
 
-    Each file appears whole or not at all. The card's hash and widths are set here. `UsageError` if
-    ``path`` does not end in ``.safetensors``.
+    Each file appears whole or not at all. The card's hash, kind and widths are set here.
+    `UsageError` if ``path`` does not end in ``.safetensors``.
     """
     check_name(path)
     tensors = module.tensors()
-    card = replace(
-        card,
-        inputs=module.inputs,
-        hidden=module.hidden,
-        digest=digest(tensors),
-        eps=module.bn1.eps,
-    )
+    card = _described(module, replace(card, digest=digest(tensors)))
     path.parent.mkdir(parents=True, exist_ok=True)
     # The card first: no weights are ever under the name without their card.
     write_whole(card_path(path), (json.dumps(card.to_json(), indent=1) + "\n").encode())
@@ -114,9 +106,10 @@ def save_classifier(module: Mlp, card: Card, path: Path) -> Card:
     return card
 
 
-def write_markdown(card: Card, path: Path) -> None:
-    """Write the card of the trained classifier ``path`` for people, beside it as ``NAME.md``."""
-    write_whole(path.with_suffix(".md"), ("\n\n".join(_markdown(card, path.stem)) + "\n").encode())
+def _described(module: Module, card: Card) -> Card:
+    """Card with what the module itself says."""
+    eps = module.bn1.eps if isinstance(module, Mlp) else card.eps
+    return replace(card, inputs=module.inputs, hidden=module.hidden, kind=module.kind, eps=eps)
 
 
 def check_name(path: Path) -> None:
@@ -163,6 +156,7 @@ def _read_card(path: Path) -> Card | None:
             hidden=int(value["hidden"]),
             digest=str(value["digest"]),
             eps=float(value["eps"]),
+            kind=str(value.get("kind", Mlp.kind)),  # older cards do not say
             models=tuple((str(band["name"]), int(band["dim"])) for band in value["models"]),
             segment_length=None if length is None else int(length),
             source=str(value["source"]),
@@ -170,64 +164,3 @@ def _read_card(path: Path) -> Card | None:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ClassifierError(f"{card} is not the card of a classifier: {error!r}") from None
-
-
-def _markdown(card: Card, name: str) -> Iterator[str]:
-    """Yield the paragraphs."""
-    training: dict[str, Any] = dict(card.training)
-    split, metrics = training["split"], training["metrics"]
-    yield f"# {name}"
-    yield (
-        "Tells viral from other reading frames by their embeddings. "
-        f"{card.inputs} -> {card.hidden} -> 2: linear, batch norm, ReLU, dropout, linear, softmax "
-        "(VirNucPro's classifier)."
-    )
-    facts = [
-        f"- features: {' + '.join(f'{model} ({dim})' for model, dim in card.models)}",
-        f"- segments: {card.segment_length} bp",
-        f"- weights: `{card.digest}`",
-        f"- made {training['made']} with vnp {training['vnp']}, torch {training['torch']}, on "
-        f"{training['device']}",
-    ]
-    if any(model.startswith("demo_") for model, _ in card.models):
-        facts.append("- **the demo models are random: this classifier means nothing**")
-    yield "\n".join(facts)
-    yield "## Data"
-    division = [f"Divided by {split['by']}, seed {training['schedule']['seed']}."]
-    if split["by"] == "random":
-        division.append(
-            "Overlapping segments of one contig are on both sides, as in the published training: "
-            "the metrics below are too good."
-        )
-    if split["stretched"]:
-        division.append(
-            f"The class {' and '.join(split['stretched'])} has too few contigs to hold whole ones "
-            "out: stretches were held out, less "
-            f"{count(split['left_out_at_boundaries'], 'record')} next to a boundary. Stretches "
-            "of one genome resemble each other."
-        )
-    if split["left_out_as_repeated"]:
-        division.append(
-            f"Left out as repeats of training records: "
-            f"{count(split['left_out_as_repeated'], 'record')}."
-        )
-    yield "\n".join(division)
-    records = [
-        f"| {part.replace('_', '-')} | {counts['virus']:,} | {counts['others']:,} |"
-        for part, counts in training["records"].items()
-        if sum(counts.values())
-    ]
-    yield "\n".join(["| | virus | others |", "|---|---|---|", *records])
-    yield "## How well it did"
-    rows = [["", *(part.replace("_", "-") for part in metrics)]]
-    for key, label in _METRICS.items():
-        values = [of_part[key] for of_part in metrics.values()]
-        rows.append([label, *("-" if value is None else f"{value:.4f}" for value in values)])
-    head, *body = ["| " + " | ".join(cells) + " |" for cells in rows]
-    yield "\n".join([head, "|---" * len(rows[0]) + "|", *body])
-    yield (
-        f"Best of {count(len(training['history']), 'epoch')}: {training['best_epoch']}. The "
-        "held-out records chose it, so their metrics are a little too good; those of test "
-        "records, where "
-        "there are some, are not."
-    )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vnp.classify.batches import Rows
+from vnp.classify.estimators import Module
 from vnp.classify.metrics import log_loss
 from vnp.classify.mlp import Mlp
 
@@ -94,7 +95,7 @@ def fit(
 
 
 def score_rows_of(
-    module: Mlp, rows: Rows, *, device: torch.device
+    module: Module, rows: Rows, *, device: torch.device
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Score rows: probability of virus (n,) and class number (n,)."""
     module.eval()

@@ -28,6 +28,8 @@ class ClassifierError(DataError):
 class Mlp(nn.Module):
     """The classifier as a module: feature rows of width D = ``inputs`` to logits."""
 
+    kind = "mlp"
+
     def __init__(self, inputs: int, *, hidden: int = HIDDEN) -> None:
         super().__init__()
         self.hidden_layer = nn.Linear(inputs, hidden)
@@ -64,6 +66,11 @@ class Mlp(nn.Module):
     def hidden(self) -> int:
         """Width of the hidden layer."""
         return self.hidden_layer.out_features
+
+    @property
+    def described(self) -> str:
+        """What it is, for people."""
+        return f"{self.inputs} -> {self.hidden} -> {len(CLASSES)}"
 
 
 def from_tensors(tensors: Mapping[str, Tensor], *, eps: object, source: object) -> Mlp:

@@ -24,9 +24,11 @@ from store.io.replace import write_whole
 from store.schema import Sample
 from store.schema import Scores as KeptScores
 from store.store import Store
+from vnp.classify.call_files import CallFiles, CallWriter, Written, call_writer
 from vnp.classify.calls import Counts, RecordScores, call_contigs
 from vnp.classify.features import Scores, choose_models, score_rows, with_records
 from vnp.classify.files import Classifier
+from vnp.classify.regions import RegionRule, regions_of
 from vnp.classify.tables import SampleTables, sample_tables
 from vnp.embed.progress import Progress
 from vnp.models.registry import demo_warning
@@ -50,6 +52,7 @@ class SampleCalls:
     viral_windows: int  # of these, viral
     contigs: int  # contigs with a call
     viral_contigs: int  # of these, at least half of whose windows are viral
+    regions: int  # viral regions
     mean_score: float | None  # mean over windows of their highest score2; None without a window
     best_score: float | None  # highest score2
     folder: str  # where its tables are
@@ -65,15 +68,22 @@ class Prediction:
     models: tuple[str, ...]  # bands of the feature row, left to right
     samples: tuple[SampleCalls, ...]
     warning: str  # what a reader of the calls must know first: demo models; empty if nothing
+    rule: RegionRule  # what made the regions
+    written: Written  # what went into the files beside the tables
 
     @property
     def unscored(self) -> int:
         """Rows that could not be scored."""
         return sum(sample.unscored for sample in self.samples)
 
+    @property
+    def complete(self) -> bool:
+        """Whether every row was scored and every viral contig that was asked for written."""
+        return not self.unscored and not self.written.missing
+
     def to_json(self) -> dict[str, Any]:
         """Return the report as a JSON object."""
-        return {**asdict(self), "unscored": self.unscored, "complete": not self.unscored}
+        return {**asdict(self), "unscored": self.unscored, "complete": self.complete}
 
 
 def predict(
@@ -86,6 +96,8 @@ def predict(
     device: torch.device,
     save: str | None = None,
     replace: bool = False,
+    rule: RegionRule | None = None,
+    files: CallFiles | None = None,
 ) -> Prediction:
     """Score samples of a store, by default all, and write their tables under ``output``.
 
@@ -99,12 +111,18 @@ def predict(
     save, replace
         Name under which the store keeps the scores, if at all; whether scores of another classifier
         under that name are dropped.
+    rule
+        What makes a viral region.
+    files
+        Files beside the tables that the calls go to; by default none.
 
     Raises
     ------
     UsageError
-        If there is no such sample or model, their widths do not fit the classifier, or the name is
-        taken.
+        If there is no such sample or model, their widths do not fit the classifier, the name is
+        taken, or one of ``files`` exists or cannot be made.
+    DataError
+        At the end, if a file with the sequences of contigs is not the one that was appended.
     DamageError
         If certified rows cannot be read; ``vnp verify`` names what is wrong.
     BusyError
@@ -120,8 +138,12 @@ def predict(
     module = classifier.module.to(device)
     total = sum(sample.stop - sample.start for sample in wanted)
     calls = []
-    with _keeping(store, classifier.card.digest, save, replace=replace) as keep:
-        with Progress("predict", total=total, unit="records") as progress:
+    rule = rule or RegionRule()
+    with call_writer(files or CallFiles(), wanted) as writer:
+        with (
+            _keeping(store, classifier.card.digest, save, replace=replace) as keep,
+            Progress("predict", total=total, unit="records") as progress,
+        ):
             progress.update(0)
             done = 0
 
@@ -136,8 +158,10 @@ def predict(
                     yield scores
 
             for sample in wanted:
+                scores = scored(sample)
                 folder = output / sample.name
-                calls.append(_predict_sample(store, sample, scored(sample), filled, folder))
+                calls.append(_predict_sample(store, sample, scores, filled, folder, rule, writer))
+        output.mkdir(parents=True, exist_ok=True)
         result = Prediction(
             store=str(store.path),
             classifier=str(classifier.path),
@@ -145,8 +169,10 @@ def predict(
             models=chosen,
             samples=tuple(calls),
             warning=demo_warning(chosen),
+            rule=rule,
+            # After the scores are kept: a file that is not the one appended must not cost them.
+            written=writer.finish(output),
         )
-        output.mkdir(parents=True, exist_ok=True)
         write_whole(output / SAMPLES, _samples_tsv(result).encode())
         write_whole(output / REPORT, (json.dumps(result.to_json(), indent=1) + "\n").encode())
     return result
@@ -158,15 +184,21 @@ def _predict_sample(
     scored: Iterable[Scores],
     filled: Mapping[str, NDArray[np.int64]],
     folder: Path,
+    rule: RegionRule,
+    writer: CallWriter,
 ) -> SampleCalls:
     """Write the tables of a sample from the scores of all its rows; return its counts."""
     counts = Counts()
+    n_regions = 0
     with sample_tables(folder) as tables:
         parts = _listed(store, scored, filled, tables)
         for contig, windows in call_contigs(parts):
             for window in windows:
                 tables.window(window)
-            tables.contig(contig)
+            regions = regions_of(windows, rule)
+            n_regions += len(regions)
+            tables.contig(contig, regions)
+            writer.add(sample.name, contig, regions)
             counts.add(contig)
     records = sample.stop - sample.start
     return SampleCalls(
@@ -178,6 +210,7 @@ def _predict_sample(
         viral_windows=counts.viral_windows,
         contigs=counts.contigs,
         viral_contigs=counts.viral_contigs,
+        regions=n_regions,
         mean_score=counts.total / counts.windows if counts.windows else None,
         best_score=counts.best if counts.windows else None,
         folder=str(folder),

@@ -105,6 +105,39 @@ def group_split(
     return Split(part, groups=counts, stretched=tuple(stretched), left_out=left_out)
 
 
+def fold_split(rows: RowLabels, *, folds: int, seed: int) -> NDArray[np.int8]:
+    """Deal whole groups out to folds; return the fold of each row, shape (N,), -1 without a label.
+
+    Groups come in random order, the largest first, and each goes to the fold that has the fewest
+    rows of the class that it mostly is, so that folds have about as many rows of each class.
+    `LabelsError` if a class has fewer groups than there are folds.
+    """
+    mine = np.flatnonzero(rows.label != UNLABELLED)
+    _, group = np.unique(rows.group[mine], return_inverse=True)
+    n_groups = int(group.max(initial=-1)) + 1
+    size = np.zeros((n_groups, len(CLASSES)), dtype=np.int64)
+    np.add.at(size, (group, rows.label[mine]), 1)
+    main = size.argmax(axis=1)
+    for code, name in enumerate(CLASSES):
+        found = int(np.count_nonzero(main == code))
+        if found < folds:
+            raise LabelsError(
+                f"the class {name} has {count(found, 'group')} with records, and {folds} folds "
+                f"need {folds}: label more contigs or samples, or ask for fewer folds"
+            )
+    order = np.random.default_rng(seed).permutation(n_groups)
+    order = order[np.argsort(-size.max(axis=1)[order], kind="stable")]
+    held = np.zeros((folds, len(CLASSES)), dtype=np.int64)
+    fold_of = np.zeros(n_groups, dtype=np.int8)
+    for each in order.tolist():
+        fold = int(held[:, main[each]].argmin())
+        fold_of[each] = fold
+        held[fold] += size[each]
+    fold_of_row = np.full(len(rows.label), -1, dtype=np.int8)
+    fold_of_row[mine] = fold_of[group]
+    return fold_of_row
+
+
 def without_known(
     part: NDArray[np.uint8], digest: NDArray[np.uint64]
 ) -> tuple[NDArray[np.uint8], int]:

@@ -21,7 +21,7 @@ import csv
 import heapq
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TextIO
@@ -32,6 +32,7 @@ from store.io.files import fsync_dir, rename_over
 from store.io.tables import safe_cell
 from vnp.classify.calls import Contig, RecordScores, Window
 from vnp.classify.mlp import CLASSES
+from vnp.classify.regions import Region
 
 RECORDS = "prediction_results.txt"
 WINDOWS = "prediction_results_highestscore.csv"
@@ -47,7 +48,7 @@ _HEADERS = {
         "contig\tstart\tend\tsegments\tviral_segments\tviral_share\tmean_score\tbest_score\t"
         "best_segment\tregions\tcall\n"
     ),
-    REGIONS: "contig\tstart\tend\tsegments\tmean_score\tbest_score\n",
+    REGIONS: "contig\tstart\tend\tsegments\tviral_segments\tmean_score\tbest_score\n",
     UNSCORED: "Sequence_ID\trow\tnot_certified_for\n",
 }
 _SORTED_AT_A_TIME = 500_000  # windows sorted in memory, about 100 MB
@@ -117,18 +118,18 @@ class SampleTables:
             f"{CLASSES[window.is_virus]}\n"
         )
 
-    def contig(self, contig: Contig) -> None:
+    def contig(self, contig: Contig, regions: Sequence[Region]) -> None:
         """Write the next contig and its viral regions."""
         name = safe_cell(contig.id.decode())
         self._files[CONTIGS].write(
             f"{name}\t{contig.start}\t{contig.end}\t{contig.windows}\t{contig.viral}\t"
             f"{contig.viral / contig.windows:.6g}\t{contig.mean:.6g}\t{contig.best:.6g}\t"
-            f"{contig.best_window}\t{len(contig.regions)}\t{CLASSES[contig.is_virus]}\n"
+            f"{contig.best_window}\t{len(regions)}\t{CLASSES[contig.is_virus]}\n"
         )
-        for region in contig.regions:
+        for region in regions:
             self._files[REGIONS].write(
-                f"{name}\t{region.start}\t{region.end}\t{region.windows}\t{region.mean:.6g}\t"
-                f"{region.best:.6g}\n"
+                f"{name}\t{region.start}\t{region.end}\t{region.windows}\t{region.viral}\t"
+                f"{region.mean:.6g}\t{region.best:.6g}\n"
             )
 
     def finish(self) -> None:

@@ -1,4 +1,4 @@
-"""Training a classifier on a store: labels, division, schedule, metrics, card."""
+"""Training a classifier on a store: labels, division, fitting, metrics, card, cross-validation."""
 
 from __future__ import annotations
 
@@ -10,36 +10,61 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from store.errors import UsageError
 from store.io.replace import refuse_existing
 from store.io.words import count
+from store.read.view import View
 from store.store import Store
 from vnp import __version__
 from vnp.classify.batches import MEMORY, Rows
-from vnp.classify.files import Card, check_name, save_classifier, write_markdown
+from vnp.classify.estimators import Module
+from vnp.classify.files import Card, check_name, save_classifier
 from vnp.classify.fit import Epoch, Schedule, fit, score_rows_of
+from vnp.classify.fit_estimators import fit_logistic, fit_trees
 from vnp.classify.labels import UNLABELLED, LabelsError, RowLabels, label_rows, read_labels
+from vnp.classify.markdown import METRICS, write_markdown
 from vnp.classify.metrics import all_metrics
-from vnp.classify.mlp import CLASSES, Mlp
-from vnp.classify.split import Part, Split, group_split, random_split, without_known
+from vnp.classify.mlp import CLASSES
+from vnp.classify.split import (
+    Part,
+    Split,
+    fold_split,
+    group_split,
+    random_split,
+    without_known,
+)
 from vnp.embed.progress import Progress
 
 log = logging.getLogger(__name__)
 
 SplitBy = Literal["contig", "sample", "random"]
+Kind = Literal["mlp", "logistic", "hist-gradient-boosting"]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
     """What a training run is asked for."""
 
+    kind: Kind = "mlp"  # of classifier
     models: tuple[str, ...] = ()  # bands of the feature row; (): all of the store's
     split: SplitBy = "contig"  # what is kept together
     held_out: float = 0.1  # share of rows for early stopping and metrics
     test: float = 0.0  # share of rows for the final metrics alone
-    schedule: Schedule = field(default_factory=Schedule)  # how it is trained
+    folds: int = 0  # of a cross-validation by what is kept together; 0: none
+    schedule: Schedule = field(default_factory=Schedule)  # how an mlp is trained; every seed
     memory: int = MEMORY  # bytes of features held at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a fit gave."""
+
+    module: Module  # in eval mode, on the CPU
+    settings: dict[str, Any]  # how it was fitted, with the seed
+    history: tuple[Epoch, ...] = ()  # of an mlp
+    best_epoch: int | None = None  # of an mlp
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +104,9 @@ def train(
     LabelsError
         If the labels do not fit the store, or a class is too small to hold some of it out.
     UsageError
-        If a model is not in the store, the shares leave nothing on one side, or the name of the
-        output does not end in ``.safetensors``.
+        If a model is not in the store, the shares leave nothing on one side, folds are asked for
+        with a random split, scikit-learn is needed and missing, or the name of the output does not
+        end in ``.safetensors``.
     """
     check_name(output)
     refuse_existing(output, force=force)
@@ -98,23 +124,12 @@ def train(
             "certified for every model and left out; run 'vnp embed' first to train on all"
         )
     split, repeated = _divide(store, rows, settings)
-    data = {}
-    for part in (Part.TRAIN, Part.HELD_OUT, Part.TEST):
-        chosen = np.flatnonzero(split.part == part)
-        code = rows.label[chosen].astype(np.int64)
-        data[part] = Rows(view, chosen, code, memory=settings.memory)
-    for part in (Part.TRAIN, Part.HELD_OUT):
-        if len(set(data[part].label.tolist())) < len(CLASSES):
-            raise LabelsError(
-                f"the {part.key.replace('_', '-')} records do not hold both classes; label more, "
-                "or hold out another share"
-            )
-    module, history, best = _fit(data, view.shape[1], settings.schedule, device)
-    metrics = {}
-    for part in (Part.HELD_OUT, Part.TEST):
-        if len(data[part]):
-            score, truth = score_rows_of(module, data[part], device=torch.device("cpu"))
-            metrics[part.key] = all_metrics(truth, score)
+    data = _data(view, rows.label, split.part, settings)
+    cross = None
+    if settings.folds:
+        cross = _cross_validated(store, view, rows, settings, device)
+    fitted = _fit(data, settings, device, about="train")
+    metrics = _metrics(fitted.module, data)
     training = {
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "vnp": __version__,
@@ -127,7 +142,8 @@ def train(
             for model in view.models
         },
         "labels": {"level": table.level, "lines": len(table.entries)},
-        "schedule": asdict(settings.schedule),
+        "classifier": settings.kind,
+        "schedule": fitted.settings,
         "split": {
             "by": settings.split,
             "held_out": settings.held_out,
@@ -144,20 +160,21 @@ def train(
             }
             for part, found in data.items()
         },
-        "best_epoch": best,
-        "history": [asdict(epoch) for epoch in history],
+        "best_epoch": fitted.best_epoch,
+        "history": [asdict(epoch) for epoch in fitted.history],
         "metrics": metrics,
+        "cross_validation": cross,
     }
     card = Card(
-        inputs=module.inputs,
-        hidden=module.hidden,
+        inputs=fitted.module.inputs,
+        hidden=fitted.module.hidden,
         digest="",  # set when it is saved
         models=tuple((model.name, model.dim) for model in view.models),
         segment_length=store.schema.segment_length,
         source="vnp train",
         training=training,
     )
-    card = save_classifier(module, card, output)
+    card = save_classifier(fitted.module, card, output)
     write_markdown(card, output)
     return TrainReport(output, card, uncertified)
 
@@ -189,11 +206,85 @@ def _divide(store: Store, rows: RowLabels, settings: TrainSettings) -> tuple[Spl
     return replace(split, part=part), repeated
 
 
+def _cross_validated(
+    store: Store, view: View, rows: RowLabels, settings: TrainSettings, device: torch.device
+) -> dict[str, Any]:
+    """Train once without each fold and score the fold; return what the card says of it."""
+    if settings.split == "random":
+        raise UsageError(
+            "--folds keeps contigs or samples together, and --split random does not: choose one"
+        )
+    seed = settings.schedule.seed
+    fold_of = fold_split(rows, folds=settings.folds, seed=seed)
+    digest = np.asarray(store.column("digest"))
+    found = []
+    for fold in range(settings.folds):
+        about = f"fold {fold + 1} of {settings.folds}"
+        rest = replace(rows, label=np.where(fold_of == fold, UNLABELLED, rows.label))
+        part = np.where(rest.label == UNLABELLED, Part.UNUSED, Part.TRAIN).astype(np.uint8)
+        if settings.kind == "mlp":  # some of the rest say when to stop
+            stretch = settings.split == "contig"
+            share = settings.held_out
+            part = group_split(rest, held_out=share, test=0.0, seed=seed, stretch=stretch).part
+        part[fold_of == fold] = Part.TEST
+        part, _ = without_known(part, digest)
+        data = _data(view, rows.label, part, settings)
+        if not len(data[Part.TEST]):
+            raise LabelsError(f"{about} holds sequences of other folds alone; ask for fewer folds")
+        fitted = _fit(data, settings, device, about=about)
+        metrics = _metrics(fitted.module, data)[Part.TEST.key]
+        log.info(
+            f"{about}: {count(metrics['records'], 'record')}, accuracy {metrics['accuracy']:.4f}"
+        )
+        found.append(metrics)
+    mean: dict[str, float | None] = {}
+    for name in METRICS:
+        values = [metrics[name] for metrics in found]
+        mean[name] = float(np.mean(values)) if None not in values else None
+    return {"folds": settings.folds, "by": settings.split, "metrics": found, "mean": mean}
+
+
+def _data(
+    view: View, label: NDArray[np.int8], part_of: NDArray[np.uint8], settings: TrainSettings
+) -> dict[Part, Rows]:
+    """Rows of each part; `LabelsError` if one that the fit needs lacks a class."""
+    data = {}
+    for part in (Part.TRAIN, Part.HELD_OUT, Part.TEST):
+        chosen = np.flatnonzero(part_of == part)
+        code = label[chosen].astype(np.int64)
+        data[part] = Rows(view, chosen, code, memory=settings.memory)
+    needed = [Part.TRAIN]
+    if settings.kind == "mlp":
+        needed.append(Part.HELD_OUT)
+    for part in needed:
+        if len(set(data[part].label.tolist())) < len(CLASSES):
+            raise LabelsError(
+                f"the {part.key.replace('_', '-')} records do not hold both classes; label more, "
+                "or hold out another share"
+            )
+    return data
+
+
+def _metrics(module: Module, data: dict[Part, Rows]) -> dict[str, dict[str, Any]]:
+    """Metrics of the parts that were not trained on."""
+    metrics = {}
+    for part in (Part.HELD_OUT, Part.TEST):
+        if len(data[part]):
+            score, truth = score_rows_of(module, data[part], device=torch.device("cpu"))
+            metrics[part.key] = all_metrics(truth, score)
+    return metrics
+
+
 def _fit(
-    data: dict[Part, Rows], inputs: int, schedule: Schedule, device: torch.device
-) -> tuple[Mlp, list[Epoch], int]:
-    """Fit, showing the progress."""
-    with Progress("train", total=schedule.epochs, unit="epochs") as progress:
+    data: dict[Part, Rows], settings: TrainSettings, device: torch.device, *, about: str
+) -> Fitted:
+    """Fit a classifier of the kind that is asked for, an mlp showing its progress."""
+    schedule = settings.schedule
+    if settings.kind == "logistic":
+        return Fitted(*fit_logistic(data[Part.TRAIN], seed=schedule.seed))
+    if settings.kind == "hist-gradient-boosting":
+        return Fitted(*fit_trees(data[Part.TRAIN], seed=schedule.seed))
+    with Progress(about, total=schedule.epochs, unit="epochs") as progress:
 
         def tell(epoch: Epoch) -> None:
             progress.update(epoch.epoch)
@@ -204,11 +295,8 @@ def _fit(
                 )
 
         progress.update(0)
-        return fit(
-            data[Part.TRAIN],
-            data[Part.HELD_OUT],
-            inputs=inputs,
-            schedule=schedule,
-            device=device,
-            tell=tell,
+        train, held_out = data[Part.TRAIN], data[Part.HELD_OUT]
+        module, history, best = fit(
+            train, held_out, inputs=train.width, schedule=schedule, device=device, tell=tell
         )
+    return Fitted(module, asdict(schedule), tuple(history), best)

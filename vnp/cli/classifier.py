@@ -40,8 +40,7 @@ def run(given: argparse.Namespace) -> int:
     card = result.card
     models = " + ".join(f"{name} ({dim})" for name, dim in card.models) or "models not known"
     lines = [
-        f"wrote {given.output} and {card_path(given.output).name}: "
-        f"{card.inputs} -> {card.hidden} -> 2, {models}",
+        f"wrote {given.output} and {card_path(given.output).name}: {result.described}, {models}",
         f"  {card.digest}",
     ]
     return Outcome(result.to_json(), lines).show(as_json=given.json)

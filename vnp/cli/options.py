@@ -94,6 +94,11 @@ def positive(text: str) -> int:
     return _number(int, text, lambda value: value >= 1, "a positive number")
 
 
+def folds(text: str) -> int:
+    """Read a number of folds."""
+    return _number(int, text, lambda value: 2 <= value <= 100, "a number of folds, 2 to 100")
+
+
 def positive_float(text: str) -> float:
     """Read a positive number."""
     return _number(float, text, lambda value: 0 < value < float("inf"), "a positive number")
@@ -102,6 +107,16 @@ def positive_float(text: str) -> float:
 def share(text: str) -> float:
     """Read a share: 0 or more, less than 1."""
     return _number(float, text, lambda value: 0 <= value < 1, "a share of 1")
+
+
+def score(text: str) -> float:
+    """Read a score: 0 to 1."""
+    return _number(float, text, lambda value: 0 <= value <= 1, "a score between 0 and 1")
+
+
+def bases(text: str) -> int:
+    """Read a number of bases, which may be 0."""
+    return _number(int, text, lambda value: value >= 0, "a number of bases")
 
 
 def cosine(text: str) -> float:

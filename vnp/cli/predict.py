@@ -6,14 +6,16 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vnp.cli import options
 from vnp.cli.exit_codes import of_result
 from vnp.cli.output import Outcome
 
 if TYPE_CHECKING:
+    from vnp.classify.call_files import CallFiles
     from vnp.classify.predict import Prediction
+    from vnp.classify.regions import RegionRule
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +31,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save", metavar="NAME", help=about)
     about = "with --save: replace columns of that name that another classifier made"
     parser.add_argument("--replace", action="store_true", help=about)
+    _file_arguments(parser)
+    _region_arguments(parser)
+
+
+def _file_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("files for other tools, beside the tables")
+    file: dict[str, Any] = {"type": Path, "metavar": "FILE"}
+    about = "write the viral contigs as FASTA; their sequences come from --contigs"
+    group.add_argument("--fasta-out", help=about, **file)
+    about = "with --fasta-out: the FASTA or FASTQ files that were appended"
+    group.add_argument("--contigs", nargs="+", default=[], metavar="FASTA", help=about)
+    group.add_argument("--bed", help="write the viral regions as BED", **file)
+    group.add_argument("--gff", help="write the viral regions as GFF3", **file)
+    options.force(parser)
+
+
+def _region_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("viral regions")
+    about = "called segments of the moving average of scores, an odd number (default 5; 1: none)"
+    group.add_argument("--smooth", type=options.positive, default=5, metavar="N", help=about)
+    score: dict[str, Any] = {"type": options.score, "metavar": "SCORE"}
+    about = "smoothed score that a region reaches somewhere (default 0.7)"
+    group.add_argument("--enter", default=0.7, help=about, **score)
+    about = "smoothed score that a region has everywhere (default 0.5)"
+    group.add_argument("--leave", default=0.5, help=about, **score)
+    bases: dict[str, Any] = {"type": options.bases, "metavar": "BASES"}
+    about = "length of the shortest region (default 2000)"
+    group.add_argument("--min-region", default=2000, help=about, **bases)
+    about = "regions at most so far apart are one (default 2000)"
+    group.add_argument("--merge-gap", default=2000, help=about, **bases)
+    about = "a longer stretch without a called segment ends a region (default 10000)"
+    group.add_argument("--max-blank", default=10_000, help=about, **bases)
 
 
 def run(given: argparse.Namespace) -> int:
-    """Score, write the tables, and keep the scores if asked to."""
+    """Score, write the tables and files, and keep the scores if asked to."""
+    from vnp.classify.call_files import CallFiles
+    from vnp.classify.regions import RegionRule
+
     result = score(
         given.store,
         given.classifier,
@@ -42,6 +79,21 @@ def run(given: argparse.Namespace) -> int:
         models=given.models,
         save=given.save,
         replace=given.replace,
+        rule=RegionRule(
+            smooth=given.smooth,
+            enter=given.enter,
+            leave=given.leave,
+            min_length=given.min_region,
+            merge_gap=given.merge_gap,
+            max_blank=given.max_blank,
+        ),
+        files=CallFiles(
+            fasta=given.fasta_out,
+            contigs=tuple(given.contigs),
+            bed=given.bed,
+            gff=given.gff,
+            force=given.force,
+        ),
     )
     return outcome(result).show(as_json=given.json)
 
@@ -56,6 +108,8 @@ def score(
     models: Sequence[str] = (),
     save: str | None = None,
     replace: bool = False,
+    rule: RegionRule | None = None,
+    files: CallFiles | None = None,
 ) -> Prediction:
     """Score a store with a classifier file; see `vnp.classify.predict.predict`."""
     from store.open import open_store
@@ -63,8 +117,11 @@ def score(
     from vnp.classify.predict import predict
     from vnp.inference.device import place
 
+    store = open_store(path)
+    if files is not None:
+        files.check(store.schema.samples)
     return predict(
-        open_store(path),
+        store,
         load_classifier(classifier),
         output,
         samples=samples,
@@ -72,6 +129,8 @@ def score(
         device=place(device, precision="float32", threads=None, warn=log.warning).device,
         save=save,
         replace=replace,
+        rule=rule,
+        files=files,
     )
 
 
@@ -86,7 +145,7 @@ def outcome(result: Prediction) -> Outcome:
         line = (
             f"{calls.sample}: {calls.viral_windows:,} of {count(calls.windows, 'segment')} are "
             f"viral, {calls.viral_contigs:,} of {count(calls.contigs, 'contig')} in at least half "
-            "of theirs"
+            f"of theirs, {count(calls.regions, 'region')}"
         )
         if calls.mean_score is not None:
             line += f"; score mean {calls.mean_score:.3f}, best {calls.best_score:.3f}"
@@ -98,4 +157,9 @@ def outcome(result: Prediction) -> Outcome:
             f"{count(result.unscored, 'record')} without a certified row for every model: not "
             "scored; unscored.tsv of their samples names them: run 'vnp embed', then this again"
         )
-    return Outcome(result.to_json(), lines, of_result(complete=not result.unscored))
+    if result.written.missing:
+        log.warning(
+            f"{count(result.written.missing, 'viral contig')} in none of the files of --contigs: "
+            "not in the FASTA file; missing_contigs.tsv names them"
+        )
+    return Outcome(result.to_json(), lines, of_result(complete=result.complete))

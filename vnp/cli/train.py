@@ -28,6 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.force(parser)
     options.feature_models(parser)
     parser.add_argument(
+        "--classifier",
+        choices=("mlp", "logistic", "hist-gradient-boosting"),
+        default="mlp",
+        help="what is trained: VirNucPro's network (default), or one of scikit-learn's, which need "
+        "pip install 'vnp[train]'",
+    )
+    parser.add_argument(
         "--split",
         choices=("contig", "sample", "random"),
         default="contig",
@@ -39,41 +46,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--held-out", default=0.1, help=about, **shares)
     about = "share of the records that only the final metrics see (default: none, as published)"
     parser.add_argument("--test", default=0.0, help=about, **shares)
-    numbers: dict[str, Any] = {"type": options.positive}
-    parser.add_argument("--epochs", default=200, help="at most (default 200)", **numbers)
-    about = "epochs without a lower held-out loss before it stops (default 5)"
-    parser.add_argument("--patience", default=5, help=about, **numbers)
-    parser.add_argument("--batch", default=32, help="rows a step (default 32)", **numbers)
-    parser.add_argument(
-        "--learning-rate",
-        type=options.positive_float,
-        default=2e-4,
-        metavar="RATE",
-        help="default 2e-4",
+    about = (
+        "also cross-validate: train K times without a K-th of the contigs (or samples), score it"
     )
+    parser.add_argument("--folds", type=options.folds, default=0, metavar="K", help=about)
+    group = parser.add_argument_group("schedule of an mlp")
+    numbers: dict[str, Any] = {"type": options.positive}
+    group.add_argument("--epochs", help="at most (default 200)", **numbers)
+    about = "epochs without a lower held-out loss before it stops (default 5)"
+    group.add_argument("--patience", help=about, **numbers)
+    group.add_argument("--batch", help="rows a step (default 32)", **numbers)
+    rate: dict[str, Any] = {"type": options.positive_float, "metavar": "RATE"}
+    group.add_argument("--learning-rate", help="default 2e-4", **rate)
     parser.add_argument("--seed", type=int, default=42, help="of everything random (default 42)")
     options.classifier_device(parser)
 
 
 def run(given: argparse.Namespace) -> int:
     """Train, write the classifier, tell how well it does."""
+    from store.errors import UsageError
     from store.open import open_store
     from vnp.classify.fit import Schedule
     from vnp.classify.train import TrainSettings, train
     from vnp.inference.device import place
 
+    names = ("epochs", "patience", "batch", "learning_rate")
+    schedule = {name: value for name in names if (value := getattr(given, name)) is not None}
+    if schedule and given.classifier != "mlp":
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in schedule)
+        raise UsageError(
+            f"{flags} {'is' if len(schedule) == 1 else 'are'} of the schedule of an mlp, and "
+            f"--classifier {given.classifier} has none"
+        )
     settings = TrainSettings(
+        kind=given.classifier,
         models=tuple(given.models),
         split=given.split,
         held_out=given.held_out,
         test=given.test,
-        schedule=Schedule(
-            learning_rate=given.learning_rate,
-            batch=given.batch,
-            epochs=given.epochs,
-            patience=given.patience,
-            seed=given.seed,
-        ),
+        folds=given.folds,
+        schedule=Schedule(seed=given.seed, **schedule),
     )
     report = train(
         open_store(given.store),
@@ -92,16 +104,18 @@ def _lines(report: TrainReport) -> list[str]:
 
     training = report.card.training
     stem = report.path.stem
-    lines = [
-        f"wrote {report.path}: best of {count(len(training['history']), 'epoch')} is "
-        f"{training['best_epoch']}; its cards are {stem}.json and {stem}.md"
-    ]
+    how = training["classifier"]
+    if training["best_epoch"] is not None:
+        how = f"best of {count(len(training['history']), 'epoch')} is {training['best_epoch']}"
+    lines = [f"wrote {report.path}: {how}; its cards are {stem}.json and {stem}.md"]
     for part, metrics in training["metrics"].items():
-        texts = [
-            f"{name} {metrics[name]:.4f}"
-            for name in ("accuracy", "precision", "recall", "f1", "auroc", "auprc", "ece")
-            if metrics[name] is not None
-        ]
         records = count(metrics["records"], "record")
-        lines.append(f"  {part.replace('_', '-')} ({records}): {', '.join(texts)}")
+        lines.append(f"  {part.replace('_', '-')} ({records}): {_texts(metrics)}")
+    if (cross := training["cross_validation"]) is not None:
+        lines.append(f"  mean of {cross['folds']} folds by {cross['by']}: {_texts(cross['mean'])}")
     return lines
+
+
+def _texts(metrics: dict[str, Any]) -> str:
+    names = ("accuracy", "precision", "recall", "f1", "auroc", "auprc", "ece")
+    return ", ".join(f"{name} {metrics[name]:.4f}" for name in names if metrics[name] is not None)

@@ -124,7 +124,7 @@ class _Best:
     def offer(self, sample: str, contig: Contig, windows: list[Window]) -> None:
         """Keep the contig if it is one of the best."""
         self._offered += 1
-        evidence = sum(region.total for region in contig.regions)
+        evidence = contig.evidence
         if not evidence or (len(self._heap) == MOST_CONTIGS and evidence <= self._heap[0][0]):
             return
         start, end, score = map(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -107,7 +107,7 @@ def append_file(
     files = [path] if mates is None else [path, mates]
     name = sample if sample is not None else sample_name_of(path)
     check_sample_name(name)
-    sha256 = _sha256_of(files)
+    sha256 = files_sha256(files)
     known = store.schema.sample(name)
     if known is None and sha256 and not allow_same_content:
         same = (held for held in store.schema.samples if held.file_sha256 == sha256)
@@ -215,7 +215,7 @@ def _tell(report: AppendReport) -> None:
         log.warning(f"sample {made.name} has no stop-free reading frame: it adds no row")
 
 
-def _sha256_of(files: list[str]) -> str:
+def files_sha256(files: Sequence[str]) -> str:
     """Hash of a regular file's bytes, or of the hashes of two; empty if one is a pipe."""
     if any(file == STDIN or not Path(file).is_file() for file in files):
         return ""

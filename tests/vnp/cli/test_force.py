@@ -15,10 +15,22 @@ from vnp.cli.main import main
         ["export", "STORE", "--to", "OUT.npy"],
         ["report", "STORE", "-o", "OUT.html"],
         ["train", "STORE", "--labels", "labels.tsv", "-o", "OUT.safetensors"],
+        ["predict", "STORE", "--classifier", "in.pth", "--bed", "OUT.bed"],
+        ["predict", "STORE", "--classifier", "in.pth", "--gff", "OUT.gff3"],
+        [
+            "predict",
+            "STORE",
+            "--classifier",
+            "in.pth",
+            "--contigs",
+            "a.fa",
+            "--fasta-out",
+            "OUT.fa",
+        ],
         ["classifier", "convert", "in.pth", "OUT.safetensors"],
         ["dataset", "--input", "viral", "v.gb", "--input", "x", "x.gb", "-o", "OUT.dir"],
     ],
-    ids=lambda command: command[0],
+    ids=lambda command: " ".join(word for word in command if word[0] != "O"),
 )
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
 def test_an_existing_output_is_refused(

@@ -44,7 +44,7 @@ from random_checkpoint import random_tensors  # noqa: E402
 from vnp.inference.linear import FP8  # noqa: E402
 from vnp.inference.pipeline import EngineEncoder  # noqa: E402
 from vnp.models import registry  # noqa: E402
-from vnp.models.registry import ModelSpec  # noqa: E402
+from vnp.models.spec import ModelSpec  # noqa: E402
 from vnp.models.tokens import Tokens  # noqa: E402
 
 _ROWS = (32_768, 33_792, 67_584)  # tried for the ceiling

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from vnp.inference import load
 from vnp.inference.device import place
 from vnp.inference.pipeline import EngineEncoder
-from vnp.models.registry import ModelSpec
+from vnp.models.spec import ModelSpec
 from vnp.models.tokens import ResidueTokenizer, Tokens
 
 WARM_UP, TIMED = 0.8, 1.5  # seconds

@@ -28,7 +28,7 @@ from vnp.inference.pipeline import EngineEncoder
 from vnp.inference.selftest import check_products
 from vnp.models import demo, files, registry, weights
 from vnp.models.errors import DeviceError
-from vnp.models.registry import ModelSpec
+from vnp.models.spec import ModelSpec
 from vnp.models.tokens import BpeTokenizer, ResidueTokenizer, Tokenise
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,9 @@ _FUSED_CAPABILITY = 9  # Hopper, whose instructions `hopper` is written for
 
 # Tokens in a batch: enough to fill the chip's products, small enough to leave room. On an H100 the
 # tiles of 256 times 132 rows fill its 132 multiprocessors a whole number of times.
-TOKEN_BUDGETS = {"esm2": 33_792, "mosaicbert": 67_584}
+TOKEN_BUDGETS = {"esm2": 33_792, "mosaicbert": 67_584, "esmc": 33_792}
+
+_OTHERS = {"transformers": "vnp.inference.hub", "plugin": "vnp.inference.plugin"}
 
 
 def load_encoder(
@@ -57,7 +59,7 @@ def load_encoder(
     Parameters
     ----------
     name : str
-        A name of the registry.
+        What `vnp.models.registry.model` resolves.
     device : str
         ``auto`` (a CUDA device if there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
     precision : {"auto", "float32", "bfloat16", "float16", "fp8"}
@@ -85,6 +87,18 @@ def load_encoder(
     spec = registry.model(name)
     if token_budget is not None and token_budget < 1:
         raise UsageError(f"a token budget of {token_budget} holds no token")
+    if spec.architecture in _OTHERS:  # imported only where such a model is asked for
+        other = importlib.import_module(_OTHERS[spec.architecture])
+        encoder: Encoder = other.load(
+            spec,
+            device=device,
+            precision=precision,
+            weights_dir=weights_dir,
+            token_budget=token_budget,
+            threads=threads,
+            warn=warn,
+        )
+        return encoder
     if precision == "fp8" and spec.architecture != "esm2":
         warn(f"{spec.name} has no fp8 form: running it in the precision that suits the device")
         precision = "auto"
@@ -115,7 +129,7 @@ def load_encoder(
             "model": spec.name,
             "weights": weights.digest(tensors),
             "tokenizer": tokenizer.identity,
-            "pooling": spec.pooling,
+            "pooling": spec.pooling + (f" of layer {spec.layer}" if spec.layer else ""),
             "precision": placement.precision,
         },
         environment={

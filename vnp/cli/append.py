@@ -121,7 +121,7 @@ def _append(
     from vnp.sequence.append import append_file
     from vnp.sequence.contig_ids import Duplicates
 
-    for number, sample in enumerate(samples):
+    for sample in samples:
         try:
             yield append_file(
                 store,
@@ -136,11 +136,13 @@ def _append(
             )
         except BaseException:
             if len(samples) > 1:
+                held = {known.name for known in store.snapshot().schema.samples}
                 names = [each.name for each in samples]
+                there = [name for name in names if name in held]
                 log.warning(
-                    f"in the store: {', '.join(names[:number]) or 'none'}; not appended: "
-                    f"{', '.join(names[number:])}; mend the input and run the same command with "
-                    "--existing skip"
+                    f"in the store: {', '.join(there) or 'none'}; not appended: "
+                    f"{', '.join(name for name in names if name not in held) or 'none'}; "
+                    "mend the input and run the same command with --existing skip"
                 )
             raise
 

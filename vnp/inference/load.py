@@ -19,7 +19,7 @@ from torch import Tensor
 import vnp
 from store.errors import UsageError
 from store.io.optional import why_not
-from vnp.inference import esm2, mosaicbert
+from vnp.inference import esm2, esmc, mosaicbert
 from vnp.inference.device import Placement, place
 from vnp.inference.encoder import Encoder, Precision, Warn
 from vnp.inference.loop import Engine, LoopEncoder
@@ -149,7 +149,8 @@ def load_encoder(
 
 def naming_of(spec: ModelSpec) -> weights.Naming:
     """Name the tensors that a model's checkpoint must have."""
-    return {"esm2": esm2.naming, "mosaicbert": mosaicbert.naming}[spec.architecture](spec)
+    namings = {"esm2": esm2.naming, "esmc": esmc.naming, "mosaicbert": mosaicbert.naming}
+    return namings[spec.architecture](spec)
 
 
 def tokenizer_of(spec: ModelSpec, path: Path | None) -> Tokenise:
@@ -235,7 +236,8 @@ def engine_of(
         return esm2.Esm2Engine(
             spec, tensors, device=device, dtype=dtype, fp8=fp8, ops=ops, fused=fused
         )
-    return mosaicbert.MosaicBertEngine(spec, tensors, device=device, dtype=dtype, ops=ops)
+    kind = esmc.EsmcEngine if spec.architecture == "esmc" else mosaicbert.MosaicBertEngine
+    return kind(spec, tensors, device=device, dtype=dtype, ops=ops)
 
 
 def obstacle(placement: Placement) -> str | None:

@@ -116,10 +116,16 @@ def model_of(place: str | Path, config: Any, *, revision: str, dtype: Any) -> An
     else:
         cls = transformers.AutoModel
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False, "dtype": dtype}
+    messages: Any = transformers.utils.logging
+    verbosity = messages.get_verbosity()
+    messages.set_verbosity_error()  # what is missing is said below
+    messages.disable_progress_bar()
     try:
         model, info = cls.from_pretrained(place, config=config, output_loading_info=True, **options)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise missing(place, error) from None
+    finally:
+        messages.set_verbosity(verbosity)
     absent = sorted(name for name in info["missing_keys"] if not HEADS.match(name))
     if absent or info.get("mismatched_keys"):
         raise WeightsError(

@@ -26,6 +26,7 @@ _MOST_COUNTED = 1 << 62  # letters, contigs, ... of a sample
 COLUMN_CHUNK_ROWS = 65536  # rows per chunk of the columns only the appender writes
 
 _MODEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
+_SOURCE = re.compile(r"[!-~]{0,256}\Z")
 _SCORES_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 _SAMPLE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 
@@ -36,6 +37,7 @@ class Model:
 
     name: str  # lower-case letters, digits and underscores
     dim: int  # numbers per row
+    source: str = ""  # what it was asked for by, where that is not its name: at most 256 letters
 
     def __post_init__(self) -> None:
         if self.name == "append":
@@ -45,6 +47,8 @@ class Model:
                 f"model name {_shown(self.name)}: use lower-case letters, digits and underscores, "
                 "starting with a letter"
             )
+        if not _SOURCE.match(self.source):
+            raise UsageError(f"model {self.name}: source {_shown(self.source)} is not printable")
         if not _is_count(self.dim, _MOST_NUMBERS, least=1):
             raise UsageError(
                 f"model {self.name}: dimension {_shown(self.dim)} is not 1 to {_MOST_NUMBERS}"
@@ -183,8 +187,8 @@ def to_attribute(schema: Schema) -> dict[str, Any]:
         "format": FORMAT_VERSION,
         "block_rows": schema.block_rows,
         "segment_length": schema.segment_length,
-        "models": [asdict(model) for model in schema.models],
-        "samples": [_sample_json(sample) for sample in schema.samples],
+        "models": [_said(model) for model in schema.models],
+        "samples": [_said(sample) for sample in schema.samples],
     }
     if schema.scores:  # absent otherwise, as in stores made before there were any
         body["scores"] = [asdict(scores) for scores in schema.scores]
@@ -193,12 +197,10 @@ def to_attribute(schema: Schema) -> dict[str, Any]:
     return {**body, "crc32c": _checksum(body)}
 
 
-def _sample_json(sample: Sample) -> dict[str, Any]:
-    """Return a sample as JSON; a field that older stores lack is absent where it says nothing."""
-    unsaid = {
-        field.name for field in fields(Sample) if getattr(sample, field.name) == field.default
-    }
-    return {name: value for name, value in asdict(sample).items() if name not in unsaid}
+def _said(part: Model | Sample) -> dict[str, Any]:
+    """Return a part as JSON; a field that older stores lack is absent where it says nothing."""
+    unsaid = {field.name for field in fields(part) if getattr(part, field.name) == field.default}
+    return {name: value for name, value in asdict(part).items() if name not in unsaid}
 
 
 def from_attribute(value: object, *, where: str) -> Schema:

@@ -26,7 +26,7 @@ from random_checkpoint import random_tensors  # noqa: E402
 
 from vnp.inference.fp8_check import compare  # noqa: E402
 from vnp.models import registry  # noqa: E402
-from vnp.models.registry import ModelSpec  # noqa: E402
+from vnp.models.spec import ModelSpec  # noqa: E402
 from vnp.models.tokens import Tokens  # noqa: E402
 
 

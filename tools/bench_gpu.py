@@ -1,6 +1,7 @@
 """Measure the engine on one GPU, beside the chip's limit and beside transformers.
 
-``python tools/bench_gpu.py [--quick | --ours] [--json FILE]`` (about four minutes; the others less)
+``python tools/bench_gpu.py [--quick | --ours | --model NAME ...] [--json FILE]``: about four minutes,
+the others less.
 
 Random weights of the published shapes (``random_checkpoint``), made on the device. In one run:
 
@@ -44,7 +45,7 @@ from random_checkpoint import random_tensors  # noqa: E402
 from vnp.inference.linear import FP8  # noqa: E402
 from vnp.inference.pipeline import EngineEncoder  # noqa: E402
 from vnp.models import registry  # noqa: E402
-from vnp.models.registry import ModelSpec  # noqa: E402
+from vnp.models.spec import ModelSpec  # noqa: E402
 from vnp.models.tokens import Tokens  # noqa: E402
 
 _ROWS = (32_768, 33_792, 67_584)  # tried for the ceiling
@@ -70,7 +71,7 @@ class Rate:
 
 def product_flops(spec: ModelSpec) -> int:
     """Operations of the layers' matrix products for one token."""
-    up = 2 if spec.architecture == "mosaicbert" else 1
+    up = 1 if spec.architecture == "esm2" else 2
     return 2 * spec.layers * (4 * spec.dim**2 + (up + 1) * spec.dim * spec.ffn)
 
 
@@ -83,7 +84,7 @@ def attention_flops(spec: ModelSpec, load: Workload) -> float:
 def ceiling(spec: ModelSpec, *, fp8: bool) -> tuple[float, int]:
     """Tokens a second if a layer were its matrix products, and the rows at which it is best."""
     dim, ffn = spec.dim, spec.ffn
-    up = 2 * ffn if spec.architecture == "mosaicbert" else ffn
+    up = ffn if spec.architecture == "esm2" else 2 * ffn
     shapes = [(3 * dim, dim), (dim, dim), (up, dim), (dim, ffn)]
     weights = [
         [(torch.randn(o, i, device=DEVICE) / i**0.5).bfloat16() for o, i in shapes]
@@ -289,6 +290,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="ESM-2 650M instead of 3B")
     parser.add_argument("--ours", action="store_true", help="only ESM-2 3B, no transformers")
+    about = "only these models of ESM kind, in bfloat16, with transformers"
+    parser.add_argument("--model", nargs="+", default=[], metavar="NAME", help=about)
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     options = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
@@ -303,7 +306,9 @@ def main() -> None:
     has_fp8 = (properties.major, properties.minor) >= (8, 9)
     precisions = ("bfloat16", "fp8") if has_fp8 else ("bfloat16",)
     with Heat() as heat:
-        if not options.ours:
+        for name in options.model:
+            bench_esm(report, name, precisions=("bfloat16",), tokens=400_000)
+        if not options.ours and not options.model:
             bench_dnabert(report, tokens=2_000_000)
             bench_esm(
                 report,
@@ -312,7 +317,7 @@ def main() -> None:
                 tokens=688_128,
                 with_peer=options.quick,
             )
-        if not options.quick:
+        if not options.quick and not options.model:
             bench_esm(
                 report,
                 "esm2_3b",

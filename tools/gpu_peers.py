@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from vnp.inference import load
 from vnp.inference.device import place
 from vnp.inference.pipeline import EngineEncoder
-from vnp.models.registry import ModelSpec
+from vnp.models.spec import ModelSpec
 from vnp.models.tokens import ResidueTokenizer, Tokens
 
 WARM_UP, TIMED = 0.8, 1.5  # seconds
@@ -71,9 +71,12 @@ def timed(call: Callable[[], object], *, warm_up: float = WARM_UP, least: float 
 
 
 class Peer:
-    """transformers' EsmModel on the same weights."""
+    """transformers' EsmModel, or EsmcModel, on the same weights."""
 
     def __init__(self, spec: ModelSpec, tensors: dict[str, Tensor], *, dtype: torch.dtype) -> None:
+        if spec.architecture == "esmc":
+            self._make_esmc(spec, tensors, dtype=dtype)
+            return
         config = transformers.EsmConfig(
             vocab_size=spec.vocab,
             mask_token_id=32,
@@ -96,6 +99,26 @@ class Peer:
         missing, unexpected = self.model.load_state_dict(tensors, strict=False)
         assert not unexpected, unexpected
         assert all("inv_freq" in name or "contact_head" in name for name in missing), missing
+
+    def _make_esmc(
+        self, spec: ModelSpec, tensors: dict[str, Tensor], *, dtype: torch.dtype
+    ) -> None:
+        config = transformers.EsmcConfig(
+            vocab_size=spec.vocab,
+            hidden_size=spec.dim,
+            intermediate_size=spec.ffn,
+            num_hidden_layers=spec.layers,
+            num_attention_heads=spec.heads,
+            attn_implementation="sdpa",
+        )
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        with DEVICE:
+            self.model = transformers.EsmcModel(config).eval()
+        torch.set_default_dtype(default)
+        missing, unexpected = self.model.load_state_dict(tensors, strict=False)
+        assert not unexpected, unexpected
+        assert not missing, missing
 
     def batches(
         self, tokens: Tokens, size: int

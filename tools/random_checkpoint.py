@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vnp.inference.load import naming_of
 from vnp.models import registry
-from vnp.models.registry import ModelSpec
+from vnp.models.spec import ModelSpec
 
 _BIAS_STD = 0.05
 

@@ -57,7 +57,9 @@ def convert_classifier(
 def _bands(inputs: int, names: Sequence[str] | None) -> tuple[tuple[str, int], ...]:
     """Name and width of each band; () if no recipe has this width."""
     candidates = list(registry.RECIPES.values()) if names is None else [tuple(names)]
-    dims = {name: registry.model(name).dim for candidate in candidates for name in candidate}
+    dims = {
+        name: registry.model(name).embedding_dim for candidate in candidates for name in candidate
+    }
     try:
         return tuple((name, dims[name]) for name in first_fitting(inputs, candidates, dims))
     except FeaturesError:

@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     about = "make the store first if it is missing; if a file is then refused, none is left"
     parser.add_argument("--create", action="store_true", help=about)
     options.recipe(parser)
+    options.plugins(parser)
     parser.add_argument(
         "--segment-length",
         type=options.segment_length,

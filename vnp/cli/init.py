@@ -16,7 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.store(parser)
     options.recipe(parser)
-    options.names(parser, "--model", "a model, instead of a recipe")
+    options.names(parser, "--model", "a model, instead of a recipe: NAME or hf:ORG/NAME, and @...")
+    options.plugins(parser)
     parser.add_argument(
         "--segment-length",
         type=options.segment_length,

@@ -121,6 +121,10 @@ def _run(given: argparse.Namespace) -> int:
 
     try:
         logs.configure(given)
+        if getattr(given, "plugins", None):
+            from vnp.models.registry import load_plugins
+
+            load_plugins(given.plugins)
         code: int = given.run(given)
         sys.stdout.flush()
     except BrokenPipeError:

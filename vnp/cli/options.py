@@ -58,6 +58,18 @@ def recipe(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def plugins(parser: argparse.ArgumentParser) -> None:
+    """Add the option --plugin, of commands that name models but run none."""
+    parser.add_argument(
+        "--plugin",
+        dest="plugins",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="Python file that describes models (repeatable); it is run",
+    )
+
+
 def workers(parser: argparse.ArgumentParser) -> None:
     """Add the option --workers."""
     parser.add_argument(

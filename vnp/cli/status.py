@@ -68,11 +68,12 @@ def _lines(status: StoreStatus, rate: float | None) -> Iterator[str]:
     if status.repeats:
         share = status.repeats / status.rows
         yield f"  {share:.1%} of the rows ({status.repeats:,}) repeat earlier ones: embedded once"
+    width = max([16, *(len(model.model) for model in status.models)])
     for model in status.models:
         share = model.filled / model.rows if model.rows else 1.0
         bar = "#" * int(_BAR * share)
         text = (
-            f"  {model.model:<16} [{bar:<{_BAR}}] {100 * share:5.1f} %  "
+            f"  {model.model:<{width}} [{bar:<{_BAR}}] {100 * share:5.1f} %  "
             f"{model.filled:,} of {count(model.rows, 'row')}, "
             f"{model.blocks - model.open_blocks:,} of {count(model.blocks, 'block')}"
         )

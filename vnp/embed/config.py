@@ -28,6 +28,7 @@ class WorkerConfig:
     device: str = "auto"  # "auto", "cpu", "cuda" or "cuda:N"
     precision: Precision = "auto"  # "auto": the store's, else what suits the device
     weights_dir: Path | None = None  # searched before the Hugging Face cache and hub
+    plugins: tuple[Path, ...] = ()  # scripts that describe models
     token_budget: int | None = None  # most tokens in a batch; None: what suits the device
     threads: int | None = None  # CPU threads; None: those the process may run on
     lease: float | None = None  # seconds of silence before a worker is dead; None: LEASE
@@ -61,8 +62,7 @@ class WorkerConfig:
         """Build a configuration from parsed options; those that are absent keep their default."""
         given = {field.name: getattr(options, field.name, None) for field in fields(cls)}
         values = {name: value for name, value in given.items() if value is not None}
-        if "models" in values:
-            values["models"] = tuple(values["models"])
+        values |= {name: tuple(values[name]) for name in ("models", "plugins") if name in values}
         return cls(**values)
 
     def to_arguments(self) -> list[str]:
@@ -109,6 +109,13 @@ _DEVICE = {
     ),
     "weights_dir": _option(
         "--weights", "folder with model files, searched first", type=Path, metavar="DIR"
+    ),
+    "plugins": _option(
+        "--plugin",
+        "Python file that describes models (repeatable); it is run",
+        type=Path,
+        action="append",
+        metavar="FILE",
     ),
 }
 _SHARED = {

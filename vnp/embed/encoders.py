@@ -19,6 +19,7 @@ from vnp.inference.encoder import (
     Precision,
     Provenance,
 )
+from vnp.models.errors import UnknownModelError, WeightsNotFoundError
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +75,12 @@ class Encoders:
             return self._loaded[model]
 
     def _load_checked(self, model: str) -> Encoder:
-        encoder = load_for(
-            self._store, model, config=self._config, load=self._load, warn=self._warn
-        )
+        try:
+            encoder = load_for(
+                self._store, model, config=self._config, load=self._load, warn=self._warn
+            )
+        except UnknownModelError as error:  # a plug-in that is not here costs its model alone
+            raise WeightsNotFoundError(str(error)) from None
         dim = self._store.schema.model(model).dim
         if encoder.dim != dim:
             raise ModelMismatchError(
@@ -149,7 +153,7 @@ def load_for(
         found = recorded.get("precision", "auto")
         precision = cast("Precision", "auto" if found == MIXED else found)
     return load(
-        model,
+        store.schema.model(model).source or model,
         device=config.device,
         precision=precision,
         weights_dir=config.weights_dir,

@@ -40,6 +40,7 @@ from vnp.embed.report import Accounts, WorkerReport
 from vnp.embed.schedule import Prefetch, Scheduler
 from vnp.inference.encoder import Encoder
 from vnp.inference.load import load_encoder
+from vnp.models import registry
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ class Worker:
         load: Callable[..., Encoder] = load_encoder,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        registry.load_plugins(config.plugins)
         store = open_store(path)
         models = config.models or tuple(model.name for model in store.schema.models)
         for model in models:

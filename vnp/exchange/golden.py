@@ -23,8 +23,8 @@ from store.schema import Model
 from vnp.embed.progress import Progress
 from vnp.exchange.virnucpro_files import F32, bands, look_up, read_results
 from vnp.inference.encoder import Encoder
-from vnp.models.registry import ModelSpec
 from vnp.models.similarity import row_similarity
+from vnp.models.spec import ModelSpec
 from vnp.sequence.contig_ids import Duplicates, UniqueIds
 from vnp.sequence.fastx import ContigReader
 from vnp.sequence.records import record_batches

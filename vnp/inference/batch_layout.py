@@ -5,7 +5,7 @@ Everything that goes to the device for a batch is one copy::
     ids (rows)            token ids, then padding up to the number of rows
     positions (rows)      of each token in its record, from 0; of padding 0
     tiles (3 a tile)      first token of the record, its tokens, first query of the tile
-    bounds (2 a record)   first and last (excluded) token that enter the record's mean
+    bounds (2 a record)   first and last (excluded) token that enter the record's (first) pooling
 
 A tile is a record that is short enough for its keys to stay on the chip, or ``TILE_ROWS`` queries
 of a longer one. Tiles that the same kernel takes are neighbours, as records come in order of
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from store.io.ragged import offsets_of
 from vnp.models.packing import Batch, Group
-from vnp.models.registry import Pooling
+from vnp.models.pooling import parts_of
 
 Lengths = TypeVar("Lengths", int, NDArray[np.int64])
 
@@ -70,7 +70,7 @@ class BatchLayout:
     bounds: Tensor  # int32 (n_records, 2)
     parts: tuple[Part, ...]  # they cover the tiles
     groups: tuple[Group, ...]  # records of equal length, in order; on the host
-    pooling: Pooling  # which tokens of a record enter its mean
+    pooling: str  # which tokens of a record enter its mean
     longest: int  # tokens of the longest record
     # What operations in plain torch keep from one layer to the next.
     kept: dict[str, Any] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class LayoutPlan:
     bounds: NDArray[np.int32]  # (n_records, 2)
     parts: tuple[Part, ...]
     groups: tuple[Group, ...]
-    pooling: Pooling
+    pooling: str
     longest: int
 
     @property
@@ -131,19 +131,22 @@ class LayoutPlan:
         )
 
 
-def pooled_span(pooling: Pooling, lengths: Lengths) -> tuple[int, Lengths]:
-    """Which tokens of records of so many tokens enter their means, as [first, last).
+def pooled_span(part: str, lengths: Lengths) -> tuple[int, Lengths]:
+    """Which tokens of records of so many tokens enter a pooling, as [first, last).
 
-    ``mean_residues_1024`` (ESM-2): residues, so neither <cls> nor <eos>, and at most the first
-    1024. ``mean_all_tokens`` (DNABERT): all tokens, [CLS] and [SEP] included. Both are VirNucPro's
-    (Brief Bioinform 2025, bbaf224).
+    One special token stands at each end; of ``mean_residues_1024`` at most the first 1024 between
+    them count (see `vnp.models.pooling`).
     """
-    if pooling == "mean_all_tokens":
+    if part == "mean_all_tokens":
         return 0, lengths
-    return 1, np.minimum(lengths - 1, 1 + MOST_RESIDUES)
+    if part == "cls":
+        return 0, lengths - lengths + 1
+    if part == "mean_residues_1024":
+        return 1, np.minimum(lengths - 1, 1 + MOST_RESIDUES)
+    return 1, lengths - 1
 
 
-def plan_layout(batch: Batch, ids: NDArray[np.int32], *, rows: int, pooling: Pooling) -> LayoutPlan:
+def plan_layout(batch: Batch, ids: NDArray[np.int32], *, rows: int, pooling: str) -> LayoutPlan:
     """Lay out a batch.
 
     Parameters
@@ -165,7 +168,7 @@ def plan_layout(batch: Batch, ids: NDArray[np.int32], *, rows: int, pooling: Poo
     of_record = np.repeat(np.arange(len(lengths)), counts)
     number = np.arange(len(of_record)) - np.repeat(offsets_of(counts)[:-1], counts)
     tiles = np.stack([starts[of_record], lengths[of_record], number * TILE_ROWS], axis=1)
-    first, last = pooled_span(pooling, lengths)
+    first, last = pooled_span(parts_of(pooling)[0], lengths)
     positions = np.arange(len(ids)) - np.repeat(starts, lengths)
     return LayoutPlan(
         ids=ids,

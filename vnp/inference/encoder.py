@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from store.io.ragged import Ragged
 from store.store import Store
-from vnp.models.registry import ModelSpec
+from vnp.models.spec import ModelSpec
 from vnp.models.tokens import Tokens
 
 Warn = Callable[[str], None]

@@ -28,8 +28,10 @@ from torch import Tensor
 
 from vnp.inference.batch_layout import BatchLayout, Rotary
 from vnp.inference.linear import FP8, Product, bound_scale, times
+from vnp.inference.pooling import pool_groups
 from vnp.inference.projections import Arithmetic, Projection, Stream
-from vnp.models.registry import ModelSpec
+from vnp.models.pooling import MEANS
+from vnp.models.spec import ModelSpec
 from vnp.models.weights import Naming
 
 PADDING_ID = 1  # <pad>
@@ -72,7 +74,7 @@ class Workspace:
 
 
 class Esm2Engine:
-    """Token ids to one mean per record."""
+    """Token ids to one row per record."""
 
     padding_id = PADDING_ID
 
@@ -125,7 +127,7 @@ class Esm2Engine:
         self._table = (get("embeddings.word_embeddings.weight") * TOKEN_DROPOUT_SCALE).to(dtype)
         shift_D = torch.zeros(spec.dim, dtype=torch.float32, device=device)
         self._layers = []
-        for number in range(spec.layers):
+        for number in range(spec.layer or spec.layers):
             layer, shift_D = self._fold(f"encoder.layer.{number}", get, shift_D)
             self._layers.append(layer)
         self._shift_D = shift_D
@@ -183,7 +185,27 @@ class Esm2Engine:
         )  # fmt: skip
 
     def __call__(self, layout: BatchLayout, work: Workspace, out_nD: Tensor) -> None:
-        """Encode a batch and write the mean of each record, float32 (n, D)."""
+        """Encode a batch and write the row of each record, float32 (n, D x poolings)."""
+        if self._spec.pooling in MEANS and self._spec.layer is None:
+            x_TD = self._stream(layout, work)
+            self._ops.pool(
+                x_TD, out_nD, layout, eps=EPS, shift_D=self._shift_D, affine=self._affine
+            )
+        else:
+            pool_groups(self.states(layout, work), out_nD, layout)
+
+    def states(self, layout: BatchLayout, work: Workspace) -> Tensor:
+        """Encode a batch; return the hidden states of the chosen layer, float32 (T, D).
+
+        Those of the last layer are normed, as in the published model; those of another are not.
+        """
+        value = self._stream(layout, work).float() + self._shift_D
+        if self._spec.layer is not None:
+            return value
+        return torch.nn.functional.layer_norm(value, value.shape[1:], *self._affine, EPS)
+
+    def _stream(self, layout: BatchLayout, work: Workspace) -> Tensor:
+        """Run the layers; return the residual stream, which lacks ``shift``."""
         ops, spec, rows = self._ops, self._spec, layout.rows
         if layout.longest > len(self._rotary[0]):
             self._rotary = self._angles(layout.longest)
@@ -204,7 +226,7 @@ class Esm2Engine:
             pending = _to_stream(layer.down, h_TF, x_TD, delta_TD)
         if pending is not None:
             x_TD.add_(pending)
-        ops.pool(x_TD, out_nD, layout, eps=EPS, shift_D=self._shift_D, affine=self._affine)
+        return x_TD
 
     def _angles(self, positions: int) -> tuple[Tensor, Tensor]:
         """Cosines and sines of the rotary angles, (positions, K / 2), 1024 positions at a time."""

@@ -19,7 +19,7 @@ from torch import Tensor
 import vnp
 from store.errors import UsageError
 from store.io.optional import why_not
-from vnp.inference import esm2, mosaicbert
+from vnp.inference import esm2, esmc, mosaicbert
 from vnp.inference.device import Placement, place
 from vnp.inference.encoder import Encoder, Precision, Warn
 from vnp.inference.loop import Engine, LoopEncoder
@@ -28,7 +28,7 @@ from vnp.inference.pipeline import EngineEncoder
 from vnp.inference.selftest import check_products
 from vnp.models import demo, files, registry, weights
 from vnp.models.errors import DeviceError
-from vnp.models.registry import ModelSpec
+from vnp.models.spec import ModelSpec
 from vnp.models.tokens import BpeTokenizer, ResidueTokenizer, Tokenise
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,9 @@ _FUSED_CAPABILITY = 9  # Hopper, whose instructions `hopper` is written for
 
 # Tokens in a batch: enough to fill the chip's products, small enough to leave room. On an H100 the
 # tiles of 256 times 132 rows fill its 132 multiprocessors a whole number of times.
-TOKEN_BUDGETS = {"esm2": 33_792, "mosaicbert": 67_584}
+TOKEN_BUDGETS = {"esm2": 33_792, "mosaicbert": 67_584, "esmc": 33_792}
+
+_OTHERS = {"transformers": "vnp.inference.hub", "plugin": "vnp.inference.plugin"}
 
 
 def load_encoder(
@@ -57,7 +59,7 @@ def load_encoder(
     Parameters
     ----------
     name : str
-        A name of the registry.
+        What `vnp.models.registry.model` resolves.
     device : str
         ``auto`` (a CUDA device if there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
     precision : {"auto", "float32", "bfloat16", "float16", "fp8"}
@@ -85,6 +87,18 @@ def load_encoder(
     spec = registry.model(name)
     if token_budget is not None and token_budget < 1:
         raise UsageError(f"a token budget of {token_budget} holds no token")
+    if spec.architecture in _OTHERS:  # imported only where such a model is asked for
+        other = importlib.import_module(_OTHERS[spec.architecture])
+        encoder: Encoder = other.load(
+            spec,
+            device=device,
+            precision=precision,
+            weights_dir=weights_dir,
+            token_budget=token_budget,
+            threads=threads,
+            warn=warn,
+        )
+        return encoder
     if precision == "fp8" and spec.architecture != "esm2":
         warn(f"{spec.name} has no fp8 form: running it in the precision that suits the device")
         precision = "auto"
@@ -115,7 +129,7 @@ def load_encoder(
             "model": spec.name,
             "weights": weights.digest(tensors),
             "tokenizer": tokenizer.identity,
-            "pooling": spec.pooling,
+            "pooling": spec.pooling + (f" of layer {spec.layer}" if spec.layer else ""),
             "precision": placement.precision,
         },
         environment={
@@ -135,7 +149,8 @@ def load_encoder(
 
 def naming_of(spec: ModelSpec) -> weights.Naming:
     """Name the tensors that a model's checkpoint must have."""
-    return {"esm2": esm2.naming, "mosaicbert": mosaicbert.naming}[spec.architecture](spec)
+    namings = {"esm2": esm2.naming, "esmc": esmc.naming, "mosaicbert": mosaicbert.naming}
+    return namings[spec.architecture](spec)
 
 
 def tokenizer_of(spec: ModelSpec, path: Path | None) -> Tokenise:
@@ -221,7 +236,8 @@ def engine_of(
         return esm2.Esm2Engine(
             spec, tensors, device=device, dtype=dtype, fp8=fp8, ops=ops, fused=fused
         )
-    return mosaicbert.MosaicBertEngine(spec, tensors, device=device, dtype=dtype, ops=ops)
+    kind = esmc.EsmcEngine if spec.architecture == "esmc" else mosaicbert.MosaicBertEngine
+    return kind(spec, tensors, device=device, dtype=dtype, ops=ops)
 
 
 def obstacle(placement: Placement) -> str | None:

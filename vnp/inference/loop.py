@@ -5,6 +5,7 @@ Batches hold neighbours in order of length, about evenly filled and without padd
 
 from __future__ import annotations
 
+import abc
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ from vnp.inference.device import Placement, is_out_of_memory
 from vnp.inference.encoder import Between, Provenance, Warn
 from vnp.models.errors import RecordTooLongError
 from vnp.models.packing import Batch, plan
-from vnp.models.registry import ModelSpec
+from vnp.models.spec import ModelSpec
 from vnp.models.tokens import Tokenise, Tokens
 
 
@@ -38,17 +39,20 @@ class Engine(Protocol):
         ...
 
     def __call__(self, layout: BatchLayout, work: Any, out_nD: Tensor) -> None:
-        """Encode a batch in a workspace of its own kind; write the mean of each record, float32."""
+        """Encode a batch in a workspace of its own kind; write the row of each record, float32."""
+        ...
+
+    def states(self, layout: BatchLayout, work: Any) -> Tensor:
+        """Encode a batch; return the hidden states of the chosen layer, float32 (T, D)."""
         ...
 
 
-class LoopEncoder:
+class BatchEncoder(abc.ABC):
     """An encoder (see ``vnp.inference.encoder.Encoder``) that embeds batch after batch."""
 
     def __init__(
         self,
         spec: ModelSpec,
-        engine: Engine,
         tokenizer: Tokenise,
         *,
         placement: Placement,
@@ -60,17 +64,15 @@ class LoopEncoder:
         self.spec = spec
         self.token_budget = token_budget
         self.environment = environment
-        self._engine = engine
         self._tokenizer = tokenizer
         self._placement = placement
         self._identity = identity
         self._warn = warn
-        self._work: Workspace | None = None
 
     @property
     def dim(self) -> int:
         """Numbers in an embedding."""
-        return self.spec.dim
+        return self.spec.embedding_dim
 
     def provenance(self) -> Provenance:
         """Say what makes the embeddings, as of now."""
@@ -103,7 +105,6 @@ class LoopEncoder:
             else:
                 return out
             # Out of the except clause, where the failed attempt's tensors are gone.
-            self._work = None
             self.reduce_budget(batch, tokens)
 
     def reduce_budget(self, batch: Batch, tokens: Tokens) -> None:
@@ -127,8 +128,59 @@ class LoopEncoder:
             f"on with {self.token_budget} tokens a batch"
         )
 
+    @abc.abstractmethod
+    def _rows(self, batch: Batch, tokens: Tokens) -> NDArray[np.float32]:
+        """Embed one batch: a row for each of its records, in their order."""
+
+
+class LoopEncoder(BatchEncoder):
+    """An engine, batch after batch."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        engine: Engine,
+        tokenizer: Tokenise,
+        *,
+        placement: Placement,
+        token_budget: int,
+        identity: dict[str, str],
+        environment: dict[str, str],
+        warn: Warn,
+    ) -> None:
+        super().__init__(
+            spec,
+            tokenizer,
+            placement=placement,
+            token_budget=token_budget,
+            identity=identity,
+            environment=environment,
+            warn=warn,
+        )
+        self._engine = engine
+        self._work: Workspace | None = None
+
+    def reduce_budget(self, batch: Batch, tokens: Tokens) -> None:
+        """Halve the token budget, and give the buffers back."""
+        self._work = None
+        super().reduce_budget(batch, tokens)
+
+    @torch.inference_mode()
+    def states(self, batch: Batch, tokens: Tokens) -> Tensor:
+        """Hidden states of a batch, float32 (T, D), records end to end, special tokens included."""
+        layout = self._layout(batch, tokens)
+        assert self._work is not None
+        return self._engine.states(layout, self._work)
+
     @torch.inference_mode()
     def _rows(self, batch: Batch, tokens: Tokens) -> NDArray[np.float32]:
+        layout = self._layout(batch, tokens)
+        out_nD = torch.empty((len(batch.records), self.dim), dtype=torch.float32)
+        self._engine(layout, self._work, out_nD)
+        return out_nD.numpy()
+
+    def _layout(self, batch: Batch, tokens: Tokens) -> BatchLayout:
+        """Lay a batch out in buffers that hold it."""
         planned = plan_layout(
             batch, tokens.collect(batch.records), rows=batch.tokens, pooling=self.spec.pooling
         )
@@ -137,6 +189,4 @@ class LoopEncoder:
             self._work = self._engine.workspace(planned.rows)
         buffer = torch.empty(planned.size, dtype=torch.int32)
         planned.write(buffer.numpy(), padding=self._engine.padding_id)
-        out_nD = torch.empty((len(batch.records), self.dim), dtype=torch.float32)
-        self._engine(planned.on(buffer), self._work, out_nD)
-        return out_nD.numpy()
+        return planned.on(buffer.to(self._placement.device))

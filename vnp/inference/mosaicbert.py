@@ -26,7 +26,9 @@ from torch import Tensor
 
 from vnp.inference.batch_layout import BatchLayout
 from vnp.inference.linear import PlainProduct, Product, times
-from vnp.models.registry import ModelSpec
+from vnp.inference.pooling import pool_groups
+from vnp.models.pooling import MEANS
+from vnp.models.spec import ModelSpec
 from vnp.models.weights import Naming
 
 PADDING_ID = 0
@@ -65,7 +67,7 @@ class Workspace:
 
 
 class MosaicBertEngine:
-    """Token ids to one mean per record."""
+    """Token ids to one row per record."""
 
     padding_id = PADDING_ID
 
@@ -100,7 +102,7 @@ class MosaicBertEngine:
         )
         self._table = words.to(dtype)
         self._layers = []
-        for number in range(spec.layers):
+        for number in range(spec.layer or spec.layers):
             at = f"encoder.layer.{number}"
             qkv, values_bias = self._qkv(
                 get(f"{at}.attention.self.Wqkv.weight"), get(f"{at}.attention.self.Wqkv.bias")
@@ -136,7 +138,17 @@ class MosaicBertEngine:
         return Workspace(rows, self._spec, dtype=self._dtype, device=self._device)
 
     def __call__(self, layout: BatchLayout, work: Workspace, out_nD: Tensor) -> None:
-        """Encode a batch and write the mean of each record, float32 (n, D)."""
+        """Encode a batch and write the row of each record, float32 (n, D x poolings)."""
+        if self._spec.pooling in MEANS:
+            self._ops.pool(self._stream(layout, work), out_nD, layout)
+        else:
+            pool_groups(self.states(layout, work), out_nD, layout)
+
+    def states(self, layout: BatchLayout, work: Workspace) -> Tensor:
+        """Encode a batch; return the hidden states of the chosen layer, float32 (T, D)."""
+        return self._stream(layout, work).float()
+
+    def _stream(self, layout: BatchLayout, work: Workspace) -> Tensor:
         ops, spec, rows = self._ops, self._spec, layout.rows
         x_TD, a_TD, qkv_TE = work.x_TD[:rows], work.a_TD[:rows], work.qkv_TE[:rows]
         u_T2F, h_TF = work.u_T2F[:rows], work.h_TF[:rows]
@@ -153,7 +165,7 @@ class MosaicBertEngine:
             ops.geglu(u_T2F, h_TF)
             layer.down.add(h_TF, x_TD)
             ops.norm(x_TD, x_TD, eps=EPS, shift_D=layer.down_bias, affine=layer.mlp_affine)
-        ops.pool(x_TD, out_nD, layout)
+        return x_TD
 
 
 def alibi_slopes(heads: int) -> list[float]:

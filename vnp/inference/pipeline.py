@@ -30,7 +30,7 @@ from vnp.inference.fp8_check import compare, sample
 from vnp.inference.loop import Engine, LoopEncoder, Workspace
 from vnp.inference.streams import Streams
 from vnp.models.packing import Batch, fill, padded_rows
-from vnp.models.registry import ModelSpec
+from vnp.models.spec import ModelSpec
 from vnp.models.tokens import Tokenise, Tokens
 
 _SLOTS = 3

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vnp.models.registry import ModelSpec
+from vnp.models.spec import ModelSpec
 from vnp.models.weights import Naming
 
 _SEEDS = {"demo_dnabert_s": 20250226, "demo_esm2": 20231103}
@@ -30,7 +30,7 @@ _BIAS_STD = 0.1
 
 def tensors_of(spec: ModelSpec, naming: Naming) -> dict[str, Tensor]:
     """Make a demo model's checkpoint, under the published names with their prefix."""
-    generator = np.random.PCG64(_SEEDS[spec.name])
+    generator = np.random.PCG64(_SEEDS[spec.base])
     return {
         f"{naming.prefix}{name}": torch.from_numpy(_tensor(generator, name, shape))
         for name, shape in naming.shapes.items()

@@ -27,7 +27,7 @@ from typing import Literal
 from store.errors import UsageError
 from vnp.models.errors import UnsafeWeightsError, WeightsError, WeightsNotFoundError
 from vnp.models.misnamed import kind_of_other
-from vnp.models.registry import Architecture, ModelSpec
+from vnp.models.spec import ModelSpec
 
 _SMALL = ("config.json", "tokenizer.json")
 _SAFETENSORS = ("*.safetensors", "*.safetensors.index.json")
@@ -37,7 +37,7 @@ Origin = Literal["folder", "cache", "torch hub", "hub"]
 
 _SHARD = re.compile(r"-(\d{1,6})-of-(\d{1,6})\.")
 
-_MODEL_TYPE: dict[Architecture, str] = {"esm2": "esm", "mosaicbert": "bert"}
+_MODEL_TYPE = {"esm2": "esm", "mosaicbert": "bert", "esmc": "esmc"}  # by architecture
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,15 @@ def check_config(spec: ModelSpec, path: Path) -> None:
             "layer_norm_eps": (1e-5, 1e-12),
             "rope_theta": (10000.0, 10000.0),
         }
+    elif spec.architecture == "esmc":
+        wanted |= {
+            "hidden_act": ("silu", "silu"),
+            "attention_bias": (False, False),
+            "mlp_bias": (False, False),
+        }
+        rope = config.get("rope_parameters")
+        if isinstance(rope, dict) and rope.get("rope_type", "default") != "default":
+            wanted["rope_parameters"] = ("of the default kind", None)
     else:
         wanted |= {"layer_norm_eps": (1e-12, 1e-12), "hidden_act": ("gelu", "gelu")}
     wrong = []
@@ -133,7 +142,7 @@ def _not_found(spec: ModelSpec, what: str) -> WeightsNotFoundError:
     revision = "" if spec.revision == "main" else f" --revision {spec.revision}"
     return WeightsNotFoundError(
         f"{what}; on a machine with internet run `hf download {spec.repo}{revision} "
-        f"--exclude '*.py' --local-dir DIR/{spec.name}`, then pass `--weights DIR`"
+        f"--exclude '*.py' --local-dir DIR/{spec.base}`, then pass `--weights DIR`"
     )
 
 
@@ -153,7 +162,7 @@ def _in_folder(spec: ModelSpec, weights_dir: Path) -> ModelFiles | None:
     """Look for the model in the folder the user gave, and in its two likely subfolders."""
     if not weights_dir.is_dir():
         raise UsageError(f"the weights folder {weights_dir} does not exist or is not a folder")
-    named = (weights_dir / spec.name, weights_dir / _repo(spec).rpartition("/")[2])
+    named = (weights_dir / spec.base, weights_dir / _repo(spec).rpartition("/")[2])
     folder = next((folder for folder in named if folder.is_dir()), weights_dir)
     if folder is weights_dir:
         fair = _fair_esm_file(spec, weights_dir)

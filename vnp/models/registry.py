@@ -1,57 +1,28 @@
 """The models and recipes that ``vnp`` knows: names, shapes, sources and pooling rules.
 
+A model is asked for by name, with what is to differ from the published recipe behind an ``@``::
+
+    esm2_3b                                 as published, mean over residues
+    esm2_3b@layer=24                        hidden states after layer 24
+    esm2_650m@pooling=mean+max              two poolings side by side
+    hf:ORG/NAME@main,input=protein          any encoder that transformers contains
+
 Importing this module costs a few milliseconds: it needs neither torch nor the model files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
+from pathlib import Path
 
+from store.errors import UsageError
+from vnp.models import plugins
 from vnp.models.errors import UnknownModelError
+from vnp.models.pooling import parts_of
+from vnp.models.spec import HUB, ModelSpec, store_name
 
-Architecture = Literal["esm2", "mosaicbert"]
-Input = Literal["protein", "nucleotide"]
-Pooling = Literal["mean_residues_1024", "mean_all_tokens"]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """One named encoder, as published.
-
-    The shapes are the ones that the published checkpoint has; a checkpoint with others is refused.
-    """
-
-    name: str  # name of the model on the command line and of its array, X_<name>
-    architecture: Architecture  # which module runs it
-    input: Input  # which sequence of a record it reads
-    dim: int  # width of the hidden states and of the embedding
-    layers: int  # number of transformer layers
-    heads: int  # attention heads; dim / heads is the head dimension
-    ffn: int  # inner width of the feed-forward blocks
-    vocab: int  # rows of the token embedding table
-    pooling: Pooling  # how hidden states become one row; see vnp.inference.batch_layout
-    repo: str | None  # Hugging Face repository; None: made by vnp.models.demo
-    revision: str  # revision asked of the hub; the commit it resolves to is recorded at load
-    about: str  # one line for `vnp models`
-
-    @property
-    def demo(self) -> bool:
-        """Whether the weights are seeded noise that ships with the package."""
-        return self.repo is None
-
-    @property
-    def parameters(self) -> int:
-        """Parameters that the encoder uses (heads and poolers of the checkpoint left out)."""
-        attention = 4 * (self.dim * self.dim + self.dim)
-        if self.architecture == "esm2":
-            feed_forward = 2 * self.dim * self.ffn + self.ffn + self.dim
-            outside = (self.vocab + 2) * self.dim  # with the last norm
-        else:
-            feed_forward = 3 * self.dim * self.ffn + self.dim
-            outside = (self.vocab + 4) * self.dim  # with two rows of token types, and a norm
-        return outside + self.layers * (attention + feed_forward + 4 * self.dim)
+INPUTS = ("nucleotide", "protein", "both")
 
 
 def _esm2(size: str, *, layers: int, dim: int, heads: int) -> ModelSpec:
@@ -90,7 +61,7 @@ def _dnabert(name: str, *, repo: str | None, about: str) -> ModelSpec:
     )
 
 
-_SPECS = (
+_SPECS: tuple[ModelSpec, ...] = (
     _dnabert(
         "dnabert_s",
         repo="zhihan1996/DNABERT-S",
@@ -129,6 +100,87 @@ _SPECS = (
     ),
 )
 
+
+def _transformer(
+    name: str, *, repo: str, about: str, architecture: str = "transformers", input: str = "protein",  # noqa: A002
+    dim: int, layers: int, heads: int = 0, ffn: int = 0, vocab: int = 0,
+) -> ModelSpec:  # fmt: skip
+    """Describe a model that pools the tokens of its sequence."""
+    return ModelSpec(
+        name=name,
+        architecture=architecture,
+        input=input,
+        dim=dim,
+        layers=layers,
+        heads=heads,
+        ffn=ffn,
+        vocab=vocab,
+        pooling="mean",
+        repo=repo,
+        revision="main",
+        about=about,
+    )
+
+
+_SPECS += (
+    # ESM Cambrian; shapes as in the published configurations of transformers' `esmc`.
+    *(
+        _transformer(
+            f"esmc_{size.lower()}",
+            architecture="esmc",
+            repo=f"biohub/ESMC-{size}-hf",
+            dim=dim,
+            layers=layers,
+            heads=heads,
+            ffn=ffn,
+            vocab=64,
+            about=f"ESM Cambrian, {size} parameters, mean over residues",
+        )
+        for size, dim, layers, heads, ffn in (
+            ("300M", 960, 30, 15, 2560),
+            ("600M", 1152, 36, 18, 3072),
+            ("6B", 2560, 80, 40, 6912),
+        )
+    ),
+    _transformer(
+        "prot_t5_xl_u50",
+        repo="Rostlab/prot_t5_xl_half_uniref50-enc",
+        dim=1024,
+        layers=24,
+        about="ProtT5-XL-U50, encoder, mean over residues",
+    ),
+    _transformer(
+        "ankh_base",
+        repo="ElnaggarLab/ankh-base",
+        dim=768,
+        layers=48,
+        about="Ankh base, encoder, mean over residues",
+    ),
+    _transformer(
+        "ankh_large",
+        repo="ElnaggarLab/ankh-large",
+        dim=1536,
+        layers=48,
+        about="Ankh large, encoder, mean over residues",
+    ),
+    _transformer(
+        "nt_500m_1000g",
+        repo="InstaDeepAI/nucleotide-transformer-500m-1000g",
+        input="nucleotide",
+        dim=1280,
+        layers=24,
+        about="Nucleotide Transformer, 500M, 1000 genomes, mean over 6-mers",
+    ),
+    _transformer(
+        "nt_2b5_multi_species",
+        repo="InstaDeepAI/nucleotide-transformer-2.5b-multi-species",
+        input="nucleotide",
+        dim=2560,
+        layers=32,
+        about="Nucleotide Transformer, 2.5B, multi-species, mean over 6-mers",
+    ),
+)
+
 MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}
 
 RECIPES: dict[str, tuple[str, ...]] = {
@@ -138,11 +190,39 @@ RECIPES: dict[str, tuple[str, ...]] = {
 }
 
 
-def model(name: str) -> ModelSpec:
-    """Look a model up by name; an `UnknownModelError` lists those there are."""
-    if name not in MODELS:
-        raise UnknownModelError(f"there is no model {name!r}; the models are {', '.join(MODELS)}")
-    return MODELS[name]
+def model(source: str) -> ModelSpec:
+    """Resolve a model: a name, a plug-in's, or ``hf:ORG/NAME``, with options behind ``@``.
+
+    Raises
+    ------
+    UnknownModelError
+        If there is none of that name; it lists those there are.
+    UsageError
+        If an option is not one, or does not fit the model.
+    WeightsNotFoundError, WeightsError
+        If the configuration of a model of the Hugging Face hub cannot be had.
+    """
+    name, _, text = source.partition("@")
+    options, revision = _options(source, text)
+    if name.startswith(HUB):
+        from vnp.models.hub import spec_of
+
+        spec = spec_of(name.removeprefix(HUB), revision=revision, input=options.get("input"))
+    else:
+        if revision or "input" in options:
+            raise UsageError(f"{source}: only models of the hub ({HUB}) have a revision or input")
+        others = {} if name in MODELS else plugins.models()
+        if name not in MODELS and name not in others:
+            names = ", ".join([*MODELS, *others])
+            raise UnknownModelError(
+                f"there is no model {name!r}; the models are {names}, and {HUB}ORG/NAME for those "
+                "of the Hugging Face hub. One of a script needs its --plugin, one of a package "
+                "that package"
+            )
+        spec = MODELS[name] if name in MODELS else others[name]
+    if not options.keys() & {"layer", "pooling"}:
+        return spec
+    return _varied(spec, options, source=source if not spec.source else spec.source)
 
 
 def recipe(name: str) -> tuple[ModelSpec, ...]:
@@ -150,16 +230,72 @@ def recipe(name: str) -> tuple[ModelSpec, ...]:
 
     An `UnknownModelError` lists the recipes there are.
     """
-    if name not in RECIPES:
+    recipes = RECIPES | plugins.recipes()
+    if name not in recipes:
         raise UnknownModelError(
-            f"there is no recipe {name!r}; the recipes are {', '.join(RECIPES)}"
+            f"there is no recipe {name!r}; the recipes are {', '.join(recipes)}"
         )
-    return tuple(MODELS[each] for each in RECIPES[name])
+    return tuple(model(each) for each in recipes[name])
+
+
+def load_plugins(scripts: Iterable[Path]) -> None:
+    """Run scripts that describe models; see `vnp.models.plugins.load_scripts`."""
+    plugins.load_scripts(scripts, taken=MODELS)
+
+
+def known() -> list[ModelSpec]:
+    """All models with a name: those of vnp, then those of plug-ins."""
+    return [*MODELS.values(), *plugins.models().values()]
+
+
+def _options(source: str, text: str) -> tuple[dict[str, str], str]:
+    """Read ``[revision,]key=value,...``."""
+    options: dict[str, str] = {}
+    revision = ""
+    for item in filter(None, text.split(",")):
+        key, sign, value = item.partition("=")
+        if not sign and not options and not revision:
+            revision = item
+        elif key not in ("layer", "pooling", "input") or not value or key in options:
+            raise UsageError(
+                f"{source}: {item!r} is not an option of a model; there are layer=N, "
+                f"pooling=NAME[+NAME], and for {HUB} models input={'|'.join(INPUTS)}"
+            )
+        else:
+            options[key] = value
+    return options, revision
+
+
+def _varied(spec: ModelSpec, options: dict[str, str], *, source: str) -> ModelSpec:
+    """A model with another layer or pooling than usual, under a name of its own."""
+    if spec.loader is not None:
+        raise UsageError(f"{spec.name} is a plug-in's model, which decides on layer and pooling")
+    layer, pooling = spec.layer, options.get("pooling", spec.pooling)
+    parts_of(pooling)
+    name = spec.name
+    if "layer" in options:
+        text = options["layer"]
+        if not text.isdecimal() or not 1 <= int(text) <= (spec.layers or int(text)):
+            raise UsageError(f"{source}: {spec.name} has layers 1 to {spec.layers or '...'}")
+        layer = int(text)
+        name += f"_layer{layer}"
+        if layer == spec.layers:
+            layer = None
+    if "pooling" in options:
+        name += "_" + pooling.replace("+", "_")
+    options = {key: options[key] for key in ("layer", "pooling") if key in options}
+    base = spec.source or spec.name
+    text = ",".join(f"{key}={value}" for key, value in options.items())
+    source = f"{base}{',' if '@' in base else '@'}{text}"
+    return replace(spec, name=store_name(name), layer=layer, pooling=pooling, source=source)
 
 
 def demo_warning(names: Iterable[str]) -> str:
     """One sentence on the demo models among some models; empty if there are none."""
-    demo = [name for name in names if name in MODELS and MODELS[name].demo]
+    known = tuple(name for name, spec in MODELS.items() if spec.demo)
+    demo = [
+        each for each in names if each in known or each.startswith(tuple(f"{k}_" for k in known))
+    ]
     if not demo:
         return ""
     what = "are demo models" if len(demo) > 1 else "is a demo model"

@@ -85,7 +85,7 @@ class ResidueTokenizer:
     def __call__(self, sequences: Ragged) -> Tokens:
         """Tokenise proteins; `DataError` if one is empty: it has no residues to average over."""
         lengths = sequences.lengths + 2
-        _refuse_empty(sequences, "protein")
+        refuse_empty(sequences, "protein")
         ends = np.cumsum(lengths)
         ids = np.empty(int(lengths.sum()), dtype=np.int32)
         is_residue = np.ones(len(ids), dtype=bool)
@@ -130,7 +130,7 @@ class BpeTokenizer:
 
     def __call__(self, sequences: Ragged) -> Tokens:
         """Tokenise nucleotide sequences; `DataError` if one is empty."""
-        _refuse_empty(sequences, "nucleotide sequence")
+        refuse_empty(sequences, "nucleotide sequence")
         text = sequences.data.tobytes().decode("ascii", errors="replace")
         texts = [text[start:stop] for start, stop in pairwise(sequences.offsets.tolist())]
         encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=True)
@@ -140,7 +140,8 @@ class BpeTokenizer:
         return Tokens(ids, lengths)
 
 
-def _refuse_empty(sequences: Ragged, what: str) -> None:
+def refuse_empty(sequences: Ragged, what: str) -> None:
+    """Raise a `DataError` if a sequence is empty."""
     empty = np.flatnonzero(sequences.lengths == 0)
     if len(empty):
         raise DataError(

@@ -73,7 +73,7 @@ def create(
         specs = tuple(registry.model(name) for name in models)
     else:
         specs = registry.recipe(recipe or DEFAULT_RECIPE)
-    wanted = tuple(Model(spec.name, spec.dim) for spec in specs)
+    wanted = tuple(Model(spec.name, spec.embedding_dim, spec.source) for spec in specs)
     made = True
     try:
         store = create_store(

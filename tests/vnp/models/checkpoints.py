@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from vnp.inference.load import naming_of
 from vnp.models import demo
-from vnp.models.registry import ModelSpec
+from vnp.models.spec import ModelSpec
 
 
 def tiny(

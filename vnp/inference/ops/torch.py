@@ -89,6 +89,33 @@ def geglu(u_T2F: Tensor, out_TF: Tensor) -> None:
     out_TF.copy_(functional.gelu(gate) * value)
 
 
+def swiglu(
+    u_T2F: Tensor,
+    out_TF: Tensor,
+    *,
+    bias_2F: Tensor,
+    standard: tuple[Tensor, Tensor] | None = None,
+) -> None:
+    """Write ``silu(gate) * value`` of ``u + bias``; the gate is the first half of a row.
+
+    With ``standard`` = (rstd_T, lead_2F), ``(u + lead) * rstd`` takes the place of ``u``.
+    """
+    value = u_T2F.float()
+    if standard is not None:
+        rstd_T, lead_2F = standard
+        value = (value + lead_2F) * rstd_T[:, None]
+    gate, other = (value + bias_2F).chunk(2, dim=1)
+    out_TF.copy_(functional.silu(gate) * other)
+
+
+def qk_norm(qkv_TE: Tensor, how: Rotary, *, weight_2D: Tensor, eps: float) -> None:
+    """Norm queries and keys, each over all heads, multiply by the weight and rotate, in place."""
+    part = qkv_TE[:, : how.columns]
+    value = part.float().view(len(part), 2, -1)
+    value = functional.layer_norm(value, value.shape[2:], eps=eps).flatten(1) * weight_2D
+    part.copy_(_rotated(value, how))
+
+
 def rotary(qkv_TE: Tensor, how: Rotary, *, bias_E: Tensor | None) -> None:
     """Add the bias to the first columns and rotate each head by its row's position, in place.
 

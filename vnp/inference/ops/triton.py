@@ -20,7 +20,18 @@ from torch import Tensor
 from vnp.inference.batch_layout import BatchLayout, Rotary
 from vnp.inference.ops.triton_attention import QUERY_FACTOR, attend
 
-__all__ = ["QUERY_FACTOR", "attend", "geglu", "gelu", "norm", "pool", "rotary", "rstd"]
+__all__ = [
+    "QUERY_FACTOR",
+    "attend",
+    "geglu",
+    "gelu",
+    "norm",
+    "pool",
+    "qk_norm",
+    "rotary",
+    "rstd",
+    "swiglu",
+]
 
 name, version = "Triton", triton.__version__
 
@@ -120,6 +131,60 @@ def _geglu(
         gate = tl.load(u + at).to(tl.float32)
         value = tl.load(u + at + WIDTH).to(tl.float32)
         tl.store(out + (row + i) * WIDTH + column, (gelu_of(gate) * value).to(out.dtype.element_ty))
+
+
+@triton.jit
+def _swiglu(
+    u, bias, rstd, lead, out,
+    WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, STANDARDISE: tl.constexpr,
+):  # fmt: skip
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    gate_bias = tl.load(bias + column)
+    value_bias = tl.load(bias + WIDTH + column)
+    if STANDARDISE:
+        gate_lead = tl.load(lead + column)
+        value_lead = tl.load(lead + WIDTH + column)
+    row = tl.program_id(0).to(tl.int64) * ROWS
+    for i in tl.static_range(ROWS):
+        at = (row + i) * 2 * WIDTH + column
+        gate = tl.load(u + at).to(tl.float32)
+        value = tl.load(u + at + WIDTH).to(tl.float32)
+        if STANDARDISE:
+            factor = tl.load(rstd + row + i)
+            gate = (gate + gate_lead) * factor
+            value = (value + value_lead) * factor
+        gate += gate_bias
+        value += value_bias
+        made = gate / (1.0 + tl.exp2(gate * -1.4426950408889634)) * value
+        tl.store(out + (row + i) * WIDTH + column, made.to(out.dtype.element_ty))
+
+
+@triton.jit
+def _qk_norm(
+    qkv, weight, cos, sin, positions, eps, D: tl.constexpr, WIDTH: tl.constexpr,
+    HALF: tl.constexpr, BLOCK_HALF: tl.constexpr, HEADS: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    part = tl.program_id(1) * D
+    head = tl.arange(0, HEADS)
+    half = tl.arange(0, BLOCK_HALF)
+    column = head[:, None] * (2 * HALF) + half[None, :]
+    there = (head * (2 * HALF) < D)[:, None] & (half < HALF)[None, :]
+    at = qkv + row * WIDTH + part + column
+    low = tl.load(at, mask=there, other=0.0).to(tl.float32)
+    high = tl.load(at + HALF, mask=there, other=0.0).to(tl.float32)
+    mean = (tl.sum(tl.sum(low, axis=1), axis=0) + tl.sum(tl.sum(high, axis=1), axis=0)) / D
+    low = tl.where(there, low - mean, 0.0)
+    high = tl.where(there, high - mean, 0.0)
+    squares = tl.sum(tl.sum(low * low + high * high, axis=1), axis=0)
+    factor = tl.rsqrt(squares / D + eps)
+    low *= factor * tl.load(weight + part + column, mask=there, other=0.0)
+    high *= factor * tl.load(weight + part + column + HALF, mask=there, other=0.0)
+    angle = tl.load(positions + row) * HALF + half
+    c = tl.load(cos + angle, mask=half < HALF, other=0.0).to(tl.float32)[None, :]
+    s = tl.load(sin + angle, mask=half < HALF, other=0.0).to(tl.float32)[None, :]
+    tl.store(at, (low * c - high * s).to(qkv.dtype.element_ty), mask=there)
+    tl.store(at + HALF, (high * c + low * s).to(qkv.dtype.element_ty), mask=there)
 
 
 @triton.jit
@@ -243,6 +308,35 @@ def geglu(u_T2F: Tensor, out_TF: Tensor) -> None:
     _geglu[(rows // _ROWS, width // block)](
         u_T2F, out_TF, WIDTH=width, BLOCK=block, ROWS=_ROWS, num_warps=4
     )
+
+
+def swiglu(
+    u_T2F: Tensor,
+    out_TF: Tensor,
+    *,
+    bias_2F: Tensor,
+    standard: tuple[Tensor, Tensor] | None = None,
+) -> None:
+    """See ``plain.swiglu``."""
+    rows, width = out_TF.shape
+    block = _dividing_block(width)
+    rstd_T, lead_2F = standard or (None, None)
+    _swiglu[(rows // _ROWS, width // block)](
+        u_T2F, bias_2F, rstd_T, lead_2F, out_TF,
+        WIDTH=width, BLOCK=block, ROWS=_ROWS, STANDARDISE=standard is not None, num_warps=4,
+    )  # fmt: skip
+
+
+def qk_norm(qkv_TE: Tensor, how: Rotary, *, weight_2D: Tensor, eps: float) -> None:
+    """See ``plain.qk_norm``."""
+    rows, width = qkv_TE.shape
+    half = how.tables[0].shape[1]
+    dim = how.columns // 2
+    _qk_norm[(rows, 2)](
+        qkv_TE, weight_2D, *how.tables, how.positions, eps,
+        D=dim, WIDTH=width, HALF=half, BLOCK_HALF=triton.next_power_of_2(half),
+        HEADS=triton.next_power_of_2(dim // (2 * half)), num_warps=4,
+    )  # fmt: skip
 
 
 def pool(

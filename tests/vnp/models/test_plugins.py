@@ -1,0 +1,169 @@
+"""Models of others: an installed package, scripts, and workers that lack them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from store.open import open_store
+from store.store import Store
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[3]
+PACKAGE = ROOT / "tests" / "data" / "example_plugin"
+EXAMPLE = ROOT / "vnp" / "data" / "lambda_phage.fa.gz"
+
+
+def vnp(*words: object, python: object = sys.executable) -> subprocess.CompletedProcess[str]:
+    command = [str(python), "-m", "vnp", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
+
+
+def shares(store: Store) -> np.ndarray:
+    sequences = [item.decode() for item in store.column("nucleotide").tolist()]
+    rows = [[each.count(base) / len(each) for base in "ACGT"] for each in sequences]
+    return np.array(rows, np.float32).astype(np.float16)
+
+
+def test_the_example_is_short() -> None:
+    lines = [line for path in PACKAGE.iterdir() for line in path.read_text().splitlines()]
+    assert sum(bool(line.strip()) for line in lines) <= 30
+
+
+def test_an_installed_package_adds_a_model_and_a_recipe(tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / "bin" / "python"
+    [site] = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    # What this environment has, the new one has too; only the package is its own.
+    (site / "others.pth").write_text(f"{sysconfig.get_path('purelib')}\n{ROOT}\n")
+    source = shutil.copytree(PACKAGE, tmp_path / "package")
+    install = ["-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-build-isolation"]
+    subprocess.run([python, *install, source], check=True, capture_output=True)
+    listed = vnp("models", python=python)
+    assert "share of each base" in listed.stdout
+    assert "recipe composition_and_demo: composition + demo_esm2" in listed.stdout
+    path = tmp_path / "run.zarr"
+    made = vnp("init", path, "--recipe", "composition_and_demo", python=python)
+    assert made.returncode == 0, made.stderr
+    assert vnp("append", path, EXAMPLE, python=python).returncode == 0
+
+    without = vnp("embed", path, "--device", "cpu")
+    assert without.returncode == 3, without.stderr
+    assert "there is no model 'composition'" in without.stderr
+    store = open_store(path)
+    assert store.certify("demo_esm2").complete
+    assert not store.filled("composition").any()
+
+    with_it = vnp("embed", path, "--device", "cpu", python=python)
+    assert with_it.returncode == 0, with_it.stderr
+    np.testing.assert_array_equal(store.read("composition"), shares(store))
+    provenance = store.provenance("composition")
+    assert provenance is not None
+    assert provenance["identity"]["plugin"] == "vnp-composition"
+    assert provenance["environment"]["plugin"] == "vnp-composition 1.0"
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    return shutil.copy(PACKAGE / "vnp_composition.py", tmp_path / "mine.py")
+
+
+def begun(tmp_path: Path, script: Path) -> Path:
+    path = tmp_path / "run.zarr"
+    made = vnp("init", path, "--model", "composition", "--plugin", script)
+    assert made.returncode == 0, made.stderr
+    assert vnp("append", path, EXAMPLE).returncode == 0
+    return path
+
+
+def test_a_script_is_passed_to_every_worker_and_its_hash_is_recorded(
+    tmp_path: Path, script: Path
+) -> None:
+    path = begun(tmp_path, script)
+    done = vnp("embed", path, "--plugin", script, "--workers", 2, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    store = open_store(path)
+    np.testing.assert_array_equal(store.read("composition"), shares(store))
+    provenance = store.provenance("composition")
+    assert provenance is not None
+    assert provenance["identity"]["plugin"].startswith("sha256:")
+    store.reopen("composition", 0)
+    script.write_text(script.read_text() + "# changed\n")
+    other = vnp("worker", path, "--plugin", script, "--device", "cpu")
+    assert other.returncode == 1
+    assert "plugin is sha256:" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import nothing_there", "cannot be run: ModuleNotFoundError"),
+        ("x = 1", "describes no model"),
+        ("def", "cannot be run: SyntaxError"),
+        ("from vnp.models.plugins import model\n@model('esm2_3b', input='protein', dim=3)\n"
+         "def load(**_): ...", "the model name esm2_3b is taken"),
+        ("from vnp.models.plugins import model\n@model('m', input='rna', dim=3)\n"
+         "def load(**_): ...", "input is 'rna'"),
+    ],
+)  # fmt: skip
+def test_a_script_that_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "wrong.py"
+    path.write_text(text)
+    found = vnp("models", "--plugin", path)
+    assert found.returncode in (1, 2)
+    assert said in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return [[1.0] * 3 for each in sequences]", "gave an array of shape"),
+        ("return [['a'] * 4 for each in sequences]", "gave no array"),
+        ("return [[float('nan')] * 4 for each in sequences]", "NaN"),
+        ("raise RuntimeError('no luck')", "no luck"),
+    ],
+)
+def test_rows_that_are_wrong_fill_nothing(
+    tmp_path: Path, script: Path, body: str, said: str
+) -> None:
+    text = script.read_text()
+    start = text.index("        return [[each")
+    script.write_text(text[:start] + f"        {body}\n\n    return embed\n")
+    path = begun(tmp_path, script)
+    done = vnp("embed", path, "--plugin", script, "--device", "cpu")
+    assert done.returncode in (1, 3)
+    assert said in done.stdout + done.stderr
+    assert not open_store(path).filled("composition").any()
+
+
+def test_both_sequences_of_a_record(tmp_path: Path) -> None:
+    script = tmp_path / "both.py"
+    script.write_text(
+        "from vnp.models.plugins import model\n"
+        "@model('lengths', input='both', dim=2)\n"
+        "def load(**_):\n"
+        "    return lambda records: [[len(dna), len(protein)] for dna, protein in records]\n"
+    )
+    path = tmp_path / "run.h5"
+    assert vnp("init", path, "--model", "lengths", "--plugin", script).returncode == 0
+    assert vnp("append", path, EXAMPLE).returncode == 0
+    done = vnp("embed", path, "--plugin", script, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    store = open_store(path)
+    lengths = [store.column(name).lengths for name in ("nucleotide", "protein")]
+    np.testing.assert_array_equal(store.read("lengths"), np.stack(lengths, 1).astype(np.float16))
+
+
+def test_no_name_of_a_script_is_kept_in_a_store(tmp_path: Path, script: Path) -> None:
+    path = begun(tmp_path, script)
+    assert os.fsencode(str(script)) not in (path / "zarr.json").read_bytes()

@@ -1,0 +1,215 @@
+"""ESM Cambrian (ESM-C; as in transformers' ``esmc``) on packed tokens, in few passes a layer.
+
+A pre-norm transformer encoder with rotary positions, layer norms of queries and keys over all
+heads, gated linear units with SiLU, and branches scaled by sqrt(36 / layers).
+
+The layer is rewritten, not approximated:
+
+- Weight and bias of a norm are in the projection after it, in float32; the scale of a branch is in
+  its last product. So products themselves add to the residual stream, with one rounding.
+- In bfloat16 the product up reads the raw stream: rows of weights that sum to zero take the mean
+  away, and the pass after it multiplies by each row's 1 / deviation (``projections`` says more).
+- Queries come out of their norm times ``ops.QUERY_FACTOR`` / sqrt(K).
+
+Shapes: T rows of a batch, D hidden width, F inner width, E = 3 * D, n records, K = D / heads.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from vnp.inference.batch_layout import BatchLayout, Rotary
+from vnp.inference.linear import PlainProduct, balanced, times
+from vnp.inference.pooling import pool_groups
+from vnp.models.pooling import MEANS
+from vnp.models.spec import ModelSpec
+from vnp.models.weights import Naming
+
+PADDING_ID = 1  # <pad>
+EPS = 1e-5  # added to the variance in every layer norm
+_DEPTH = 36  # layers at which branches are not scaled
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    qkv: PlainProduct
+    norms_2D: Tensor  # float32: weights of the norms of queries and keys
+    out: PlainProduct
+    up: PlainProduct
+    up_bias: Tensor  # float32 (2F,)
+    lead: Tensor  # float32 (2F,): what the raw stream's product lacks; zeros, as nothing is shifted
+    down: PlainProduct
+
+
+class Workspace:
+    """Buffers for as many rows as a batch may have, reused by every layer and batch."""
+
+    def __init__(
+        self, rows: int, spec: ModelSpec, *, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        def make(width: int) -> Tensor:
+            return torch.zeros((rows, width), dtype=dtype, device=device)
+
+        self.rows = rows
+        self.x_TD = make(spec.dim)
+        self.qkv_TE = make(3 * spec.dim)
+        self.a_TD = make(spec.dim)
+        self.u_T2F = make(2 * spec.ffn)
+        self.h_TF = make(spec.ffn)
+        self.rstd_T = torch.zeros(rows, dtype=torch.float32, device=device)
+
+
+class EsmcEngine:
+    """Token ids to one row per record."""
+
+    padding_id = PADDING_ID
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        tensors: Mapping[str, Tensor],
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        ops: ModuleType,
+    ) -> None:
+        """Fold and place the weights; the parameters are those of ``Esm2Engine``."""
+        self._spec = spec
+        self._device, self._dtype, self._ops = device, dtype, ops
+        self._raw = dtype == torch.bfloat16  # in float16 the raw stream could overflow
+        self._shift_D = torch.zeros(spec.dim, dtype=torch.float32, device=device)
+
+        def get(name: str) -> Tensor:
+            return tensors[name].to(device, torch.float32)
+
+        self._table = get("embed_tokens.weight").to(dtype)
+        self._layers = [
+            self._fold({name: get(f"layers.{number}.{name}") for name in _shapes(spec)})
+            for number in range(spec.layer or spec.layers)
+        ]
+        self._affine = (get("norm.weight"), torch.zeros_like(self._shift_D))
+        head = spec.dim // spec.heads
+        self._frequencies = 1.0 / 10000.0 ** (torch.arange(0, head, 2, dtype=torch.float32) / head)
+        self._rotary = self._angles(1)
+
+    def _fold(self, tensors: Mapping[str, Tensor]) -> _Layer:
+        spec, dtype = self._spec, self._dtype
+        scale = math.sqrt(_DEPTH / spec.layers)
+        parts = [tensors[f"self_attn.{part}_proj.weight"] for part in "qkv"]
+        qkv_ED, qkv_bias = _with_norm(torch.cat(parts), tensors, "input_layernorm")
+        norms_2D = torch.cat([tensors[f"self_attn.{part}_norm.weight"] for part in "qk"])
+        norms_2D[: spec.dim] *= self._ops.QUERY_FACTOR / math.sqrt(spec.dim // spec.heads)
+        up_FD, up_bias = _with_norm(
+            torch.cat([tensors["mlp.gate_proj.weight"], tensors["mlp.up_proj.weight"]]),
+            tensors,
+            "post_attention_layernorm",
+        )
+        if self._raw:
+            up_FD = balanced(up_FD - up_FD.mean(dim=1, keepdim=True))
+        return _Layer(
+            qkv=PlainProduct(qkv_ED, dtype=dtype, bias_O=qkv_bias),
+            norms_2D=norms_2D,
+            out=PlainProduct(tensors["self_attn.o_proj.weight"] * scale, dtype=dtype),
+            up=PlainProduct(up_FD, dtype=dtype),
+            up_bias=up_bias,
+            lead=torch.zeros_like(up_bias),
+            down=PlainProduct(tensors["mlp.down_proj.weight"] * scale, dtype=dtype),
+        )
+
+    def workspace(self, rows: int) -> Workspace:
+        """Make the buffers for batches of up to ``rows`` rows."""
+        return Workspace(rows, self._spec, dtype=self._dtype, device=self._device)
+
+    def __call__(self, layout: BatchLayout, work: Workspace, out_nD: Tensor) -> None:
+        """Encode a batch and write the row of each record, float32 (n, D x poolings)."""
+        if self._spec.pooling in MEANS and self._spec.layer is None:
+            x_TD = self._stream(layout, work)
+            self._ops.pool(
+                x_TD, out_nD, layout, eps=EPS, shift_D=self._shift_D, affine=self._affine
+            )
+        else:
+            pool_groups(self.states(layout, work), out_nD, layout)
+
+    def states(self, layout: BatchLayout, work: Workspace) -> Tensor:
+        """Encode a batch; return the hidden states of the chosen layer, float32 (T, D).
+
+        Those of the last layer are normed, as in the published model; those of another are not.
+        """
+        value = self._stream(layout, work).float()
+        if self._spec.layer is not None:
+            return value
+        return torch.nn.functional.layer_norm(value, value.shape[1:], *self._affine, EPS)
+
+    def _stream(self, layout: BatchLayout, work: Workspace) -> Tensor:
+        """Run the layers; return the residual stream."""
+        ops, spec, rows = self._ops, self._spec, layout.rows
+        if layout.longest > len(self._rotary[0]):
+            self._rotary = self._angles(layout.longest)
+        x_TD, a_TD, qkv_TE = work.x_TD[:rows], work.a_TD[:rows], work.qkv_TE[:rows]
+        u_T2F, h_TF, rstd_T = work.u_T2F[:rows], work.h_TF[:rows], work.rstd_T[:rows]
+        rotary = Rotary(self._rotary, layout.positions, 2 * spec.dim)
+        torch.index_select(self._table, 0, layout.ids, out=x_TD)
+        for layer in self._layers:
+            ops.norm(x_TD, a_TD, eps=EPS)
+            layer.qkv(a_TD, qkv_TE)
+            ops.qk_norm(qkv_TE, rotary, weight_2D=layer.norms_2D, eps=EPS)
+            ops.attend(qkv_TE, a_TD, layout, heads=spec.heads)
+            layer.out.add(a_TD, x_TD)
+            if self._raw:
+                ops.rstd(x_TD, rstd_T, eps=EPS, shift_D=self._shift_D)
+                layer.up(x_TD, u_T2F)
+                ops.swiglu(u_T2F, h_TF, bias_2F=layer.up_bias, standard=(rstd_T, layer.lead))
+            else:
+                ops.norm(x_TD, a_TD, eps=EPS)
+                layer.up(a_TD, u_T2F)
+                ops.swiglu(u_T2F, h_TF, bias_2F=layer.up_bias)
+            layer.down.add(h_TF, x_TD)
+        return x_TD
+
+    def _angles(self, positions: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the rotary angles, (positions, K / 2), 1024 positions at a time."""
+        count = -(-positions // 1024) * 1024
+        angles = torch.arange(count, dtype=torch.float32)[:, None] * self._frequencies
+        # In float16 they are off by an eighth of what bfloat16 rounds.
+        dtype = torch.float16 if self._dtype == torch.bfloat16 else torch.float32
+        return angles.cos().to(self._device, dtype), angles.sin().to(self._device, dtype)
+
+
+def _with_norm(
+    weight_OD: Tensor, tensors: Mapping[str, Tensor], norm: str
+) -> tuple[Tensor, Tensor]:
+    """Put the weight and bias of a norm into the projection after it, which has no bias."""
+    return weight_OD * tensors[f"{norm}.weight"], times(weight_OD, tensors[f"{norm}.bias"])
+
+
+def _shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Tensors of a layer."""
+    dim, ffn = spec.dim, spec.ffn
+    shapes: dict[str, tuple[int, ...]] = {
+        f"self_attn.{part}_proj.weight": (dim, dim) for part in "qkvo"
+    }
+    shapes |= {f"self_attn.{part}_norm.weight": (dim,) for part in "qk"}
+    for norm in ("input_layernorm", "post_attention_layernorm"):
+        shapes |= {f"{norm}.weight": (dim,), f"{norm}.bias": (dim,)}
+    shapes |= {f"mlp.{part}_proj.weight": (ffn, dim) for part in ("gate", "up")}
+    return shapes | {"mlp.down_proj.weight": (dim, ffn)}
+
+
+def naming(spec: ModelSpec) -> Naming:
+    """Name the tensors of the published checkpoints that the encoder uses."""
+    shapes: dict[str, tuple[int, ...]] = {"embed_tokens.weight": (spec.vocab, spec.dim)}
+    for number in range(spec.layers):
+        shapes |= {f"layers.{number}.{name}": shape for name, shape in _shapes(spec).items()}
+    shapes["norm.weight"] = (spec.dim,)
+    return Naming(
+        prefix="esmc.",
+        shapes=shapes,
+        unused=re.compile(r"rotary_emb\.(original_)?inv_freq|(lm_head|classifier|score)\..+"),
+    )

@@ -1,0 +1,170 @@
+"""Any encoder of the Hugging Face hub that transformers itself contains: never with remote code.
+
+What a model is follows from its ``config.json`` and tokenizer alone, so a store can be made for it
+where the weights are not.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from store.errors import UsageError
+from vnp.models.errors import WeightsError, WeightsNotFoundError
+from vnp.models.spec import HUB, ModelSpec, store_name
+
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*\Z")
+_REVISION = re.compile(r"[\w./-]{0,100}\Z")
+_PROTEIN = set("ACDEFGHIKLMNPQRSTVWY")
+_BASES = set("ACGTN")
+HEADS = re.compile(r"(pooler|contact_head|lm_head|cls|classifier)\.")  # nothing here reads them
+# Of these, transformers' own class is only the decoder half of what embeds sequences.
+_T5 = ("t5", "mt5", "umt5")
+
+
+def spec_of(repo: str, *, revision: str = "", input: str | None = None) -> ModelSpec:  # noqa: A002
+    """Describe a model of the hub from its configuration.
+
+    Parameters
+    ----------
+    repo
+        ``ORG/NAME``.
+    revision
+        Branch, tag or commit; empty: main.
+    input
+        ``nucleotide`` or ``protein``; None: as the tokenizer's vocabulary says.
+
+    Raises
+    ------
+    UsageError
+        If the name is not one, or the input cannot be told.
+    WeightsNotFoundError
+        If the files are neither in the cache nor to be had.
+    WeightsError
+        If transformers has no encoder of this kind.
+    """
+    if not _REPO.match(repo) or not _REVISION.match(revision):
+        raise UsageError(f"hf:{repo} is not the name of a model of the hub, hf:ORG/NAME[@REVISION]")
+    if input not in (None, "nucleotide", "protein"):
+        raise UsageError(f"hf:{repo}: input is nucleotide or protein, not {input}")
+    asked = repo
+    config = configuration(repo, revision=revision or "main")
+    if input is None:
+        input = _input_of(tokenizer(repo, revision=revision or "main"), name=asked)  # noqa: A001
+    options = ",".join(filter(None, [revision, f"input={input}"]))
+    return ModelSpec(
+        name=store_name(f"hf_{repo}" + (f"_{revision}" if revision else "")),
+        architecture="transformers",
+        input=input,
+        dim=int(config.hidden_size),
+        layers=int(config.num_hidden_layers),
+        pooling="mean",
+        repo=repo,
+        revision=revision or "main",
+        about=f"{config.model_type} of the Hugging Face hub, mean over tokens",
+        source=f"{HUB}{repo}@{options}",
+    )
+
+
+def configuration(place: str | Path, *, revision: str) -> Any:
+    """Read a model's configuration; a `WeightsError` if transformers has no such encoder."""
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    try:
+        config: Any = AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        if "trust_remote_code" in str(error) or "does not recognize this architecture" in str(
+            error
+        ):
+            raise WeightsError(
+                f"{place} needs code of its own, which vnp never runs: transformers has no such "
+                "architecture. A plug-in can (vnp embed --plugin)"
+            ) from None
+        raise missing(place, error) from None
+    kind = config.model_type
+    if kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES and kind not in _T5:
+        raise WeightsError(f"{place} is of the kind {kind}, which is not an encoder")
+    return config
+
+
+def check_shape(spec: ModelSpec, config: Any) -> None:
+    """Compare a configuration with what the registry knows; a `WeightsError` names differences."""
+    wanted = {"hidden_size": spec.dim, "num_hidden_layers": spec.layers}
+    wrong = [
+        f"{key} is {getattr(config, key, None)!r}, not {value}"
+        for key, value in wanted.items()
+        if getattr(config, key, None) != value
+    ]
+    if wrong:
+        raise WeightsError(f"these are not the files of {spec.name}: {'; '.join(wrong)}")
+
+
+def model_of(place: str | Path, config: Any, *, revision: str, dtype: Any) -> Any:
+    """Load the encoder half of a model, in evaluation mode, with SDPA where it has that."""
+    import transformers
+
+    kind = config.model_type
+    # Of T5-like models only the encoder's half embeds; poolers are heads that nothing here reads.
+    if kind in _T5:
+        cls: Any = {
+            "t5": transformers.T5EncoderModel,
+            "mt5": transformers.MT5EncoderModel,
+            "umt5": transformers.UMT5EncoderModel,
+        }[kind]
+    else:
+        cls = transformers.AutoModel
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": False, "dtype": dtype}
+    messages: Any = transformers.utils.logging
+    verbosity = messages.get_verbosity()
+    messages.set_verbosity_error()  # what is missing is said below
+    messages.disable_progress_bar()
+    try:
+        model, info = cls.from_pretrained(place, config=config, output_loading_info=True, **options)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise missing(place, error) from None
+    finally:
+        messages.set_verbosity(verbosity)
+    absent = sorted(name for name in info["missing_keys"] if not HEADS.match(name))
+    if absent or info.get("mismatched_keys"):
+        raise WeightsError(
+            f"{place} lacks weights of its own architecture: "
+            f"{', '.join(absent[:4]) or 'shapes differ'}"
+        )
+    return model.eval()
+
+
+def tokenizer(place: str | Path, *, revision: str) -> Any:
+    """Load a model's tokenizer, without remote code."""
+    from transformers import AutoTokenizer
+
+    load: Any = AutoTokenizer.from_pretrained
+    try:
+        return load(place, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise missing(place, error) from None
+
+
+def missing(place: str | Path, error: BaseException) -> WeightsNotFoundError:
+    """Say that a model's files cannot be had or read, and how to bring them."""
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return WeightsNotFoundError(
+        f"the files of {place} cannot be had or read ({line}); on a machine with internet run "
+        f"`hf download {place} --exclude '*.py'` and share its cache (HF_HOME), or pass a folder "
+        "with --weights"
+    )
+
+
+def _input_of(found: Any, *, name: str) -> str:
+    """Tell from the vocabulary what a model reads."""
+    words = {re.sub(r"[^A-Za-z]", "", word).upper() for word in found.get_vocab()}
+    if words >= _PROTEIN:
+        return "protein"
+    pieces = {word for word in words if word and set(word) <= _BASES}
+    if len(pieces) >= 4 and not words >= set("KMW"):
+        return "nucleotide"
+    raise UsageError(
+        f"hf:{name}: its vocabulary does not tell what it reads; say hf:{name}@input=protein or "
+        "input=nucleotide"
+    )

@@ -1,7 +1,7 @@
 """Measure the engine on one GPU, beside the chip's limit and beside transformers.
 
-``python tools/bench_gpu.py [--quick | --ours | --model NAME ...] [--json FILE]``: about four minutes,
-the others less.
+``python tools/bench_gpu.py [--quick | --ours | --model NAME ...] [--json FILE]``: about four
+minutes, the others less.
 
 Random weights of the published shapes (``random_checkpoint``), made on the device. In one run:
 

@@ -16,7 +16,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vnp import __version__
@@ -102,14 +102,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         near = [near for word in words for near in difflib.get_close_matches(word, known, n=1)]
         hint = f"; did you mean {' and '.join(near)}?" if near else ""
         given.command_parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-    for number in (signal.SIGTERM, signal.SIGUSR1):  # until a command handles them itself
-        with contextlib.suppress(ValueError):  # not in the main thread: nothing to arrange
+    with _signals():
+        try:
+            return _run(given)
+        except KeyboardInterrupt:
+            print("vnp: interrupted", file=sys.stderr)
+            return INTERRUPTED
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """End a command in order, until it handles signals itself; leave them as they were."""
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    }
+    with contextlib.suppress(ValueError):  # not in the main thread: nothing to arrange
+        for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, _interrupt)
     try:
-        return _run(given)
-    except KeyboardInterrupt:
-        print("vnp: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        yield
+    finally:
+        with contextlib.suppress(ValueError, TypeError):  # of C's: it cannot be put back
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _interrupt(_number: int, _frame: object) -> None:

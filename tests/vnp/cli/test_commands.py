@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from pathlib import Path
+
 import pytest
 
 from vnp.cli.main import COMMANDS, main
@@ -59,3 +62,10 @@ def test_a_misspelt_command_is_answered_with_the_nearest(
     assert end.value.code == 2
     said = capsys.readouterr().err
     assert f"there is no command {typed!r}; {hint}" in said
+
+
+def test_signals_are_handled_as_before_when_a_command_is_over(tmp_path: Path) -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = [signal.getsignal(number) for number in numbers]
+    assert main(["status", str(tmp_path / "none.zarr")]) == 1
+    assert [signal.getsignal(number) for number in numbers] == before

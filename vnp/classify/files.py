@@ -20,6 +20,7 @@ from torch import Tensor
 from store.errors import UsageError
 from store.io.replace import write_whole
 from store.io.words import count
+from store.schema import STANDARD_CODE
 from vnp.classify.mlp import CLASSES, EPS, ClassifierError, Mlp, from_tensors
 from vnp.classify.pickled import read_pickled
 from vnp.models.weights import digest
@@ -48,6 +49,7 @@ class Card:
     eps: float = EPS  # of the batch norm
     models: tuple[tuple[str, int], ...] = ()  # name and width of each band of a row; () if unknown
     segment_length: int | None = None  # bases per window it was trained on; None if unknown
+    genetic_code: int = STANDARD_CODE  # of its records; that of VirNucPro for published files
     source: str = ""  # file it was converted from, or "vnp train"
     training: Mapping[str, Any] = field(default_factory=dict)  # settings, data, metrics
 
@@ -165,6 +167,7 @@ def _read_card(path: Path) -> Card | None:
             eps=float(value["eps"]),
             models=tuple((str(band["name"]), int(band["dim"])) for band in value["models"]),
             segment_length=None if length is None else int(length),
+            genetic_code=int(value.get("genetic_code", STANDARD_CODE)),  # older cards have none
             source=str(value["source"]),
             training=dict(value["training"]),
         )
@@ -185,6 +188,7 @@ def _markdown(card: Card, name: str) -> Iterator[str]:
     facts = [
         f"- features: {' + '.join(f'{model} ({dim})' for model, dim in card.models)}",
         f"- segments: {card.segment_length} bp",
+        f"- genetic code: {card.genetic_code}",
         f"- weights: `{card.digest}`",
         f"- made {training['made']} with vnp {training['vnp']}, torch {training['torch']}, on "
         f"{training['device']}",

@@ -14,7 +14,12 @@ from typing import Any
 from store.errors import UsageError
 
 # Name to import -> what to give pip, where the two differ.
-_PACKAGES = {"faiss": "faiss-cpu", "lance": "pylance", "dask.array": "'dask[array]'", "umap": "umap-learn"}
+_PACKAGES = {
+    "dask.array": "'dask[array]'",
+    "faiss": "faiss-cpu",
+    "lance": "pylance",
+    "umap": "umap-learn",
+}
 _ABSENT = "is not installed"
 _said: set[str] = set()  # libraries of which a warning was given
 _LONGEST = 200  # characters of an error that are repeated

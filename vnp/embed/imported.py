@@ -51,7 +51,12 @@ def imported_from(store: Store, model: str) -> str | None:
 
     DamageError if the provenance is damaged.
     """
-    identity = (store.provenance(model) or {}).get("identity")
+    return files_named(store.provenance(model) or {})
+
+
+def files_named(provenance: Mapping[str, Any]) -> str | None:
+    """Names of the files that a provenance says a model was imported from; None if it does not."""
+    identity = provenance.get("identity")
     found = identity.get("imported") if isinstance(identity, dict) else None
     return found if isinstance(found, str) else None
 

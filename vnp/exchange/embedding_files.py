@@ -53,6 +53,9 @@ def open_embeddings(
         raise EmbeddingFileError(
             f"{path} is {'a directory' if path.is_dir() else 'a file'}, which a {suffix} is not"
         )
+    for each in (path, ids):
+        if each is not None and not (each.is_file() or each.is_dir()):
+            raise EmbeddingFileError(f"{each} is not a file: it is read more than once")
     if suffix == ".npy":
         return open_npy(path, ids)
     if suffix == ".npz":

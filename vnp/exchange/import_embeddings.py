@@ -10,7 +10,7 @@ either side: records of the files, and rows of the store.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from store.io.words import count
 from store.schema import Model
 from store.store import Store
 from vnp import __version__
-from vnp.embed.imported import imported_from, imported_provenance
+from vnp.embed.imported import files_named, imported_provenance
 from vnp.exchange.embedding_files import open_embeddings
 from vnp.exchange.embedding_rows import EmbeddingFile, EmbeddingFileError, shown
 from vnp.exchange.publishing import Published, publish_blocks
@@ -189,21 +189,27 @@ def _wanted(store: Store, name: str, files: Sequence[EmbeddingFile]) -> Model:
         return wanted
     if known.dim != first.dim:
         raise EmbeddingFileError(f"{width}, and {name} in {store.path} has {known.dim:,}")
-    if store.rows_filled(name).any() and not _was_imported(store, name):
-        raise UsageError(
-            f"{name} in {store.path} was filled by workers, or from VirNucPro's results: other "
-            "embeddings do not go beside these; import them under another name"
-        )
+    provenance = store.provenance(name)
+    if provenance is not None:
+        _accept(store, name, provenance)
+    elif (blocks := np.flatnonzero(store.rows_filled(name))).size:
+        certificate = store.certificate(name, int(blocks[0]))  # the provenance is lost
+        if certificate is None or "imported" not in certificate.details:
+            raise _begun(store, name)
     return wanted
 
 
-def _was_imported(store: Store, model: str) -> bool:
-    """Whether the rows that a model has came from files, by its provenance or a certificate."""
-    if store.provenance(model) is not None:
-        return imported_from(store, model) is not None
-    block = int(np.flatnonzero(store.rows_filled(model))[0])
-    certificate = store.certificate(model, block)
-    return certificate is not None and "imported" in certificate.details
+def _accept(store: Store, model: str, provenance: Mapping[str, Any]) -> None:
+    """Refuse to go on with a model that did not come from files."""
+    if files_named(provenance) is None:
+        raise _begun(store, model)
+
+
+def _begun(store: Store, model: str) -> UsageError:
+    return UsageError(
+        f"{model} in {store.path} was begun by workers, or from VirNucPro's results: other "
+        "embeddings do not go beside these; import them under another name"
+    )
 
 
 def _sha256(path: Path) -> str:
@@ -247,6 +253,7 @@ def _publish(
             values_of=lambda block: staged.block(model.name, block),
             details_of=details,
             provenance=imported_provenance(hashes, form=form, numbers=numbers, version=__version__),
+            accept=lambda recorded: _accept(store, model.name, recorded),
         )
 
 

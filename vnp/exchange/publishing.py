@@ -34,6 +34,7 @@ def publish_blocks(
     values_of: Callable[[int], NDArray[np.float16] | None],
     details_of: Callable[[int], Mapping[str, Any]],
     provenance: Mapping[str, Any],
+    accept: Callable[[Mapping[str, Any]], None] = lambda _: None,
 ) -> Published:
     """Publish every open block of those given whose rows are all known.
 
@@ -45,6 +46,9 @@ def publish_blocks(
         What the certificate of a block records.
     provenance
         Recorded for the model unless something is already.
+    accept
+        Is shown the provenance that is recorded, before each block, and raises an error if rows
+        may not go beside those of it: a worker may have begun the model just now.
     """
     done = 0
     partial: list[int] = []
@@ -64,7 +68,7 @@ def publish_blocks(
         with claim:
             if store.is_filled(model, block):
                 continue
-            store.pin_provenance(model, provenance)
+            accept(store.pin_provenance(model, provenance))
             store.publish(claim, values, details_of(block))
             done += 1
     return Published(done, tuple(partial), tuple(busy))

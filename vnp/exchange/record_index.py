@@ -7,6 +7,7 @@ Ids of a large store do not fit into memory as texts. An index holds 128 bits of
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,6 +58,7 @@ class RecordIndex:
         self.where = "the store" if sample is None else f"sample {sample}"
         self.start = self.samples[0].start if self.samples else 0
         self.stop = self.samples[-1].stop if self.samples else 0
+        self._starts = [each.start for each in self.samples]
         self._by_name = {each.name: each for each in self.samples}
         hashes = np.empty((self.stop - self.start, 2), np.uint64)
         for first in range(self.start, self.stop, COLUMN_CHUNK_ROWS):
@@ -130,7 +132,7 @@ class RecordIndex:
 
     def sample_of(self, row: int) -> str:
         """Name of the sample that a row belongs to."""
-        return next(each.name for each in self.samples if each.start <= row < each.stop)
+        return self.samples[bisect_right(self._starts, row) - 1].name  # empty ones come first
 
 
 def _hashes(ids: Sequence[bytes]) -> NDArray[np.uint64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
 import threading
 import warnings
@@ -589,6 +590,9 @@ def test_options_must_fit_the_file(plain: Store, tmp_path: Path) -> None:
             import_embeddings(plain, [table], model="mine", **options)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"end in .npy, .npz"):
         import_embeddings(plain, [names], model="mine")
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(EmbeddingFileError, match=r"pipe.csv is not a file"):
+        import_embeddings(plain, [tmp_path / "pipe.csv"], model="mine")
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(EmbeddingFileError, match="is a directory, which a .csv is not"):
         import_embeddings(plain, [tmp_path / "folder.csv"], model="mine")
@@ -656,9 +660,28 @@ def test_workers_leave_an_imported_model_alone_and_fill_the_others(
 def test_what_workers_made_is_not_mixed_with(plain: Store, tmp_path: Path) -> None:
     work(plain)
     path = npy(tmp_path, ids(plain), made(dim=8))
-    with pytest.raises(UsageError, match="filled by workers, .*under another name"):
+    with pytest.raises(UsageError, match="begun by workers, .*under another name"):
         import_embeddings(plain, [path], model="small")
     assert import_embeddings(plain, [path], model="mine").complete
+
+
+def test_a_model_that_a_worker_begins_meanwhile_is_not_mixed_with(
+    plain: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has recorded what it is, and certified nothing: before the import, or during it."""
+    plain.add_model(Model("mine", DIM))
+    path = npy(tmp_path, ids(plain), made())
+    pin = Store.pin_provenance
+
+    def pinned(store: Store, model: str, provenance: Any) -> dict[str, Any]:
+        pin(store, model, {"identity": {"weights": "a worker's"}})
+        return pin(store, model, provenance)
+
+    for _ in range(2):
+        monkeypatch.setattr(Store, "pin_provenance", pinned)
+        with pytest.raises(UsageError, match="begun by workers"):
+            import_embeddings(plain, [path], model="mine")
+    assert not open_store(plain.path).rows_filled("mine").any()
 
 
 def test_an_imported_model_is_bounded_in_its_provenance(tmp_path: Path) -> None:

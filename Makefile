@@ -7,9 +7,10 @@ FASTA  ?=
 SAMPLE ?=
 RECIPE ?= $(if $(FASTA),virnucpro,demo)
 SEGMENT_LENGTH ?= 500
+CODE ?= 1
 
 # The recipe reads them from its environment, so that no character in a file name is code.
-export STORE SAMPLE RECIPE SEGMENT_LENGTH
+export STORE SAMPLE RECIPE SEGMENT_LENGTH CODE
 export INPUT = $(if $(FASTA),$(FASTA),$(example))
 
 example := vnp/data/lambda_phage.fa.gz
@@ -22,17 +23,18 @@ help:  ## show this help
 	@echo
 	@echo "  variables of embed: STORE=run.zarr (required), FASTA=FILE, SAMPLE=NAME,"
 	@echo "                      RECIPE=virnucpro|demo, SEGMENT_LENGTH=500|300|whole,"
+	@echo "                      CODE=1 (genetic code, NCBI's number),"
 	@echo "                      and for predict CLASSIFIER=FILE (500_model.pth)"
 
 embed: $(VENV)/embed.stamp  ## the main job: make STORE, append FASTA, embed and certify (resumes)
 	@test -n "$$STORE" || { echo "make embed: say which store, e.g. make embed STORE=run.zarr" >&2; exit 2; }
 	@test "$$INPUT" = - || test -r "$$INPUT" || { echo "make embed: FASTA=$$INPUT cannot be read; nothing was made" >&2; exit 1; }
-	$(vnp) append "$$STORE" "$$INPUT" --create --recipe "$$RECIPE" --segment-length "$$SEGMENT_LENGTH" --existing skip $${SAMPLE:+--sample "$$SAMPLE"}
+	$(vnp) append "$$STORE" "$$INPUT" --create --recipe "$$RECIPE" --segment-length "$$SEGMENT_LENGTH" --code "$$CODE" --existing skip $${SAMPLE:+--sample "$$SAMPLE"}
 	$(vnp) embed "$$STORE"
 
 predict: $(VENV)/embed.stamp  ## from FASTA to virus calls with CLASSIFIER: append, embed, predict (resumes)
 	@test -n "$$STORE" && test -n "$$FASTA" && test -n "$$CLASSIFIER" || { echo "make predict: say STORE, FASTA and CLASSIFIER, e.g. make predict STORE=run.zarr FASTA=sample.fa CLASSIFIER=500_model.pth" >&2; exit 2; }
-	$(vnp) run "$$STORE" "$$FASTA" --classifier "$$CLASSIFIER" --recipe "$$RECIPE" --segment-length "$$SEGMENT_LENGTH" $${SAMPLE:+--sample "$$SAMPLE"}
+	$(vnp) run "$$STORE" "$$FASTA" --classifier "$$CLASSIFIER" --recipe "$$RECIPE" --segment-length "$$SEGMENT_LENGTH" --code "$$CODE" $${SAMPLE:+--sample "$$SAMPLE"}
 
 test: $(VENV)/test.stamp lint  ## the whole suite, after lint
 	$(VENV)/bin/python -m pytest

@@ -115,17 +115,18 @@ def _open_or_create(source: Store, target: Path) -> Store:
             segment_length=schema.segment_length,
             block_rows=schema.block_rows,
             mixed_precision=schema.mixed_precision,
+            genetic_code=schema.genetic_code,
         )
     copy = open_store(target)
     if copy.path == source.path:
         raise UsageError(f"{target} is the store itself; name another path")
     for model in schema.models[len(copy.schema.models) :]:
         copy.add_model(model)  # added to the source since
-    geometry = ("block_rows", "segment_length", "models", "mixed_precision")
+    geometry = ("block_rows", "segment_length", "models", "mixed_precision", "genetic_code")
     if any(getattr(copy.schema, name) != getattr(schema, name) for name in geometry):
         raise UsageError(
-            f"{target} has other models, blocks or segments than {source.path}: it is not a copy "
-            "of it; choose another path"
+            f"{target} has other models, blocks, segments or another genetic code than "
+            f"{source.path}: it is not a copy of it; choose another path"
         )
     return copy
 

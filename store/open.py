@@ -11,7 +11,7 @@ from typing import Protocol
 from store.backend import Backend
 from store.errors import StoreError, UsageError
 from store.io.optional import require
-from store.schema import DEFAULT_BLOCK_ROWS, Model, Schema
+from store.schema import DEFAULT_BLOCK_ROWS, STANDARD_CODE, Model, Schema
 from store.sidecar import sidecar_of
 from store.store import Store
 
@@ -54,6 +54,7 @@ def create_store(
     segment_length: int,
     block_rows: int = DEFAULT_BLOCK_ROWS,
     mixed_precision: bool = False,
+    genetic_code: int = STANDARD_CODE,
 ) -> Store:
     """Make an empty store; it appears whole or not at all.
 
@@ -71,6 +72,7 @@ def create_store(
         segment_length=segment_length,
         models=tuple(models),
         mixed_precision=mixed_precision,
+        genetic_code=genetic_code,
     )
     sidecar = sidecar_of(path)
     ours = not os.path.lexists(sidecar.path)

@@ -16,12 +16,16 @@ import google_crc32c
 from store.errors import NotAStoreError, SampleExistsError, UsageError
 
 FORMAT_VERSION = 1
+# Of a store of another genetic code: code that knows none would append records of the standard one.
+CODED_VERSION = 2
+STANDARD_CODE = 1  # NCBI's translation table of the standard genetic code
 DEFAULT_BLOCK_ROWS = 4096
 _MOST_BLOCK_ROWS = 1 << 20  # limits of what a schema may claim
 _MOST_NUMBERS = 1 << 20
 _MOST_ROWS = 1 << 36
 _MOST_BLOCKS = 1 << 27
 _MOST_BLOCK_BYTES = 1 << 32  # of embeddings
+_MOST_CODE = 999  # NCBI's tables are numbered; which there are, vnp knows
 _MOST_COUNTED = 1 << 62  # letters, contigs, ... of a sample
 COLUMN_CHUNK_ROWS = 65536  # rows per chunk of the columns only the appender writes
 
@@ -102,6 +106,7 @@ class Schema:
     samples: tuple[Sample, ...] = ()
     scores: tuple[Scores, ...] = ()
     mixed_precision: bool = False  # whether blocks of a model may be computed in unlike precisions
+    genetic_code: int = STANDARD_CODE  # NCBI translation table that its records are made by
 
     def __post_init__(self) -> None:
         if not _is_count(self.block_rows, _MOST_BLOCK_ROWS, least=1):
@@ -112,6 +117,11 @@ class Schema:
             raise UsageError(
                 f"segment length {_shown(self.segment_length)}: it must hold a codon (3), or be 0 "
                 "for whole contigs"
+            )
+        if not _is_count(self.genetic_code, _MOST_CODE, least=1):
+            raise UsageError(
+                f"genetic code {_shown(self.genetic_code)} is not a number of NCBI's, 1 to "
+                f"{_MOST_CODE}"
             )
         names = [model.name for model in self.models]
         if len(set(names)) != len(names):
@@ -184,7 +194,7 @@ def check_sample_name(name: str) -> None:
 def to_attribute(schema: Schema) -> dict[str, Any]:
     """Return the schema as the JSON value of the root attribute ``vnp``, checksum included."""
     body: dict[str, Any] = {
-        "format": FORMAT_VERSION,
+        "format": _format_of(schema.genetic_code),
         "block_rows": schema.block_rows,
         "segment_length": schema.segment_length,
         "models": [_said(model) for model in schema.models],
@@ -194,7 +204,13 @@ def to_attribute(schema: Schema) -> dict[str, Any]:
         body["scores"] = [asdict(scores) for scores in schema.scores]
     if schema.mixed_precision:
         body["mixed_precision"] = True
+    if schema.genetic_code != STANDARD_CODE:
+        body["genetic_code"] = schema.genetic_code
     return {**body, "crc32c": _checksum(body)}
+
+
+def _format_of(genetic_code: int) -> int:
+    return FORMAT_VERSION if genetic_code == STANDARD_CODE else CODED_VERSION
 
 
 def _said(part: Model | Sample) -> dict[str, Any]:
@@ -207,10 +223,11 @@ def from_attribute(value: object, *, where: str) -> Schema:
     """Read the schema back from the root attribute; NotAStoreError if that is impossible."""
     if not isinstance(value, dict) or "format" not in value:
         raise NotAStoreError(f"{where} is not a vnp store: its root has no attribute 'vnp'")
-    if type(value["format"]) is not int or value["format"] != FORMAT_VERSION:
+    version = value["format"]
+    if type(version) is not int or version not in (FORMAT_VERSION, CODED_VERSION):
         raise NotAStoreError(
-            f"{where} has store format {_shown(value['format'])}; this vnp reads format "
-            f"{FORMAT_VERSION}: use the vnp that made it, or a newer one"
+            f"{where} has store format {_shown(version)}; this vnp reads formats "
+            f"{FORMAT_VERSION} and {CODED_VERSION}: use the vnp that made it, or a newer one"
         )
     body = {key: item for key, item in value.items() if key != "crc32c"}
     if value.get("crc32c") != _checksum(body):
@@ -223,7 +240,10 @@ def from_attribute(value: object, *, where: str) -> Schema:
             samples=tuple(_build(Sample, item) for item in _list(body["samples"])),
             scores=tuple(_build(Scores, item) for item in _list(body.get("scores", []))),
             mixed_precision=_bool(body.get("mixed_precision", False)),
+            genetic_code=_int(body.get("genetic_code", STANDARD_CODE)),
         )
+        if version != _format_of(schema.genetic_code):
+            raise ValueError(f"format {version} with genetic code {schema.genetic_code}")  # noqa: TRY301
         _check_rows(schema)
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise NotAStoreError(f"{where}: the attribute 'vnp' has the wrong form: {error}") from None

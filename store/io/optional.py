@@ -15,10 +15,11 @@ from store.errors import UsageError
 
 # Name to import -> what to give pip, where the two differ.
 _PACKAGES = {
-    "faiss": "faiss-cpu",
     "dask.array": "'dask[array]'",
-    "umap": "umap-learn",
+    "faiss": "faiss-cpu",
+    "lance": "pylance",
     "sklearn": "scikit-learn",
+    "umap": "umap-learn",
 }
 _ABSENT = "is not installed"
 _said: set[str] = set()  # libraries of which a warning was given

@@ -139,7 +139,11 @@ def to_xarray(store: Source, *, models: Sequence[str] | None = None) -> Any:
             "model": ("feature", np.array(names)),
             "index": ("feature", np.array(index)),
         },
-        attrs={"store": str(store.path), "segment_length": store.schema.segment_length},
+        attrs={
+            "store": str(store.path),
+            "segment_length": store.schema.segment_length,
+            "genetic_code": store.schema.genetic_code,
+        },
     )
 
 

@@ -32,12 +32,13 @@ from store.errors import UsageError
 from store.io.replace import refuse_existing, replacing
 from store.io.tables import safe_cell
 from store.io.words import count
-from store.schema import check_sample_name
+from store.schema import STANDARD_CODE, check_sample_name
 from vnp.classify.annotation import Genome, read_genomes
 from vnp.classify.genbank import DatasetError, LeftOut
 from vnp.classify.mlp import CLASSES
 from vnp.embed.progress import Progress
 from vnp.sequence.frames import FRAMES
+from vnp.sequence.genetic_codes import codon_table
 from vnp.sequence.records import record_batches
 from vnp.sequence.segments import cut_windows
 
@@ -55,6 +56,7 @@ class Recipe:
     """What a training set is made by; the defaults are the published ones."""
 
     segment_length: int = 500  # bases per window
+    genetic_code: int = STANDARD_CODE  # NCBI's number of the translation table
     part_records: int = 10_000  # records of a run, the unit of sampling
     virus: str = "viral"  # the group that is labelled virus
     seed: int = 42  # of the sampling
@@ -114,6 +116,7 @@ def make_dataset(
     `DatasetError` if an input is not what it must be, or a group has less than its share.
     """
     refuse_existing(folder, force=force)
+    codon_table(recipe.genetic_code)  # there is one
     for group in inputs:
         check_sample_name(group)
     if recipe.virus not in inputs or len(inputs) < 2:
@@ -149,7 +152,9 @@ def make_dataset(
     return result
 
 
-def kept_records(genome: Genome, *, segment_length: int) -> tuple[list[Kept], int, int]:
+def kept_records(
+    genome: Genome, *, segment_length: int, genetic_code: int = STANDARD_CODE
+) -> tuple[list[Kept], int, int]:
     """Keep records of a genome, in rule order; count its windows, and the ambiguous ones."""
     bases = genome.contig.sequence.data
     # Ambiguous letters up to each position, so that those of a window are a difference.
@@ -157,7 +162,10 @@ def kept_records(genome: Genome, *, segment_length: int) -> tuple[list[Kept], in
     windows = cut_windows(np.array([len(bases)]), segment_length=segment_length)
     ambiguous = np.count_nonzero(before[windows.end] > before[windows.start])
     kept: list[Kept] = []
-    for batch in record_batches([genome.contig], segment_length=segment_length):
+    batches = record_batches(
+        [genome.contig], segment_length=segment_length, genetic_code=genetic_code
+    )
+    for batch in batches:
         rows = batch.rows
         clean = np.flatnonzero(before[rows.end] == before[rows.start])
         kept += [
@@ -196,7 +204,9 @@ def _cut(
                 cells = (group, genome.file, str(genome.record), genome.id, genome.reason)
                 left_out.append("\t".join(safe_cell(cell) for cell in cells) + "\n")
                 continue
-            kept, cut, unclear = kept_records(genome, segment_length=recipe.segment_length)
+            kept, cut, unclear = kept_records(
+                genome, segment_length=recipe.segment_length, genetic_code=recipe.genetic_code
+            )
             genomes, windows, ambiguous = genomes + 1, windows + cut, ambiguous + unclear
             records += len(kept)
             waiting += ["\t".join(record) + "\n" for record in kept]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from store.errors import UsageError
 from store.io.replace import write_whole
+from store.schema import STANDARD_CODE
 from vnp.classify.estimators import Module, estimator_from_tensors, is_estimator
 from vnp.classify.mlp import CLASSES, EPS, ClassifierError, Mlp, from_tensors
 from vnp.classify.pickled import read_pickled
@@ -38,6 +39,7 @@ class Card:
     kind: str = Mlp.kind  # of classifier
     models: tuple[tuple[str, int], ...] = ()  # name and width of each band of a row; () if unknown
     segment_length: int | None = None  # bases per window it was trained on; None if unknown
+    genetic_code: int = STANDARD_CODE  # of its records; that of VirNucPro for published files
     source: str = ""  # file it was converted from, or "vnp train"
     training: Mapping[str, Any] = field(default_factory=dict)  # settings, data, metrics
 
@@ -159,6 +161,7 @@ def _read_card(path: Path) -> Card | None:
             kind=str(value.get("kind", Mlp.kind)),  # older cards do not say
             models=tuple((str(band["name"]), int(band["dim"])) for band in value["models"]),
             segment_length=None if length is None else int(length),
+            genetic_code=int(value.get("genetic_code", STANDARD_CODE)),  # older cards have none
             source=str(value["source"]),
             training=dict(value["training"]),
         )

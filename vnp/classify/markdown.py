@@ -37,6 +37,7 @@ def _markdown(card: Card, name: str) -> Iterator[str]:
     facts = [
         f"- features: {' + '.join(f'{model} ({dim})' for model, dim in card.models)}",
         f"- segments: {card.segment_length} bp",
+        f"- genetic code: {card.genetic_code}",
         f"- weights: `{card.digest}`",
         f"- made {training['made']} with vnp {training['vnp']}, torch {training['torch']}, on "
         f"{training['device']}",

@@ -32,6 +32,7 @@ from vnp.classify.regions import RegionRule, regions_of
 from vnp.classify.tables import SampleTables, sample_tables
 from vnp.embed.progress import Progress
 from vnp.models.registry import demo_warning
+from vnp.sequence.genetic_codes import translate_alike
 from vnp.sequence.segments import described
 
 log = logging.getLogger(__name__)
@@ -283,6 +284,13 @@ def _warn_of_differences(store: Store, classifier: Classifier, chosen: tuple[str
         log.warning(
             f"{classifier.path.name} was trained on {described(card.segment_length)}, and the "
             f"store holds {described(length)}"
+        )
+    code = store.schema.genetic_code
+    if not translate_alike(card.genetic_code, code):
+        log.warning(
+            f"{classifier.path.name} was trained on records of genetic code {card.genetic_code}, "
+            f"and those of the store are of code {code}: frames end at other stops there, so its "
+            "scores may mean less"
         )
 
 

@@ -171,6 +171,7 @@ def train(
         digest="",  # set when it is saved
         models=tuple((model.name, model.dim) for model in view.models),
         segment_length=store.schema.segment_length,
+        genetic_code=store.schema.genetic_code,
         source="vnp train",
         training=training,
     )

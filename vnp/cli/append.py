@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="BASES",
         help="with --create: windows of the store, 500 (default), 300 or 'whole'",
     )
+    options.genetic_code(parser, of="a store made with --create", default=None)
     about = "where to name contigs that give no record (of one file)"
     parser.add_argument("--report", type=Path, metavar="TSV", help=about)
 
@@ -67,7 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Append the files, or check them."""
     from store.errors import UsageError
-    from store.open import discard_empty, open_store
+    from store.open import discard_empty
+    from store.schema import STANDARD_CODE
     from vnp.sequence.check import check_samples
     from vnp.sequence.contig_ids import Duplicates
     from vnp.sequence.create import create
@@ -88,9 +90,10 @@ def run(given: argparse.Namespace) -> int:
     if given.check:
         missing = given.create and not os.path.lexists(given.store)
         found = check_samples(
-            None if missing else open_store(given.store),
+            None if missing else _opened(given),
             samples,
             segment_length=given.segment_length,
+            genetic_code=given.code or STANDARD_CODE,
             duplicates=Duplicates(given.duplicates),
         )
         return checked(found).show(as_json=given.json)
@@ -98,9 +101,13 @@ def run(given: argparse.Namespace) -> int:
     made = False
     if given.create:
         made = create(
-            given.store, recipe=given.recipe, segment_length=given.segment_length, if_missing=True
+            given.store,
+            recipe=given.recipe,
+            segment_length=given.segment_length,
+            genetic_code=given.code or STANDARD_CODE,
+            if_missing=True,
         ).made
-    store = open_store(given.store)
+    store = _opened(given)
     try:
         outcomes = [outcome(report) for report in _append(store, samples, given)]
     except BaseException:
@@ -112,6 +119,20 @@ def run(given: argparse.Namespace) -> int:
         return outcomes[0].show(as_json=given.json)
     lines = [line for each in outcomes for line in each.lines]
     return Outcome({"samples": [each.value for each in outcomes]}, lines).show(as_json=given.json)
+
+
+def _opened(given: argparse.Namespace) -> Store:
+    """Open the store, which must be of the genetic code that is asked for, if one is."""
+    from store.errors import UsageError
+    from store.open import open_store
+
+    store = open_store(given.store)
+    if given.code not in (None, store.schema.genetic_code):
+        raise UsageError(
+            f"{store.path} was made for genetic code {store.schema.genetic_code}, not {given.code}:"
+            " leave --code out, or choose another store"
+        )
+    return store
 
 
 def _append(

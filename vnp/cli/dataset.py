@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="BASES",
         help="length of the windows (default 500; published: 300, 500)",
     )
+    options.genetic_code(parser, of="the frames, and of the store they are for")
     parser.add_argument(
         "--part-records",
         type=options.positive,
@@ -51,6 +52,7 @@ def run(given: argparse.Namespace) -> int:
     from store.errors import UsageError
     from store.io.words import count
     from vnp.classify.dataset import Recipe, make_dataset
+    from vnp.sequence.segments import described
 
     inputs: dict[str, list[Path]] = {}
     for group, *files in given.input:
@@ -59,6 +61,7 @@ def run(given: argparse.Namespace) -> int:
         inputs.setdefault(group, []).extend(map(Path, files))
     recipe = Recipe(
         segment_length=given.segment_length,
+        genetic_code=given.code,
         part_records=given.part_records,
         virus=given.virus,
         seed=given.seed,
@@ -72,7 +75,8 @@ def run(given: argparse.Namespace) -> int:
         + (f"; {count(found.left_out, 'input record')} not used" if found.left_out else "")
         for group, found in result.groups.items()
     ]
-    lines.append(f"wrote {result.folder}; append and label, at {recipe.segment_length} bp:")
+    windows = described(recipe.segment_length, recipe.genetic_code)
+    lines.append(f"wrote {result.folder}; append and label, in a store of {windows}:")
     lines += [f"  vnp append STORE {file}" for file in result.files.values()]
     lines.append(f"  vnp train STORE --labels {result.labels} -o NAME.safetensors")
     if not result.complete:

@@ -16,12 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.store(parser)
     parser.add_argument(
+        "-o",
         "--to",
         type=Path,
         required=True,
         metavar="FILE",
         help="file to write; its suffix says which kind: .h5ad or .zarr (AnnData), .npy (with a "
-        ".rows.tsv), .parquet, .pt (VirNucPro's), .faiss, .h5 (one dataset a record)",
+        ".rows.tsv), .csv, .tsv, .parquet, .lance, .pt (VirNucPro's), .faiss, .h5 (one dataset a "
+        "record)",
     )
     options.names(parser, "--sample", "only this sample")
     options.names(parser, "--model", "only this model; several: left to right")
@@ -37,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layout", choices=("DNABERT_S", "ESM", "merged"), help=about)
     about = ".pt and .h5: plain record ids, or <sample>:<id> (default: by the number of samples)"
     parser.add_argument("--ids", choices=("auto", "plain", "qualified"), help=about)
-    about = ".h5ad, .zarr, .parquet: the sequences too"
+    about = ".h5ad, .zarr, .parquet, .lance: the sequences too"
     parser.add_argument("--sequences", action="store_true", help=about)
     options.force(parser)
 

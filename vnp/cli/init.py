@@ -26,11 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="length of the windows contigs are cut into (default 500; published: 300, 500), or "
         "'whole' for short reads: each is one window",
     )
+    options.genetic_code(parser)
     about = "rows per block (default 4096)"
     parser.add_argument("--block-rows", type=options.positive, metavar="R", help=about)
     about = "let workers of unlike precisions fill it; each block's is in its certificate"
     parser.add_argument("--mixed-precision", action="store_true", help=about)
-    about = "do nothing if the store exists with these models and this segment length"
+    about = "do nothing if the store exists with these models, this segment length and this code"
     parser.add_argument("--if-missing", action="store_true", help=about)
 
 
@@ -46,6 +47,7 @@ def run(given: argparse.Namespace) -> int:
         segment_length=given.segment_length,
         block_rows=given.block_rows or DEFAULT_BLOCK_ROWS,
         mixed_precision=given.mixed_precision,
+        genetic_code=given.code,
         if_missing=given.if_missing,
     )
     return outcome(report).show(as_json=given.json)
@@ -56,6 +58,7 @@ def outcome(report: InitReport) -> Outcome:
     from vnp.sequence.segments import described
 
     names = ", ".join(f"{name} ({dim})" for name, dim in report.models.items())
-    verb, windows = "made" if report.made else "found", described(report.segment_length)
+    verb = "made" if report.made else "found"
+    windows = described(report.segment_length, report.genetic_code)
     line = f"{verb} {report.store}: {windows}; models: {names}"
     return Outcome(report.to_json(), [line])

@@ -38,7 +38,7 @@ COMMANDS = {
     "train": "train a classifier on labelled samples of a store",
     "dataset": "make a training set from annotated genomes by the published recipe",
     "export": "write chosen rows of a store as a file of another kind",
-    "import": "make VirNucPro's result files rows of a store",
+    "import": "make VirNucPro's results, or embeddings of others, rows of a store",
     "compare": "compare a store's embeddings with another's",
     "convert": "copy a store to the other kind: .zarr to .h5 or back",
     "run": "append, embed and predict in one go; every stage resumes",

@@ -70,6 +70,21 @@ def plugins(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def genetic_code(
+    parser: argparse.ArgumentParser, *, of: str = "a new store", default: int | None = 1
+) -> None:
+    """Add the option --code; ``default`` None tells whether it was given."""
+    parser.add_argument(
+        "--code",
+        type=positive,
+        default=default,
+        metavar="N",
+        help=f"genetic code of {of}, NCBI's number of the translation table: 1 (standard, the "
+        "default; VirNucPro's), 4 (TGA is W), 15 (TAG is Q), ...; 11 (bacteria) has the stops and "
+        "the translation of 1, so it gives the same records",
+    )
+
+
 def workers(parser: argparse.ArgumentParser) -> None:
     """Add the option --workers."""
     parser.add_argument(

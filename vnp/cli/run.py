@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="BASES",
         help="windows of a new store: 500 (default), 300, or 'whole' for short reads",
     )
+    options.genetic_code(parser, default=None)
     options.workers(parser)
     add_device_arguments(parser)
 
@@ -73,6 +74,7 @@ def run(given: argparse.Namespace) -> int:
 def _stages(given: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], Outcome]]]:
     """Yield the command that does a stage, what it works on, and the work."""
     from store.open import open_store
+    from store.schema import STANDARD_CODE
     from vnp.embed.supervisor import embed_store
     from vnp.sequence.append import append_file
     from vnp.sequence.contig_ids import Duplicates
@@ -82,7 +84,13 @@ def _stages(given: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], 
 
     def init_store() -> Outcome:
         length = 500 if given.segment_length is None else given.segment_length
-        report = create(path, recipe=given.recipe, segment_length=length, if_missing=True)
+        report = create(
+            path,
+            recipe=given.recipe,
+            segment_length=length,
+            genetic_code=given.code or STANDARD_CODE,
+            if_missing=True,
+        )
         return init.outcome(report)
 
     def append_one(file: str) -> Outcome:
@@ -102,7 +110,8 @@ def _stages(given: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], 
         scored = predict.score(path, given.classifier, output=given.output, device=config.device)
         return predict.outcome(scored)
 
-    if not path.exists() or given.recipe is not None or given.segment_length is not None:
+    chosen = (given.recipe, given.segment_length, given.code)
+    if not path.exists() or any(each is not None for each in chosen):
         yield "init", str(path), init_store
     for file in given.fasta:
         yield "append", f"{path} {file}", functools.partial(append_one, file)

@@ -58,10 +58,10 @@ def _lines(status: StoreStatus, rate: float | None) -> Iterator[str]:
     from vnp.embed.progress import duration
     from vnp.sequence.segments import described
 
+    windows = described(status.segment_length, status.genetic_code)
     size = f"{count(status.rows, 'row')} of {count(status.samples, 'sample')}"
     yield (
-        f"{printable(status.path)}: {size}, {described(status.segment_length)}, "
-        f"{count(status.block_rows, 'row')} a block"
+        f"{printable(status.path)}: {size}, {windows}, {count(status.block_rows, 'row')} a block"
     )
     if status.trouble:
         yield printable(f"  warning: {status.trouble}; 'vnp verify' says what that means")

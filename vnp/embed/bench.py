@@ -23,6 +23,7 @@ from store.read.columns import take
 from store.store import Store
 from vnp.embed.config import WorkerConfig
 from vnp.embed.encoders import load_for
+from vnp.embed.imported import refuse_imported
 from vnp.inference.encoder import Encoder, PipelinedEncoder
 from vnp.inference.load import load_encoder
 from vnp.models.packing import plan
@@ -67,6 +68,7 @@ class _Round:
 
 def measure(store: Store, *, model: str, config: WorkerConfig, seconds: float) -> Speed:
     """Embed records of a store with rows for about so many seconds; nothing is published."""
+    refuse_imported(store, model)
     began = time.monotonic()
     # In the precision of the store, so that what is measured is what a worker does.
     encoder = load_for(store, model, config=config, load=load_encoder, warn=log.warning)

@@ -12,6 +12,7 @@ import numpy as np
 from store.errors import DataError
 from store.store import Store
 from vnp.embed.config import WorkerConfig
+from vnp.embed.imported import refuse_imported
 from vnp.inference.encoder import (
     MIXED,
     Encoder,
@@ -65,7 +66,8 @@ class Encoders:
     def get(self, model: str) -> Encoder:
         """Return the encoder of a model, loading it at the first call.
 
-        Weights, tokenizer, pooling or precision unlike the store's are a ModelMismatchError.
+        Weights, tokenizer, pooling or precision unlike the store's are a ModelMismatchError, and
+        embeddings that came from files of others an ImportedModelError.
         """
         with self._lock:
             if model not in self._loaded:
@@ -75,6 +77,7 @@ class Encoders:
             return self._loaded[model]
 
     def _load_checked(self, model: str) -> Encoder:
+        refuse_imported(self._store, model)
         try:
             encoder = load_for(
                 self._store, model, config=self._config, load=self._load, warn=self._warn

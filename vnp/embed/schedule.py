@@ -25,6 +25,7 @@ from store.read.certified import CertifiedRows
 from store.store import Store
 from vnp.embed.blocks import PreparedBlock, name_of, prepare
 from vnp.embed.encoders import ModelMismatchError
+from vnp.embed.imported import ImportedModelError
 from vnp.embed.report import Accounts, Failure
 from vnp.inference.encoder import Encoder
 
@@ -112,7 +113,13 @@ class Scheduler:
         if not self._lists:
             raise error
         log.warning(f"{model} cannot be loaded and is left out: {error}")
-        self._accounts.failed(Failure(model, None, f"the model cannot be loaded: {error}"))
+        reason = str(error)
+        if not isinstance(error, ImportedModelError):
+            reason = (
+                f"the model cannot be loaded: {error}; once that is mended, '--model {model}' "
+                "fills it"
+            )
+        self._accounts.failed(Failure(model, None, reason))
 
     def _yields(self, model: str, work: WorkList) -> bool:
         """Whether the blocks left of a model are better left to other workers."""

@@ -65,6 +65,7 @@ class StoreStatus:
     repeats: int  # of these, rows with the sequences of an earlier one: embedded once
     samples: int
     segment_length: int
+    genetic_code: int  # NCBI's number of the translation table
     block_rows: int
     models: tuple[ModelStatus, ...]
     workers: tuple[WorkerStatus, ...]  # those that have not ended
@@ -142,6 +143,7 @@ def read_status(
         repeats=sum(sample.repeats for sample in store.schema.samples),
         samples=len(store.schema.samples),
         segment_length=store.schema.segment_length,
+        genetic_code=store.schema.genetic_code,
         block_rows=store.schema.block_rows,
         models=tuple(statuses),
         workers=tuple(worker for worker in workers if worker.alive is not False),

@@ -256,11 +256,10 @@ def _names(configs: tuple[WorkerConfig, ...]) -> list[str]:
 
 
 def _problem(failure: dict[str, Any]) -> str:
-    """Say what a worker could not fill, and how the rest is filled without it."""
+    """Say what a worker could not fill."""
     model, block = failure["model"], failure["block"]
-    if block is None:
-        return f"{model}: {failure['reason']}; once that is mended, '--model {model}' fills it"
-    return f"{model} block {block}: {failure['reason']}"
+    where = model if block is None else f"{model} block {block}"
+    return f"{where}: {failure['reason']}"
 
 
 def _last_json(lines: list[str]) -> dict[str, Any] | None:

@@ -1,7 +1,9 @@
-"""Export as ``.npy``, Parquet, a faiss index, or HDF5 with one dataset a record."""
+"""Export as ``.npy``, a text table, Parquet, Lance, a faiss index, or HDF5 by record."""
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +43,51 @@ def write_rows(selection: Selection, path: Path) -> None:
             )
 
 
+def write_table(selection: Selection, path: Path, *, dtype: str, delimiter: str) -> None:
+    """Write a text table: ``id``, ``sample``, then a column a number, ``<model>_<index>``.
+
+    Each number is the shortest text that gives it back when it is read as ``dtype``.
+    """
+    # Every number of a store is a float16, so the text of each is made once.
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(dtype)
+    texts = np.array([str(number) for number in every], dtype=object)
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        columns = [
+            f"{model.name}_{index}" for model in selection.view.models for index in range(model.dim)
+        ]
+        writer.writerow(["id", "sample", *columns])
+        for batch in selection.batches():
+            ids = selection.column("id", batch.start, batch.stop)
+            samples = selection.column("sample", batch.start, batch.stop)
+            cells = texts[np.ascontiguousarray(batch.values()).view(np.uint16)].tolist()
+            writer.writerows(
+                [safe_cell(record), sample, *row]
+                for record, sample, row in zip(ids, samples, cells, strict=True)
+            )
+
+
 def write_parquet(selection: Selection, path: Path, *, dtype: str, sequences: bool) -> None:
     """Write a line and for each model a list of fixed length per record; a block is a row group."""
     pa = require("pyarrow", for_what="export to Parquet")
     parquet = require("pyarrow.parquet", for_what="export to Parquet")
+    schema = _arrow_schema(pa, selection, dtype=dtype, sequences=sequences)
+    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        for part in _arrow_batches(pa, selection, schema, dtype=dtype):
+            writer.write_batch(part, row_group_size=len(part))
+
+
+def write_lance(selection: Selection, path: Path, *, dtype: str, sequences: bool) -> None:
+    """Write a Lance dataset (a directory) with the columns that Parquet has."""
+    lance = require("lance", for_what="export to .lance")
+    pa = require("pyarrow", for_what="export to .lance")
+    schema = _arrow_schema(pa, selection, dtype=dtype, sequences=sequences)
+    batches = _arrow_batches(pa, selection, schema, dtype=dtype)
+    lance.write_dataset(pa.RecordBatchReader.from_batches(schema, batches), str(path))
+
+
+def _arrow_schema(pa: Any, selection: Selection, *, dtype: str, sequences: bool) -> Any:
+    """Columns of a table: sample, id, what obs has, and a list of fixed length for each model."""
     names = ["id", *_TABLE_COLUMNS, *(SEQUENCES if sequences else ())]
     number = pa.from_numpy_dtype(np.dtype(dtype))
     fields = [("sample", pa.dictionary(pa.int32(), pa.string()))]
@@ -53,20 +96,24 @@ def write_parquet(selection: Selection, path: Path, *, dtype: str, sequences: bo
         kind = pa.string() if isinstance(empty, Ragged) else pa.from_numpy_dtype(empty.dtype)
         fields.append((name, kind))
     fields += [(f"X_{model.name}", pa.list_(number, model.dim)) for model in selection.view.models]
-    schema = pa.schema(fields)
-    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
-        for batch in selection.batches():
-            start, stop = batch.start, batch.stop
-            columns = [pa.array(selection.column("sample", start, stop)).dictionary_encode()]
-            columns += [pa.array(selection.column(name, start, stop)) for name in names]
-            values = batch.values(dtype)
-            for model, band in zip(
-                selection.view.models, selection.view.bands.values(), strict=True
-            ):
-                flat = pa.array(np.ascontiguousarray(values[:, band]).ravel())
-                columns.append(pa.FixedSizeListArray.from_arrays(flat, model.dim))
-            table = pa.Table.from_arrays(columns, schema=schema)
-            writer.write_table(table, row_group_size=len(batch))
+    return pa.schema(fields)
+
+
+def _arrow_batches(pa: Any, selection: Selection, schema: Any, *, dtype: str) -> Iterator[Any]:
+    """Rows as Arrow has them, a block at a time."""
+    codes = {sample.name: code for code, sample in enumerate(selection.store.schema.samples)}
+    samples = pa.array(list(codes), pa.string())
+    names = [name for name in schema.names[1:] if not name.startswith("X_")]
+    for batch in selection.batches():
+        start, stop = batch.start, batch.stop
+        code = [codes[name] for name in selection.column("sample", start, stop)]
+        columns = [pa.DictionaryArray.from_arrays(pa.array(code, pa.int32()), samples)]
+        columns += [pa.array(selection.column(name, start, stop)) for name in names]
+        values = batch.values(dtype)
+        for model, band in zip(selection.view.models, selection.view.bands.values(), strict=True):
+            flat = pa.array(np.ascontiguousarray(values[:, band]).ravel())
+            columns.append(pa.FixedSizeListArray.from_arrays(flat, model.dim))
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def write_faiss(selection: Selection, path: Path) -> None:

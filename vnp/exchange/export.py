@@ -21,13 +21,16 @@ FORMATS: dict[str, Dtype] = {
     ".h5ad": "float16",
     ".zarr": "float16",
     ".npy": "float16",
+    ".csv": "float32",  # the texts of float16 are shorter, and mean the number only as float16
+    ".tsv": "float32",
     ".parquet": "float32",  # many readers of Parquet lack float16
+    ".lance": "float32",
     ".pt": "float32",  # as VirNucPro writes them
     ".faiss": "float32",  # faiss has no other
     ".h5": "float16",
 }
 _FLOAT32_ONLY = (".pt", ".faiss")
-_WITH_SEQUENCES = (".h5ad", ".zarr", ".parquet")
+_WITH_SEQUENCES = (".h5ad", ".zarr", ".parquet", ".lance")
 _WITH_IDS = (".pt", ".h5")
 
 
@@ -119,6 +122,11 @@ def export_store(
             write(selection, part, dtype=number, sequences=sequences)
         elif suffix == ".parquet":
             arrays.write_parquet(selection, part, dtype=number, sequences=sequences)
+        elif suffix == ".lance":
+            arrays.write_lance(selection, part, dtype=number, sequences=sequences)
+        elif suffix in (".csv", ".tsv"):
+            delimiter = "," if suffix == ".csv" else "\t"
+            arrays.write_table(selection, part, dtype=number, delimiter=delimiter)
         elif suffix == ".pt":
             torch_files.write_pt(selection, part, layout=layout or "merged")
         elif suffix == ".faiss":

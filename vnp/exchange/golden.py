@@ -116,7 +116,7 @@ def read_reference(path: Path, *, models: Sequence[ModelSpec]) -> Reference:
     ResultFileError if its ids and rows do not belong together, or its width is not the models'.
     """
     file = read_results(path)
-    known = [Model(model.name, model.dim) for model in models]
+    known = [Model(model.name, model.embedding_dim) for model in models]
     chosen = bands(file, known, of="the recipe")
     return Reference(path, tuple(file.ids), {model.name: values for model, values in chosen})
 

@@ -11,7 +11,6 @@ another one is completed from the rows certified there already.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +27,8 @@ from store.io.words import count
 from store.schema import Model, Sample
 from store.store import Store
 from vnp import __version__
+from vnp.embed.imported import refuse_imported
+from vnp.exchange.publishing import publish_blocks
 from vnp.exchange.virnucpro_files import (
     F32,
     ResultFile,
@@ -40,8 +41,6 @@ from vnp.exchange.virnucpro_files import (
 from vnp.sequence.append import append_file
 from vnp.sequence.compression import file_sha256
 from vnp.sequence.contig_ids import Duplicates
-
-log = logging.getLogger(__name__)
 
 _LARGEST = 65504.0  # of float16
 
@@ -95,11 +94,14 @@ def import_files(
         no embedding is then published.
     SampleExistsError
         If another sample of that name is in the store.
+    ImportedModelError
+        If a model's rows came from other files of embeddings.
     """
     # All files are read before anything is changed, so that a bad one changes nothing.
     hashes = {path.name: file_sha256(path) for path in files}
     for path in files:
-        bands(read_results(path), store.schema.models, of=store.path)
+        for model, _ in bands(read_results(path), store.schema.models, of=store.path):
+            refuse_imported(store, model.name)
     report = append_file(store, fasta, sample=sample, duplicates=duplicates, existing="skip")
     if sample is not None and report.sample.name != sample:
         raise SampleExistsError(f"{fasta} is in the store as sample {report.sample.name}")
@@ -110,8 +112,8 @@ def import_files(
     for path in files:
         staged.add(read_results(path), index)
     with Participant(store.sidecar.path) as participant:
-        for model in staged.known:
-            _publish(store, participant, model, staged, hashes)
+        for name in staged.known:
+            _publish(store, participant, name, staged, hashes)
     return ImportReport(
         sample=made.name,
         appended=not report.skipped,
@@ -208,18 +210,12 @@ def _publish(
     # An empty identity: which weights VirNucPro ran with is not recorded in its files, so the
     # first worker that fills the rest is not held to any.
     origin = {"identity": {}, "environment": {"imported": "VirNucPro result files"}}
-    for block in chunks_of(staged.sample.start, staged.sample.stop, store.schema.block_rows):
-        if store.is_filled(model, block):
-            continue
-        values = staged.block(model, block)
-        if values is None:
-            continue
-        claim = participant.claims.try_claim(model, block)
-        if claim is None:
-            log.info(f"{model} block {block} is being filled by a worker; left to it")
-            continue
-        with claim:
-            if store.is_filled(model, block):
-                continue
-            store.pin_provenance(model, origin)
-            store.publish(claim, values, details)
+    publish_blocks(
+        store,
+        participant,
+        model,
+        chunks_of(staged.sample.start, staged.sample.stop, store.schema.block_rows),
+        values_of=lambda block: staged.block(model, block),
+        details_of=lambda _: details,
+        provenance=origin,
+    )

@@ -104,6 +104,7 @@ def collect(
         version=__version__,
         rows=store.n_rows,
         segment_length=schema.segment_length,
+        genetic_code=schema.genetic_code,
         n_samples=len(schema.samples),
         samples=listed,
         rest=rest,

@@ -188,6 +188,7 @@ class ReportData:
     version: str  # of vnp
     rows: int
     segment_length: int
+    genetic_code: int  # NCBI's number of the translation table
     n_samples: int
     samples: tuple[SampleRow, ...]  # at most MOST_SAMPLES
     rest: SampleRow | None  # the samples not listed, summed up

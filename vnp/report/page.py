@@ -59,7 +59,8 @@ def _header(data: ReportData) -> Markup:
         tag("h1", clipped(data.title, 120)),
         tag(
             "p",
-            f"Stop-free reading frames of {described(data.segment_length)}, embedded with {names}.",
+            f"Stop-free reading frames of {described(data.segment_length, data.genetic_code)}, "
+            f"embedded with {names}.",
             class_="lead",
         ),
         tag("p", f"Warning: {data.warning}.", class_="warning", role="alert")

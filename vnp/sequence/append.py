@@ -22,6 +22,7 @@ from vnp.embed.progress import Progress
 from vnp.sequence.compression import STDIN, file_sha256
 from vnp.sequence.contig_ids import Duplicates, UniqueIds
 from vnp.sequence.fastx import SampleReader
+from vnp.sequence.genetic_codes import codon_table
 from vnp.sequence.records import WithoutRecords, record_batches
 from vnp.sequence.samples import sample_name_of
 
@@ -98,12 +99,14 @@ def append_file(
     Raises
     ------
     UsageError
-        If the sample's name is illegal, or ``report`` exists already.
+        If the sample's name is illegal, ``report`` exists already, or this vnp does not know the
+        store's genetic code.
     SampleExistsError
         If the store holds a sample of this name, or this very file.
     DataError
         If the input is not what it must be; the store is then as it was before.
     """
+    codon_table(store.schema.genetic_code)  # before anything is read
     files = [path] if mates is None else [path, mates]
     name = sample if sample is not None else sample_name_of(path)
     check_sample_name(name)
@@ -141,6 +144,7 @@ def append_file(
         batches = record_batches(
             unique.batches(reader),
             segment_length=store.schema.segment_length,
+            genetic_code=store.schema.genetic_code,
             source=reader.name,
         )
         for batch in batches:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from store.schema import Sample
+from store.schema import STANDARD_CODE, Sample
 from store.store import Store
 from vnp.embed.progress import Progress
 from vnp.sequence.compression import InputError
@@ -64,6 +64,7 @@ def check_sample(
     *,
     held: Sequence[Sample],
     segment_length: int,
+    genetic_code: int = STANDARD_CODE,
     duplicates: Duplicates = Duplicates.REFUSE,
 ) -> tuple[SampleCheck, str]:
     """Read the files of a sample; a fault that ends the reading of one is its last problem.
@@ -93,7 +94,12 @@ def check_sample(
                     lengths.update(batch.sequence.lengths.tolist())
                     yield batch
 
-            batches = record_batches(counted(), segment_length=segment_length, source=reader.name)
+            batches = record_batches(
+                counted(),
+                segment_length=segment_length,
+                genetic_code=genetic_code,
+                source=reader.name,
+            )
             for batch in batches:
                 segments += batch.segments
                 records += len(batch.rows)
@@ -154,16 +160,21 @@ def check_samples(
     samples: Sequence[SampleFiles],
     *,
     segment_length: int,
+    genetic_code: int = STANDARD_CODE,
     duplicates: Duplicates,
 ) -> list[SampleCheck]:
-    """Check every sample in turn, for a store or, without one, for windows of a length."""
+    """Check every sample in turn, for a store or, without one, for windows of a length.
+
+    Without a store ``genetic_code`` counts too.
+    """
     held = store.schema.samples if store is not None else ()
     length = store.schema.segment_length if store is not None else segment_length
+    code = store.schema.genetic_code if store is not None else genetic_code
     found: list[SampleCheck] = []
     first: dict[str, str] = {}  # by content: the sample
     for sample in samples:
         check, content = check_sample(
-            sample, held=held, segment_length=length, duplicates=duplicates
+            sample, held=held, segment_length=length, genetic_code=code, duplicates=duplicates
         )
         earlier = first.setdefault(content, sample.name) if content else sample.name
         if earlier != sample.name:

@@ -2,7 +2,7 @@
 
 Frames 1 to 3 read a window from offset 0, 1, 2, frames 4 to 6 its reverse complement. A codon that
 holds any letter but ACGT adds nothing to the protein. A frame is kept if its protein has no stop
-and is not empty. The standard genetic code is Biopython's.
+and is not empty. Which codons are stops, the genetic code says (`vnp.sequence.genetic_codes`).
 
 Windows overlap and most frames end at a stop, so nothing is translated per frame. Every position of
 the sequence gets one byte of flags that says what its codon is on either strand, and whether a
@@ -20,58 +20,35 @@ end less the frame's offset less 3, 6, 9 ... Only frames that are kept are trans
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
-from Bio.Data.CodonTable import unambiguous_dna_by_name
 from numpy.typing import NDArray
 
 from store.io.ragged import Ragged, offsets_of
+from store.schema import STANDARD_CODE
+from vnp.sequence.genetic_codes import (
+    BASES,
+    COMPLEMENT,
+    OTHER,
+    STOP_FORWARD,
+    STOP_REVERSE,
+    TRANSLATED,
+    CodonTable,
+    codon_table,
+)
 from vnp.sequence.strided import Bytes, Ints, collect, mapped
 
 FRAMES = ("F1", "F2", "F3", "R1", "R2", "R3")  # in the order of records
 
-# Flags of a codon.
-_STOP_FORWARD, _STOP_REVERSE, _TRANSLATED = 1, 2, 4
-_STOP = np.repeat(np.array([_STOP_FORWARD, _STOP_REVERSE], np.uint8), 3)  # by frame
-
-# A codon is a number to base 5: A, C, G, T are 0 to 3 and any other letter is 4.
-_BASES = "ACGT"
-_OTHER = 4
-_DIGIT = bytes(_BASES.find(chr(byte)) % 5 for byte in range(256))
-_COMPLEMENT = bytes.maketrans(b"ACGT", b"TGCA")
-
-
-def _codon_tables() -> tuple[bytes, bytes, bytes]:
-    """Tables over codon numbers: flags, amino acid, amino acid of the reverse complement.
-
-    The amino acid is ``*`` for a stop and 0 for a codon that is dropped.
-    """
-    flags, forward, reverse = (bytearray(256) for _ in range(3))
-    code = unambiguous_dna_by_name["Standard"]
-    amino_acid = dict.fromkeys(code.stop_codons, "*") | code.forward_table
-    for number, letters in enumerate(product(_BASES + "N", repeat=3)):
-        codon = "".join(letters)
-        if "N" in codon:
-            continue  # dropped: no flag
-        opposite = codon.encode().translate(_COMPLEMENT)[::-1].decode()
-        forward[number] = ord(amino_acid[codon])
-        reverse[number] = ord(amino_acid[opposite])
-        flags[number] = (
-            _TRANSLATED
-            | _STOP_FORWARD * (amino_acid[codon] == "*")
-            | _STOP_REVERSE * (amino_acid[opposite] == "*")
-        )
-    return bytes(flags), bytes(forward), bytes(reverse)
-
-
-_FLAGS, _FORWARD, _REVERSE = _codon_tables()
+_STOP = np.repeat(np.array([STOP_FORWARD, STOP_REVERSE], np.uint8), 3)  # by frame
+_DIGIT = bytes(BASES.find(chr(byte)) % 5 for byte in range(256))  # of a codon's number
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
     """What the frames of n windows of one sequence hold."""
 
+    table: CodonTable  # by which it was scanned
     codon: Bytes  # number of the codon at each position of the sequence, shape (bases - 2,)
     kept: NDArray[np.bool_]  # whether a frame is a record, shape (n, 6)
     stopped: NDArray[np.bool_]  # whether any frame of a window has a stop, shape (n,)
@@ -79,12 +56,13 @@ class Scan:
     dropped: int  # codons of the sequence that hold one, of all three frames of a strand
 
 
-def scan(sequence: Bytes, start: Ints, end: Ints) -> Scan:
+def scan(sequence: Bytes, start: Ints, end: Ints, *, genetic_code: int = STANDARD_CODE) -> Scan:
     """Look for stops in the six frames of every window, ``start`` to ``end``, shape (n,).
 
     ``sequence`` holds upper-case bases. Several contigs may lie end to end: no codon across a
-    window's bounds is looked at.
+    window's bounds is looked at. ``genetic_code`` is a number of NCBI's (UsageError for another).
     """
+    table = codon_table(genetic_code)
     digit = mapped(sequence, _DIGIT)
     codon = digit[:-2] * np.uint8(5)
     codon += digit[1:-1]
@@ -93,14 +71,14 @@ def scan(sequence: Bytes, start: Ints, end: Ints) -> Scan:
     offset = np.arange(3)
     codons = np.maximum((end - start)[:, None] - offset, 0) // 3
     lowest = np.concatenate([start[:, None] + offset, end[:, None] - offset - 3 * codons], axis=1)
-    flags = mapped(codon, _FLAGS)
+    flags = mapped(codon, table.flags)
     found = _any_over(flags, lowest, np.tile(codons, 2))
     has_stop = (found & _STOP) > 0
-    kept = ~has_stop & ((found & _TRANSLATED) > 0)
+    kept = ~has_stop & ((found & TRANSLATED) > 0)
     stopped: NDArray[np.bool_] = np.logical_or.reduce(has_stop, axis=1)
-    ambiguous = int(np.count_nonzero(digit == _OTHER))
+    ambiguous = int(np.count_nonzero(digit == OTHER))
     dropped = int(np.count_nonzero(flags == 0)) if ambiguous else 0
-    return Scan(codon, kept, stopped, ambiguous, dropped)
+    return Scan(table, codon, kept, stopped, ambiguous, dropped)
 
 
 def _any_over(flags: Bytes, lowest: Ints, codons: Ints) -> Bytes:
@@ -130,7 +108,7 @@ def proteins(found: Scan, start: Ints, end: Ints, frame: Ints) -> Ragged:
         (end - start - offset) // 3,
         reverse=frame >= 3,
         step=3,
-        tables=(_FORWARD, _REVERSE),
+        tables=(found.table.forward, found.table.reverse),
     )
     kept = column.data > 0
     if kept.all():
@@ -152,5 +130,5 @@ def nucleotides(sequence: Bytes, start: Ints, end: Ints, frame: Ints, amino_acid
         np.minimum(3 * amino_acids + 1, end - start - offset),
         reverse=frame >= 3,
         step=1,
-        tables=(None, _COMPLEMENT),
+        tables=(None, COMPLEMENT),
     )

@@ -18,6 +18,7 @@ from store.io.ragged import Ragged, concatenate, from_items, offsets_of
 from store.io.tables import safe_cell
 from store.io.words import count
 from store.rows import RowBatch
+from store.schema import STANDARD_CODE
 from vnp.sequence.compression import InputError
 from vnp.sequence.fastx import ContigBatch
 from vnp.sequence.frames import FRAMES, Scan, nucleotides, proteins, scan
@@ -88,22 +89,25 @@ def record_batches(
     contigs: Iterable[ContigBatch],
     *,
     segment_length: int,
+    genetic_code: int = STANDARD_CODE,
     source: str = "the input",
     batch_records: int = _BATCH_RECORDS,
     batch_bytes: int = _BATCH_BYTES,
 ) -> Iterator[RecordBatch]:
     """Cut contigs into windows and yield the records of their stop-free frames, in file order.
 
-    The ids must be unique already; ``segment_length`` is in bases, or `segments.WHOLE`. A batch
-    ends before it would exceed ``batch_records`` or ``batch_bytes``, and holds at least one run of
-    windows. Raises `InputError` if a contig to be taken whole is too long for it.
+    The ids must be unique already; ``segment_length`` is in bases, or `segments.WHOLE`;
+    ``genetic_code`` is NCBI's number of the translation table. A batch ends before it would exceed
+    ``batch_records`` or ``batch_bytes``, and holds at least one run of windows. Raises
+    `InputError` if a contig to be taken whole is too long for it, `UsageError` if there is no such
+    code.
     """
     pending: list[RecordBatch] = []
     records = size = without = 0
     for batch in contigs:
         if segment_length == WHOLE:
             _check_whole(batch, source)
-        for part in _parts(batch, segment_length):
+        for part in _parts(batch, segment_length, genetic_code):
             rows = part.rows
             part_size = sum(
                 len(column.data) for column in (rows.id, rows.contig, rows.nucleotide, rows.protein)
@@ -125,7 +129,7 @@ def record_batches(
         yield _joined(pending)
 
 
-def _parts(batch: ContigBatch, segment_length: int) -> Iterator[RecordBatch]:
+def _parts(batch: ContigBatch, segment_length: int, genetic_code: int) -> Iterator[RecordBatch]:
     """Records of one batch of contigs, run by run; the last one has the contigs without records."""
     lengths = batch.sequence.lengths
     origin = batch.sequence.offsets[:-1]
@@ -143,7 +147,7 @@ def _parts(batch: ContigBatch, segment_length: int) -> Iterator[RecordBatch]:
         contig = windows.contig[run]
         part = Windows(contig, windows.number[run], windows.start[run], windows.end[run])
         shift = origin[contig]
-        rows, kept, stopped, found = _records(batch.sequence.data, ids, part, shift)
+        rows, kept, stopped, found = _records(batch.sequence.data, ids, part, shift, genetic_code)
         has_record[contig[kept]] = True
         has_stop[contig[stopped]] = True
         none = np.flatnonzero(~has_record) if run is runs[-1] else np.empty(0, np.int64)
@@ -171,7 +175,7 @@ def _check_whole(batch: ContigBatch, source: str) -> None:
 
 
 def _records(
-    sequence: Bytes, ids: Ragged, windows: Windows, shift: Ints
+    sequence: Bytes, ids: Ragged, windows: Windows, shift: Ints, genetic_code: int
 ) -> tuple[RowBatch, NDArray[np.bool_], NDArray[np.bool_], Scan]:
     """Records of a run of windows; for each window, whether it has one and whether a stop.
 
@@ -182,7 +186,7 @@ def _records(
     sequence = sequence[low:high]
     begin -= low
     stop -= low
-    found = scan(sequence, begin, stop)
+    found = scan(sequence, begin, stop, genetic_code=genetic_code)
     window, frame = np.nonzero(found.kept)
     start, end = begin[window], stop[window]
     protein = proteins(found, start, end, frame)

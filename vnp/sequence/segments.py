@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from store.schema import STANDARD_CODE
+
 WHOLE = 0  # the segment length that means "a contig is one window"
 SMALLEST_SEGMENT = 3  # one codon
 # The longest contig that may be one window. Whole windows are for reads; this is longer than
@@ -39,9 +41,14 @@ class Windows:
         return len(self.number)
 
 
-def described(segment_length: int) -> str:
-    """Say for people what a store's windows are: ``500 bp segments`` or ``whole contigs``."""
-    return "whole contigs" if segment_length == WHOLE else f"{segment_length} bp segments"
+def described(segment_length: int, genetic_code: int = STANDARD_CODE) -> str:
+    """Say for people what a store's windows are: ``500 bp segments`` or ``whole contigs``.
+
+    A genetic code other than the standard one is added: ``500 bp segments (genetic code 4)``.
+    """
+    windows = "whole contigs" if segment_length == WHOLE else f"{segment_length} bp segments"
+    code = f" (genetic code {genetic_code})" if genetic_code != STANDARD_CODE else ""
+    return windows + code
 
 
 def cut_windows(lengths: NDArray[np.int64], *, segment_length: int) -> Windows:

@@ -31,9 +31,11 @@ pytestmark = pytest.mark.slow
 INPUTS = sum(model.dim for model in MODELS)
 
 
-def make_store(path: Path, *, fill_all: bool = True) -> Store:
+def make_store(path: Path, *, fill_all: bool = True, genetic_code: int = 1) -> Store:
     """Two samples with windows of several frames, ids that sort unlike they come."""
-    made = create_store(path, models=MODELS, segment_length=500, block_rows=16)
+    made = create_store(
+        path, models=MODELS, segment_length=500, block_rows=16, genetic_code=genetic_code
+    )
     rng = np.random.default_rng(3)
     for sample, n in (("first", 70), ("second", 41)):
         contig = np.sort(rng.integers(0, 5, n))
@@ -215,6 +217,42 @@ def test_a_classifier_of_other_segments_or_models_is_applied_with_a_warning(
         "models": ("small", "wide"),
         "samples": tuple(result.to_json()["samples"]),
     }
+
+
+@pytest.mark.parametrize(
+    ("store_code", "card_code", "warned"),
+    [(4, 1, True), (11, 1, False), (4, 4, False), (1, 4, True)],
+)
+def test_a_classifier_of_another_genetic_code_is_applied_with_a_warning(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    store_code: int,
+    card_code: int,
+    warned: bool,
+) -> None:
+    """A published file has no card: it was trained by VirNucPro's rules, of code 1."""
+    store = make_store(tmp_path / "run.zarr", genetic_code=store_code)
+    path = tmp_path / "m.pth"
+    publish(path, INPUTS)
+    if card_code != 1:
+        found = load_classifier(path)
+        path = tmp_path / "m.safetensors"
+        save_classifier(found.module, replace(found.card, genetic_code=card_code), path)
+    predict(store, load_classifier(path), tmp_path / "out", device=torch.device("cpu"))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path.name} was trained on records of genetic code {card_code}, and those of the store "
+        f"are of code {store_code}: frames end at other stops there, so its scores may mean less"
+    ][: int(warned)]
+
+
+def test_a_card_without_a_genetic_code_is_of_the_standard_one(tmp_path: Path) -> None:
+    publish(tmp_path / "m.pth", INPUTS)
+    found = load_classifier(tmp_path / "m.pth")
+    save_classifier(found.module, found.card, tmp_path / "m.safetensors")
+    card = json.loads((tmp_path / "m.json").read_text())
+    assert card.pop("genetic_code") == 1
+    (tmp_path / "m.json").write_text(json.dumps(card))
+    assert load_classifier(tmp_path / "m.safetensors").card.genetic_code == 1
 
 
 def test_parts_of_any_size_give_the_same_scores(tmp_path: Path) -> None:

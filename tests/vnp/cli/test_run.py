@@ -15,6 +15,8 @@ from vnp.cli.main import main
 
 pytestmark = pytest.mark.slow
 
+DEMO = ("--recipe", "demo")
+
 
 @pytest.fixture
 def classifier(tmp_path: Path) -> Path:
@@ -82,6 +84,11 @@ def test_a_stage_that_fails_ends_it(
     other = [path, reads, "--classifier", classifier, "--segment-length", "300"]
     code, _, err = run(capsys, *other, "--recipe", "demo")
     assert (code, "500 bp segments, not 300 bp segments" in err) == (2, True)
+    code, _, err = run(capsys, path, reads, "--classifier", classifier, *DEMO, "--code", "4")
+    assert (code, "was made for genetic code 1, not 4" in err) == (2, True)
+    new = [tmp_path / "new.zarr", bad, "--classifier", classifier, *DEMO, "--code", "4"]
+    assert run(capsys, *new)[0] == 1
+    assert store.open(tmp_path / "new.zarr").schema.genetic_code == 4
 
 
 def test_an_interrupted_stage_ends_it_with_what_was_done(

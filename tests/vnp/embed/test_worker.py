@@ -308,7 +308,10 @@ def test_a_model_that_cannot_be_loaded_does_not_stop_the_other(store: Store) -> 
     report = work(store, encoder=load)
     [failure] = report.failures
     assert (failure.model, failure.block) == ("small", None)
-    assert failure.reason == "the model cannot be loaded: small is not on this machine"
+    assert failure.reason == (
+        "the model cannot be loaded: small is not on this machine; once that is mended, "
+        "'--model small' fills it"
+    )
     assert store.snapshot().certify("wide").complete
     assert len(store.open_blocks("small")) == 5
     with pytest.raises(WeightsNotFoundError):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import pickle
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote
 
 import numpy as np
@@ -20,7 +22,7 @@ from store.open import create_store
 from store.rows import RowBatch
 from store.schema import Model
 from store.store import Store
-from tests.rows import append, batch, commit, expected, filled_store, publish
+from tests.rows import HeldClaim, append, batch, commit, expected, filled_store, publish
 from vnp.cli.main import main
 from vnp.exchange.arrays import escape
 from vnp.exchange.export import FORMATS, export_store
@@ -204,6 +206,73 @@ def test_parquet(full: Store, tmp_path: Path, dtype: str) -> None:
         np.testing.assert_array_equal(values, expected(full, model.name))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize(("suffix", "delimiter"), [(".csv", ","), (".tsv", "\t")])
+def test_text_tables(
+    gappy: Store, tmp_path: Path, suffix: str, delimiter: str, dtype: Literal["float16", "float32"]
+) -> None:
+    target = tmp_path / f"out{suffix}"
+    report = export_store(gappy, target, incomplete="nan", dtype=dtype)
+    with target.open(newline="") as file:
+        head, *lines = csv.reader(file, delimiter=delimiter)
+    assert (report.rows, report.columns, len(lines)) == (40, 11, 40)
+    assert head[:3] == ["id", "sample", "demo_dnabert_s_0"]
+    assert head[-1] == "demo_esm2_4"
+    assert [line[0] for line in lines] == ids(gappy)
+    assert [line[1] for line in lines] == ["first"] * 30 + ["second"] * 10
+    values = np.array([line[2:] for line in lines], dtype=dtype)
+    plain = np.concatenate([gappy.read(model.name) for model in DEMO], axis=1)
+    np.testing.assert_array_equal(values, plain.astype(dtype))
+
+
+def test_numbers_of_a_table_are_the_shortest_that_give_them_back(tmp_path: Path) -> None:
+    store = create_store(tmp_path / "run.zarr", models=DEMO[:1], segment_length=500, block_rows=16)
+    append(store, "first", 1)
+    values = np.array([[0.1, -0.0, 6e-8, 65504, 1 / 3, -2]], np.float16)
+    store.publish(HeldClaim(DEMO[0].name, 0), values)
+    export_store(store, tmp_path / "short.csv", dtype="float16")
+    assert (tmp_path / "short.csv").read_text().endswith(",0.1,-0.0,6e-08,6.55e+04,0.3333,-2.0\n")
+    export_store(store, tmp_path / "exact.csv")
+    cells = (tmp_path / "exact.csv").read_text().splitlines()[1].split(",")[2:]
+    np.testing.assert_array_equal(np.array(cells, "f4"), values[0].astype("f4"))
+
+
+def test_a_table_runs_nothing_in_a_spreadsheet(tmp_path: Path) -> None:
+    store = named_store(tmp_path / "run.zarr", ["=cmd|' /C calc'!A0", 'a,"b', "plain"])
+    for suffix, delimiter in ((".csv", ","), (".tsv", "\t")):
+        export_store(store, tmp_path / f"out{suffix}")
+        with (tmp_path / f"out{suffix}").open(newline="") as file:
+            lines = list(csv.reader(file, delimiter=delimiter))
+        assert [line[0] for line in lines[1:]] == ["'=cmd|' /C calc'!A0", 'a,"b', "plain"]
+        assert {len(line) for line in lines} == {13}
+
+
+def test_lance(gappy: Store, tmp_path: Path) -> None:
+    lance = pytest.importorskip("lance")
+    export_store(gappy, tmp_path / "out.lance", incomplete="skip", sequences=True)
+    table = lance.dataset(str(tmp_path / "out.lance")).to_table()
+    kept = [*range(16), *range(32, 40)]
+    assert table["id"].to_pylist() == [ids(gappy)[row] for row in kept]
+    assert table["sample"].to_pylist() == ["first"] * 16 + ["second"] * 8
+    assert table["protein"].to_pylist() == [
+        gappy.column("protein").decode()[row]  # type: ignore[union-attr]
+        for row in kept
+    ]
+    for model in DEMO:
+        column = table[f"X_{model.name}"].combine_chunks()
+        values = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, model.dim)
+        np.testing.assert_array_equal(values, expected(gappy, model.name)[kept])
+
+
+def test_lance_that_is_not_installed_is_named(
+    full: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lance", None)
+    with pytest.raises(UsageError, match="to .lance needs lance, which .*pip install pylance"):
+        export_store(full, tmp_path / "out.lance")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_faiss_answers_with_row_numbers(gappy: Store, tmp_path: Path) -> None:
     faiss = pytest.importorskip("faiss")
     export_store(gappy, tmp_path / "out.faiss", incomplete="skip")
@@ -356,7 +425,8 @@ def test_pt_of_many_rows_and_strange_ids(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("out.csv", {}, "must end in"),
+        ("out.txt", {}, "must end in"),
+        ("out.csv", {"sequences": True}, "no place for sequences"),
         ("out", {}, "must end in"),
         ("out.npy", {"layout": "merged"}, "--layout is for .pt"),
         ("out.pt", {"dtype": "float16"}, "hold float32"),
@@ -378,8 +448,9 @@ def test_options_that_do_not_fit(
 
 @pytest.mark.parametrize("suffix", sorted(FORMATS))
 def test_nothing_is_replaced_unless_forced(full: Store, tmp_path: Path, suffix: str) -> None:
-    if suffix == ".faiss":
-        pytest.importorskip("faiss")
+    for kind, package in ((".faiss", "faiss"), (".lance", "lance")):
+        if suffix == kind:
+            pytest.importorskip(package)
     target = tmp_path / f"out{suffix}"
     target.write_text("precious")
     with pytest.raises(UsageError, match="--force"):

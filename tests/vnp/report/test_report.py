@@ -180,6 +180,14 @@ def test_empty_stores_have_a_page(tmp_path: Path) -> None:
     _Elements(text)
 
 
+def test_a_genetic_code_other_than_the_standard_one_is_told(tmp_path: Path) -> None:
+    for code, said in ((1, "500 bp segments, embedded"), (4, "(genetic code 4), embedded")):
+        opened = rows.create_store(
+            tmp_path / f"{code}.zarr", models=rows.MODELS, segment_length=500, genetic_code=code
+        )
+        assert said in page(collect(opened))
+
+
 def test_the_page_is_bounded_for_any_store(data: ReportData) -> None:
     """Everything at its bound, names as long as they come."""
     long = "<&" * 5000

@@ -1,0 +1,176 @@
+"""Embeddings in HDF5 (one dataset a record, or a matrix and its ids) and in AnnData.
+
+One dataset a record is how bio-embeddings, protspace and UniProt give per-protein embeddings; where
+its name is not the id, as bio-embeddings has it, the attribute ``original_id`` is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.io.optional import require
+from vnp.exchange.embedding_rows import (
+    EmbeddingFile,
+    EmbeddingFileError,
+    Rows,
+    check_row_shape,
+    checked_dim,
+    checked_ids,
+    checked_type,
+    matrix_batches,
+    reading,
+    shown,
+    stacked,
+)
+
+
+def open_hdf5(path: Path, *, key: str | None, model: str) -> EmbeddingFile:
+    """Open an HDF5 file: AnnData, datasets ``embeddings`` and ``ids``, or a dataset a record."""
+    with _hdf5(path) as (h5py, file):
+        if "obsm" in file and "obs" in file:
+            return _open_anndata(path, file, key=key, model=model)
+        if key is not None:
+            raise EmbeddingFileError(f"{path} is not an AnnData: --key has nothing to choose there")
+        if {"embeddings", "ids"} <= set(file) and getattr(file["embeddings"], "ndim", 0) == 2:
+            matrix = _dataset(h5py, file, "embeddings", path)
+            dtype = checked_type(matrix.dtype, where=f"{path}: embeddings")
+            ids = _texts(file["ids"], where=f"{path}: ids")
+            checked_ids(ids, len(matrix), path=path, ids_from=f"{path}: ids")
+            dim = checked_dim(matrix.shape[1], where=str(path))
+            form = "HDF5, embeddings and ids"
+            return EmbeddingFile(path, form, dim, dtype, lambda: _of_hdf5(path, "embeddings", ids))
+        names: list[str] = []
+        file.visititems(
+            lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
+        )
+        if not names:
+            raise EmbeddingFileError(f"{path} holds no dataset")
+        first = _dataset(h5py, file, names[0], path)
+        where = f"{path}: record 1 ({shown(names[0])})"
+        dim = check_row_shape(first.shape, None, where=where)
+        dtype = checked_type(first.dtype, where=where)
+        escaped = "escaped" in file.attrs  # as vnp export writes them
+
+    def single() -> Iterator[tuple[str, NDArray[Any]]]:
+        with _hdf5(path) as (h5py, file):
+            for number, name in enumerate(names, start=1):
+                found = _dataset(h5py, file, name, path)
+                check_row_shape(found.shape, dim, where=f"{path}: record {number} ({shown(name)})")
+                original = found.attrs.get("original_id")
+                if isinstance(original, bytes):
+                    original = original.decode(errors="surrogateescape")
+                record = original if isinstance(original, str) else name
+                yield unquote(record) if escaped else record, found[()]
+
+    form = "HDF5, a dataset a record"
+    return EmbeddingFile(path, form, dim, dtype, lambda: stacked(single(), dim, path=path))
+
+
+@contextmanager
+def _hdf5(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Open an HDF5 file; yield the library and the file."""
+    h5py = require("h5py", for_what=f"{path}: embeddings in HDF5")
+    with reading(path, "an HDF5 file"), h5py.File(path, "r") as file:
+        yield h5py, file
+
+
+def _dataset(h5py: Any, file: Any, name: str, path: Path) -> Any:
+    """A dataset whose numbers are in this very file: the file may be a stranger's."""
+    found = file[name]
+    if not isinstance(found, h5py.Dataset):
+        raise EmbeddingFileError(f"{path}: {shown(name)} is not a dataset")
+    if found.is_virtual or found.external:
+        raise EmbeddingFileError(f"{path}: {shown(name)} refers to other files, which are not read")
+    return found
+
+
+def _of_hdf5(
+    path: Path, name: str, ids: list[str], samples: list[str] | None = None
+) -> Iterator[Rows]:
+    with _hdf5(path) as (_, file):
+        yield from matrix_batches(file[name], ids, samples=samples, where=f"{path}: {name}")
+
+
+def open_anndata_zarr(path: Path, *, key: str | None, model: str) -> EmbeddingFile:
+    """Open an AnnData that is a Zarr directory."""
+    zarr = require("zarr", for_what=f"{path}: embeddings in Zarr")
+    with reading(path, "a Zarr group"):
+        root = zarr.open_group(path, mode="r")
+        if "obsm" not in root or "obs" not in root:
+            raise EmbeddingFileError(f"{path} is not an AnnData: it has no obs and obsm")
+        return _open_anndata(path, root, key=key, model=model)
+
+
+def _open_anndata(path: Path, root: Any, *, key: str | None, model: str) -> EmbeddingFile:
+    """Open one matrix of ``obsm``; ids are the names of ``obs``, samples its column ``sample``."""
+    if "vnp" in root.attrs:
+        raise EmbeddingFileError(
+            f"{path} is a vnp store, whose rows count only where they are certified: write them to "
+            "a file with 'vnp export' first (or copy a whole store with 'vnp convert')"
+        )
+    keys = sorted(root["obsm"])
+    wanted = [key] if key is not None else [f"X_{model}", model]
+    chosen = next((name for name in wanted if name in keys), None)
+    if chosen is None and key is None and len(keys) == 1:
+        chosen = keys[0]
+    if chosen is None:
+        raise EmbeddingFileError(
+            f"{path}: obsm has {', '.join(map(shown, keys[:10])) or 'nothing'}, and not "
+            f"{' or '.join(wanted)}: say which with --key"
+        )
+    name = f"obsm/{chosen}"
+    matrix = root[name]
+    if len(getattr(matrix, "shape", ())) != 2:
+        raise EmbeddingFileError(f"{path}: {name} is not a dense matrix of rows and columns")
+    of_hdf5 = hasattr(matrix, "is_virtual")
+    if of_hdf5:
+        _dataset(require("h5py", for_what=str(path)), root, name, path)
+    dtype = checked_type(matrix.dtype, where=f"{path}: {name}")
+    dim = checked_dim(matrix.shape[1], where=f"{path}: {name}")
+    obs = root["obs"]
+    ids = _texts(obs[str(obs.attrs.get("_index", "_index"))], where=f"{path}: names of obs")
+    checked_ids(ids, matrix.shape[0], path=path, ids_from=f"{path}: obs")
+    samples = _samples(obs, path) if "sample" in obs else None
+
+    def batches() -> Iterator[Rows]:
+        if of_hdf5:
+            yield from _of_hdf5(path, name, ids, samples)
+            return
+        with reading(path, "a Zarr group"):
+            yield from matrix_batches(matrix, ids, samples=samples, where=f"{path}: {name}")
+
+    return EmbeddingFile(path, f"AnnData, {name}", dim, dtype, batches)
+
+
+def _samples(obs: Any, path: Path) -> list[str]:
+    """The column ``sample`` of ``obs``: texts, or categories and codes."""
+    column = obs["sample"]
+    if hasattr(column, "shape"):
+        return _texts(column, where=f"{path}: obs/sample")
+    names = np.array([*_texts(column["categories"], where=f"{path}: obs/sample"), ""], dtype=object)
+    codes = np.asarray(column["codes"][:])
+    if codes.dtype.kind not in "iu" or ((codes < -1) | (codes >= len(names) - 1)).any():
+        raise EmbeddingFileError(f"{path}: obs/sample has codes of no category")
+    chosen: list[str] = names[codes].tolist()  # -1, which means none, is the empty name
+    return chosen
+
+
+def _texts(array: Any, *, where: str) -> list[str]:
+    """Texts of an array of HDF5 or Zarr; bytes are taken for UTF-8."""
+    if len(getattr(array, "shape", ())) != 1:
+        raise EmbeddingFileError(f"{where}: a list of texts belongs there")
+    values = array[:].tolist()
+    texts = [
+        item.decode(errors="surrogateescape") if isinstance(item, bytes) else item
+        for item in values
+    ]
+    if not all(isinstance(item, str) for item in texts):
+        raise EmbeddingFileError(f"{where}: numbers, where texts belong")
+    return texts

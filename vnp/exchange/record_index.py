@@ -1,0 +1,141 @@
+"""Where records lie in a store, by id and, where an id is in several samples, by sample.
+
+Ids of a large store do not fit into memory as texts. An index holds 128 bits of a hash of each,
+24 bytes a row with the row's number, sorted; two ids with one hash do not occur.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import UsageError
+from store.io.ragged import Ragged
+from store.schema import COLUMN_CHUNK_ROWS, Sample
+from store.store import Store
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an index says of some ids."""
+
+    rows: Ints  # (n,): row of each; -1 where no record is called so, or several are
+    several: dict[int, tuple[str, ...]]  # of the latter, by position: the samples that have one
+
+
+class RecordIndex:
+    """Rows of a store's samples by record id.
+
+    Parameters
+    ----------
+    store
+        The store; rows that it gets later are not in the index.
+    sample
+        Only this sample; None for all.
+
+    Raises
+    ------
+    UsageError
+        If there is no such sample.
+    """
+
+    def __init__(self, store: Store, sample: str | None = None) -> None:
+        schema = store.schema
+        self.samples: tuple[Sample, ...] = schema.samples
+        if sample is not None:
+            found = schema.sample(sample)
+            if found is None:
+                known = ", ".join(each.name for each in schema.samples[:10]) or "none"
+                raise UsageError(f"the store has no sample {sample!r} (it has: {known})")
+            self.samples = (found,)
+        self.where = "the store" if sample is None else f"sample {sample}"
+        self.start = self.samples[0].start if self.samples else 0
+        self.stop = self.samples[-1].stop if self.samples else 0
+        self._starts = [each.start for each in self.samples]
+        self._by_name = {each.name: each for each in self.samples}
+        hashes = np.empty((self.stop - self.start, 2), np.uint64)
+        for first in range(self.start, self.stop, COLUMN_CHUNK_ROWS):
+            last = min(first + COLUMN_CHUNK_ROWS, self.stop)
+            ids = store.column("id", first, last)
+            assert isinstance(ids, Ragged)
+            hashes[first - self.start : last - self.start] = _hashes(ids.tolist())
+        order = np.argsort(hashes[:, 0], kind="stable")  # equal ones by row
+        self._high, self._low = hashes[order, 0], hashes[order, 1]
+        self._rows = order + self.start
+
+    def find(self, ids: Sequence[str], samples: Sequence[str] | None = None) -> Found:
+        """Look ids up.
+
+        An id may also be written ``<sample>:<id>``, as exports of several samples have it, or with
+        the apostrophe that keeps a spreadsheet from running it.
+
+        Parameters
+        ----------
+        ids
+            Record ids, n of them.
+        samples
+            The sample of each, if it is known: another sample's record is none.
+        """
+        rows = np.full(len(ids), -1, np.int64)
+        several: dict[int, tuple[str, ...]] = {}
+        self._look(list(enumerate(ids)), samples, rows, several)
+        other = [
+            (at, ids[at][1:])
+            for at in np.flatnonzero(rows < 0).tolist()
+            if at not in several and ids[at].startswith("'")
+        ]
+        self._look(other, samples, rows, several)
+        qualified: list[tuple[int, str]] = []
+        named = [""] * len(ids) if samples is None else list(samples)
+        for at in np.flatnonzero(rows < 0).tolist():
+            sample, colon, record = ids[at].partition(":")
+            agrees = samples is None or samples[at] == sample
+            if at not in several and colon and sample in self._by_name and agrees:
+                qualified.append((at, record))
+                named[at] = sample
+        self._look(qualified, named, rows, several)
+        return Found(rows, several)
+
+    def _look(
+        self,
+        wanted: Sequence[tuple[int, str]],
+        samples: Sequence[str] | None,
+        rows: Ints,
+        several: dict[int, tuple[str, ...]],
+    ) -> None:
+        """Enter what is found of ids, given with their positions."""
+        if not wanted or not len(self._high):
+            return
+        hashes = _hashes([record.encode(errors="surrogateescape") for _, record in wanted])
+        left = np.searchsorted(self._high, hashes[:, 0], side="left")
+        right = np.searchsorted(self._high, hashes[:, 0], side="right")
+        for number in np.flatnonzero(right > left).tolist():
+            at = wanted[number][0]
+            run = slice(int(left[number]), int(right[number]))
+            found = self._rows[run][self._low[run] == hashes[number, 1]]
+            if samples is not None:
+                sample = self._by_name.get(samples[at])
+                if sample is None:
+                    continue
+                found = found[(found >= sample.start) & (found < sample.stop)]
+            if len(found) == 1:
+                rows[at] = found[0]
+            elif len(found):
+                several[at] = tuple(dict.fromkeys(self.sample_of(row) for row in found.tolist()))
+
+    def sample_of(self, row: int) -> str:
+        """Name of the sample that a row belongs to."""
+        return self.samples[bisect_right(self._starts, row) - 1].name  # empty ones come first
+
+
+def _hashes(ids: Sequence[bytes]) -> NDArray[np.uint64]:
+    """128 bits of each id, shape (n, 2)."""
+    digests = b"".join(hashlib.blake2b(item, digest_size=16).digest() for item in ids)
+    return np.frombuffer(digests, np.uint64).reshape(-1, 2)

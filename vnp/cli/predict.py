@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vnp.cli import options
@@ -33,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Score, write the tables, and keep the scores if asked to."""
-    result = score(
+    from vnp.api import predict
+
+    result = predict(
         given.store,
         given.classifier,
         output=given.output,
@@ -44,35 +44,6 @@ def run(given: argparse.Namespace) -> int:
         replace=given.replace,
     )
     return outcome(result).show(as_json=given.json)
-
-
-def score(
-    path: Path,
-    classifier: Path,
-    *,
-    output: Path | None,
-    device: str,
-    samples: Sequence[str] = (),
-    models: Sequence[str] = (),
-    save: str | None = None,
-    replace: bool = False,
-) -> Prediction:
-    """Score a store with a classifier file; see `vnp.classify.predict.predict`."""
-    from store.open import open_store
-    from vnp.classify.files import load_classifier
-    from vnp.classify.predict import predict
-    from vnp.inference.device import place
-
-    return predict(
-        open_store(path),
-        load_classifier(classifier),
-        output,
-        samples=samples,
-        models=models,
-        device=place(device, precision="float32", threads=None, warn=log.warning).device,
-        save=save,
-        replace=replace,
-    )
 
 
 def outcome(result: Prediction) -> Outcome:

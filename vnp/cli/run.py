@@ -73,6 +73,7 @@ def run(given: argparse.Namespace) -> int:
 def _stages(given: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], Outcome]]]:
     """Yield the command that does a stage, what it works on, and the work."""
     from store.open import open_store
+    from vnp import api
     from vnp.embed.supervisor import embed_store
     from vnp.sequence.append import append_file
     from vnp.sequence.contig_ids import Duplicates
@@ -99,7 +100,7 @@ def _stages(given: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], 
         return embed.outcome(embed_store(path, config=config, workers=given.workers))
 
     def score() -> Outcome:
-        scored = predict.score(path, given.classifier, output=given.output, device=config.device)
+        scored = api.predict(path, given.classifier, output=given.output, device=config.device)
         return predict.outcome(scored)
 
     if not path.exists() or given.recipe is not None or given.segment_length is not None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from store.store import Store
 from vnp.embed.config import WorkerConfig
 from vnp.embed.supervisor import EmbedReport, embed_store
-from vnp.inference.encoder import Precision
+
+if TYPE_CHECKING:
+    from vnp.inference.encoder import Precision
 
 
 def embed(

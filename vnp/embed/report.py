@@ -6,10 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vnp.embed.blocks import PreparedBlock
-from vnp.embed.encoders import Encoders
+if TYPE_CHECKING:
+    from vnp.embed.blocks import PreparedBlock
+    from vnp.embed.encoders import Encoders
 
 Interval = tuple[float, float]  # begin and end, by the worker's clock
 

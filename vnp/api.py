@@ -2,9 +2,10 @@
 
 Each function does what the command of its name does, with its options as keyword arguments, and
 returns the report that the command prints with ``--json``: a frozen dataclass with ``to_json()``.
-``store`` is always a path or an open store. Where a command ends with an exit code, a function
-raises: `store.errors.UsageError` for 2, any other `store.errors.StoreError` or an OSError for 1,
-KeyboardInterrupt for 130; for 3, incomplete, it returns and the report says so.
+``store`` is always a path or an open store. An error that ends a command is raised, as
+`store.errors.UsageError` if the call is wrong (exit code 2), else as another
+`store.errors.StoreError` or an OSError (1), and KeyboardInterrupt (130). What is incomplete (3) is
+told by the report, and so is the damage that `verify` finds.
 
 Messages go to the loggers ``vnp`` and ``store``, progress is shown as the commands show it and as a
 bar in a notebook.

@@ -19,6 +19,7 @@ import vnp
 import vnp.embed.worker
 from store.errors import NotAStoreError, SampleExistsError, UsageError
 from store.store import Store
+from tests.rows import filled_store
 from tests.vnp.classify.classify_files import publish
 from vnp.cli.main import main
 
@@ -208,6 +209,7 @@ def test_an_interrupt_stops_in_order_and_is_raised(
     assert sum(worker["records"] for worker in report.workers) == 90 - status.rows_done
 
 
+@pytest.mark.slow
 def test_verify_repairs(path: Path) -> None:
     vnp.embed(path, in_process=True, device="cpu")
     (path / "obsm/X_demo_esm2/c.1.0").unlink()
@@ -221,13 +223,13 @@ def test_verify_repairs(path: Path) -> None:
     assert vnp.verify(path).complete
 
 
-def test_the_open_store_reads(path: Path) -> None:
-    vnp.embed(path, in_process=True, device="cpu")
+def test_the_open_store_reads(tmp_path: Path) -> None:
+    path = filled_store(tmp_path / "run.h5", rows=40).path
     run = vnp.open(str(path))
     assert isinstance(run, Store)
-    assert run["demo_esm2"].shape == (45, 128)
-    assert run.merged().shape == (45, 224)
-    np.testing.assert_array_equal(run.merged()[3, 96:], run["demo_esm2"][3])
+    assert run["wide"].shape == (40, 20)
+    assert run.merged().shape == (40, 28)
+    np.testing.assert_array_equal(run.merged()[3, 8:], run["wide"][3])
     pytest.importorskip("pandas")
-    assert list(run.obs["sample"].unique()) == ["lambda_phage"]
-    assert run.obs["filled_demo_esm2"].all()
+    assert list(run.obs["sample"].unique()) == ["first", "second"]
+    assert run.obs["filled_wide"].all()

@@ -54,6 +54,7 @@ def without_torch(folder: Path, *commands: str) -> list[tuple[Any, str, str]]:
     return [tuple(json.loads(line)) for line in result.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_the_store_works_without(tmp_path: Path) -> None:
     commands = [
         "init run.zarr --recipe demo",

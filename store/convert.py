@@ -59,7 +59,7 @@ def convert_store(source: Store, target: Path, *, only_certified: bool = False) 
     done = _common_samples(source, copy, rows)
     for sample in source.schema.samples[done:]:
         _append_sample(source, copy, sample, _within(rows, sample))
-        log.info(f"sample {sample.name}: {count(copy.schema.samples[-1].stop, 'row')} so far")
+        log.info(f"sample {sample.name}: {count(copy.n_rows, 'row')} in all")
     for model in source.schema.models:
         provenance = source.provenance(model.name)
         if provenance is not None and copy.pin_provenance(model.name, provenance) != provenance:

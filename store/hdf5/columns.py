@@ -15,7 +15,7 @@ from store.errors import DamageError
 from store.geometry import block_bounds
 from store.hdf5.file import FileMap, State, current_map, reading
 from store.hdf5.heap import REFERENCE, collections_of, decode
-from store.hdf5.layout import CHECKSUMS, CHECKSUMS_PER_CHUNK, open_library
+from store.hdf5.layout import CHECKSUMS, CHECKSUMS_PER_CHUNK, Home, open_library
 from store.hdf5.overlay import Overlay
 from store.io.ragged import Ragged, from_items
 from store.layout import Column, row_columns
@@ -92,7 +92,7 @@ def _moved_strings(fd: int, file_map: FileMap, name: str, block: int) -> Ragged:
     start, stop = block_bounds(block, schema.n_rows, schema.block_rows)
     try:
         with open_library(Overlay(fd), "r") as tree:
-            return from_items(tree[column.path][start:stop].tolist())
+            return from_items(Home(tree)[column.path][start:stop].tolist())
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise DamageError(f"{column.path} block {block}: {error}; run 'vnp verify'") from None
 

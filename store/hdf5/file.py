@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,7 +35,7 @@ from store.hdf5.commit import (
     spans_of,
 )
 from store.hdf5.journal import has_signature, is_blanked, journal_path, recover
-from store.hdf5.layout import COMMIT, home, open_library, places_in
+from store.hdf5.layout import COMMIT, Home, open_library, places_in
 from store.hdf5.look import look
 from store.hdf5.map import Places, unpack
 from store.hdf5.overlay import Overlay
@@ -135,7 +134,7 @@ def current_map(path: Path, known: FileMap) -> FileMap:
     return read_map(path)
 
 
-def with_tree(path: Path, known: FileMap, read: Callable[[h5py.Group], T]) -> T:
+def with_tree(path: Path, known: FileMap, read: Callable[[Home], T]) -> T:
     """Read something of the last commit through the library; again if the file changed."""
     for _ in range(_TRIES):
         file_map = current_map(path, known)
@@ -144,7 +143,7 @@ def with_tree(path: Path, known: FileMap, read: Callable[[h5py.Group], T]) -> T:
         with reading(path) as fd:
             try:
                 with open_library(Overlay(fd), "r") as tree:
-                    result = read(home(tree))
+                    result = read(Home(tree))
             except (OSError, RuntimeError, KeyError, ValueError) as error:
                 failure: Exception | None = error
             else:
@@ -345,7 +344,7 @@ def _ask_library(fd: int, path: Path) -> Places:
     """Read the places of a file without map, whose structures are whole."""
     try:
         with open_library(Overlay(fd), "r") as tree:
-            return places_in(tree, where=str(path))
+            return places_in(Home(tree), where=str(path))
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise NotAStoreError(
             f"{path} is not a vnp store, or its metadata is damaged: {error}"

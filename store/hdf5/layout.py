@@ -6,6 +6,7 @@ It is the tree of :mod:`store.layout`, a valid h5ad; docs/format.md lists the di
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,6 +22,7 @@ from store.hdf5.map import Places
 from store.hdf5.overlay import Overlay
 from store.layout import (
     Column,
+    all_columns,
     category_column,
     certificate_column,
     embedding_column,
@@ -32,13 +34,15 @@ from store.layout import (
 )
 from store.schema import Model, Schema, from_attribute, to_attribute
 
+log = logging.getLogger(__name__)
+
 COMMIT = "obs/vnp/commit"  # checksummed record of the last commit
 HEAP = "obs/vnp/heap"  # letters of all string columns
 MAP = "obs/vnp/map"  # raw content: see `store.hdf5.map`
 CHECKSUMS = "obs/vnp/checksums"  # CRC-32C (n_blocks, columns): a block of each appender's column
-KEPT = "raw.vnp"  # second links to what another program may replace; AnnData skips this name
-_KEPT = ("obs", "obsm", "uns")
 _X = "X"  # no values: all are in obsm
+GROUPS = ("obs", "obsm", "uns")  # that another program may replace: see `Home`
+_REFERENCES = "vnp_groups"  # attribute of the root: object references to them
 MERGED = "obsm/X_merged"
 CERTIFICATE_BYTES = 1024
 PROVENANCE_BYTES = 16384
@@ -91,7 +95,7 @@ def create_tree(tree: h5py.File, schema: Schema) -> None:
     _grow_x(tree, schema)
     _write_schema(tree, schema)
     _write_merged(tree, schema)
-    _link_again(tree)
+    _refer(tree)
 
 
 def grow(tree: h5py.File, schema: Schema, checksums: dict[int, NDArray[np.uint32]]) -> None:
@@ -100,7 +104,6 @@ def grow(tree: h5py.File, schema: Schema, checksums: dict[int, NDArray[np.uint32
     ``checksums`` has the new row of ``obs/vnp/checksums`` for each block that got rows.
     """
     made = False
-    _link_again(tree)
     if MAP not in tree:  # a file that was made before there was one
         make_map(tree, 0)
     for model in schema.models:
@@ -125,37 +128,64 @@ def grow(tree: h5py.File, schema: Schema, checksums: dict[int, NDArray[np.uint32
         categories[had:] = np.array(names, dtype=object)
     _set_aside(tree, schema)
     _grow_x(tree, schema)
+    _refer(tree)
     _write_schema(tree, schema)
     if made:
         _write_merged(tree, schema)
 
 
-def home(tree: h5py.File) -> h5py.Group:
-    """Group under which the store's own objects are: the root, or the links kept beside it."""
-    return tree[KEPT] if COMMIT in tree.get(KEPT, ()) else tree
+class Home:
+    """The store's own objects by path, also where another program put its own in their place.
 
-
-def take_back(tree: h5py.File) -> None:
-    """Put the store's groups back in the place of those that another program wrote.
-
-    What the program added to them stays.
+    The groups are found by reference, and stay in the file because they count as linked twice
+    (`transaction.write_commit`).
     """
-    if home(tree) is tree:
-        return
-    for name in _KEPT:
-        ours, theirs = tree[KEPT][name], tree.get(name)
-        if theirs is not None and theirs == ours:
-            continue
-        if isinstance(theirs, h5py.Group):
-            added = [member for member in theirs if member not in ours]
-            for member in added:
-                ours[member] = theirs[member]
-            if name == "obs":
-                order = [*ours.attrs["column-order"], *added]
-                ours.attrs["column-order"] = np.array(order, dtype=h5py.string_dtype())
-        if theirs is not None:
-            del tree[name]
-        tree[name] = ours
+
+    def __init__(self, tree: h5py.File) -> None:
+        self.attrs = tree.attrs
+        self._tree = tree
+        self._groups: dict[str, h5py.Group] = {}
+        try:
+            found = [tree[reference] for reference in tree.attrs.get(_REFERENCES, ())]
+            if found and _relative(COMMIT) in found[0]:
+                self._groups = dict(zip(GROUPS, found, strict=True))
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError):
+            pass  # of another file: it was copied object by object
+
+    def __contains__(self, path: str) -> bool:
+        group = self._groups.get(path.partition("/")[0])
+        return path in self._tree if group is None else _relative(path) in group
+
+    def __getitem__(self, path: str) -> Any:
+        group = self._groups.get(path.partition("/")[0])
+        return self._tree[path] if group is None else group[_relative(path)]
+
+    def take_back(self, schema: Schema) -> None:
+        """Put the groups in the place of those that another program wrote.
+
+        What the program added to them stays, as it wrote it last.
+        """
+        tree, own = self._tree, _members(schema)
+        for name, ours in self._groups.items():
+            theirs = tree.get(name)
+            if theirs is not None and theirs == ours:
+                continue
+            if isinstance(theirs, h5py.Group):
+                added = [member for member in theirs if f"{name}/{member}" not in own]
+                for member in added:
+                    if member in ours:
+                        del ours[member]
+                    ours[member] = theirs[member]
+                if name == "obs":
+                    order = list(dict.fromkeys([*ours.attrs["column-order"], *added]))
+                    ours.attrs["column-order"] = np.array(order, dtype=h5py.string_dtype())
+            if theirs is not None:
+                del tree[name]
+            tree[name] = ours
+
+
+def _relative(path: str) -> str:
+    return path.partition("/")[2]
 
 
 def make_map(tree: h5py.File, size: int) -> None:
@@ -212,7 +242,7 @@ def checksummed_paths(schema: Schema) -> list[str]:
     return [*rows, HEAP, CHECKSUMS, *worker_paths(schema)]
 
 
-def places_in(tree: h5py.Group, *, where: str) -> Places:
+def places_in(tree: Home, *, where: str) -> Places:
     """Ask the library where everything of a store lies; its structures' spans are left out.
 
     Raises
@@ -233,7 +263,6 @@ def places_in(tree: h5py.Group, *, where: str) -> Places:
     except ValueError:
         raise NotAStoreError(f"{where}: the attribute 'vnp' is damaged: not JSON") from None
     schema = from_attribute(value, where=where)
-    tree = home(tree)
     if COMMIT not in tree:
         raise DamageError(
             f"{where}: obs was rewritten by another program (AnnData's write() does that), and "
@@ -259,7 +288,7 @@ def places_in(tree: h5py.Group, *, where: str) -> Places:
     return Places(schema, chunks, fixed_fields(tree, schema), int(tree[HEAP].chunks[0]))
 
 
-def fixed_fields(tree: h5py.File, schema: Schema) -> dict[str, tuple[int, int]]:
+def fixed_fields(tree: h5py.File | Home, schema: Schema) -> dict[str, tuple[int, int]]:
     """Offset and length of what is contiguous: commit record, map and provenances."""
     fields = {COMMIT: (int(tree[COMMIT].id.get_offset()), COMMIT_BYTES)}
     if MAP in tree:
@@ -322,40 +351,63 @@ def _write_schema(tree: h5py.File, schema: Schema) -> None:
     listed = listed_columns(schema)
     obs = tree["obs"]
     current = list(obs.attrs.get("column-order", ()))
-    listed += [
-        name for name in current if name not in listed and _length(obs, name) == schema.n_rows
-    ]
+    added = [name for name in current if name not in listed]
+    for name in added:
+        if _length(obs, name) == schema.n_rows:
+            listed.append(name)
+        else:
+            log.warning(
+                "obs/%s, which another program added, has no value for new records: it stays in "
+                "the file, but AnnData does not show it",
+                name,
+            )
     if current != listed:
         obs.attrs["column-order"] = np.array(listed, dtype=h5py.string_dtype())
 
 
-def _length(obs: h5py.Group, name: str) -> int | None:
-    """Values of a column in AnnData's encoding; None if it is not there."""
-    node = obs.get(name)
+def _members(schema: Schema) -> set[str]:
+    """Members of the groups that are the store's own."""
+    paths = [COMMIT, MERGED, *(column.path for column in all_columns(schema))]
+    return {"/".join(path.split("/")[:2]) for path in paths}
+
+
+def _length(group: h5py.Group, name: str) -> int | None:
+    """Values of a column, or rows of an array, in AnnData's encoding; None if it is neither."""
+    node = group.get(name)
     if isinstance(node, h5py.Group):
-        node = node.get("codes", node.get("values", node.get("_index")))
+        if "shape" in node.attrs:  # sparse
+            return int(node.attrs["shape"][0])
+        index = node.attrs.get("_index", "_index")  # of a data frame
+        node = node.get("codes", node.get("values", node.get(index)))
     return int(node.shape[0]) if isinstance(node, h5py.Dataset) and node.shape else None
 
 
 def _set_aside(tree: h5py.File, schema: Schema) -> None:
-    """Move what others added to ``obsm`` away if it has not a row for each row of the store.
+    """Move arrays that others added away if they have not a row for each row of the store.
 
-    AnnData would not open the file. Its new place is ``raw.vnp/obsm_of_fewer_rows``.
+    AnnData would not open the file. Their new place is ``obs/vnp/obsm_of_fewer_rows``, or that of
+    ``layers`` or ``obsp``.
     """
-    ours = {MERGED, *(embedding_column(schema, model).path for model in schema.models)}
-    for name in list(tree["obsm"]):
-        if f"obsm/{name}" not in ours and _length(tree["obsm"], name) != schema.n_rows:
-            place = f"{KEPT}/obsm_of_fewer_rows/{name}"
-            if place in tree:
-                del tree[place]
-            tree.move(f"obsm/{name}", place)
+    ours = _members(schema)
+    for group in ("obsm", "layers", "obsp"):
+        members = tree.get(group)
+        for name in list(members) if isinstance(members, h5py.Group) else ():
+            path, place = f"{group}/{name}", f"obs/vnp/{group}_of_fewer_rows/{name}"
+            if path not in ours and _length(members, name) != schema.n_rows:
+                if place in tree:
+                    del tree[place]
+                tree.move(path, place)
+                log.warning(
+                    "%s, which another program added, has no row for new records: it is in %s now",
+                    path,
+                    place,
+                )
 
 
-def _link_again(tree: h5py.File) -> None:
-    """Give the store's groups a second name, so that nothing is lost if the first is replaced."""
-    if KEPT not in tree:
-        for name in _KEPT:
-            tree[f"{KEPT}/{name}"] = tree[name]
+def _refer(tree: h5py.File) -> None:
+    """Keep references to the store's groups at the root."""
+    references = np.array([tree[name].ref for name in GROUPS], dtype=h5py.ref_dtype)
+    tree.attrs.create(_REFERENCES, references, dtype=h5py.ref_dtype)
 
 
 def _grow_x(tree: h5py.File, schema: Schema) -> None:

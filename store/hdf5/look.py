@@ -46,13 +46,13 @@ def look(path: Path) -> Places:
 
 def main(path: str) -> int:
     """Print the packed map of a file; an error as one line."""
-    from store.hdf5.layout import open_library, places_in
+    from store.hdf5.layout import Home, open_library, places_in
     from store.hdf5.overlay import Overlay
 
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         with open_library(Overlay(fd), "r") as tree:
-            found = places_in(tree, where=path)
+            found = places_in(Home(tree), where=path)
     except (StoreError, OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         sys.stderr.write(" ".join(str(error).split()) + "\n")
         return 1

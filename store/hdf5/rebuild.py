@@ -58,7 +58,11 @@ def rebuild(old: Backend, create: Callable[[Path, Schema], Backend]) -> None:
     finally:
         made.unlink(missing_ok=True)
         shutil.rmtree(sidecar_of(made).path, ignore_errors=True)
-    log.warning("%s was rebuilt from its rows: another program had changed it", old.path)
+    log.warning(
+        "%s was rebuilt from its rows: another program had changed it, and what it added is not "
+        "there",
+        old.path,
+    )
 
 
 def _require_idle(sidecar: Path) -> None:

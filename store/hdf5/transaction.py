@@ -30,7 +30,9 @@ from store.hdf5.file import FileMap, State
 from store.hdf5.journal import Journal, apply_journal, is_journal, write_journal
 from store.hdf5.layout import (
     COMMIT,
+    GROUPS,
     MAP,
+    Home,
     check_models,
     checksummed_paths,
     chunk_bytes,
@@ -41,7 +43,6 @@ from store.hdf5.layout import (
     make_map,
     open_library,
     places_in,
-    take_back,
     worker_paths,
     write_scores,
 )
@@ -83,7 +84,7 @@ class Hdf5Transaction:
                 except DamageError as error:
                     raise DamageError(f"{path}: {error}; run 'vnp verify'") from None
             self.tree: h5py.File = open_library(self.overlay, "r+")
-            take_back(self.tree)
+            Home(self.tree).take_back(file_map.schema)
         except BaseException:
             self._close()
             raise
@@ -214,6 +215,7 @@ def write_commit(overlay: Overlay, *, record_at: int, generation: int) -> Commit
 
     The commit's checksum is over every byte that no other checksum covers.
     """
+    _hold_groups(overlay)
     places = _placed(overlay)
     packed = pack(places)
     if len(packed) > places.fixed[MAP][1]:
@@ -238,12 +240,27 @@ def write_commit(overlay: Overlay, *, record_at: int, generation: int) -> Commit
     return commit
 
 
+def _hold_groups(overlay: Overlay) -> None:
+    """Count one link more to each of the store's groups than there is.
+
+    A program that replaces such a group, as AnnData's ``write()`` does, then deletes its name and
+    not what is in it. An object header of version 1 begins with version, reserved byte, number of
+    messages (2 bytes) and the number of links (4 bytes).
+    """
+    with open_library(overlay, "r") as tree:
+        addresses = [h5py.h5o.get_info(tree[name].id).addr for name in GROUPS]
+    for at in addresses:
+        raw = overlay.pread(at, 8)
+        if raw[0] == 1 and int.from_bytes(raw[4:], "little") == 1:
+            overlay.pwrite(at + 4, (2).to_bytes(4, "little"))
+
+
 def _placed(overlay: Overlay) -> Places:
     """Where everything of a closed tree lies, its structures among it."""
     overlay.raise_error()
     taken: list[tuple[int, int]] = [FLAGS]
     with open_library(overlay, "r") as tree:
-        places = places_in(tree, where="the new commit")
+        places = places_in(Home(tree), where="the new commit")
         for name in checksummed_paths(places.schema):
             size = chunk_bytes(tree[name])
             offsets = chunk_offsets(tree[name])

@@ -30,11 +30,14 @@ class Genome:
         return self.contig.ids[0].decode()
 
 
-def read_genomes(paths: Sequence[Path]) -> Iterator[Genome | LeftOut]:
+def read_genomes(
+    paths: Sequence[Path], *, seen: dict[str, str] | None = None
+) -> Iterator[Genome | LeftOut]:
     """Read the genomes of a group: every GenBank record with a sequence, its own or a FASTA one.
 
     Files come in any order, recognised by content, plain or compressed. Sequences of GenBank files
-    come first, then those of FASTA files; what is left out is yielded when it is known.
+    come first, then those of FASTA files; what is left out is yielded when it is known. An
+    accession that is in ``seen``, which gets those read here, is not used again.
     `DatasetError` if there is no GenBank file; that and `InputError` name a file that is neither
     or is damaged.
     """
@@ -48,7 +51,7 @@ def read_genomes(paths: Sequence[Path]) -> Iterator[Genome | LeftOut]:
             "proteins"
         )
     waiting = _Waiting()
-    first_read: dict[str, str] = {}  # by accession: id and file
+    first_read = {} if seen is None else seen  # by accession: id and file
     for path in genbank:
         for entry in read_genbank(path):
             if isinstance(entry, LeftOut):

@@ -126,8 +126,10 @@ def make_dataset(
         parts = work / "parts"
         parts.mkdir(parents=True)
         left_out: list[str] = []
+        seen: dict[str, str] = {}  # by accession: where, over all groups
         cut = {
-            group: _cut(group, paths, parts, recipe, left_out) for group, paths in inputs.items()
+            group: _cut(group, paths, parts, recipe, left_out, seen)
+            for group, paths in inputs.items()
         }
         taken = _sample({group: counts.parts for group, counts in cut.items()}, recipe)
         groups = _write(work, parts, cut, taken, recipe)
@@ -172,18 +174,24 @@ def kept_records(genome: Genome, *, segment_length: int) -> tuple[list[Kept], in
 
 
 def _cut(
-    group: str, paths: Sequence[Path], parts: Path, recipe: Recipe, left_out: list[str]
+    group: str,
+    paths: Sequence[Path],
+    parts: Path,
+    recipe: Recipe,
+    left_out: list[str],
+    seen: dict[str, str],
 ) -> GroupCounts:
     """Write the kept records of a group in runs, ``parts/GROUP/0``, ``parts/GROUP/1``, ...
 
-    Lines on records that are not used are added to ``left_out``.
+    Lines on records that are not used are added to ``left_out``; ``seen`` has the accessions of the
+    groups before, and gets those of this one.
     """
     (parts / group).mkdir()
     before = len(left_out)
     genomes = windows = ambiguous = records = runs = 0
     waiting: list[str] = []  # lines of the current run; an incomplete one is never written
     with Progress(f"read {group}", total=None, unit="records") as progress:
-        for genome in read_genomes(paths):
+        for genome in read_genomes(paths, seen=seen):
             if isinstance(genome, LeftOut):
                 cells = (group, genome.file, str(genome.record), genome.id, genome.reason)
                 left_out.append("\t".join(safe_cell(cell) for cell in cells) + "\n")

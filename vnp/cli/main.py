@@ -74,7 +74,7 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
         module = importlib.import_module(f"vnp.cli.{file}")
         module.add_arguments(command)
         options.common(command)
-        command.set_defaults(run=module.run, usage=command.format_usage, json=False)
+        command.set_defaults(run=module.run, command_parser=command, json=False)
     return top
 
 
@@ -97,10 +97,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         top.error(f"there is no command {name!r}; {hint}")
     given, unknown = top.parse_known_args(arguments)
     if unknown:
-        known = re.findall(r"--[\w-]+", given.usage())
-        near = [near for word in unknown for near in difflib.get_close_matches(word, known, n=1)]
+        if name.startswith("-"):
+            top.error(f"unrecognized arguments: {' '.join(unknown)}; options follow the command")
+        known = set(re.findall(r"(?<![\w-])--[\w-]+", given.command_parser.format_help()))
+        words = [word for word in unknown if word not in known]  # one that is stood after '--'
+        near = [near for word in words for near in difflib.get_close_matches(word, known, n=1)]
         hint = f"; did you mean {' and '.join(near)}?" if near else ""
-        top.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        given.command_parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     for number in (signal.SIGTERM, signal.SIGUSR1):  # until a command handles them itself
         with contextlib.suppress(ValueError):  # not in the main thread: nothing to arrange
             signal.signal(number, _interrupt)

@@ -27,9 +27,9 @@ def store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", metavar="STORE", type=Path, help="the store, e.g. run.zarr")
 
 
-def force(parser: argparse.ArgumentParser) -> None:
+def force(parser: argparse.ArgumentParser, what: str = "the output") -> None:
     """Add ``--force``, of every command that writes an output with a name of the user's."""
-    about = "replace the output if it exists; without it an existing one is refused"
+    about = f"replace {what} if it exists; without it an existing one is refused"
     parser.add_argument("--force", action="store_true", help=about)
 
 

@@ -117,6 +117,7 @@ def append_file(
             raise SampleExistsError(
                 f"{path} is in the store already, as sample {known.name} (appended "
                 f"{known.appended}); skip it with --existing skip"
+                + ("" if known.name == name else ", or append it again with --allow-same-content")
             )
         return AppendReport(known, skipped=True)
     if known is not None and (existing != "skip" or sha256):
@@ -180,7 +181,7 @@ def append_file(
         renamed=unique.renamed,
         unusable=sum(each.notes.count for each in reader.readers),
         unusable_file=unusable_file,
-        ambiguous_share=ambiguous / max(codons, 1),
+        ambiguous_share=ambiguous / max(codons + 2 * segments, 1),  # of letters
         dropped_share=dropped / max(codons, 1),
     )
     _tell(result)
@@ -208,7 +209,8 @@ def _tell(report: AppendReport) -> None:
         f"{report.dropped_share:.2%} of the codons are dropped for it"
     )
     much = max(report.ambiguous_share, report.dropped_share) > _MUCH
-    log.log(logging.WARNING if much else logging.INFO, shares)
+    if report.ambiguous_share:
+        log.log(logging.WARNING if much else logging.INFO, shares)
     if made.start == made.stop:
         log.warning(f"sample {made.name} has no stop-free reading frame: it adds no row")
 

@@ -91,11 +91,13 @@ def append_files(
             done.append(found)
     except BaseException:
         if len(samples) > 1:
+            held = {known.name for known in store.snapshot().schema.samples}
             names = [each.name for each in samples]
+            there = [name for name in names if name in held]
             log.warning(
-                f"in the store: {', '.join(names[: len(done)]) or 'none'}; not appended: "
-                f"{', '.join(names[len(done) :])}; mend the input and run the same command with "
-                "--existing skip"
+                f"in the store: {', '.join(there) or 'none'}; not appended: "
+                f"{', '.join(name for name in names if name not in held) or 'none'}; "
+                "mend the input and run the same command with --existing skip"
             )
         if made and not store.snapshot().schema.samples:
             discard_empty(store)

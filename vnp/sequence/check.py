@@ -116,7 +116,7 @@ def check_sample(
         segments=segments,
         records=records,
         lengths=lengths_of(lengths),
-        ambiguous_share=ambiguous / max(codons, 1),
+        ambiguous_share=ambiguous / max(codons + 2 * segments, 1),  # of letters
         uracils=sum(each.notes.uracils for each in readers),
         problems=len(named) + sum(e.notes.count - len(e.notes.unusable) for e in readers),
         named=tuple(named),

@@ -8,6 +8,7 @@ than the header's; a file whose beginning has either is read by `_by_line`.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import BinaryIO, cast
@@ -23,6 +24,8 @@ from vnp.sequence.notes import Contigs, Notes
 _BLOCK = 1 << 18  # bytes of text read at a time
 _STEP = 128  # reads taken from dnaio at a time
 LONGEST_LINE = 1 << 27  # bytes; the longest reads known have a few millions
+
+_CUT = re.compile("Premature end of file")  # as dnaio says it
 
 
 def fastq_reads(
@@ -71,7 +74,11 @@ def _of_four_lines(text: io.BufferedIOBase, notes: Notes, *, lines: int) -> Iter
             yield Contigs(first, ids, upper.split(b"\n"))
     except dnaio.FileFormatError as error:
         what = f"not FASTQ of four lines a record: {error.message}"
-        if "\n--" in what or "'--" in what:
+        cut = _CUT.match(str(error.message))
+        if cut is not None:
+            # The library quotes the whole record.
+            what = "the file ends in the middle of this record: is it cut short?"
+        elif "\n--" in what or "'--" in what:
             what += " (take the lines -- that grep writes out)"
         else:
             what += " ('seqkit seq' rewrites wrapped and odd files)"

@@ -14,13 +14,14 @@ import anndata
 import h5py
 import numpy as np
 import pytest
+import scipy.sparse
 
 from store.claims.participant import Participant
 from store.errors import BusyError, DamageError, DataError, NotAStoreError
 from store.findings import Finding, Kind
 from store.hdf5.commit import COMMIT_BYTES, FLAGS, crc_of, crc_of_spans, find_commit
 from store.hdf5.file import read_map
-from store.hdf5.layout import KEPT, MAP
+from store.hdf5.layout import GROUPS, MAP
 from store.io.checksummed_json import pack_record
 from store.open import open_store
 from store.repair import repair, verify_store
@@ -322,14 +323,19 @@ def test_columns_that_anndata_wrote_stay(store: Store, touch: Callable[[Path], N
     with h5py.File(store.path) as tree:
         assert (tree["obs/mine"][:] == 1.5).all()
         if touch is written_by_anndata:
-            assert tree[f"{KEPT}/obsm_of_fewer_rows/X_umap"].shape == (ROWS, 2)
+            assert tree["obs/vnp/obsm_of_fewer_rows/X_umap"].shape == (ROWS, 2)
 
 
 def test_what_anndata_writes_in_place_of_an_earlier_store_is_called_by_its_name(
     store: Store,
 ) -> None:
     with h5py.File(store.path, "r+") as tree:
-        del tree[KEPT]  # earlier versions had no second links
+        del tree.attrs["vnp_groups"]  # earlier versions had none, and counted links
+        addresses = [h5py.h5o.get_info(tree[name].id).addr for name in GROUPS]
+    with store.path.open("r+b") as file:
+        for at in addresses:
+            file.seek(at + 4)
+            file.write((1).to_bytes(4, "little"))
     written_by_anndata(store.path)
     with pytest.raises(NotAStoreError, match="AnnData's write"):
         open_store(store.path)
@@ -356,3 +362,61 @@ def test_a_compressed_file_is_refused_with_the_command_that_helps(store: Store) 
     made.replace(store.path)
     with pytest.raises(DataError, match="h5repack -f NONE"):
         open_store(store.path)
+
+
+def test_what_anndata_writes_a_second_time_is_what_stays(store: Store) -> None:
+    for value in (1.5, 2.5):
+        adata = anndata.read_h5ad(store.path, backed="r+")
+        adata.obs["mine"] = value
+        adata.obsm["X_umap"] = np.full((adata.n_obs, 2), value, np.float32)
+        adata.uns["mine"] = value
+        adata.write()
+        adata.file.close()
+        repair(open_store(store.path), findings_of(store.path))
+    check_rows(store.path)
+    adata = anndata.read_h5ad(store.path)
+    assert (adata.obs["mine"] == 2.5).all()
+    assert (adata.obsm["X_umap"] == 2.5).all()
+    assert adata.uns["mine"] == 2.5
+
+
+def test_arrays_of_any_kind_stay_until_rows_are_appended(store: Store) -> None:
+    adata = anndata.read_h5ad(store.path, backed="r+")
+    adata.obsm["sparse"] = scipy.sparse.csr_matrix(np.eye(ROWS, dtype=np.float32))
+    adata.obs.index.name = "record"
+    adata.obsm["frame"] = adata.obs[["start"]].copy()
+    adata.obsp["near"] = scipy.sparse.csr_matrix(np.eye(ROWS, dtype=np.float32))
+    adata.layers["none"] = np.empty((ROWS, 0), np.float32)
+    adata.write()
+    adata.file.close()
+    repair(open_store(store.path), findings_of(store.path))
+    adata = anndata.read_h5ad(store.path)
+    assert {"sparse", "frame"} <= set(adata.obsm)
+    append(open_store(store.path), "third", 5)
+    for adata in (anndata.read_h5ad(store.path), anndata.read_h5ad(store.path, backed="r")):
+        assert adata.n_obs == ROWS + 5
+        assert list(adata.obsm) == ["X_merged", "X_small", "X_wide"]
+        assert not adata.obsp
+        assert not adata.layers
+    with h5py.File(store.path) as tree:
+        assert "near" in tree["obs/vnp/obsp_of_fewer_rows"]
+        assert "none" in tree["obs/vnp/layers_of_fewer_rows"]
+
+
+def test_names_of_anndata_do_not_replace_the_ids(store: Store) -> None:
+    adata = anndata.read_h5ad(store.path, backed="r+")
+    adata.obs_names = [f"renamed{row}" for row in range(adata.n_obs)]
+    adata.obs["contig"] = "another"  # AnnData writes it as a categorical: a group
+    adata.write()
+    adata.file.close()
+    check_rows(store.path)
+    append(open_store(store.path), "third", 20)
+    check_rows(store.path, samples=("first", "second", "third"))
+
+
+def test_readers_see_nothing_of_it(store: Store) -> None:
+    append(store, "third", 5)
+    with h5py.File(store.path) as tree:
+        assert sorted(tree) == ["X", "obs", "obsm", "uns", "var"]
+        assert anndata.experimental.read_lazy(tree).n_obs == ROWS + 5
+    assert open_store(store.path).to_anndata().n_obs == ROWS + 5

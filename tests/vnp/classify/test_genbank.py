@@ -179,3 +179,13 @@ def test_a_sequence_of_another_length_does_not_displace_the_right_one(tmp_path: 
     assert (short.record, again.record) == (1, 3)
     assert "has 200 bases where LOCUS of its GenBank record says 300" in short.reason
     assert "read before" in again.reason
+
+
+def test_an_accession_is_used_in_one_group_only(tmp_path: Path) -> None:
+    path = tmp_path / "a.gb"
+    path.write_text(record())
+    seen: dict[str, str] = {}
+    assert [type(each) for each in read_genomes([path], seen=seen)] == [Genome]
+    [left] = read_genomes([path], seen=seen)
+    assert isinstance(left, LeftOut)
+    assert "was read before: VV_000000.1" in left.reason

@@ -26,6 +26,24 @@ def test_a_misspelt_option_is_answered_with_the_nearest(
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--json status run.zarr", "--json run.zarr; options follow the command"),
+        ("-x status run.zarr", "-x run.zarr; options follow the command"),
+        ("report --outptu x run.zarr", "--outptu run.zarr; did you mean --output?"),
+        ("status -- run.zarr --json", "--json\n"),
+    ],
+)
+def test_an_option_in_the_wrong_place_or_with_a_short_form(
+    words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(words.split())
+    assert end.value.code == 2
+    assert f"unrecognized arguments: {said}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("typed", "hint"),
     [
         ("stauts", "did you mean status?"),

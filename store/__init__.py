@@ -25,6 +25,9 @@ from store.rows import RowBatch
 from store.schema import Model, Sample, Schema
 from store.store import Store
 
+# Read by `vnp.whose_store`: PyPI has another package of this name, whose files replace ours.
+__package_of__ = "vnp"
+
 __all__ = [
     "BusyError",
     "ClaimLostError",

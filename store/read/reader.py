@@ -63,6 +63,15 @@ class Reading(Source):
             parts.append(np.arange(sample.start, sample.stop))
         return np.concatenate(parts)
 
+    @property
+    def obs(self) -> Any:
+        """The obs table (pandas.DataFrame) of all rows, one line a record, read at every access.
+
+        Keep it in a variable to use it more than once; of a store with more rows than fit into
+        memory ``to_pandas(rows)`` reads some.
+        """
+        return self.to_pandas()
+
     def to_pandas(self, rows: Any = None, *, sequences: bool = False) -> Any:
         """Return the obs table (pandas) of the chosen rows; see `store.read.adapters.to_pandas`."""
         from store.read.adapters import to_pandas
@@ -93,6 +102,12 @@ class Reading(Source):
         from store.read.adapters import to_xarray
 
         return to_xarray(self, models=models)
+
+    def _repr_html_(self) -> str:
+        """Show samples, models and how far they are filled in a notebook."""
+        from store.read.html import store_html
+
+        return store_html(self)
 
     def search(
         self,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +13,8 @@ from vnp.cli.exit_codes import DATA_ERROR, DONE
 from vnp.cli.output import Outcome
 
 if TYPE_CHECKING:
-    from store.store import Store
     from vnp.sequence.append import AppendReport
     from vnp.sequence.check import SampleCheck
-    from vnp.sequence.samples import SampleFiles
-
-log = logging.getLogger(__name__)
 
 _SHOWN = 20  # problems of a sample that --check prints; --json has more
 
@@ -68,12 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Append the files, or check them."""
     from store.errors import UsageError
-    from store.open import discard_empty
     from store.schema import STANDARD_CODE
+    from vnp.sequence.append_files import NewStore, append_files, opened
     from vnp.sequence.check import check_samples
     from vnp.sequence.contig_ids import Duplicates
-    from vnp.sequence.create import create
-    from vnp.sequence.samples import check_files, read_sheet, samples_of_files
+    from vnp.sequence.samples import read_sheet, samples_of_files
 
     if bool(given.files) == (given.sheet is not None):
         both = "not both files and a sheet" if given.files else "or a --sheet of them"
@@ -90,82 +84,29 @@ def run(given: argparse.Namespace) -> int:
     if given.check:
         missing = given.create and not os.path.lexists(given.store)
         found = check_samples(
-            None if missing else _opened(given),
+            None if missing else opened(given.store, genetic_code=given.code),
             samples,
             segment_length=given.segment_length,
             genetic_code=given.code or STANDARD_CODE,
             duplicates=Duplicates(given.duplicates),
         )
         return checked(found).show(as_json=given.json)
-    check_files(samples)
-    made = False
-    if given.create:
-        made = create(
-            given.store,
-            recipe=given.recipe,
-            segment_length=given.segment_length,
-            genetic_code=given.code or STANDARD_CODE,
-            if_missing=True,
-        ).made
-    store = _opened(given)
-    try:
-        outcomes = [outcome(report) for report in _append(store, samples, given)]
-    except BaseException:
-        if made and not store.snapshot().schema.samples:
-            discard_empty(store)
-            log.info(f"{store.path}, made for this, was removed again")
-        raise
+    reports = append_files(
+        given.store,
+        samples,
+        new=NewStore(given.recipe, given.segment_length) if given.create else None,
+        genetic_code=given.code,
+        duplicates=Duplicates(given.duplicates),
+        existing=given.existing,
+        invalid=given.invalid,
+        allow_same_content=given.allow_same_content,
+        report=given.report,
+    )
+    outcomes = [outcome(report) for report in reports.samples]
     if len(samples) == 1 and given.sheet is None:
         return outcomes[0].show(as_json=given.json)
     lines = [line for each in outcomes for line in each.lines]
-    return Outcome({"samples": [each.value for each in outcomes]}, lines).show(as_json=given.json)
-
-
-def _opened(given: argparse.Namespace) -> Store:
-    """Open the store, which must be of the genetic code that is asked for, if one is."""
-    from store.errors import UsageError
-    from store.open import open_store
-
-    store = open_store(given.store)
-    if given.code not in (None, store.schema.genetic_code):
-        raise UsageError(
-            f"{store.path} was made for genetic code {store.schema.genetic_code}, not {given.code}:"
-            " leave --code out, or choose another store"
-        )
-    return store
-
-
-def _append(
-    store: Store, samples: Sequence[SampleFiles], given: argparse.Namespace
-) -> Iterator[AppendReport]:
-    """Append one sample after the other; an error says which are in the store by then."""
-    from vnp.sequence.append import append_file
-    from vnp.sequence.contig_ids import Duplicates
-
-    for sample in samples:
-        try:
-            yield append_file(
-                store,
-                sample.files[0],
-                mates=sample.files[1] if len(sample.files) > 1 else None,
-                sample=sample.name,
-                duplicates=Duplicates(given.duplicates),
-                existing=given.existing,
-                invalid=given.invalid,
-                allow_same_content=given.allow_same_content,
-                report=given.report,
-            )
-        except BaseException:
-            if len(samples) > 1:
-                held = {known.name for known in store.snapshot().schema.samples}
-                names = [each.name for each in samples]
-                there = [name for name in names if name in held]
-                log.warning(
-                    f"in the store: {', '.join(there) or 'none'}; not appended: "
-                    f"{', '.join(name for name in names if name not in held) or 'none'}; "
-                    "mend the input and run the same command with --existing skip"
-                )
-            raise
+    return Outcome(reports.to_json(), lines).show(as_json=given.json)
 
 
 def outcome(report: AppendReport) -> Outcome:

@@ -74,10 +74,16 @@ def run(given: argparse.Namespace) -> int:
     """Look at everything a run depends on."""
     from store.errors import UsageError
     from vnp.models import registry
+    from vnp.models.extra import missing_packages, require_embed
 
     if (given.golden is None) != (given.fasta is None):
         raise UsageError("to compare with a reference give both --golden FILE and --fasta FASTA")
-    checks = [*_software(), *_reported("devices", _devices)]
+    missing = missing_packages()
+    if given.golden is not None:
+        require_embed("--golden")
+    checks = list(_software())
+    if not missing:
+        checks += _reported("devices", _devices)
     models = registry.RECIPES["virnucpro"]
     if given.store is not None:
         store, found = _opened(given.store)
@@ -86,7 +92,8 @@ def run(given: argparse.Namespace) -> int:
         if store is not None:
             checks += _reported("file system", lambda: _file_system(store))
             checks += _reported("disk", lambda: _disk(store))
-    checks += _reported("weights", lambda: _weights(models, given.weights_dir))
+    if not missing:
+        checks += _reported("weights", lambda: _weights(models, given.weights_dir))
     if given.golden is not None:
         checks += _golden(given)
     lines = [printable(f"{check.state:<8} {check.what}: {check.found}") for check in checks]
@@ -114,13 +121,18 @@ def _reported(what: str, look: Callable[[], Iterator[Check]]) -> Iterator[Check]
 
 def _software() -> Iterator[Check]:
     from store.io.optional import why_not
+    from vnp.models.extra import INSTALL, PACKAGES
 
     yield Check("vnp", "ok", f"{__version__} on Python {platform.python_version()}")
     for name, needed in _PACKAGES.items():
         try:
             version = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found = "not installed" if needed else "not installed (only needed to read stores with)"
+            found = "not installed"
+            if name in PACKAGES:
+                found += f", needed to embed: {INSTALL}"
+            elif not needed:
+                found += " (only needed to read stores with)"
             yield Check(name, "problem" if needed else "note", found)
             continue
         trouble = why_not(name)

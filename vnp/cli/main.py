@@ -44,6 +44,8 @@ COMMANDS = {
     "run": "append, embed and predict in one go; every stage resumes",
     "report": "write one HTML page that shows what a store holds",
 }
+# The others load a model, a classifier or a file of torch: `vnp.models.extra` says what they need.
+_WITHOUT_TORCH = {"init", "append", "status", "verify", "models", "doctor", "export", "convert"}
 _DESCRIPTION = """\
 VirNucPro embeddings on one chunked store: make a store, append FASTA/FASTQ samples to it, embed
 every stop-free reading frame with a DNA and a protein language model, and read the result as
@@ -137,6 +139,10 @@ def _run(given: argparse.Namespace) -> int:
 
     try:
         logs.configure(given)
+        if given.command not in _WITHOUT_TORCH:
+            from vnp.models.extra import require_embed
+
+            require_embed(f"vnp {given.command}")
         if getattr(given, "plugins", None):
             from vnp.models.registry import load_plugins
 

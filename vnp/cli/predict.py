@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +12,7 @@ from vnp.cli.exit_codes import of_result
 from vnp.cli.output import Outcome
 
 if TYPE_CHECKING:
-    from vnp.classify.call_files import CallFiles
     from vnp.classify.predict import Prediction
-    from vnp.classify.regions import RegionRule
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +64,11 @@ def _region_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Score, write the tables and files, and keep the scores if asked to."""
+    from vnp.api import predict
     from vnp.classify.call_files import CallFiles
     from vnp.classify.regions import RegionRule
 
-    result = score(
+    result = predict(
         given.store,
         given.classifier,
         output=given.output,
@@ -96,42 +94,6 @@ def run(given: argparse.Namespace) -> int:
         ),
     )
     return outcome(result).show(as_json=given.json)
-
-
-def score(
-    path: Path,
-    classifier: Path,
-    *,
-    output: Path | None,
-    device: str,
-    samples: Sequence[str] = (),
-    models: Sequence[str] = (),
-    save: str | None = None,
-    replace: bool = False,
-    rule: RegionRule | None = None,
-    files: CallFiles | None = None,
-) -> Prediction:
-    """Score a store with a classifier file; see `vnp.classify.predict.predict`."""
-    from store.open import open_store
-    from vnp.classify.files import load_classifier
-    from vnp.classify.predict import predict
-    from vnp.inference.device import place
-
-    store = open_store(path)
-    if files is not None:
-        files.check(store.schema.samples)
-    return predict(
-        store,
-        load_classifier(classifier),
-        output,
-        samples=samples,
-        models=models,
-        device=place(device, precision="float32", threads=None, warn=log.warning).device,
-        save=save,
-        replace=replace,
-        rule=rule,
-        files=files,
-    )
 
 
 def outcome(result: Prediction) -> Outcome:

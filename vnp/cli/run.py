@@ -75,6 +75,7 @@ def _stages(given: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], 
     """Yield the command that does a stage, what it works on, and the work."""
     from store.open import open_store
     from store.schema import STANDARD_CODE
+    from vnp import api
     from vnp.embed.supervisor import embed_store
     from vnp.sequence.append import append_file
     from vnp.sequence.contig_ids import Duplicates
@@ -107,7 +108,7 @@ def _stages(given: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], 
         return embed.outcome(embed_store(path, config=config, workers=given.workers))
 
     def score() -> Outcome:
-        scored = predict.score(path, given.classifier, output=given.output, device=config.device)
+        scored = api.predict(path, given.classifier, output=given.output, device=config.device)
         return predict.outcome(scored)
 
     chosen = (given.recipe, given.segment_length, given.code)

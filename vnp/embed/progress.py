@@ -1,4 +1,4 @@
-"""How long it will take: a bar on a terminal, a plain line now and then elsewhere."""
+"""How long it will take: a bar on a terminal or in a notebook, now and then a line elsewhere."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ WARNING_PREFIX = "warning: "  # of a warning's line on standard error; a worker'
 class Progress:
     """Progress, rate and time left of one piece of work, on standard error.
 
-    On a terminal it is a bar; elsewhere one plain line every `PLAIN_INTERVAL` seconds and one at
-    the end, so that a log of a batch job is short but never silent. Without a total there is no
-    time left; what was ``already`` done counts as done, not towards the rate.
+    On a terminal and in a notebook it is a bar; elsewhere one plain line every `PLAIN_INTERVAL`
+    seconds and one at the end, so that a log of a batch job is short but never silent. Without a
+    total there is no time left; what was ``already`` done counts as done, not towards the rate.
     """
 
     def __init__(
@@ -38,10 +38,9 @@ class Progress:
         self._already = self._done = already
         self._told = self._began
         self._bar: Any = None
-        if self._stream.isatty():
-            from tqdm import tqdm
-
-            self._bar = tqdm(
+        bar = _bar_for(self._stream)
+        if bar is not None:
+            self._bar = bar(
                 total=total,
                 initial=already,
                 desc=what,
@@ -99,6 +98,29 @@ class Progress:
             self._print(
                 f"{self._what}: {count(done, self._unit.removesuffix('s'))} in {duration(seconds)}"
             )
+
+
+def _bar_for(stream: TextIO) -> Any:
+    """Return the class of the bar that suits a stream; None: it takes lines only."""
+    if stream is sys.stderr and in_notebook():
+        from tqdm import notebook
+
+        # Without ipywidgets there is no widget: a bar of text will do.
+        if getattr(notebook, "IProgress", None) is not None:
+            return notebook.tqdm
+    elif not stream.isatty():
+        return None
+    from tqdm import tqdm
+
+    return tqdm
+
+
+def in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this code; nothing of it is imported to find out."""
+    if "ipykernel" not in sys.modules:
+        return False
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
 
 
 def duration(seconds: float) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vnp.embed.blocks import PreparedBlock
-from vnp.embed.encoders import Encoders
+if TYPE_CHECKING:
+    from vnp.embed.blocks import PreparedBlock
+    from vnp.embed.encoders import Encoders
 
 Interval = tuple[float, float]  # begin and end, by the worker's clock
 
@@ -47,6 +48,14 @@ class WorkerReport:
     def to_json(self) -> dict[str, Any]:
         """Return the report as a JSON object."""
         return asdict(self)
+
+
+def described(failure: Mapping[str, Any]) -> str:
+    """Say what a worker could not fill, by its report as JSON, and how it is filled without it."""
+    model, block = failure["model"], failure["block"]
+    if block is None:
+        return f"{model}: {failure['reason']}; once that is mended, '--model {model}' fills it"
+    return f"{model} block {block}: {failure['reason']}"
 
 
 class Accounts:

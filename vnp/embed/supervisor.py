@@ -15,21 +15,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-import vnp
 from store.claims.participant import Participant
+from store.errors import UsageError
 from store.io.words import count
 from store.open import open_store
 from store.repair import reopen_damaged
 from store.store import Store
 from vnp.embed.config import WorkerConfig
+from vnp.embed.in_process import InProcess
 from vnp.embed.progress import WARNING_PREFIX, duration
+from vnp.embed.report import described
 from vnp.embed.status import read_status, watching
+from vnp.models.extra import require_embed
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +63,9 @@ class EmbedReport:
         return {**asdict(self), "copied": self.copied, "seconds": round(self.seconds, 3)}
 
 
-def embed_store(path: Path, *, config: WorkerConfig, workers: int | None) -> EmbedReport:
+def embed_store(
+    path: Path, *, config: WorkerConfig, workers: int | None, in_process: bool = False
+) -> EmbedReport:
     """Fill and certify a store.
 
     Parameters
@@ -70,23 +76,30 @@ def embed_store(path: Path, *, config: WorkerConfig, workers: int | None) -> Emb
         How each worker goes about its work; each gets a device and its share of the CPU threads.
     workers
         How many to start; None: one per GPU, or one on the CPU.
+    in_process
+        Start none, and be one: errors that end a worker are raised then.
 
     Raises
     ------
     UsageError, DataError
-        If there is no such store or model.
+        If there is no such store or model, torch is missing, or there are to be several workers in
+        one process.
     """
+    require_embed("embedding")
     store = open_store(path)
+    if in_process and workers not in (None, 1):
+        raise UsageError(f"{workers} workers need processes of their own: leave in_process out")
     models = config.models or tuple(model.name for model in store.schema.models)
     for model in models:
         store.schema.model(model)
-    configs = configs_of_workers(replace(config, models=models), workers)
+    configs = configs_of_workers(replace(config, models=models), 1 if in_process else workers)
     began = time.monotonic()
     reports: list[dict[str, Any]] = []
     problems: list[str] = []
     refused: int | None = None
     at_first = read_status(store, models=models).rows_done
-    with _forwarding() as team:
+    team = InProcess() if in_process else _Team()
+    with _forwarding(team.stop):
         for _ in range(_ROUNDS):
             _reopen_failed(store, models)
             if all(store.certify(model).complete for model in models) or team.stopping:
@@ -187,7 +200,7 @@ class _Team:
             report = _last_json(output)
             if report is not None:
                 reports.append(report)
-                problems += map(_problem, report.get("failures", []))
+                problems += map(described, report.get("failures", []))
             elif not self.stopping:
                 how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
                 problems.append(f"{name} ended with {how}")
@@ -195,16 +208,22 @@ class _Team:
 
 
 @contextmanager
-def _forwarding() -> Iterator[_Team]:
-    """Pass signals that ask for an end on to the workers while the body runs."""
-    team = _Team()
+def _forwarding(stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have signals that ask for an end call ``stop`` while the body runs.
+
+    Python handles signals in the main thread only: in another one there are none to pass on.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-    before = {number: signal.signal(number, team.stop) for number in signals}
+    before = {number: signal.signal(number, stop) for number in signals}
     try:
-        yield team
+        yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # None: it was not Python that set it, and Python cannot set it again.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _start(path: Path, config: WorkerConfig) -> subprocess.Popen[str]:
@@ -227,7 +246,7 @@ def _start(path: Path, config: WorkerConfig) -> subprocess.Popen[str]:
 
 def _environment() -> dict[str, str]:
     """Environment in which a worker finds the very vnp that runs here."""
-    ours = str(Path(vnp.__file__).resolve().parents[1])
+    ours = str(Path(__file__).resolve().parents[2])
     paths = [ours, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
@@ -253,13 +272,6 @@ def _names(configs: tuple[WorkerConfig, ...]) -> list[str]:
     if len(configs) == 1:
         return ["worker"]
     return [f"worker {number} ({config.device})" for number, config in enumerate(configs, start=1)]
-
-
-def _problem(failure: dict[str, Any]) -> str:
-    """Say what a worker could not fill."""
-    model, block = failure["model"], failure["block"]
-    where = model if block is None else f"{model} block {block}"
-    return f"{where}: {failure['reason']}"
 
 
 def _last_json(lines: list[str]) -> dict[str, Any] | None:

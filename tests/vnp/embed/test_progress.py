@@ -6,11 +6,14 @@ import argparse
 import io
 import logging
 import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
+import tqdm
 
 from vnp.cli.logs import configure
-from vnp.embed.progress import PLAIN_INTERVAL, Progress, duration
+from vnp.embed.progress import PLAIN_INTERVAL, Progress, duration, in_notebook
 
 
 class Clock:
@@ -91,3 +94,48 @@ def test_on_a_terminal_there_is_a_bar_and_messages_do_not_break_it(
 )
 def test_time_spans(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def kernel(monkeypatch: pytest.MonkeyPatch, *, shell: object) -> None:
+    """Stand in for what a process of IPython has loaded."""
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    ipython = ModuleType("IPython")
+    ipython.get_ipython = lambda: shell  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+
+
+def test_a_notebook_is_told_by_its_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    assert not in_notebook()
+    kernel(monkeypatch, shell=None)
+    assert not in_notebook(), "loaded by a program that is not a kernel"
+    kernel(monkeypatch, shell=SimpleNamespace())
+    assert not in_notebook(), "IPython on a terminal"
+    kernel(monkeypatch, shell=SimpleNamespace(kernel=object()))
+    assert in_notebook()
+
+
+@pytest.mark.parametrize("widgets", [True, False])
+def test_in_a_notebook_there_is_a_bar(monkeypatch: pytest.MonkeyPatch, widgets: bool) -> None:
+    made: list[str] = []
+
+    class Widget(tqdm.tqdm):
+        def __init__(self, **options: Any) -> None:
+            made.append("widget")
+            super().__init__(**options)
+
+    kernel(monkeypatch, shell=SimpleNamespace(kernel=object()))
+    notebook = ModuleType("tqdm.notebook")
+    notebook.tqdm = Widget  # type: ignore[attr-defined]
+    notebook.IProgress = object if widgets else None  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tqdm.notebook", notebook)
+    monkeypatch.setattr(tqdm, "notebook", notebook, raising=False)
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", out)
+    with Progress("embed", total=10, unit="records") as progress:
+        progress.update(10)
+    assert made == ["widget"] * widgets
+    assert "10/10" in out.getvalue()
+    with Progress("embed", total=10, unit="records", stream=io.StringIO()) as progress:
+        progress.update(10)
+    assert len(made) == widgets, "a stream that was asked for gets lines"

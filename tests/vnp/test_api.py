@@ -1,0 +1,235 @@
+"""The commands as functions: what they return, what they take, and what ``import vnp`` costs."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vnp
+import vnp.embed.worker
+from store.errors import NotAStoreError, SampleExistsError, UsageError
+from store.store import Store
+from tests.rows import filled_store
+from tests.vnp.classify.classify_files import publish
+from vnp.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "vnp/data/lambda_phage.fa.gz"
+COMMANDS = ("create", "append", "embed", "status", "verify", "export")
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
+    """What a command prints with --json."""
+    capsys.readouterr()
+    main([*map(str, arguments), "--json"])
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A demo store with small blocks and the example appended."""
+    path = tmp_path / "run.zarr"
+    vnp.create(path, recipe="demo", block_rows=16)
+    vnp.append(path, EXAMPLE)
+    return path
+
+
+def test_importing_vnp_is_light_and_appending_needs_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys, vnp\n"
+        "heavy = {'numpy', 'torch', 'store', 'vnp.api'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "vnp.create('a.zarr', recipe='demo')\n"
+        f"vnp.append('a.zarr', {str(EXAMPLE)!r})\n"
+        "vnp.status('a.zarr'), vnp.verify('a.zarr'), vnp.open('a.zarr')\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
+def test_the_names_of_vnp() -> None:
+    assert {*COMMANDS, "open", "predict"} <= set(dir(vnp))
+    for name in (*COMMANDS, "open", "predict"):
+        assert callable(getattr(vnp, name)), name
+        assert inspect.getdoc(getattr(vnp, name)), name
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = vnp.nonsense  # type: ignore[attr-defined]
+
+
+def test_embed_is_the_function_and_the_package() -> None:
+    from vnp.embed.function import embed
+
+    assert inspect.ismodule(vnp.embed)
+    assert inspect.signature(vnp.embed) == inspect.signature(embed)
+
+
+@pytest.mark.slow
+def test_each_returns_what_its_command_prints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, theirs = tmp_path / "ours.zarr", tmp_path / "theirs.zarr"
+
+    def same(mine: Any, printed: Any, *unlike: str) -> None:
+        mine = json.loads(json.dumps(mine).replace("ours", "theirs"))
+        for name in unlike:
+            assert mine.pop(name) is not None
+            assert printed.pop(name) is not None
+        assert mine == printed
+
+    made = vnp.create(ours, recipe="demo", block_rows=16)
+    same(
+        made.to_json(),
+        printed(capsys, "init", theirs, "--recipe", "demo", "--block-rows", 16),
+    )
+    appended = vnp.append(ours, EXAMPLE).to_json()
+    other = printed(capsys, "append", theirs, EXAMPLE)
+    assert appended["sample"].pop("appended") <= other["sample"].pop("appended")
+    same(appended, other)
+    embedded = vnp.embed(ours, device="cpu")
+    assert embedded.complete
+    same(embedded.to_json(), printed(capsys, "embed", theirs), "seconds", "workers")
+    same(vnp.status(ours).to_json(), printed(capsys, "status", theirs))
+    same(vnp.verify(ours).to_json(), printed(capsys, "verify", theirs))
+    exported = vnp.export(ours, tmp_path / "ours.npy")
+    same(exported.to_json(), printed(capsys, "export", theirs, "--to", tmp_path / "theirs.npy"))
+    classifier = tmp_path / "c.pth"
+    publish(classifier, 96 + 128)
+    called = vnp.predict(ours, classifier, device="cpu")
+    assert called.warning
+    same(
+        called.to_json(),
+        printed(capsys, "predict", theirs, "--classifier", classifier, "--device", "cpu"),
+    )
+
+
+def test_a_list_or_a_sheet_gives_the_reports_of_all(path: Path, tmp_path: Path) -> None:
+    files = [tmp_path / "a.fa", tmp_path / "b.fa"]
+    for file, letter in zip(files, "AC", strict=True):
+        file.write_text(f">{letter}\n{('ACGT' + letter) * 120}\n")
+    run = vnp.open(path)
+    rows = run.n_rows
+    both = vnp.append(run, files)
+    assert [report.sample.name for report in both.samples] == ["a", "b"]
+    assert run.n_rows > rows, "the open store has the new rows"
+    sheet = tmp_path / "sheet.tsv"
+    sheet.write_text("sample\tfile\nc\ta.fa\nd\tb.fa\n")
+    again = vnp.append(path, sheet=sheet, allow_same_content=True)
+    assert [report.sample.name for report in again.samples] == ["c", "d"]
+    assert all(report.skipped for report in vnp.append(path, files, existing="skip").samples)
+
+
+def test_appending_makes_the_store_or_leaves_none(tmp_path: Path) -> None:
+    path, bad = tmp_path / "new.zarr", tmp_path / "bad.fa"
+    bad.write_text("no FASTA\n")
+    with pytest.raises(Exception, match="bad.fa"):
+        vnp.append(path, bad, create=True, recipe="demo")
+    assert not path.exists()
+    report = vnp.append(path, EXAMPLE, create=True, recipe="demo", segment_length="whole")
+    assert report.sample.segments == 1
+    assert vnp.open(path).schema.segment_length == 0
+
+
+def test_wrong_calls_are_usage_errors(path: Path, tmp_path: Path) -> None:
+    for call in (
+        lambda: vnp.append(path),
+        lambda: vnp.append(path, EXAMPLE, sheet=tmp_path / "x.tsv"),  # type: ignore[call-overload]
+        lambda: vnp.append(path, [EXAMPLE], sample="x"),  # type: ignore[call-overload]
+        lambda: vnp.create(path, recipe="demo"),
+        lambda: vnp.embed(path, models="esm2_3b"),
+        lambda: vnp.embed(path, workers=2, in_process=True),
+        lambda: vnp.embed(path, device="tpu"),
+        lambda: vnp.export(path, tmp_path / "x.csv"),
+    ):
+        with pytest.raises((UsageError,)):
+            call()
+    with pytest.raises(SampleExistsError):
+        vnp.append(path, EXAMPLE)
+    with pytest.raises(NotAStoreError):
+        vnp.open(tmp_path / "none.zarr")
+
+
+def test_embedding_in_this_process_gives_the_same_rows(path: Path, tmp_path: Path) -> None:
+    report = vnp.embed(path, in_process=True, device="cpu", models="demo_esm2")
+    assert report.complete
+    assert report.certified == {"demo_esm2": 45}
+    assert [worker["records"] for worker in report.workers] == [45]
+    run = vnp.open(path)
+    assert run.filled("demo_esm2").all()
+    assert not run.filled("demo_dnabert_s").any()
+    assert vnp.embed(run, in_process=True).complete
+    again = vnp.embed(run, in_process=True)
+    assert again.complete
+    assert not again.workers, "nothing was left to do"
+
+
+def test_embedding_works_in_a_thread(path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        report = pool.submit(vnp.embed, path, in_process=True, device="cpu").result()
+    assert report.complete
+
+
+def interrupt_at_the_first_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Press Ctrl-C once when the first block has been published."""
+    publish, pressed = vnp.embed.worker.publish, threading.Event()
+
+    def publish_and_press(block: Any) -> None:
+        publish(block)
+        if not pressed.is_set():
+            pressed.set()
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    monkeypatch.setattr("vnp.embed.worker.publish", publish_and_press)
+
+
+def test_an_interrupt_stops_in_order_and_is_raised(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        interrupt_at_the_first_block(patch)
+        with pytest.raises(KeyboardInterrupt, match="carries on"):
+            vnp.embed(path, in_process=True, device="cpu")
+    assert signal.getsignal(signal.SIGINT) is before
+    status = vnp.status(path)
+    assert status.rows_done >= 13, "what was published stays"
+    assert not status.workers
+    assert sum(model.claimed + model.stale for model in status.models) == 0
+    report = vnp.embed(path, in_process=True, device="cpu")
+    assert report.complete
+    assert sum(worker["records"] for worker in report.workers) == 90 - status.rows_done
+
+
+@pytest.mark.slow
+def test_verify_repairs(path: Path) -> None:
+    vnp.embed(path, in_process=True, device="cpu")
+    (path / "obsm/X_demo_esm2/c.1.0").unlink()
+    found = vnp.verify(path)
+    assert not found.sound
+    assert found.damaged == 1
+    mended = vnp.verify(path, repair=True)
+    assert mended.sound
+    assert not mended.complete
+    assert vnp.embed(path, in_process=True, device="cpu").complete
+    assert vnp.verify(path).complete
+
+
+def test_the_open_store_reads(tmp_path: Path) -> None:
+    path = filled_store(tmp_path / "run.h5", rows=40).path
+    run = vnp.open(str(path))
+    assert isinstance(run, Store)
+    assert run["wide"].shape == (40, 20)
+    assert run.merged().shape == (40, 28)
+    np.testing.assert_array_equal(run.merged()[3, 8:], run["wide"][3])
+    pytest.importorskip("pandas")
+    assert list(run.obs["sample"].unique()) == ["first", "second"]
+    assert run.obs["filled_wide"].all()

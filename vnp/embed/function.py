@@ -1,0 +1,91 @@
+"""``vnp embed`` as a function, ``vnp.embed``: for scripts and notebooks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from store.store import Store
+from vnp.embed.config import WorkerConfig
+from vnp.embed.supervisor import EmbedReport, embed_store
+
+if TYPE_CHECKING:
+    from vnp.inference.encoder import Precision
+
+
+def embed(
+    store: str | os.PathLike[str] | Store,
+    *,
+    workers: int | None = None,
+    in_process: bool = False,
+    models: str | Sequence[str] = (),
+    device: str = "auto",
+    precision: Precision = "auto",
+    weights: str | os.PathLike[str] | None = None,
+    plugins: Sequence[str | os.PathLike[str]] = (),
+    dedup: bool = True,
+    token_budget: int | None = None,
+) -> EmbedReport:
+    """Fill and certify a store, as ``vnp embed`` does; it resumes where the last run stopped.
+
+    Progress is a bar in a notebook and on a terminal, and a line now and then elsewhere.
+
+    Parameters
+    ----------
+    store
+        Its path, or an open one.
+    workers
+        Worker processes to start; by default one per GPU, or one.
+    in_process
+        Be the one worker instead, in this process and thread: it starts at once and can be
+        debugged, and torch and the models take memory here, and its number of threads is set here.
+    models
+        Names of the models to fill; by default all of the store.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    precision
+        Of the layers; ``auto``: the store's, else what suits the device.
+    weights
+        Folder with model files, searched first.
+    plugins
+        Python files that describe models; they are run, here or by every worker.
+    dedup
+        Whether the embeddings of identical records are copied instead of computed again.
+    token_budget
+        Most tokens in a batch; by default what suits the device.
+
+    Returns
+    -------
+    EmbedReport
+        Look at ``complete``: whether every row is certified; ``problems`` says why not.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If it was interrupted by Ctrl-C, a notebook's stop button or SIGTERM: once the workers have
+        released what they held and have ended. Everything published by then is in the store, and
+        the same call again carries on. A second interrupt does not wait for the current batch.
+    UsageError
+        If there is no such model or device, or torch is not installed.
+    StoreError
+        If there is no such store; with ``in_process`` also if it, the weights or the disk keep the
+        worker from working.
+    """
+    config = WorkerConfig(
+        models=(models,) if isinstance(models, str) else tuple(models),
+        device=device,
+        precision=precision,
+        weights_dir=None if weights is None else Path(weights),
+        plugins=tuple(map(Path, plugins)),
+        dedup=dedup,
+        token_budget=token_budget,
+    )
+    path = store.path if isinstance(store, Store) else Path(store)
+    report = embed_store(path, config=config, workers=workers, in_process=in_process)
+    if report.interrupted:
+        raise KeyboardInterrupt(
+            f"vnp.embed stopped in order; the same call again carries on with {path}"
+        )
+    return report

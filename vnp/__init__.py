@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from vnp.whose_store import check_store
 
 if TYPE_CHECKING:
-    from vnp.api import append, create, embed, export, open, predict, status, verify  # noqa: A004
+    from vnp.api import append, create, embed, export, open, predict, residues, status, verify  # noqa: A004
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "export",
     "open",
     "predict",
+    "residues",
     "status",
     "verify",
 ]

@@ -23,6 +23,7 @@ from store.errors import UsageError
 from store.open import open_store
 from store.schema import DEFAULT_BLOCK_ROWS, STANDARD_CODE
 from store.store import Store
+from vnp.embed.config import WorkerConfig
 from vnp.embed.function import embed
 from vnp.embed.status import StoreStatus, read_status
 from vnp.embed.verification import VerifyReport
@@ -44,8 +45,9 @@ if TYPE_CHECKING:
     from vnp.classify.call_files import CallFiles
     from vnp.classify.predict import Prediction
     from vnp.classify.regions import RegionRule
+    from vnp.exchange.residues import ResiduesReport
 
-__all__ = ["append", "create", "embed", "export", "open", "predict", "status", "verify"]
+__all__ = ["append", "create", "embed", "export", "open", "predict", "residues", "status", "verify"]
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 StoreOrPath: TypeAlias = AnyPath | Store
@@ -393,6 +395,70 @@ def export(
         dtype=dtype,
         layout=layout,
         sequences=sequences,
+        force=force,
+    )
+
+
+def residues(
+    store: StoreOrPath,
+    to: AnyPath,
+    *,
+    model: str,
+    rows: Sequence[int] = (),
+    ids: str | Sequence[str] = (),
+    sample: str | None = None,
+    layer: int | None = None,
+    dtype: Literal["float16", "float32"] = "float16",
+    device: str = "auto",
+    weights: AnyPath | None = None,
+    force: bool = False,
+) -> ResiduesReport:
+    """Write hidden states of chosen records, one row a residue, as ``vnp residues`` does.
+
+    Parameters
+    ----------
+    store
+        The store.
+    to
+        The ``.h5``: a dataset (L, D) a record, under its id.
+    model
+        A model of the store; its weights must be those that filled it.
+    rows, ids, sample
+        Which records: row numbers, or ids (of a sample).
+    layer
+        From 1; by default that of the store's rows.
+    dtype
+        Of the datasets.
+    device, weights
+        As `embed` takes them.
+    force
+        Replace what is at ``to``.
+
+    Returns
+    -------
+    ResiduesReport
+        How many records and residues were written.
+
+    Raises
+    ------
+    UsageError
+        If there is no such model, record or layer, or the file exists.
+    DataError
+        If the weights are not those of the store, or the model has no hidden states to give.
+    """
+    require_embed("hidden states of residues")
+    from vnp.exchange.residues import write_residues
+
+    return write_residues(
+        _newest(store),
+        Path(to),
+        model=model,
+        rows=rows,
+        ids=_names(ids),
+        sample=sample,
+        layer=layer,
+        dtype=dtype,
+        config=WorkerConfig(device=device, weights_dir=None if weights is None else Path(weights)),
         force=force,
     )
 

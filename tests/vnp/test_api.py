@@ -148,7 +148,7 @@ def test_wrong_calls_are_usage_errors(path: Path, tmp_path: Path) -> None:
         lambda: vnp.embed(path, models="esm2_3b"),
         lambda: vnp.embed(path, workers=2, in_process=True),
         lambda: vnp.embed(path, device="tpu"),
-        lambda: vnp.export(path, tmp_path / "x.csv"),
+        lambda: vnp.export(path, tmp_path / "x.docx"),
     ):
         with pytest.raises((UsageError,)):
             call()

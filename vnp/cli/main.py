@@ -37,6 +37,7 @@ COMMANDS = {
     "classifier": "convert a published classifier file",
     "train": "train a classifier on labelled samples of a store",
     "dataset": "make a training set from annotated genomes by the published recipe",
+    "residues": "write hidden states of chosen records, one row a residue",
     "export": "write chosen rows of a store as a file of another kind",
     "import": "make VirNucPro's results, or embeddings of others, rows of a store",
     "compare": "compare a store's embeddings with another's",

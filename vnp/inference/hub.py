@@ -92,11 +92,12 @@ class HubEncoder(BatchEncoder):
         self._longest = _longest(model)
 
     @torch.inference_mode()
-    def states(self, batch: Batch, tokens: Tokens) -> torch.Tensor:
-        """Hidden states of a batch, float32 (T, D), records end to end, special tokens included."""
-        states_nTD, _, _ = self._states(batch, tokens)
-        parts = [row[:length] for row, length in zip(states_nTD, batch.lengths, strict=True)]
-        return torch.cat(parts)
+    def states(self, batch: Batch, tokens: Tokens) -> list[NDArray[np.float32]]:
+        """Hidden states of each record of a batch, (L, D), without special tokens."""
+        states_nTD, ids_nT, mask_nT = self._states(batch, tokens)
+        chosen = mask_nT & ~np.isin(ids_nT, self._special)
+        found = states_nTD.cpu().numpy()
+        return [row[keep] for row, keep in zip(found, chosen, strict=True)]
 
     @torch.inference_mode()
     def _rows(self, batch: Batch, tokens: Tokens) -> NDArray[np.float32]:

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from store.io.ragged import Ragged
-from vnp.inference.batch_layout import BatchLayout, plan_layout
+from vnp.inference.batch_layout import BatchLayout, plan_layout, pooled_span
 from vnp.inference.device import Placement, is_out_of_memory
 from vnp.inference.encoder import Between, Provenance, Warn
 from vnp.models.errors import RecordTooLongError
-from vnp.models.packing import Batch, plan
+from vnp.models.packing import Batch, padded_rows, plan
+from vnp.models.pooling import parts_of
 from vnp.models.spec import ModelSpec
 from vnp.models.tokens import Tokenise, Tokens
 
@@ -166,11 +167,18 @@ class LoopEncoder(BatchEncoder):
         super().reduce_budget(batch, tokens)
 
     @torch.inference_mode()
-    def states(self, batch: Batch, tokens: Tokens) -> Tensor:
-        """Hidden states of a batch, float32 (T, D), records end to end, special tokens included."""
+    def states(self, batch: Batch, tokens: Tokens) -> list[NDArray[np.float32]]:
+        """Hidden states of each record of a batch, (L, D): the tokens that enter its mean.
+
+        Of ``mean_residues_1024`` all residues, also those beyond the first 1024.
+        """
         layout = self._layout(batch, tokens)
         assert self._work is not None
-        return self._engine.states(layout, self._work)
+        states = self._engine.states(layout, self._work)[: batch.tokens].cpu()
+        part = parts_of(self.spec.pooling)[0]
+        part = "mean" if part == "mean_residues_1024" else part
+        records = torch.split(states, batch.lengths.tolist())
+        return [each[slice(*pooled_span(part, len(each)))].numpy() for each in records]
 
     @torch.inference_mode()
     def _rows(self, batch: Batch, tokens: Tokens) -> NDArray[np.float32]:
@@ -181,9 +189,11 @@ class LoopEncoder(BatchEncoder):
 
     def _layout(self, batch: Batch, tokens: Tokens) -> BatchLayout:
         """Lay a batch out in buffers that hold it."""
-        planned = plan_layout(
-            batch, tokens.collect(batch.records), rows=batch.tokens, pooling=self.spec.pooling
-        )
+        rows = batch.tokens
+        if self._placement.device.type != "cpu":  # kernels take a fixed number of rows at a time
+            rows = padded_rows(rows, token_budget=self.token_budget)
+        ids = tokens.collect(batch.records)
+        planned = plan_layout(batch, ids, rows=rows, pooling=self.spec.pooling)
         if self._work is None or self._work.rows < planned.rows:
             self._work = None  # freed before more is asked for
             self._work = self._engine.workspace(planned.rows)

@@ -20,6 +20,9 @@ VALUES = {
     "device": st.sampled_from(["auto", "cpu", "cuda", "cuda:3"]),
     "precision": st.sampled_from(PRECISIONS),
     "weights_dir": st.none() | st.sampled_from([Path("weights"), Path("-odd name"), Path("/a b")]),
+    "plugins": st.lists(st.sampled_from([Path("a.py"), Path("-odd name.py")]), max_size=2).map(
+        tuple
+    ),
     "token_budget": st.none() | counts,
     "threads": st.none() | counts,
     "lease": st.none() | seconds,

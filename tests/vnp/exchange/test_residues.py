@@ -1,0 +1,81 @@
+"""Hidden states of residues: they average to the store's rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import vnp
+from store.errors import DataError, UsageError
+from store.store import Store
+from vnp.cli.main import main
+from vnp.exchange.residues import write_residues
+
+EXAMPLE = Path(vnp.__file__).parent / "data" / "lambda_phage.fa.gz"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    path = tmp_path_factory.mktemp("residues") / "run.h5"
+    vnp.create(path, models=["demo_esm2", "demo_dnabert_s", "demo_esm2@layer=1,pooling=max"])
+    vnp.append(path, EXAMPLE)
+    assert vnp.embed(path, in_process=True, device="cpu").complete
+    return vnp.open(path)
+
+
+@pytest.mark.parametrize("model", ["demo_esm2", "demo_dnabert_s"])
+def test_averaged_they_are_the_rows_of_the_store(store: Store, model: str, tmp_path: Path) -> None:
+    report = vnp.residues(
+        store, tmp_path / "out.h5", model=model, rows=range(45), dtype="float32", device="cpu"
+    )
+    assert (report.records, report.dim) == (45, store.schema.model(model).dim)
+    ids = [each.decode() for each in store.column("id").tolist()]
+    lengths = store.column("protein").lengths
+    with h5py.File(report.path) as file:
+        assert set(file) == set(ids)
+        assert report.residues == sum(len(file[name]) for name in ids)
+        means = np.stack([file[name][:].mean(axis=0) for name in ids])
+        assert [file[name].attrs["row"] for name in ids] == list(range(45))
+        assert file[ids[0]].attrs["sample"] == "lambda_phage"
+        if model == "demo_esm2":
+            assert [len(file[name]) for name in ids] == lengths.tolist()
+    # The store keeps float16: half a step of rounding is 2^-11 of a number.
+    np.testing.assert_allclose(means, store.read(model), rtol=2**-10, atol=1e-6)
+
+
+def test_another_layer_is_that_of_a_model_with_it(store: Store, tmp_path: Path) -> None:
+    [one] = store.column("id", 3, 4).tolist()
+    path = tmp_path / "out.h5"
+    words = ["--ids", one.decode(), "--layer", "1", "--dtype", "float32", "--device", "cpu"]
+    assert main(["residues", str(store.path), "--model", "demo_esm2", "-o", str(path), *words]) == 0
+    with h5py.File(path) as file:
+        found = file[one.decode()][:].max(axis=0)
+    np.testing.assert_array_equal(
+        found.astype(np.float16), store.read("demo_esm2_layer1_max", 3, 4)[0]
+    )
+
+
+def test_what_cannot_be_chosen_is_named_and_leaves_no_file(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "out.h5"
+    for chosen, said in (
+        ({"rows": [45]}, "no row 45 among 45"),
+        ({"ids": ["nobody"]}, "1 id not in the store, as nobody"),
+        ({}, "by their rows or by their ids"),
+        ({"rows": [0], "layer": 3}, "layers 1 to 2"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            vnp.residues(store, path, model="demo_esm2", device="cpu", **chosen)
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_weights_are_refused(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vnp.models import weights
+
+    monkeypatch.setattr(weights, "digest", lambda _: "sha256:other")
+    with pytest.raises(DataError, match="not those that the store was made with"):
+        write_residues(store, tmp_path / "out.h5", model="demo_esm2", rows=[0])

@@ -8,7 +8,8 @@ The layer is rewritten, not approximated:
 - Weight and bias of a norm are in the projection after it, in float32; the scale of a branch is in
   its last product. So products themselves add to the residual stream, with one rounding.
 - In bfloat16 the product up reads the raw stream: rows of weights that sum to zero take the mean
-  away, and the pass after it multiplies by each row's 1 / deviation (``projections`` says more).
+  away, and what follows it multiplies by each row's 1 / deviation (``projections`` says more): a
+  pass, or the product itself where there are kernels for that (``hopper``).
 - Queries come out of their norm times ``ops.QUERY_FACTOR`` / sqrt(K).
 
 Shapes: T rows of a batch, D hidden width, F inner width, E = 3 * D, n records, K = D / heads.
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from vnp.inference.batch_layout import BatchLayout, Rotary
 from vnp.inference.linear import PlainProduct, balanced, times
+from vnp.inference.ops import torch as plain
 from vnp.inference.pooling import pool_groups
 from vnp.models.pooling import MEANS
 from vnp.models.spec import ModelSpec
@@ -52,7 +54,7 @@ class Workspace:
     """Buffers for as many rows as a batch may have, reused by every layer and batch."""
 
     def __init__(
-        self, rows: int, spec: ModelSpec, *, dtype: torch.dtype, device: torch.device
+        self, rows: int, spec: ModelSpec, *, dtype: torch.dtype, device: torch.device, fused: bool
     ) -> None:
         def make(width: int) -> Tensor:
             return torch.zeros((rows, width), dtype=dtype, device=device)
@@ -61,7 +63,7 @@ class Workspace:
         self.x_TD = make(spec.dim)
         self.qkv_TE = make(3 * spec.dim)
         self.a_TD = make(spec.dim)
-        self.u_T2F = make(2 * spec.ffn)
+        self.u_T2F = make(0 if fused else 2 * spec.ffn)
         self.h_TF = make(spec.ffn)
         self.rstd_T = torch.zeros(rows, dtype=torch.float32, device=device)
 
@@ -79,9 +81,11 @@ class EsmcEngine:
         device: torch.device,
         dtype: torch.dtype,
         ops: ModuleType,
+        fused: ModuleType | None = None,
     ) -> None:
         """Fold and place the weights; the parameters are those of ``Esm2Engine``."""
         self._spec = spec
+        self._fused = fused if dtype == torch.bfloat16 else None
         self._device, self._dtype, self._ops = device, dtype, ops
         self._raw = dtype == torch.bfloat16  # in float16 the raw stream could overflow
         self._shift_D = torch.zeros(spec.dim, dtype=torch.float32, device=device)
@@ -113,6 +117,9 @@ class EsmcEngine:
         )
         if self._raw:
             up_FD = balanced(up_FD - up_FD.mean(dim=1, keepdim=True))
+        if self._fused is not None:
+            order = plain.gated_order(spec.ffn).to(self._device)
+            up_FD, up_bias = up_FD[order], up_bias[order]
         return _Layer(
             qkv=PlainProduct(qkv_ED, dtype=dtype, bias_O=qkv_bias),
             norms_2D=norms_2D,
@@ -125,7 +132,8 @@ class EsmcEngine:
 
     def workspace(self, rows: int) -> Workspace:
         """Make the buffers for batches of up to ``rows`` rows."""
-        return Workspace(rows, self._spec, dtype=self._dtype, device=self._device)
+        fused = self._fused is not None
+        return Workspace(rows, self._spec, dtype=self._dtype, device=self._device, fused=fused)
 
     def __call__(self, layout: BatchLayout, work: Workspace, out_nD: Tensor) -> None:
         """Encode a batch and write the row of each record, float32 (n, D x poolings)."""
@@ -164,8 +172,15 @@ class EsmcEngine:
             layer.out.add(a_TD, x_TD)
             if self._raw:
                 ops.rstd(x_TD, rstd_T, eps=EPS, shift_D=self._shift_D)
-                layer.up(x_TD, u_T2F)
-                ops.swiglu(u_T2F, h_TF, bias_2F=layer.up_bias, standard=(rstd_T, layer.lead))
+                standard = rstd_T, layer.lead
+                if self._fused is not None:
+                    self._fused.project(
+                        x_TD, layer.up.weight_OI, h_TF, bias_O=layer.up_bias, standard=standard,
+                        gated=True,
+                    )  # fmt: skip
+                else:
+                    layer.up(x_TD, u_T2F)
+                    ops.swiglu(u_T2F, h_TF, bias_2F=layer.up_bias, standard=standard)
             else:
                 ops.norm(x_TD, a_TD, eps=EPS)
                 layer.up(a_TD, u_T2F)

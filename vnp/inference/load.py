@@ -236,8 +236,9 @@ def engine_of(
         return esm2.Esm2Engine(
             spec, tensors, device=device, dtype=dtype, fp8=fp8, ops=ops, fused=fused
         )
-    kind = esmc.EsmcEngine if spec.architecture == "esmc" else mosaicbert.MosaicBertEngine
-    return kind(spec, tensors, device=device, dtype=dtype, ops=ops)
+    if spec.architecture == "esmc":
+        return esmc.EsmcEngine(spec, tensors, device=device, dtype=dtype, ops=ops, fused=fused)
+    return mosaicbert.MosaicBertEngine(spec, tensors, device=device, dtype=dtype, ops=ops)
 
 
 def obstacle(placement: Placement) -> str | None:
@@ -260,11 +261,12 @@ def fused_products(
 ) -> tuple[ModuleType | None, str]:
     """Matrix products fused with the operations that follow them, or None; and why, in words.
 
-    They are for ESM-2 on Hopper. The language that they are written in is young, so they are
-    tested before they are used.
+    They are for ESM-2 and ESM-C on Hopper. The language that they are written in is young, so they
+    are tested before they are used.
     """
     major, minor = torch.cuda.get_device_capability(placement.device)
-    if spec.architecture != "esm2" or placement.dtype != torch.bfloat16:
+    gated = spec.architecture == "esmc"
+    if spec.architecture not in ("esm2", "esmc") or placement.dtype != torch.bfloat16:
         return None, "products by cuBLAS"
     if major != _FUSED_CAPABILITY:
         return None, f"products by cuBLAS (no kernels for compute capability {major}.{minor})"
@@ -272,11 +274,15 @@ def fused_products(
     try:
         hopper = importlib.import_module("vnp.inference.ops.hopper")
         dtype = torch.float8_e4m3fn if fp8 else torch.bfloat16
-        if not hopper.fits(spec.dim, spec.ffn, head=spec.dim // spec.heads, dtype=dtype):
+        if not (
+            hopper.fits_gated(spec.dim, spec.ffn, dtype=dtype)
+            if gated
+            else hopper.fits(spec.dim, spec.ffn, head=spec.dim // spec.heads, dtype=dtype)
+        ):
             return None, "products by cuBLAS (no kernels for these widths)"
         log.info("%s: testing the Hopper kernels; compiling them takes half a minute", spec.name)
         with torch.cuda.device(placement.device):  # Triton launches on the current one
-            check_products(hopper, placement.device, fp8=fp8)
+            check_products(hopper, placement.device, fp8=fp8, gated=gated)
     except Exception as error:  # noqa: BLE001  a compiler may raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         warn(f"the products for Hopper do not work here ({reason}): slower ones take their place")

@@ -17,7 +17,9 @@ _HALF = 32  # of a head
 _MOST_OFF = {torch.bfloat16: 0.004, FP8: 0.03}  # of the length of all outputs
 
 
-def check_products(fused: ModuleType, device: torch.device, *, fp8: bool) -> None:
+def check_products(
+    fused: ModuleType, device: torch.device, *, fp8: bool, gated: bool = False
+) -> None:
     """Compile what ``fused.project`` needs for a precision, and compare it with ``ops.torch``.
 
     With enough rows that each program has several tiles.
@@ -30,6 +32,8 @@ def check_products(fused: ModuleType, device: torch.device, *, fp8: bool) -> Non
         Where; it has to be the current one.
     fp8
         Whether products are in fp8, else in bfloat16.
+    gated
+        Whether the model has gated SiLU, else GELU and rotary embedding.
 
     Raises
     ------
@@ -49,10 +53,11 @@ def check_products(fused: ModuleType, device: torch.device, *, fp8: bool) -> Non
         positions = torch.arange(rows, dtype=torch.int32, device=device)
         rotary = Rotary((angles.cos().half(), angles.sin().half()), positions, _WIDTH // 2)
         bias_O, lead_O, scale_O = (random(_WIDTH).abs() + 1 for _ in range(3))
-        for rotated in (True, False):
+        for rotated in (False,) if gated else (True, False):
             out_dtype = FP8 if fp8 and not rotated else torch.bfloat16
             ours, theirs = (
-                torch.zeros((rows, _WIDTH), device=device).to(out_dtype) for _ in range(2)
+                torch.zeros((rows, _WIDTH // (1 + gated)), device=device).to(out_dtype)
+                for _ in range(2)
             )
             for compute, out_TO in ((fused.project, ours), (plain.project, theirs)):
                 compute(
@@ -60,7 +65,7 @@ def check_products(fused: ModuleType, device: torch.device, *, fp8: bool) -> Non
                     weight_scale_O=lead_O / 32 if fp8 else None,
                     standard=None if fp8 else (rstd_T, lead_O),
                     rotary=rotary if rotated else None,
-                    scale_O=scale_O if out_dtype == FP8 else None,
+                    scale_O=scale_O if out_dtype == FP8 else None, gated=gated,
                 )  # fmt: skip
             off = float((ours.float() - theirs.float()).norm() / theirs.float().norm())
             if not off < _MOST_OFF[out_dtype]:

@@ -12,6 +12,7 @@ from tests.vnp.inference.engine_setup import cosines, encoder_of, layout_of, tok
 from tests.vnp.models.checkpoints import random_state
 from vnp.inference.batch_layout import Rotary
 from vnp.inference.ops import torch as plain
+from vnp.inference.selftest import check_products
 from vnp.models import registry
 from vnp.models.tokens import Tokens
 
@@ -73,3 +74,23 @@ def test_near_float32_on_the_cpu_whoever_the_neighbours_are(precision: str) -> N
     order = np.random.default_rng(1).permutation(len(LENGTHS))
     shuffled = Tokens(tokens.collect(order), tokens.lengths[order])
     np.testing.assert_array_equal(encoder.embed(shuffled), found[order])
+
+
+@pytest.mark.skipif(
+    torch.cuda.get_device_capability()[0] != 9, reason="its products are written for Hopper"
+)
+def test_products_that_gate_themselves() -> None:
+    hopper = pytest.importorskip("vnp.inference.ops.hopper")
+    with torch.cuda.device(0):
+        check_products(hopper, torch.device("cuda", 0), fp8=False, gated=True)
+    assert all(hopper.fits_gated(dim, ffn, dtype=torch.bfloat16) for dim, _, ffn in SIZES)
+    assert not hopper.fits_gated(960, 2560, dtype=torch.float16)
+    state, tokens = random_state(SPEC), tokens_of(LENGTHS)
+    apart, fused = (
+        encoder_of(
+            SPEC, device="cuda", precision="bfloat16", ops=kernels, fused=products, state=state,
+            token_budget=4096,
+        ).embed(tokens)
+        for products in (None, hopper)
+    )  # fmt: skip
+    assert cosines(apart, fused).min() > 0.9999

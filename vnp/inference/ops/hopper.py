@@ -1,13 +1,13 @@
 """Matrix products that finish their own work, for Hopper: no pass over memory after them.
 
-What follows a projection of ESM-2 is bias and GELU, or bias and the rotary embedding of
-queries and keys; before it comes a norm, of which one factor a row is left. Written in Gluon,
-Triton's lower level. A program is three groups of warps that live as long as the kernel. One loads
-blocks of both inputs into a ring in shared memory. The other two multiply, each for 64 rows of a
-tile of 128 x 256, and finish the last tile in pieces while the tensor cores work on the next: sums
-are kept as bfloat16, as a product of cuBLAS would have written them, and an eighth is finished
-every eighth of the way. So the numbers are those of a product and a pass after it, and each output
-depends on its own row and on weights alone.
+What follows a projection is bias and GELU, bias and the rotary embedding of queries and keys
+(ESM-2), or bias and gated SiLU (ESM-C); before it comes a norm, of which one factor a row is left.
+Written in Gluon, Triton's lower level. A program is three groups of warps that live as long as the
+kernel. One loads blocks of both inputs into a ring in shared memory. The other two multiply, each
+for 64 rows of a tile of 128 x 256, and finish the last tile in pieces while the tensor cores work
+on the next: sums are kept as bfloat16, as a product of cuBLAS would have written them, and an
+eighth is finished every eighth of the way. So the numbers are those of a product and a pass after
+it, and each output depends on its own row and on weights alone.
 
 Shapes: T rows (tokens), I inputs, O outputs.
 """
@@ -40,6 +40,7 @@ _HEADS = gl.constexpr(4)  # of a tile
 _BLOCK_BYTES = 128  # of inputs in a block: 64 of bfloat16, 128 of fp8
 _STAGES = 4  # blocks in the ring; with them shared memory is full
 _TILES = 12  # down a column of tiles before the next column, so that blocks are found in the cache
+_GELU, _ROTARY, _GATED = (gl.constexpr(mode) for mode in range(3))  # what follows a product
 _REGISTERS = 168  # of a thread on average: 240 where it multiplies, 24 where it loads
 
 _DTYPES = {torch.bfloat16: gl.bfloat16, torch.float8_e4m3fn: gl.float8e4nv}
@@ -179,12 +180,14 @@ def _angles(tables, position, quarter, there, layout: gl.constexpr, WIDTH: gl.co
 @gluon.jit
 def _finish(
     parts, i: gl.constexpr, row, column, rstd, angles, vectors, out_desc, rooms,
-    layout: gl.constexpr, FP8: gl.constexpr, ROTARY: gl.constexpr, GROUP: gl.constexpr,
+    layout: gl.constexpr, FP8: gl.constexpr, MODE: gl.constexpr, GROUP: gl.constexpr,
 ):  # fmt: skip
     """Finish an eighth of a tile and send it on its way to memory."""
     WIDTH: gl.constexpr = rooms.type.shape[2]
     offset = gl.arange(0, WIDTH, gl.SliceLayout(0, layout))
-    if ROTARY > 0:  # some columns of the first half of a head, and their partners in the second
+    if (
+        MODE == _ROTARY
+    ):  # some columns of the first half of a head, and their partners in the second
         half: gl.constexpr = _HEAD // 2
         partner: gl.constexpr = half // WIDTH
         first: gl.constexpr = i % _HEADS * 2 * partner + i // _HEADS
@@ -200,6 +203,20 @@ def _finish(
         fence_async_shared()
         _copy_out(out_desc, [row, at], rooms.index(pair))
         _copy_out(out_desc, [row, at + half], rooms.index(pair + 1))
+    elif MODE == _GATED:  # gates in the first half of a tile, what they are for in the second
+        at = column + i * WIDTH
+        gate = _linear(_kept(parts[i], layout), vectors, rstd, at + offset, FP8)
+        value = _kept(parts[i + _PIECES], layout)
+        value = _linear(value, vectors, rstd, at + _PIECES * WIDTH + offset, FP8)
+        whole = 1.0 + gl.exp2(gate * -1.4426950408889634)
+        open_ = gl.inline_asm_elementwise(
+            "rcp.approx.ftz.f32 $0, $1;", "=f,f", [whole], dtype=gl.float32, is_pure=True, pack=1
+        )
+        tma.store_wait(1)
+        place: gl.constexpr = 2 * GROUP + i % 2
+        rooms.index(place).store((gate * open_ * value).to(rooms.dtype))
+        fence_async_shared()
+        _copy_out(out_desc, [row, column // 2 + i * WIDTH], rooms.index(place))
     else:
         at = column + i * WIDTH
         value = _linear(_kept(parts[i], layout), vectors, rstd, at + offset, FP8)
@@ -217,7 +234,7 @@ def _finish(
 @gluon.jit
 def _multiply(
     out_desc, vectors, rotary_columns, ring, rooms, size,
-    TILES: gl.constexpr, ROTARY: gl.constexpr, GROUP: gl.constexpr,
+    TILES: gl.constexpr, MODE: gl.constexpr, GROUP: gl.constexpr,
 ):  # fmt: skip
     """Multiply this group's rows of every tile, and finish them."""
     a_ring, w_ring, empty = ring[0], ring[1], ring[3]
@@ -240,10 +257,10 @@ def _multiply(
     for number in range(gl.program_id(0), down * across, gl.num_programs(0)):
         m, n = _tile(number, down, across, TILES)
         sums = gl.zeros([ROWS, COLUMNS], gl.float32, whole)
-        parts = _sixteenths(pairs) if ROTARY > 0 else _eighths(pairs)
+        parts = _sixteenths(pairs) if MODE != _GELU else _eighths(pairs)
         angles = tables
         for i in gl.static_range(_PIECES):
-            if ROTARY > 0 and i % _HEADS == 0:  # the same for all heads of the tile
+            if MODE == _ROTARY and i % _HEADS == 0:  # the same for all heads of the tile
                 there = column < rotary_columns
                 angles = _angles(tables, position, i // _HEADS, there, piece, WIDTH)
             sums = _step(sums, count, i > 0, ring, GROUP)
@@ -251,7 +268,7 @@ def _multiply(
             if row >= 0:
                 _finish(
                     parts, i, row, column, rstd, angles, vectors, out_desc, rooms,
-                    piece, FP8, ROTARY, GROUP,
+                    piece, FP8, MODE, GROUP,
                 )  # fmt: skip
             for _ in range(1, steps // _PIECES):
                 sums = _step(sums, count, True, ring, GROUP)
@@ -262,43 +279,43 @@ def _multiply(
         row, column = m * (2 * ROWS) + GROUP * ROWS, n * COLUMNS
         if not FP8:
             rstd = gl.load(rstds + row + line, mask=row + line < rows, other=0.0)
-        if ROTARY > 0:
+        if MODE == _ROTARY:
             position = gl.load(positions + row + line, mask=row + line < rows, other=0)
         sums = warpgroup_mma_wait(0, deps=(sums,))
         mbarrier.arrive(empty.index((count + STAGES - 1) % STAGES), count=1)
         pairs = _keep(sums)
     if row >= 0:
-        parts = _sixteenths(pairs) if ROTARY > 0 else _eighths(pairs)
+        parts = _sixteenths(pairs) if MODE != _GELU else _eighths(pairs)
         angles = tables
         for i in gl.static_range(_PIECES):
-            if ROTARY > 0 and i % _HEADS == 0:
+            if MODE == _ROTARY and i % _HEADS == 0:
                 there = column < rotary_columns
                 angles = _angles(tables, position, i // _HEADS, there, piece, WIDTH)
             _finish(
                 parts, i, row, column, rstd, angles, vectors, out_desc, rooms,
-                piece, FP8, ROTARY, GROUP,
+                piece, FP8, MODE, GROUP,
             )  # fmt: skip
     tma.store_wait(0)
 
 
 @gluon.jit
 def _multiply_upper(
-    out_desc, vectors, rotary_columns, ring, rooms, size, TILES: gl.constexpr, ROTARY: gl.constexpr,
+    out_desc, vectors, rotary_columns, ring, rooms, size, TILES: gl.constexpr, MODE: gl.constexpr,
 ):  # fmt: skip
-    _multiply(out_desc, vectors, rotary_columns, ring, rooms, size, TILES, ROTARY, 0)
+    _multiply(out_desc, vectors, rotary_columns, ring, rooms, size, TILES, MODE, 0)
 
 
 @gluon.jit
 def _multiply_lower(
-    out_desc, vectors, rotary_columns, ring, rooms, size, TILES: gl.constexpr, ROTARY: gl.constexpr,
+    out_desc, vectors, rotary_columns, ring, rooms, size, TILES: gl.constexpr, MODE: gl.constexpr,
 ):  # fmt: skip
-    _multiply(out_desc, vectors, rotary_columns, ring, rooms, size, TILES, ROTARY, 1)
+    _multiply(out_desc, vectors, rotary_columns, ring, rooms, size, TILES, MODE, 1)
 
 
 @gluon.jit
 def _project(
     a_desc, w_desc, out_desc, lead, bias, scale, rstd, cos, sin, positions, rotary_columns, rows,
-    STAGES: gl.constexpr, TILES: gl.constexpr, ROTARY: gl.constexpr,
+    STAGES: gl.constexpr, TILES: gl.constexpr, MODE: gl.constexpr,
 ):  # fmt: skip
     ROWS: gl.constexpr = a_desc.block_type.shape[0]
     COLUMNS: gl.constexpr = w_desc.block_type.shape[0]
@@ -321,16 +338,23 @@ def _project(
     gl.warp_specialize(
         [
             (_multiply_upper, (
-                out_desc, vectors, rotary_columns, ring, rooms, size, TILES, ROTARY,
+                out_desc, vectors, rotary_columns, ring, rooms, size, TILES, MODE,
             )),
             (_multiply_lower, (
-                out_desc, vectors, rotary_columns, ring, rooms, size, TILES, ROTARY,
+                out_desc, vectors, rotary_columns, ring, rooms, size, TILES, MODE,
             )),
             (_load, (a_desc, w_desc, ring, size, TILES)),
         ],
         [4, 1],  # warps of the second and third
         [240, 24],  # their registers
     )  # fmt: skip
+
+
+def fits_gated(dim: int, ffn: int, *, dtype: torch.dtype) -> bool:
+    """Whether ``project`` takes a model's gated projection."""
+    blocks, rest = divmod(dim * dtype.itemsize, _BLOCK_BYTES)
+    whole = not (2 * ffn % _COLUMNS or rest)
+    return dtype == torch.bfloat16 and whole and blocks >= _PIECES.value
 
 
 def fits(dim: int, ffn: int, *, head: int, dtype: torch.dtype) -> bool:
@@ -354,6 +378,7 @@ def project(
     standard: tuple[Tensor, Tensor] | None = None,
     rotary: Rotary | None = None,
     scale_O: Tensor | None = None,
+    gated: bool = False,
 ) -> None:
     """See ``plain.project``: in fp8 with ``weight_scale_O``, in bfloat16 with ``standard``.
 
@@ -364,7 +389,8 @@ def project(
     vectors = [lead_O, bias_O, scale_O, rstd_T]
     vectors += [None, None, None] if rotary is None else [*rotary.tables, rotary.positions]
     programs = torch.cuda.get_device_properties(a_TI.device).multi_processor_count
-    width = _COLUMNS // _PIECES.value // (1 if rotary is None else 2)
+    mode = _GATED if gated else _GELU if rotary is None else _ROTARY
+    width = _COLUMNS // _PIECES.value // (1 if mode is _GELU else 2)
     _project[(programs,)](
         _descriptor(a_TI, _ROWS, _BLOCK_BYTES // a_TI.element_size()),
         _descriptor(weight_OI, _COLUMNS, _BLOCK_BYTES // weight_OI.element_size()),
@@ -374,7 +400,7 @@ def project(
         0 if rotary is None else rotary.columns,
         len(a_TI),
         STAGES=_STAGES, TILES=_TILES,
-        ROTARY=int(rotary is not None),
+        MODE=mode.value,
         num_warps=4, maxnreg=_REGISTERS,
     )  # fmt: skip
 

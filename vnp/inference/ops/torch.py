@@ -19,6 +19,8 @@ name, version = "plain torch", torch.__version__
 
 QUERY_FACTOR = 1.0  # softmax takes e to the power of a score
 
+GATED = 128  # gates that lie together, for ``project``
+
 _BIAS_ELEMENTS = 1 << 26  # most of ALiBi's biases made at once: 256 MiB in float32
 
 
@@ -148,6 +150,7 @@ def project(
     standard: tuple[Tensor, Tensor] | None = None,
     rotary: Rotary | None = None,
     scale_O: Tensor | None = None,
+    gated: bool = False,
 ) -> None:
     """Write a product and what follows it: scales, bias, and rotary positions or else GELU.
 
@@ -166,6 +169,9 @@ def project(
         See ``rotary``; without it GELU is taken.
     scale_O
         float32; what comes out of GELU is multiplied by it before it is written in fp8.
+    gated
+        In place of GELU ``silu(gate) * value``, half as wide: outputs come as ``GATED`` gates, as
+        many values, and so on (``gated_order``).
     """
     value = (a_TI.float() @ weight_OI.float().t()).to(torch.bfloat16).float()
     if weight_scale_O is not None:
@@ -174,12 +180,21 @@ def project(
         rstd_T, lead_O = standard
         value = (value + lead_O) * rstd_T[:, None]
     value = value + bias_O
+    if gated:
+        gate, other = value.view(len(value), -1, 2, GATED).unbind(dim=2)
+        out_TO.copy_((functional.silu(gate) * other).flatten(1))
+        return
     if rotary is None:
         value = functional.gelu(value)
     else:
         rotated = _rotated(value[:, : rotary.columns], rotary)
         value = torch.cat((rotated, value[:, rotary.columns :]), dim=1)
     out_TO.copy_(value if scale_O is None else value * scale_O)
+
+
+def gated_order(ffn: int) -> Tensor:
+    """Order in which ``project`` takes the outputs of gates, then values: int64 (2F,)."""
+    return torch.arange(2 * ffn).view(2, -1, GATED).transpose(0, 1).flatten()
 
 
 def attend(

@@ -15,7 +15,8 @@ from store.errors import DamageError
 from store.geometry import block_bounds
 from store.hdf5.file import FileMap, State, current_map, reading
 from store.hdf5.heap import REFERENCE, collections_of, decode
-from store.hdf5.layout import CHECKSUMS, CHECKSUMS_PER_CHUNK, Home, open_library
+from store.hdf5.home import Home
+from store.hdf5.layout import CHECKSUMS, CHECKSUMS_PER_CHUNK, open_library
 from store.hdf5.overlay import Overlay
 from store.io.ragged import Ragged, from_items
 from store.layout import Column, row_columns

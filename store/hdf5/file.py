@@ -34,8 +34,9 @@ from store.hdf5.commit import (
     read_map_bytes,
     spans_of,
 )
+from store.hdf5.home import COMMIT, Home
 from store.hdf5.journal import has_signature, is_blanked, journal_path, recover
-from store.hdf5.layout import COMMIT, Home, open_library, places_in
+from store.hdf5.layout import open_library, places_in
 from store.hdf5.look import look
 from store.hdf5.map import Places, unpack
 from store.hdf5.overlay import Overlay

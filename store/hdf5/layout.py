@@ -18,11 +18,11 @@ from store.errors import DamageError, NotAStoreError, UsageError
 from store.geometry import n_blocks
 from store.hdf5.commit import COMMIT_BYTES
 from store.hdf5.heap import collection_bytes
+from store.hdf5.home import COMMIT, MERGED, Home, length_of, refer, set_aside
 from store.hdf5.map import Places
 from store.hdf5.overlay import Overlay
 from store.layout import (
     Column,
-    all_columns,
     category_column,
     certificate_column,
     embedding_column,
@@ -36,14 +36,10 @@ from store.schema import Model, Schema, from_attribute, to_attribute
 
 log = logging.getLogger(__name__)
 
-COMMIT = "obs/vnp/commit"  # checksummed record of the last commit
 HEAP = "obs/vnp/heap"  # letters of all string columns
 MAP = "obs/vnp/map"  # raw content: see `store.hdf5.map`
 CHECKSUMS = "obs/vnp/checksums"  # CRC-32C (n_blocks, columns): a block of each appender's column
 _X = "X"  # no values: all are in obsm
-GROUPS = ("obs", "obsm", "uns")  # that another program may replace: see `Home`
-_REFERENCES = "vnp_groups"  # attribute of the root: object references to them
-MERGED = "obsm/X_merged"
 CERTIFICATE_BYTES = 1024
 PROVENANCE_BYTES = 16384
 ALIGNMENT = 4096  # of whatever is at least so large
@@ -95,7 +91,7 @@ def create_tree(tree: h5py.File, schema: Schema) -> None:
     _grow_x(tree, schema)
     _write_schema(tree, schema)
     _write_merged(tree, schema)
-    _refer(tree)
+    refer(tree)
 
 
 def grow(tree: h5py.File, schema: Schema, checksums: dict[int, NDArray[np.uint32]]) -> None:
@@ -126,66 +122,12 @@ def grow(tree: h5py.File, schema: Schema, checksums: dict[int, NDArray[np.uint32
     names = [sample.name for sample in schema.samples[had:]]
     if names:
         categories[had:] = np.array(names, dtype=object)
-    _set_aside(tree, schema)
+    set_aside(tree, schema)
     _grow_x(tree, schema)
-    _refer(tree)
+    refer(tree)
     _write_schema(tree, schema)
     if made:
         _write_merged(tree, schema)
-
-
-class Home:
-    """The store's own objects by path, also where another program put its own in their place.
-
-    The groups are found by reference, and stay in the file because they count as linked twice
-    (`transaction.write_commit`).
-    """
-
-    def __init__(self, tree: h5py.File) -> None:
-        self.attrs = tree.attrs
-        self._tree = tree
-        self._groups: dict[str, h5py.Group] = {}
-        try:
-            found = [tree[reference] for reference in tree.attrs.get(_REFERENCES, ())]
-            if found and _relative(COMMIT) in found[0]:
-                self._groups = dict(zip(GROUPS, found, strict=True))
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError):
-            pass  # of another file: it was copied object by object
-
-    def __contains__(self, path: str) -> bool:
-        group = self._groups.get(path.partition("/")[0])
-        return path in self._tree if group is None else _relative(path) in group
-
-    def __getitem__(self, path: str) -> Any:
-        group = self._groups.get(path.partition("/")[0])
-        return self._tree[path] if group is None else group[_relative(path)]
-
-    def take_back(self, schema: Schema) -> None:
-        """Put the groups in the place of those that another program wrote.
-
-        What the program added to them stays, as it wrote it last.
-        """
-        tree, own = self._tree, _members(schema)
-        for name, ours in self._groups.items():
-            theirs = tree.get(name)
-            if theirs is not None and theirs == ours:
-                continue
-            if isinstance(theirs, h5py.Group):
-                added = [member for member in theirs if f"{name}/{member}" not in own]
-                for member in added:
-                    if member in ours:
-                        del ours[member]
-                    ours[member] = theirs[member]
-                if name == "obs":
-                    order = list(dict.fromkeys([*ours.attrs["column-order"], *added]))
-                    ours.attrs["column-order"] = np.array(order, dtype=h5py.string_dtype())
-            if theirs is not None:
-                del tree[name]
-            tree[name] = ours
-
-
-def _relative(path: str) -> str:
-    return path.partition("/")[2]
 
 
 def make_map(tree: h5py.File, size: int) -> None:
@@ -353,7 +295,7 @@ def _write_schema(tree: h5py.File, schema: Schema) -> None:
     current = list(obs.attrs.get("column-order", ()))
     added = [name for name in current if name not in listed]
     for name in added:
-        if _length(obs, name) == schema.n_rows:
+        if length_of(obs, name) == schema.n_rows:
             listed.append(name)
         else:
             log.warning(
@@ -363,51 +305,6 @@ def _write_schema(tree: h5py.File, schema: Schema) -> None:
             )
     if current != listed:
         obs.attrs["column-order"] = np.array(listed, dtype=h5py.string_dtype())
-
-
-def _members(schema: Schema) -> set[str]:
-    """Members of the groups that are the store's own."""
-    paths = [COMMIT, MERGED, *(column.path for column in all_columns(schema))]
-    return {"/".join(path.split("/")[:2]) for path in paths}
-
-
-def _length(group: h5py.Group, name: str) -> int | None:
-    """Values of a column, or rows of an array, in AnnData's encoding; None if it is neither."""
-    node = group.get(name)
-    if isinstance(node, h5py.Group):
-        if "shape" in node.attrs:  # sparse
-            return int(node.attrs["shape"][0])
-        index = node.attrs.get("_index", "_index")  # of a data frame
-        node = node.get("codes", node.get("values", node.get(index)))
-    return int(node.shape[0]) if isinstance(node, h5py.Dataset) and node.shape else None
-
-
-def _set_aside(tree: h5py.File, schema: Schema) -> None:
-    """Move arrays that others added away if they have not a row for each row of the store.
-
-    AnnData would not open the file. Their new place is ``obs/vnp/obsm_of_fewer_rows``, or that of
-    ``layers`` or ``obsp``.
-    """
-    ours = _members(schema)
-    for group in ("obsm", "layers", "obsp"):
-        members = tree.get(group)
-        for name in list(members) if isinstance(members, h5py.Group) else ():
-            path, place = f"{group}/{name}", f"obs/vnp/{group}_of_fewer_rows/{name}"
-            if path not in ours and _length(members, name) != schema.n_rows:
-                if place in tree:
-                    del tree[place]
-                tree.move(path, place)
-                log.warning(
-                    "%s, which another program added, has no row for new records: it is in %s now",
-                    path,
-                    place,
-                )
-
-
-def _refer(tree: h5py.File) -> None:
-    """Keep references to the store's groups at the root."""
-    references = np.array([tree[name].ref for name in GROUPS], dtype=h5py.ref_dtype)
-    tree.attrs.create(_REFERENCES, references, dtype=h5py.ref_dtype)
 
 
 def _grow_x(tree: h5py.File, schema: Schema) -> None:

@@ -46,7 +46,8 @@ def look(path: Path) -> Places:
 
 def main(path: str) -> int:
     """Print the packed map of a file; an error as one line."""
-    from store.hdf5.layout import Home, open_library, places_in
+    from store.hdf5.home import Home
+    from store.hdf5.layout import open_library, places_in
     from store.hdf5.overlay import Overlay
 
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

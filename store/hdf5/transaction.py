@@ -27,12 +27,10 @@ from store.hdf5.commit import (
     spans_between,
 )
 from store.hdf5.file import FileMap, State
+from store.hdf5.home import COMMIT, GROUPS, Home
 from store.hdf5.journal import Journal, apply_journal, is_journal, write_journal
 from store.hdf5.layout import (
-    COMMIT,
-    GROUPS,
     MAP,
-    Home,
     check_models,
     checksummed_paths,
     chunk_bytes,

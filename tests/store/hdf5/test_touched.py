@@ -21,7 +21,8 @@ from store.errors import BusyError, DamageError, DataError, NotAStoreError
 from store.findings import Finding, Kind
 from store.hdf5.commit import COMMIT_BYTES, FLAGS, crc_of, crc_of_spans, find_commit
 from store.hdf5.file import read_map
-from store.hdf5.layout import GROUPS, MAP
+from store.hdf5.home import GROUPS
+from store.hdf5.layout import MAP
 from store.io.checksummed_json import pack_record
 from store.open import open_store
 from store.repair import repair, verify_store

@@ -17,7 +17,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args, overload
 
 from store.errors import UsageError
 from store.open import open_store
@@ -66,7 +66,7 @@ def create(
     block_rows: int = DEFAULT_BLOCK_ROWS,
     mixed_precision: bool = False,
     if_missing: bool = False,
-    plugins: Sequence[AnyPath] = (),
+    plugins: AnyPath | Sequence[AnyPath] = (),
 ) -> InitReport:
     """Make an empty store, as ``vnp init`` does.
 
@@ -95,7 +95,7 @@ def create(
     UsageError
         If the path is taken, the store there is another one than asked for, or a name is unknown.
     """
-    registry.load_plugins(map(Path, plugins))
+    registry.load_plugins(map(Path, _paths(plugins)))
     return create_store(
         Path(path),
         recipe=recipe,
@@ -214,6 +214,9 @@ def append(
     named = [os.fspath(file) for file in given]
     if bool(named) == (sheet is not None):
         raise UsageError("name the files to append, or a sheet of them, and not both")
+    _one_of("duplicates", duplicates, Literal["refuse", "number"])
+    _one_of("existing", existing, Existing)
+    _one_of("invalid", invalid, Invalid)
     if not one and (sample is not None or report is not None):
         raise UsageError("sample and report belong to one file: append the files one by one")
     samples = samples_of_files(named, name=sample) if sheet is None else read_sheet(Path(sheet))
@@ -385,6 +388,13 @@ def export(
     DataError
         If rows are not certified, or ids are not unique where they must be.
     """
+    for name, value, words in (
+        ("incomplete", incomplete, Incomplete),
+        ("dtype", dtype, Dtype),
+        ("layout", layout, Layout),
+        ("ids", ids, Ids),
+    ):
+        _one_of(name, value, words)
     return export_store(
         _newest(store),
         Path(to),
@@ -446,6 +456,7 @@ def residues(
     DataError
         If the weights are not those of the store, or the model has no hidden states to give.
     """
+    _one_of("dtype", dtype, Dtype)
     require_embed("hidden states of residues")
     from vnp.exchange.residues import write_residues
 
@@ -475,6 +486,18 @@ def _newest(store: StoreOrPath) -> Store:
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:
     """One name or several; a str is no sequence of names."""
     return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _paths(paths: AnyPath | Sequence[AnyPath]) -> tuple[AnyPath, ...]:
+    """One path or several."""
+    return (paths,) if isinstance(paths, str | os.PathLike) else tuple(paths)
+
+
+def _one_of(name: str, value: object, words: object) -> None:
+    """Refuse what a command's parser would: a word that is none of a Literal's, nor None."""
+    known = get_args(words)
+    if value is not None and value not in known:
+        raise UsageError(f"{name} is {value!r}, not {' or '.join(map(str, known))}")
 
 
 def _bases(length: SegmentLength) -> int:

@@ -9,6 +9,7 @@ A rename cannot replace a folder, so an old folder is moved aside first and remo
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from store.io.files import (
     temporary_name,
     write_failure,
 )
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def write_whole(target: Path, content: bytes) -> None:
@@ -70,9 +73,31 @@ def check_free(target: Path, *, force: bool) -> None:
 
 
 def refuse_existing(target: Path, *, force: bool) -> None:
-    """The one rule of every output that a user names: what is there stays, without ``force``."""
+    """The one rule of every output that a user names: what is there stays, without ``force``.
+
+    A store stays with it too: it may be the work of weeks, and no output is meant to be one.
+    """
+    if _is_a_store(target):
+        raise UsageError(f"{target} is a store; no output replaces one, choose another name")
     if os.path.lexists(target) and not force:
         raise UsageError(f"{target} exists already; choose another name or replace it with --force")
+
+
+def _is_a_store(target: Path) -> bool:
+    """Whether the root of a Zarr group or HDF5 file has the attribute of a store."""
+    try:
+        if target.is_dir():
+            root = json.loads((target / "zarr.json").read_bytes())
+            return isinstance(root, dict) and "vnp" in (root.get("attributes") or {})
+        with target.open("rb") as file:
+            if file.read(len(_HDF5)) != _HDF5:
+                return False
+        import h5py
+
+        with h5py.File(target, "r", locking=False) as tree:
+            return "vnp" in tree.attrs
+    except (OSError, ValueError, ImportError):
+        return False
 
 
 def _swap(part: Path, target: Path) -> None:

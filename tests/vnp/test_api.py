@@ -149,6 +149,18 @@ def test_wrong_calls_are_usage_errors(path: Path, tmp_path: Path) -> None:
         lambda: vnp.embed(path, workers=2, in_process=True),
         lambda: vnp.embed(path, device="tpu"),
         lambda: vnp.export(path, tmp_path / "x.docx"),
+        lambda: vnp.export(path, tmp_path / "x.npy", dtype="int8"),  # type: ignore[arg-type]
+        lambda: vnp.export(path, tmp_path / "x.npy", incomplete="x"),  # type: ignore[arg-type]
+        lambda: vnp.export(path, tmp_path / "x.pt", layout="x"),  # type: ignore[arg-type]
+        lambda: vnp.append(path, EXAMPLE, existing="x"),  # type: ignore[call-overload]
+        lambda: vnp.append(path, EXAMPLE, duplicates="x"),  # type: ignore[call-overload]
+        lambda: vnp.residues(
+            path,
+            tmp_path / "x.h5",
+            model="demo_esm2",
+            rows=[0],
+            dtype="int8",  # type: ignore[arg-type]
+        ),
     ):
         with pytest.raises((UsageError,)):
             call()

@@ -32,12 +32,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Compute and write."""
+    from store.errors import UsageError
     from store.io.words import count
     from store.open import open_store
     from vnp.exchange.residues import write_residues
 
+    store = open_store(given.store)
+    for part in given.rows or ():  # before its rows are listed: a range may be of any length
+        if part.stop > store.n_rows:
+            raise UsageError(f"there is no row {part.stop - 1} among {store.n_rows:,}")
     report = write_residues(
-        open_store(given.store),
+        store,
         given.to,
         model=given.model,
         rows=[row for part in given.rows or () for row in part],
@@ -60,6 +65,9 @@ def _rows(text: str) -> range:
     first, colon, stop = text.partition(":")
     try:
         start = int(first)
-        return range(start, int(stop) if colon else start + 1)
+        rows = range(start, int(stop) if colon else start + 1)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a row, nor rows FIRST:STOP") from None
+        rows = range(0)
+    if not rows:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a row, nor rows FIRST:STOP")
+    return rows

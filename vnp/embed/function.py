@@ -24,7 +24,7 @@ def embed(
     device: str = "auto",
     precision: Precision = "auto",
     weights: str | os.PathLike[str] | None = None,
-    plugins: Sequence[str | os.PathLike[str]] = (),
+    plugins: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     dedup: bool = True,
     token_budget: int | None = None,
 ) -> EmbedReport:
@@ -73,12 +73,13 @@ def embed(
         If there is no such store; with ``in_process`` also if it, the weights or the disk keep the
         worker from working.
     """
+    scripts = (plugins,) if isinstance(plugins, str | os.PathLike) else plugins
     config = WorkerConfig(
         models=(models,) if isinstance(models, str) else tuple(models),
         device=device,
         precision=precision,
         weights_dir=None if weights is None else Path(weights),
-        plugins=tuple(map(Path, plugins)),
+        plugins=tuple(map(Path, scripts)),
         dedup=dedup,
         token_budget=token_budget,
     )

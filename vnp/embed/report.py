@@ -54,7 +54,7 @@ def described(failure: Mapping[str, Any]) -> str:
     """Say what a worker could not fill, by its report as JSON, and how it is filled without it."""
     model, block = failure["model"], failure["block"]
     if block is None:
-        return f"{model}: {failure['reason']}; once that is mended, '--model {model}' fills it"
+        return f"{model}: {failure['reason']}"
     return f"{model} block {block}: {failure['reason']}"
 
 

@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from store.errors import StoreError, UsageError
+from store.errors import UsageError
 from store.io.replace import check_free, replacing
-from store.open import open_store
 from store.store import Store
 from vnp.exchange import anndata, arrays, torch_files
 from vnp.exchange.selection import Ids, Incomplete, select
@@ -103,7 +102,6 @@ def export_store(
     if suffix not in FORMATS:
         raise UsageError(f"{target}: the name of an export must end in {', '.join(FORMATS)}")
     _check(suffix, ids=ids, dtype=dtype, layout=layout, sequences=sequences)
-    _refuse_a_store(target)
     check_free(target, force=force)
     if suffix == ".pt":
         known = tuple(models) or tuple(model.name for model in store.schema.models)
@@ -174,12 +172,3 @@ def _check(
             if suffix != ".faiss"
             else "--ids is for .pt and .h5; a .faiss file holds row numbers of the store"
         )
-
-
-def _refuse_a_store(target: Path) -> None:
-    """Refuse to write over a store, forced or not."""
-    try:
-        open_store(target)
-    except StoreError:
-        return
-    raise UsageError(f"{target} is a store; an export does not replace one, choose another name")

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from store.errors import DataError, UsageError
 from store.io.optional import require
 from store.io.ragged import Ragged
-from store.io.replace import replacing
+from store.io.replace import check_free, replacing
 from store.io.words import count
-from store.read.columns import take
+from store.read.columns import take_column
 from store.store import Store
 from vnp.embed.config import WorkerConfig
 from vnp.embed.encoders import load_for
+from vnp.embed.imported import refuse_imported
 from vnp.embed.progress import Progress
 from vnp.exchange.arrays import escape
 from vnp.exchange.record_index import RecordIndex
@@ -108,6 +109,9 @@ def write_residues(
     DataError
         If the model's weights are not those of the store, or it gives no states.
     """
+    if output.suffix not in (".h5", ".hdf5") or output.is_dir():
+        raise UsageError(f"{output}: name a file that ends in .h5 or .hdf5")
+    check_free(output, force=force)
     chosen = _rows_of(store, rows, ids, sample)
     encoder = _loaded(store, model, layer, config or WorkerConfig(), load)
     h5py = require("h5py", for_what="hidden states of residues")
@@ -119,6 +123,8 @@ def write_residues(
         Progress("residues", total=len(chosen), unit="records") as progress,
     ):
         file.attrs.update({"model": model, "dim": encoder.spec.dim, "store": store.path.name})
+        if encoder.spec.layer or encoder.spec.layers:
+            file.attrs["layer"] = encoder.spec.layer or encoder.spec.layers
         for first in range(0, len(chosen), _STEP):
             here = chosen[first : first + _STEP]
             for at, states in _states(store, encoder, here):
@@ -129,6 +135,10 @@ def write_residues(
                 name = escape(record)
                 if name in file:
                     name = escape(f"{of}:{record}")
+                if name in file:  # an id that looks like <sample>:<id>
+                    raise DataError(
+                        f"two of the records would be called {name}: ask for them one by one"
+                    )
                 data = states.astype(dtype)
                 if not np.isfinite(data).all():
                     raise DataError(f"record {record}: {dtype} cannot hold a state; try float32")
@@ -143,12 +153,11 @@ def _states(
     store: Store, encoder: StatesEncoder, rows: NDArray[np.int64]
 ) -> list[tuple[int, NDArray[np.float32]]]:
     """States of some records, by their position in ``rows``."""
-    start, stop = int(rows.min()), int(rows.max()) + 1
     columns = []
     for name in ("nucleotide", "protein"):
-        column = store.column(name, start, stop)
+        column = take_column(store, name, rows)
         assert isinstance(column, Ragged)
-        columns.append(take(column, rows - start))
+        columns.append(column)
     tokens = encoder.tokenise(*columns)
     found = [
         (int(at), states)
@@ -162,9 +171,11 @@ def _rows_of(
     store: Store, rows: Sequence[int], ids: Sequence[str], sample: str | None
 ) -> NDArray[np.int64]:
     """Rows asked for, ascending, each once."""
-    if bool(rows) == bool(ids):
+    if bool(len(rows)) == bool(len(ids)):
         raise UsageError("name records by their rows or by their ids, and not both")
-    if rows:
+    if len(rows):
+        if sample is not None:
+            raise UsageError("a sample goes with ids; rows are numbers of the whole store")
         for row in rows:
             if not 0 <= row < store.n_rows:
                 raise UsageError(f"there is no row {row} among {store.n_rows:,}")
@@ -189,6 +200,7 @@ def _loaded(
 ) -> StatesEncoder:
     """Load the model that filled the store, to give the states of a layer."""
     held = store.schema.model(model)
+    refuse_imported(store, model)
 
     def of_layer(source: str, **settings: Any) -> Encoder:
         if layer is not None:

@@ -65,6 +65,8 @@ class PluginEncoder(BatchEncoder):
         made = self._embed(sequences)
         if hasattr(made, "detach"):  # a tensor, on any device
             made = made.detach().float().cpu()
+        if np.iscomplexobj(made):  # NumPy would drop a part of each
+            raise PluginError(f"the plug-in {self.spec.name} gave complex numbers")
         try:
             rows = np.asarray(made, dtype=np.float32)
         except (TypeError, ValueError) as error:

@@ -27,7 +27,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TypeVar
 
-from store.errors import DataError, UsageError
+from store.errors import DataError, StoreError, UsageError
 from store.io.regular import read_regular
 from vnp.models.spec import Loader, ModelSpec
 
@@ -39,6 +39,8 @@ _INPUTS = ("nucleotide", "protein", "both")
 L = TypeVar("L", bound=Loader)
 
 _registered: dict[str, ModelSpec] = {}  # of scripts
+_marked: list[str] = []  # names in the order in which they were described
+_ran: dict[Path, str] = {}  # SHA-256 of each script, as it was when it was run
 _registered_recipes: dict[str, tuple[str, ...]] = {}
 
 
@@ -101,6 +103,7 @@ def model(
         )
         setattr(loader, _MARK, spec)
         _registered[name] = spec
+        _marked.append(name)
         return loader
 
     return mark
@@ -137,37 +140,63 @@ def load_scripts(paths: Iterable[Path], *, taken: Iterable[str]) -> None:
     """
     names = set(taken)
     for path in paths:
-        before = dict(_registered)
-        name = f"vnp_plugin_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-        if name in sys.modules:
-            continue
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
+        place = path.resolve()
+        if path.suffix != ".py":
             raise PluginError(f"the plug-in {path} is not a Python file (.py)")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
         try:
-            spec.loader.exec_module(module)
-        except Exception as error:
-            del sys.modules[name]
-            raise PluginError(
-                f"the plug-in {path} cannot be run: {type(error).__name__}: {error}"
-            ) from error
-        new = [each for each in _registered if _registered[each] is not before.get(each)]
-        if not new and not _registered_recipes:
-            raise PluginError(f"the plug-in {path} describes no model: decorate its loader")
-        for each in new:
-            if each in names or each in before:
-                raise PluginError(f"the plug-in {path}: the model name {each} is taken")
-            _registered[each] = replace(_registered[each], script=path)
+            raw = read_regular(path, most=_MOST_BYTES)
+        except (OSError, StoreError) as error:
+            raise PluginError(f"the plug-in {path} cannot be read: {error}") from error
+        sha256 = hashlib.sha256(raw).hexdigest()
+        if _ran.get(place) == sha256:
+            continue
+        models_before, recipes_before = dict(_registered), dict(_registered_recipes)
+        # One that was changed since, as in a notebook, takes the place of what it was.
+        old = [each for each, spec in _registered.items() if spec.script == place]
+        for each in old:
+            del _registered[each]
+        try:
+            _run(place, raw, shown=path, sha256=sha256, taken=names)
+        except BaseException:
+            _registered.clear()
+            _registered.update(models_before)
+            _registered_recipes.clear()
+            _registered_recipes.update(recipes_before)
+            raise
+        _ran[place] = sha256
+
+
+def _run(place: Path, raw: bytes, *, shown: Path, sha256: str, taken: set[str]) -> None:
+    """Run a script, from the bytes whose hash is recorded."""
+    before, recipes_before = dict(_registered), dict(_registered_recipes)
+    name = f"vnp_plugin_{hashlib.sha256(str(place).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, place)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    first = len(_marked)
+    try:
+        exec(compile(raw, str(place), "exec"), module.__dict__)  # noqa: S102 - the user named it
+    except (Exception, SystemExit) as error:  # one that exits would end the command, as if done
+        del sys.modules[name]
+        raise PluginError(
+            f"the plug-in {shown} cannot be run: {type(error).__name__}: {error}"
+        ) from error
+    new = [each for each in _registered if _registered[each] is not before.get(each)]
+    if not new and _registered_recipes == recipes_before:
+        raise PluginError(f"the plug-in {shown} describes no model: decorate its loader")
+    here = _marked[first:]
+    for each in new:
+        if here.count(each) > 1:
+            raise PluginError(f"the plug-in {shown} describes two models called {each}")
+        if each in taken or each in before:
+            raise PluginError(f"the plug-in {shown}: the model name {each} is taken")
+        _registered[each] = replace(_registered[each], script=place, digest=f"sha256:{sha256}")
 
 
 def digest(spec: ModelSpec) -> str:
-    """Hash a script's bytes, or name the package, as it enters the identity of a model's rows."""
-    if spec.script is None:
-        return spec.package.partition(" ")[0] or "unknown"
-    raw = read_regular(spec.script, most=_MOST_BYTES)
-    return f"sha256:{hashlib.sha256(raw).hexdigest()}"
+    """Hash of a script as it was run, or the package: part of the identity of a model's rows."""
+    return spec.digest or spec.package.partition(" ")[0] or "unknown"
 
 
 @cache

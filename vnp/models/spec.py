@@ -41,6 +41,7 @@ class ModelSpec:
     source: str = ""  # what the registry resolves to this model, if its name does not
     loader: Loader | None = None  # of a plug-in
     script: Path | None = None  # of a plug-in that is a script
+    digest: str = ""  # of the bytes of that script, as they were run
     package: str = ""  # of a plug-in that is installed: name and version
 
     @property

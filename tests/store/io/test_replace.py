@@ -10,6 +10,8 @@ import pytest
 from store.errors import UsageError
 from store.io.files import WriteError
 from store.io.replace import replacing, write_whole
+from store.open import create_store, open_store
+from store.schema import Model
 
 
 def make(part: Path, kind: str, content: str) -> None:
@@ -56,6 +58,16 @@ def test_what_exists_is_replaced_only_by_force(tmp_path, kind):
     with pytest.raises(UsageError, match="not a directory"):
         write(tmp_path / "nowhere" / "out", pytest.fail)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "out"]
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
+def test_a_store_is_never_replaced(tmp_path, suffix):
+    path = tmp_path / f"run{suffix}"
+    create_store(path, models=[Model("m", 4)], segment_length=500)
+    for force in (False, True):
+        with pytest.raises(UsageError, match="is a store"), replacing(path, force=force):
+            raise AssertionError
+    assert open_store(path).n_rows == 0
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

@@ -79,3 +79,69 @@ def test_other_weights_are_refused(
     monkeypatch.setattr(weights, "digest", lambda _: "sha256:other")
     with pytest.raises(DataError, match="not those that the store was made with"):
         write_residues(store, tmp_path / "out.h5", model="demo_esm2", rows=[0])
+
+
+def test_a_store_or_a_folder_is_never_replaced(store: Store, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.zarr"
+    vnp.create(kept, recipe="demo")
+    other = tmp_path / "other.h5"
+    vnp.create(other, recipe="demo")
+    folder = tmp_path / "folder.h5"
+    folder.mkdir()
+    for output in (kept, other, folder):
+        words = ["--rows", "0", "--device", "cpu", "-o", str(output), "--force"]
+        assert main(["residues", str(store.path), "--model", "demo_esm2", *words]) == 2
+    assert vnp.open(kept).n_rows == vnp.open(other).n_rows == 0
+    assert folder.is_dir()
+    with pytest.raises(UsageError, match="is a store"):
+        vnp.residues(
+            store, store.path, model="demo_esm2", rows=[0], device="cpu", force=True
+        )  # fmt: skip
+
+
+def test_rows_as_ranges_and_arrays(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "out.h5"
+    for words, said in (
+        ("0:1000000000000", "no row 999999999999 among 45"),
+        ("3:3", "'3:3' is not a row"),
+        ("5:3", "'5:3' is not a row"),
+    ):
+        options = ["--model", "demo_esm2", "--device", "cpu", "-o", str(path), "--rows", words]
+        try:
+            code = main(["residues", str(store.path), *options])
+        except SystemExit as ended:
+            code = ended.code
+        assert code == 2
+        assert said in capsys.readouterr().err
+    vnp.residues(
+        store, path, model="demo_esm2", rows=np.array([44, 0]), layer=1, dtype="float32",
+        device="cpu",
+    )  # fmt: skip
+    with h5py.File(path) as file:
+        assert sorted(each.attrs["row"] for each in file.values()) == [0, 44]
+        assert file.attrs["layer"] == 1
+
+
+def test_an_id_that_looks_like_a_sample_and_an_id(tmp_path: Path) -> None:
+    text = "ATGGCCGCCAAA" * 50
+    for name, contig in (("one", "c"), ("two", "two:c"), ("three", "c")):
+        (tmp_path / f"{name}.fa").write_text(f">{contig}\n{text}\n")
+    path = tmp_path / "run.zarr"
+    vnp.create(path, models="demo_esm2")
+    vnp.append(path, tmp_path / "one.fa", sample="one")
+    vnp.append(path, tmp_path / "two.fa", sample="odd")
+    vnp.append(path, tmp_path / "three.fa", sample="two", allow_same_content=True)
+    rows = range(vnp.open(path).n_rows)
+    with pytest.raises(DataError, match="would be called two:c_chunk_1F1"):
+        vnp.residues(path, tmp_path / "out.h5", model="demo_esm2", rows=rows, device="cpu")
+
+
+def test_imported_rows_have_no_states(store: Store, tmp_path: Path) -> None:
+    path, table = tmp_path / "run.zarr", tmp_path / "rows.csv"
+    vnp.append(path, EXAMPLE, create=True, recipe="demo")
+    vnp.export(store, table, models="demo_esm2")
+    assert main(["import", str(path), str(table), "--model", "others"]) == 0
+    with pytest.raises(DataError, match="were imported"):
+        vnp.residues(path, tmp_path / "out.h5", model="others", rows=[0], device="cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -15,6 +16,10 @@ import pytest
 
 from store.open import open_store
 from store.store import Store
+from vnp import api
+from vnp.embed.function import embed
+from vnp.models.plugins import PluginError
+from vnp.models.registry import load_plugins
 
 pytestmark = pytest.mark.slow
 
@@ -113,6 +118,10 @@ def test_a_script_is_passed_to_every_worker_and_its_hash_is_recorded(
          "def load(**_): ...", "the model name esm2_3b is taken"),
         ("from vnp.models.plugins import model\n@model('m', input='rna', dim=3)\n"
          "def load(**_): ...", "input is 'rna'"),
+        ("import sys\nsys.exit(0)", "cannot be run: SystemExit"),
+        ("from vnp.models.plugins import model\n"
+         "@model('m', input='protein', dim=3)\ndef load(**_): ...\n"
+         "@model('m', input='protein', dim=4)\ndef other(**_): ...", "two models called m"),
     ],
 )  # fmt: skip
 def test_a_script_that_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -131,6 +140,7 @@ def test_a_script_that_is_wrong_is_named(tmp_path: Path, text: str, said: str) -
         ("return [['a'] * 4 for each in sequences]", "gave no array"),
         ("return [[float('nan')] * 4 for each in sequences]", "NaN"),
         ("raise RuntimeError('no luck')", "no luck"),
+        ("return __import__('numpy').ones((len(sequences), 4)) * 1j", "complex"),
     ],
 )
 def test_rows_that_are_wrong_fill_nothing(
@@ -167,3 +177,26 @@ def test_both_sequences_of_a_record(tmp_path: Path) -> None:
 def test_no_name_of_a_script_is_kept_in_a_store(tmp_path: Path, script: Path) -> None:
     path = begun(tmp_path, script)
     assert os.fsencode(str(script)) not in (path / "zarr.json").read_bytes()
+
+
+def test_a_script_edited_in_a_session_is_run_again(tmp_path: Path, script: Path) -> None:
+    # In this process, as in a notebook: its rows and the hash recorded are those of the new text.
+    text = script.read_text().replace("composition", "edited")
+    script.write_text(text)
+    path = tmp_path / "run.zarr"
+    load_plugins([script])
+    api.create(path, models="edited", plugins=script)
+    api.append(path, EXAMPLE)
+    script.write_text(text + "raise ValueError('half way')\n")
+    with pytest.raises(PluginError, match="half way"):
+        load_plugins([script])
+    changed = text.replace('"ACGT"', '"TGCA"')
+    assert changed != text
+    script.write_text(changed)
+    assert embed(path, in_process=True, device="cpu", plugins=[script]).complete
+    store = open_store(path)
+    provenance = store.provenance("edited")
+    assert provenance is not None
+    sha256 = hashlib.sha256(changed.encode()).hexdigest()
+    assert provenance["identity"]["plugin"] == f"sha256:{sha256}"
+    np.testing.assert_array_equal(store.read("edited"), shares(store)[:, ::-1])

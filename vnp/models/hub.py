@@ -151,8 +151,7 @@ def missing(place: str | Path, error: BaseException) -> WeightsNotFoundError:
     line = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return WeightsNotFoundError(
         f"the files of {place} cannot be had or read ({line}); on a machine with internet run "
-        f"`hf download {place} --exclude '*.py'` and share its cache (HF_HOME), or pass a folder "
-        "with --weights"
+        f"`hf download {place} --exclude '*.py'` and share its cache (HF_HOME)"
     )
 
 

@@ -43,19 +43,24 @@ def word_tokenizer(words: list[str], *, special: dict[str, str], template: str, 
     return transformers.PreTrainedTokenizerFast(tokenizer_object=made, **special)
 
 
-def prot_t5(folder: Path) -> None:
+def prot_t5(folder: Path, *, whole: bool = True) -> None:
     """T5's encoder, with residues that must stand apart and an end of sequence alone."""
     tokenizer = word_tokenizer(
         list(RESIDUES),
         special={"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"},
         template="$A </s>",
-        whole=True,
+        whole=whole,
     )
     config = transformers.T5Config(
         vocab_size=128, d_model=48, d_kv=8, d_ff=96, num_layers=2, num_heads=4,
         feed_forward_proj="gated-gelu", pad_token_id=0, eos_token_id=1,
     )  # fmt: skip
     save(folder, transformers.T5EncoderModel(config), tokenizer)
+
+
+def ankh(folder: Path) -> None:
+    """T5's encoder again, with a token a letter."""
+    prot_t5(folder, whole=False)
 
 
 def nucleotide_transformer(folder: Path) -> None:
@@ -104,6 +109,7 @@ def save(folder: Path, model: Any, tokenizer: Any) -> None:
 
 KINDS = {
     "prot_t5_xl_u50": (prot_t5, 2),
+    "ankh_base": (ankh, 2),
     "nt_500m_1000g": (nucleotide_transformer, 3),
     "hf_modern": (modern_bert, 4),
 }
@@ -134,6 +140,8 @@ def states_of(folder: Path, name: str, sequence: bytes, layer: int = -1) -> torc
     text = sequence.decode()
     if name.startswith("prot_t5"):  # as its authors do
         text = " ".join("X" if letter in "UZOB" else letter for letter in text)
+        model = transformers.T5EncoderModel.from_pretrained(folder)
+    elif name.startswith("ankh"):
         model = transformers.T5EncoderModel.from_pretrained(folder)
     else:
         model = transformers.AutoModel.from_pretrained(folder)

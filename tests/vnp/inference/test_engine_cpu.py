@@ -224,7 +224,9 @@ def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch, caplog):
     hopper = SimpleNamespace(fits=PLAIN_FUSED.fits)
     monkeypatch.setitem(sys.modules, "vnp.inference.ops.hopper", hopper)
     monkeypatch.setattr(
-        load, "check_products", lambda _, device, *, fp8: tried.append((device, fp8, devices[-1]))
+        load,
+        "check_products",
+        lambda _, device, *, fp8, gated: tried.append((device, fp8 or gated, devices[-1])),
     )
     assert of((9, 0)) == of((9, 0), precision="fp8") == "products fused"
     # Triton launches on the current device: it has to be the worker's own.
@@ -243,6 +245,8 @@ def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch, caplog):
 def test_the_self_test_passes_right_products_and_refuses_wrong_ones(fp8):
     cpu = torch.device("cpu")
     check_products(PLAIN_FUSED, cpu, fp8=fp8)
+    if not fp8:
+        check_products(PLAIN_FUSED, cpu, fp8=False, gated=True)
 
     def wrong(a, weight, out, **options):
         plain.project(a, weight, out, **options)

@@ -102,6 +102,7 @@ _NEED_IT = {
     "compare": "run.zarr x_ESM.pt",
     "run": "run.zarr x.fa --classifier x.pth",
     "report": "run.zarr",
+    "residues": "run.zarr --model esm2_8m --rows 0 -o x.h5",
 }
 
 

@@ -20,7 +20,9 @@ def n_blocks(n_rows: int, block_rows: int) -> int:
 def block_bounds(block: int, n_rows: int, block_rows: int) -> tuple[int, int]:
     """First row and one past the last row of a block; IndexError outside the store."""
     if not 0 <= block < n_blocks(n_rows, block_rows):
-        raise IndexError(f"there is no block {block} among {n_blocks(n_rows, block_rows)}")
+        raise IndexError(
+            f"block {block} is out of range; number of blocks: {n_blocks(n_rows, block_rows)}"
+        )
     return block * block_rows, min((block + 1) * block_rows, n_rows)
 
 

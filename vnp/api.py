@@ -242,7 +242,7 @@ def status(store: StoreOrPath) -> StoreStatus:
     Raises
     ------
     StoreError
-        If there is no such store.
+        If the store does not exist.
     """
     return read_status(_newest(store), precisions=True)
 
@@ -266,7 +266,7 @@ def verify(store: StoreOrPath, *, repair: bool = False) -> VerifyReport:
     Raises
     ------
     StoreError
-        If there is no such store.
+        If the store does not exist.
     """
     return verify_and_repair(_newest(store), repairing=repair)
 

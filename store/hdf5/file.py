@@ -167,7 +167,7 @@ def reading(path: Path) -> Iterator[int]:
         fd = open_regular(path)
     except FileNotFoundError:
         raise NotAStoreError(
-            f"{path} is not a vnp store (there is no such file); make one with 'vnp init {path}'"
+            f"{path} is not a vnp store (the file does not exist); make one with 'vnp init {path}'"
         ) from None
     except DamageError as error:
         raise NotAStoreError(f"{path} is not an HDF5 store: it {error}") from None

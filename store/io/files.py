@@ -142,9 +142,15 @@ def is_temporary(name: str) -> bool:
 
 
 def mapped_file(path: Path, *, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Make a file of zeros that is an array; `DiskFullError` now, if there is no space for it.
+    """Create a file of zeros and map it as an array.
 
-    Of a sparse file, writing where the disk has no block left would kill the process.
+    Its space is allocated at once: writing into a sparse file on a full disk would kill the
+    process.
+
+    Raises
+    ------
+    DiskFullError
+        If the disk has not enough free space.
     """
     size = prod(shape) * np.dtype(dtype).itemsize
     with naming(path), path.open("wb") as file:

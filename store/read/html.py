@@ -1,7 +1,7 @@
 """A store as a notebook shows it: samples, models and how far they are filled, as HTML.
 
-Everything that a file or a user named is escaped, and there is no script: the page may be one that
-was sent by somebody else.
+All names that come from files or users are escaped, and the HTML contains no script: a notebook may
+show an untrusted store.
 """
 
 from __future__ import annotations

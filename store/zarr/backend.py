@@ -280,7 +280,7 @@ def _read_schema(path: Path) -> Schema:
                 f"{path} is not a vnp store but a directory without {root.name}; name the path of "
                 "a store"
             ) from None
-        found = "an empty directory" if path.is_dir() else "there is no such directory"
+        found = "an empty directory" if path.is_dir() else "the directory does not exist"
         raise NotAStoreError(
             f"{path} is not a vnp store ({found}); make one with 'vnp init {path}'"
         ) from None

@@ -70,7 +70,7 @@ def embed(
     UsageError
         If there is no such model or device, or torch is not installed.
     StoreError
-        If there is no such store; with ``in_process`` also if it, the weights or the disk keep the
+        If the store does not exist; with ``in_process`` also if it, the weights or the disk keep the
         worker from working.
     """
     scripts = (plugins,) if isinstance(plugins, str | os.PathLike) else plugins

@@ -82,7 +82,7 @@ def embed_store(
     Raises
     ------
     UsageError, DataError
-        If there is no such store or model, torch is missing, or there are to be several workers in
+        If the store or a model does not exist, torch is missing, or there are to be several workers in
         one process.
     """
     require_embed("embedding")

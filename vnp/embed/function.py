@@ -70,8 +70,8 @@ def embed(
     UsageError
         If there is no such model or device, or torch is not installed.
     StoreError
-        If the store does not exist; with ``in_process`` also if it, the weights or the disk keep the
-        worker from working.
+        If the store does not exist; with ``in_process`` also if it, the weights or the disk keep
+        the worker from working.
     """
     scripts = (plugins,) if isinstance(plugins, str | os.PathLike) else plugins
     config = WorkerConfig(

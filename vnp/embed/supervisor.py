@@ -82,8 +82,8 @@ def embed_store(
     Raises
     ------
     UsageError, DataError
-        If the store or a model does not exist, torch is missing, or there are to be several workers in
-        one process.
+        If the store or a model does not exist, torch is missing, or several workers are asked for
+        in one process.
     """
     require_embed("embedding")
     store = open_store(path)

@@ -1,0 +1,53 @@
+"""What the functions of the API take: paths, stores, names and words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+from store.errors import UsageError
+from store.open import open_store
+from store.store import Store
+from vnp.sequence.segments import WHOLE
+
+if TYPE_CHECKING:
+    pass
+
+
+AnyPath: TypeAlias = str | os.PathLike[str]
+StoreOrPath: TypeAlias = AnyPath | Store
+SegmentLength: TypeAlias = int | Literal["whole"]  # bases of a window; whole: contigs are not cut
+
+
+def path_of(store: StoreOrPath) -> Path:
+    """Path of a store."""
+    return store.path if isinstance(store, Store) else Path(store)
+
+
+def newest(store: StoreOrPath) -> Store:
+    """Open a store at its newest commit, whichever one an open one holds."""
+    return store.snapshot() if isinstance(store, Store) else open_store(Path(store))
+
+
+def names_of(names: str | Sequence[str]) -> tuple[str, ...]:
+    """One name or several; a str is no sequence of names."""
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def paths_of(paths: AnyPath | Sequence[AnyPath]) -> tuple[AnyPath, ...]:
+    """One path or several."""
+    return (paths,) if isinstance(paths, str | os.PathLike) else tuple(paths)
+
+
+def check_word(name: str, value: object, words: object) -> None:
+    """Refuse what a command's parser would: a word that is none of a Literal's, nor None."""
+    known = get_args(words)
+    if value is not None and value not in known:
+        raise UsageError(f"{name} is {value!r}, not {' or '.join(map(str, known))}")
+
+
+def bases_of(length: SegmentLength) -> int:
+    """Convert a segment length to bases; 0: contigs are not cut."""
+    return WHOLE if length == "whole" else length

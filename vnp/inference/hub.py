@@ -10,7 +10,7 @@ import json
 import logging
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ import vnp
 from store.io.ragged import Ragged
 from vnp.inference.device import place
 from vnp.inference.encoder import Precision, Warn
-from vnp.inference.loop import BatchEncoder
+from vnp.inference.loop import BatchEncoder, Settings
 from vnp.inference.pooling import pool_masked
 from vnp.models import hub, weights
 from vnp.models.errors import RecordTooLongError
@@ -83,7 +83,7 @@ class HubEncoder(BatchEncoder):
     """See ``vnp.inference.encoder.Encoder``."""
 
     def __init__(
-        self, model: Any, tokenizer: HubTokenizer, spec: ModelSpec, **settings: Any
+        self, model: Any, tokenizer: HubTokenizer, spec: ModelSpec, **settings: Unpack[Settings]
     ) -> None:
         super().__init__(spec, tokenizer, **settings)
         self._model = model

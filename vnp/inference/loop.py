@@ -6,7 +6,7 @@ Batches hold neighbours in order of length, about evenly filled and without padd
 from __future__ import annotations
 
 import abc
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -48,6 +48,16 @@ class Engine(Protocol):
         ...
 
 
+class Settings(TypedDict):
+    """What every encoder is made with, beside its model and tokenizer."""
+
+    placement: Placement
+    token_budget: int  # most tokens in a batch
+    identity: dict[str, str]  # see `vnp.inference.encoder.Provenance`
+    environment: dict[str, str]
+    warn: Warn  # called with one sentence for each fallback
+
+
 class BatchEncoder(abc.ABC):
     """An encoder (see ``vnp.inference.encoder.Encoder``) that embeds batch after batch."""
 
@@ -55,20 +65,15 @@ class BatchEncoder(abc.ABC):
         self,
         spec: ModelSpec,
         tokenizer: Tokenise,
-        *,
-        placement: Placement,
-        token_budget: int,
-        identity: dict[str, str],
-        environment: dict[str, str],
-        warn: Warn,
+        **settings: Unpack[Settings],
     ) -> None:
         self.spec = spec
-        self.token_budget = token_budget
-        self.environment = environment
+        self.token_budget = settings["token_budget"]
+        self.environment = settings["environment"]
         self._tokenizer = tokenizer
-        self._placement = placement
-        self._identity = identity
-        self._warn = warn
+        self._placement = settings["placement"]
+        self._identity = settings["identity"]
+        self._warn = settings["warn"]
 
     @property
     def dim(self) -> int:
@@ -142,22 +147,9 @@ class LoopEncoder(BatchEncoder):
         spec: ModelSpec,
         engine: Engine,
         tokenizer: Tokenise,
-        *,
-        placement: Placement,
-        token_budget: int,
-        identity: dict[str, str],
-        environment: dict[str, str],
-        warn: Warn,
+        **settings: Unpack[Settings],
     ) -> None:
-        super().__init__(
-            spec,
-            tokenizer,
-            placement=placement,
-            token_budget=token_budget,
-            identity=identity,
-            environment=environment,
-            warn=warn,
-        )
+        super().__init__(spec, tokenizer, **settings)
         self._engine = engine
         self._work: Workspace | None = None
 

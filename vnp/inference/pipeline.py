@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -24,10 +25,10 @@ from numpy.typing import NDArray
 
 from store.store import Store
 from vnp.inference.batch_layout import plan_layout
-from vnp.inference.device import Placement, is_out_of_memory
-from vnp.inference.encoder import Between, Warn
+from vnp.inference.device import is_out_of_memory
+from vnp.inference.encoder import Between
 from vnp.inference.fp8_check import compare, sample
-from vnp.inference.loop import Engine, LoopEncoder, Workspace
+from vnp.inference.loop import Engine, LoopEncoder, Settings, Workspace
 from vnp.inference.streams import Streams
 from vnp.models.packing import Batch, fill, padded_rows
 from vnp.models.spec import ModelSpec
@@ -80,24 +81,10 @@ class EngineEncoder(LoopEncoder):
         spec: ModelSpec,
         engine: Engine,
         tokenizer: Tokenise,
-        *,
-        placement: Placement,
-        token_budget: int,
-        identity: dict[str, str],
-        environment: dict[str, str],
-        warn: Warn,
+        **settings: Unpack[Settings],
     ) -> None:
-        super().__init__(
-            spec,
-            engine,
-            tokenizer,
-            placement=placement,
-            token_budget=token_budget,
-            identity=identity,
-            environment=environment,
-            warn=warn,
-        )
-        self._streams = Streams(placement.device)
+        super().__init__(spec, engine, tokenizer, **settings)
+        self._streams = Streams(settings["placement"].device)
         self._free: deque[_Slot] = deque()
         self._in_flight: deque[_Slot] = deque()
         self._busy = 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ import vnp
 from store.io.ragged import Ragged
 from vnp.inference.device import place
 from vnp.inference.encoder import Precision, Warn
-from vnp.inference.loop import BatchEncoder
+from vnp.inference.loop import BatchEncoder, Settings
 from vnp.models import plugins
 from vnp.models.packing import Batch
 from vnp.models.plugins import PluginError
@@ -39,7 +39,9 @@ class Letters:
 class PluginEncoder(BatchEncoder):
     """See ``vnp.inference.encoder.Encoder``."""
 
-    def __init__(self, embed: Callable[[list[Any]], Any], spec: ModelSpec, **settings: Any) -> None:
+    def __init__(
+        self, embed: Callable[[list[Any]], Any], spec: ModelSpec, **settings: Unpack[Settings]
+    ) -> None:
         super().__init__(spec, Letters(), **settings)
         self._embed = embed
 

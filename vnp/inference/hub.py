@@ -104,9 +104,7 @@ class HubEncoder(BatchEncoder):
         states_nTD, ids_nT, mask_nT = self._states(batch, tokens)
         special = np.isin(ids_nT, self._special)
         chosen = torch.from_numpy(mask_nT & ~special).to(states_nTD.device)
-        first = torch.zeros(len(ids_nT), dtype=torch.int64, device=states_nTD.device)
-        rows = pool_masked(states_nTD, chosen, self.spec.pooling, first)
-        return rows.cpu().numpy()
+        return pool_masked(states_nTD, chosen, self.spec.pooling).cpu().numpy()
 
     def _states(
         self, batch: Batch, tokens: Tokens

@@ -124,7 +124,7 @@ def load(
         },
         environment={
             "plugin": spec.script.name if spec.script is not None else spec.package or "registered",
-            "pooling": spec.revision,
+            "pooling": spec.pooling,
             "device": placement.device_name,
             "chosen": placement.chosen,
             "threads": str(placement.threads),

@@ -27,8 +27,8 @@ def pool_groups(states_TD: Tensor, out_nP: Tensor, layout: BatchLayout) -> None:
         record += group.count
 
 
-def pool_masked(states_nTD: Tensor, mask_nT: Tensor, pooling: str, first_n: Tensor) -> Tensor:
-    """Pool padded hidden states.
+def pool_masked(states_nTD: Tensor, mask_nT: Tensor, pooling: str) -> Tensor:
+    """Pool hidden states that are padded on the right.
 
     Parameters
     ----------
@@ -38,8 +38,6 @@ def pool_masked(states_nTD: Tensor, mask_nT: Tensor, pooling: str, first_n: Tens
         bool (n, T): the tokens of the sequence, neither padding nor special ones.
     pooling
         See `vnp.models.pooling`.
-    first_n
-        int64 (n,): first token of each record that is not padding.
 
     Returns
     -------
@@ -58,7 +56,7 @@ def pool_masked(states_nTD: Tensor, mask_nT: Tensor, pooling: str, first_n: Tens
             squares = ((states_nTD - mean[:, None]) ** 2 * chosen).sum(dim=1)
             pooled.append((squares / count).sqrt())
         else:
-            pooled.append(states_nTD[torch.arange(len(first_n)), first_n])
+            pooled.append(states_nTD[:, 0])
     return torch.cat(pooled, dim=1)
 
 

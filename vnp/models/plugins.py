@@ -95,9 +95,9 @@ def model(
             architecture="plugin",
             input=input,
             dim=dim,
-            pooling="",
+            pooling=pooling,
             repo=None,
-            revision=pooling,
+            revision="",
             about=about or f"a plug-in's, {input}",
             loader=loader,
         )

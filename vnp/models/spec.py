@@ -57,7 +57,9 @@ class ModelSpec:
     @property
     def embedding_dim(self) -> int:
         """Numbers in an embedding."""
-        return self.dim * len(parts_of(self.pooling)) if self.pooling else self.dim
+        if self.loader is not None:  # a plug-in says it, and its pooling in words of its own
+            return self.dim
+        return self.dim * len(parts_of(self.pooling))
 
     @property
     def parameters(self) -> int | None:

@@ -91,6 +91,7 @@ def histogram(data: Histogram, *, unit: str, class_: str = "s0") -> Markup:
     marks = [
         ((value - data.low) / (last - data.low), tick_text(value))
         for value in ticks(data.low, last, 5)
+        if data.width < 1 or value == int(value)  # between lengths there is nothing
     ]
     label = f"Histogram of {count(data.total, 'value')} in {unit}"
     return _bars(bars, marks, ("" if unit == "score" else "records", unit), label=label)

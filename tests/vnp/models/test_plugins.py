@@ -200,3 +200,13 @@ def test_a_script_edited_in_a_session_is_run_again(tmp_path: Path, script: Path)
     sha256 = hashlib.sha256(changed.encode()).hexdigest()
     assert provenance["identity"]["plugin"] == f"sha256:{sha256}"
     np.testing.assert_array_equal(store.read("edited"), shares(store)[:, ::-1])
+
+
+def test_a_script_describes_a_recipe(tmp_path: Path, script: Path) -> None:
+    text = script.read_text().replace("import model", "import model, recipe")
+    script.write_text(text + "\n\nrecipe('mine', ('composition', 'demo_esm2'))\n")
+    path = tmp_path / "run.zarr"
+    made = vnp("init", path, "--recipe", "mine", "--plugin", script)
+    assert made.returncode == 0, made.stderr
+    names = [model.name for model in open_store(path).schema.models]
+    assert names == ["composition", "demo_esm2"]

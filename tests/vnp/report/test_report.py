@@ -340,3 +340,12 @@ def test_the_timeline_keeps_every_record_and_cuts_pauses() -> None:
     np.testing.assert_allclose(found.records.sum(axis=1), [200, 70])
     assert found.seconds.sum() == pytest.approx(50)
     assert timeline(*[np.empty(0)] * 3, np.empty(0, int), groups=()) is None
+
+
+def test_a_histogram_of_one_length_has_whole_numbers_on_its_axis() -> None:
+    from vnp.report.binning import length_histogram
+    from vnp.report.charts import histogram
+
+    drawn = str(histogram(length_histogram(np.array([500, 500]), 20), unit="bases"))
+    assert ">500<" in drawn
+    assert ">500.2<" not in drawn

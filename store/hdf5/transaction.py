@@ -213,14 +213,14 @@ def write_commit(overlay: Overlay, *, record_at: int, generation: int) -> Commit
 
     The commit's checksum is over every byte that no other checksum covers.
     """
-    _hold_groups(overlay)
-    places = _placed(overlay)
+    places, headers = _placed(overlay)
     packed = pack(places)
     if len(packed) > places.fixed[MAP][1]:
         with open_library(overlay, "r+") as tree:
             make_map(tree, len(packed))
-        places = _placed(overlay)
+        places, headers = _placed(overlay)
         packed = pack(places)
+    _hold_groups(overlay, headers)
     at, capacity = places.fixed[MAP]
     packed = packed.ljust(capacity, b"\0")
     overlay.pwrite(at, packed)
@@ -238,33 +238,32 @@ def write_commit(overlay: Overlay, *, record_at: int, generation: int) -> Commit
     return commit
 
 
-def _hold_groups(overlay: Overlay) -> None:
-    """Count one link more to each of the store's groups than there is.
+def _hold_groups(overlay: Overlay, headers: list[int]) -> None:
+    """Count one link more to each of the store's groups, at ``headers``, than there is.
 
     A program that replaces such a group, as AnnData's ``write()`` does, then deletes its name and
     not what is in it. An object header of version 1 begins with version, reserved byte, number of
     messages (2 bytes) and the number of links (4 bytes).
     """
-    with open_library(overlay, "r") as tree:
-        addresses = [h5py.h5o.get_info(tree[name].id).addr for name in GROUPS]
-    for at in addresses:
+    for at in headers:
         raw = overlay.pread(at, 8)
         if raw[0] == 1 and int.from_bytes(raw[4:], "little") == 1:
             overlay.pwrite(at + 4, (2).to_bytes(4, "little"))
 
 
-def _placed(overlay: Overlay) -> Places:
-    """Where everything of a closed tree lies, its structures among it."""
+def _placed(overlay: Overlay) -> tuple[Places, list[int]]:
+    """Where everything of a closed tree lies, its structures among it, and its groups' headers."""
     overlay.raise_error()
     taken: list[tuple[int, int]] = [FLAGS]
     with open_library(overlay, "r") as tree:
         places = places_in(Home(tree), where="the new commit")
+        headers = [int(h5py.h5o.get_info(tree[name].id).addr) for name in GROUPS]
         for name in checksummed_paths(places.schema):
             size = chunk_bytes(tree[name])
             offsets = chunk_offsets(tree[name])
             taken += [(offset, offset + size) for offset in offsets[offsets >= 0].tolist()]
         taken += [(offset, offset + size) for offset, size in places.fixed.values()]
-    return replace(places, spans=spans_between(taken, overlay.size))
+    return replace(places, spans=spans_between(taken, overlay.size)), headers
 
 
 def _lock(sidecar: Path, path: Path) -> int:

@@ -9,7 +9,11 @@ The layer is rewritten, not approximated:
   its last product. So products themselves add to the residual stream, with one rounding.
 - In bfloat16 the product up reads the raw stream: rows of weights that sum to zero take the mean
   away, and what follows it multiplies by each row's 1 / deviation (``projections`` says more): a
-  pass, or the product itself where there are kernels for that (``hopper``).
+  pass, or the product itself where there are kernels for that (``hopper``). With those kernels the
+  product to queries, keys and values does the same.
+- The means of queries and of keys, over all heads, are taken out of their weights, whose columns
+  then sum to zero. What is left of their norms is a factor for each row, which ``hopper`` leaves to
+  attention.
 - Queries come out of their norm times ``ops.QUERY_FACTOR`` / sqrt(K).
 
 Shapes: T rows of a batch, D hidden width, F inner width, E = 3 * D, n records, K = D / heads.
@@ -42,11 +46,11 @@ _DEPTH = 36  # layers at which branches are not scaled
 @dataclass(frozen=True, slots=True)
 class _Layer:
     qkv: PlainProduct
-    norms_2D: Tensor  # float32: weights of the norms of queries and keys
+    qkv_bias: Tensor  # float32 (E,)
+    norms_E: Tensor  # float32: weights of the norms of queries and keys, and ones for values
     out: PlainProduct
     up: PlainProduct
     up_bias: Tensor  # float32 (2F,)
-    lead: Tensor  # float32 (2F,): what the raw stream's product lacks; zeros, as nothing is shifted
     down: PlainProduct
 
 
@@ -65,7 +69,12 @@ class Workspace:
         self.a_TD = make(spec.dim)
         self.u_T2F = make(0 if fused else 2 * spec.ffn)
         self.h_TF = make(spec.ffn)
-        self.rstd_T = torch.zeros(rows, dtype=torch.float32, device=device)
+        # 1 / deviation: of the stream, and of queries and keys with what it follows from.
+        self.parts = 4 * spec.heads if fused else 0
+        self.rstd_T, self.rstd_2T, self.squares_ST = (
+            torch.zeros(width * rows, dtype=torch.float32, device=device)
+            for width in (1, 2, self.parts)
+        )
 
 
 class EsmcEngine:
@@ -106,10 +115,12 @@ class EsmcEngine:
     def _fold(self, tensors: Mapping[str, Tensor]) -> _Layer:
         spec, dtype = self._spec, self._dtype
         scale = math.sqrt(_DEPTH / spec.layers)
-        parts = [tensors[f"self_attn.{part}_proj.weight"] for part in "qkv"]
-        qkv_ED, qkv_bias = _with_norm(torch.cat(parts), tensors, "input_layernorm")
-        norms_2D = torch.cat([tensors[f"self_attn.{part}_norm.weight"] for part in "qk"])
-        norms_2D[: spec.dim] *= self._ops.QUERY_FACTOR / math.sqrt(spec.dim // spec.heads)
+        q_DD, k_DD, v_DD = (tensors[f"self_attn.{part}_proj.weight"] for part in "qkv")
+        parts = [weight - weight.mean(dim=0, keepdim=True) for weight in (q_DD, k_DD)]
+        qkv_ED, qkv_bias = _with_norm(torch.cat([*parts, v_DD]), tensors, "input_layernorm")
+        norms = [tensors[f"self_attn.{part}_norm.weight"] for part in "qk"]
+        norms_E = torch.cat([*norms, torch.ones_like(norms[0])])
+        norms_E[: spec.dim] *= self._ops.QUERY_FACTOR / math.sqrt(spec.dim // spec.heads)
         up_FD, up_bias = _with_norm(
             torch.cat([tensors["mlp.gate_proj.weight"], tensors["mlp.up_proj.weight"]]),
             tensors,
@@ -118,15 +129,16 @@ class EsmcEngine:
         if self._raw:
             up_FD = balanced(up_FD - up_FD.mean(dim=1, keepdim=True))
         if self._fused is not None:
+            qkv_ED = balanced(qkv_ED - qkv_ED.mean(dim=1, keepdim=True))
             order = plain.gated_order(spec.ffn).to(self._device)
             up_FD, up_bias = up_FD[order], up_bias[order]
         return _Layer(
             qkv=PlainProduct(qkv_ED, dtype=dtype, bias_O=qkv_bias),
-            norms_2D=norms_2D,
+            qkv_bias=qkv_bias,
+            norms_E=norms_E,
             out=PlainProduct(tensors["self_attn.o_proj.weight"] * scale, dtype=dtype),
             up=PlainProduct(up_FD, dtype=dtype),
             up_bias=up_bias,
-            lead=torch.zeros_like(up_bias),
             down=PlainProduct(tensors["mlp.down_proj.weight"] * scale, dtype=dtype),
         )
 
@@ -162,25 +174,36 @@ class EsmcEngine:
             self._rotary = self._angles(layout.longest)
         x_TD, a_TD, qkv_TE = work.x_TD[:rows], work.a_TD[:rows], work.qkv_TE[:rows]
         u_T2F, h_TF, rstd_T = work.u_T2F[:rows], work.h_TF[:rows], work.rstd_T[:rows]
+        rstd_2T = work.rstd_2T[: 2 * rows].view(2, rows)
+        squares_ST = work.squares_ST[: work.parts * rows].view(work.parts, rows)
         rotary = Rotary(self._rotary, layout.positions, 2 * spec.dim)
         torch.index_select(self._table, 0, layout.ids, out=x_TD)
         for layer in self._layers:
-            ops.norm(x_TD, a_TD, eps=EPS)
-            layer.qkv(a_TD, qkv_TE)
-            ops.qk_norm(qkv_TE, rotary, weight_2D=layer.norms_2D, eps=EPS)
-            ops.attend(qkv_TE, a_TD, layout, heads=spec.heads)
+            if self._fused is not None:
+                ops.rstd(x_TD, rstd_T, eps=EPS, shift_D=self._shift_D)
+                self._fused.project(
+                    x_TD, layer.qkv.weight_OI, qkv_TE, bias_O=layer.qkv_bias,
+                    standard=(rstd_T, None), rotary=rotary,
+                    norm=(layer.norms_E, squares_ST),
+                )  # fmt: skip
+                ops.qk_rstd(squares_ST, rstd_2T, eps=EPS, dim=spec.dim)
+                ops.attend(qkv_TE, a_TD, layout, heads=spec.heads, rstd_2T=rstd_2T)
+            else:
+                ops.norm(x_TD, a_TD, eps=EPS)
+                layer.qkv(a_TD, qkv_TE)
+                ops.qk_norm(qkv_TE, rotary, weight_2D=layer.norms_E[: 2 * spec.dim], eps=EPS)
+                ops.attend(qkv_TE, a_TD, layout, heads=spec.heads)
             layer.out.add(a_TD, x_TD)
             if self._raw:
                 ops.rstd(x_TD, rstd_T, eps=EPS, shift_D=self._shift_D)
-                standard = rstd_T, layer.lead
                 if self._fused is not None:
                     self._fused.project(
-                        x_TD, layer.up.weight_OI, h_TF, bias_O=layer.up_bias, standard=standard,
-                        gated=True,
+                        x_TD, layer.up.weight_OI, h_TF, bias_O=layer.up_bias,
+                        standard=(rstd_T, None), gated=True,
                     )  # fmt: skip
                 else:
                     layer.up(x_TD, u_T2F)
-                    ops.swiglu(u_T2F, h_TF, bias_2F=layer.up_bias, standard=standard)
+                    ops.swiglu(u_T2F, h_TF, bias_2F=layer.up_bias, rstd_T=rstd_T)
             else:
                 ops.norm(x_TD, a_TD, eps=EPS)
                 layer.up(a_TD, u_T2F)

@@ -39,7 +39,7 @@ _FUSED_CAPABILITY = 9  # Hopper, whose instructions `hopper` is written for
 
 # Tokens in a batch: enough to fill the chip's products, small enough to leave room. On an H100 the
 # tiles of 256 times 132 rows fill its 132 multiprocessors a whole number of times.
-TOKEN_BUDGETS = {"esm2": 33_792, "mosaicbert": 67_584, "esmc": 33_792}
+TOKEN_BUDGETS = {"esm2": 33_792, "mosaicbert": 67_584, "esmc": 67_584}
 
 _OTHERS = {"transformers": "vnp.inference.hub", "plugin": "vnp.inference.plugin"}
 
@@ -275,9 +275,9 @@ def fused_products(
         hopper = importlib.import_module("vnp.inference.ops.hopper")
         dtype = torch.float8_e4m3fn if fp8 else torch.bfloat16
         if not (
-            hopper.fits_gated(spec.dim, spec.ffn, dtype=dtype)
-            if gated
-            else hopper.fits(spec.dim, spec.ffn, head=spec.dim // spec.heads, dtype=dtype)
+            (hopper.fits_gated if gated else hopper.fits)(
+                spec.dim, spec.ffn, head=spec.dim // spec.heads, dtype=dtype
+            )
         ):
             return None, "products by cuBLAS (no kernels for these widths)"
         log.info("%s: testing the Hopper kernels; compiling them takes half a minute", spec.name)

@@ -33,7 +33,7 @@ def check_products(
     fp8
         Whether products are in fp8, else in bfloat16.
     gated
-        Whether the model has gated SiLU, else GELU and rotary embedding.
+        Whether the model has gated SiLU and norms of queries and keys, else GELU.
 
     Raises
     ------
@@ -53,6 +53,8 @@ def check_products(
         positions = torch.arange(rows, dtype=torch.int32, device=device)
         rotary = Rotary((angles.cos().half(), angles.sin().half()), positions, _WIDTH // 2)
         bias_O, lead_O, scale_O = (random(_WIDTH).abs() + 1 for _ in range(3))
+        if gated:
+            _check_norm(fused, a_TI, weight_OI, bias_O, rstd_T, rotary, scale_O)
         for rotated in (False,) if gated else (True, False):
             out_dtype = FP8 if fp8 and not rotated else torch.bfloat16
             ours, theirs = (
@@ -63,13 +65,44 @@ def check_products(
                 compute(
                     a_TI, weight_OI, out_TO, bias_O=bias_O,
                     weight_scale_O=lead_O / 32 if fp8 else None,
-                    standard=None if fp8 else (rstd_T, lead_O),
+                    standard=None if fp8 else (rstd_T, None if gated else lead_O),
                     rotary=rotary if rotated else None,
                     scale_O=scale_O if out_dtype == FP8 else None, gated=gated,
                 )  # fmt: skip
-            off = float((ours.float() - theirs.float()).norm() / theirs.float().norm())
-            if not off < _MOST_OFF[out_dtype]:
-                raise RuntimeError(f"a fused product is off by {off:.2g} of its length")
+            _compare(ours, theirs, most=_MOST_OFF[out_dtype])
+
+
+def _check_norm(
+    fused: ModuleType,
+    a_TI: Tensor,
+    weight_OI: Tensor,
+    bias_O: Tensor,
+    rstd_T: Tensor,
+    rotary: Rotary,
+    norm_O: Tensor,
+) -> None:
+    """Queries and keys that are to be normed, of heads that fill tiles and of such that do not."""
+    for less in (0, 2 * _HALF):
+        columns, rotated = _WIDTH - less, _WIDTH // 2 - less
+        found = []
+        for compute in (fused.project, plain.project):
+            out_TO = a_TI.new_zeros((len(a_TI), columns))
+            squares_ST = bias_O.new_zeros((rotated // _HALF, len(a_TI)))
+            compute(
+                a_TI, weight_OI[:columns], out_TO, bias_O=bias_O[:columns],
+                standard=(rstd_T, None),
+                rotary=Rotary(rotary.tables, rotary.positions, rotated),
+                norm=(norm_O[:columns], squares_ST),
+            )  # fmt: skip
+            found.append((out_TO, squares_ST))
+        for ours, theirs in zip(*found, strict=True):
+            _compare(ours, theirs, most=_MOST_OFF[torch.bfloat16])
+
+
+def _compare(ours: Tensor, theirs: Tensor, *, most: float) -> None:
+    off = float((ours.float() - theirs.float()).norm() / theirs.float().norm())
+    if not off < most:
+        raise RuntimeError(f"a fused product is off by {off:.2g} of its length")
 
 
 def _programs(device: torch.device) -> int:

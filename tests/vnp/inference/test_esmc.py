@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from store.io.ragged import from_items
+from tests.vnp.inference.engine_setup import PLAIN_FUSED, encoder_of, tokens_of
+from tests.vnp.models.checkpoints import random_state
 from vnp.inference.load import load_encoder
 from vnp.models import registry
 from vnp.models.errors import WeightsError
@@ -110,6 +112,17 @@ def test_equal_to_transformers(spec: ModelSpec, size, tmp_path: Path) -> None:
 def test_bfloat16_is_near(spec: ModelSpec, tmp_path: Path) -> None:
     exact = embedded("tiny_esmc", tmp_path)
     assert_close(embedded("tiny_esmc", tmp_path, precision="bfloat16"), exact, cosine=0.999)
+
+
+def test_products_that_finish_their_own_work() -> None:
+    spec = replace(
+        registry.MODELS["esmc_300m"], name="some_esmc", dim=128, layers=4, heads=2, ffn=256
+    )
+    state, tokens = random_state(spec), tokens_of([3, 52, 52, 168, 64])
+    exact = encoder_of(spec, state=state).embed(tokens)
+    for fused in (None, PLAIN_FUSED):
+        found = encoder_of(spec, precision="bfloat16", fused=fused, state=state).embed(tokens)
+        assert_close(found, exact, cosine=0.9998)
 
 
 def test_another_layer_and_several_poolings(spec: ModelSpec, size, tmp_path: Path) -> None:

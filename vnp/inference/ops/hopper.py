@@ -1,7 +1,8 @@
 """Matrix products that finish their own work, for Hopper: no pass over memory after them.
 
-What follows a projection is bias and GELU, bias and the rotary embedding of queries and keys
-(ESM-2), or bias and gated SiLU (ESM-C); before it comes a norm, of which one factor a row is left.
+What follows a projection is bias and GELU, or the rotary embedding of queries and keys, or what
+ESM-C has in their place (``hopper_epilogue``); before it comes a norm, of which one factor a row is
+left.
 Written in Gluon, Triton's lower level. A program is three groups of warps that live as long as the
 kernel. One loads blocks of both inputs into a ring in shared memory. The other two multiply, each
 for 64 rows of a tile of 128 x 256, and finish the last tile in pieces while the tensor cores work
@@ -21,7 +22,6 @@ from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import (
-    fence_async_shared,
     mbarrier,
     tma,
     warpgroup_mma,
@@ -30,24 +30,32 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from vnp.inference.batch_layout import Rotary
-from vnp.inference.ops.triton import gelu_of
+from vnp.inference.ops.hopper_epilogue import (
+    GATED,
+    GELU,
+    HEAD,
+    HEADS,
+    NORMED,
+    PARTLY,
+    PIECES,
+    ROTARY,
+    angles_of,
+    eighths,
+    finish,
+    keep,
+    sixteenths,
+)
 
 _ROWS = 64  # of a group that multiplies: two groups share a tile's columns
 _COLUMNS = 256
-_PIECES = gl.constexpr(8)  # that a tile is finished in
-_HEAD = gl.constexpr(64)  # columns of a head where queries and keys get rotary embedding
-_HEADS = gl.constexpr(4)  # of a tile
 _BLOCK_BYTES = 128  # of inputs in a block: 64 of bfloat16, 128 of fp8
 _STAGES = 4  # blocks in the ring; with them shared memory is full
 _TILES = 12  # down a column of tiles before the next column, so that blocks are found in the cache
-_GELU, _ROTARY, _GATED = (gl.constexpr(mode) for mode in range(3))  # what follows a product
 _REGISTERS = 168  # of a thread on average: 240 where it multiplies, 24 where it loads
 
 _DTYPES = {torch.bfloat16: gl.bfloat16, torch.float8_e4m3fn: gl.float8e4nv}
-_gelu_of = gluon.jit(gelu_of.fn)
 # Renamed between versions of Triton.
 _copy_in = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared
-_copy_out = getattr(tma, "async_store", None) or tma.async_copy_shared_to_global
 
 
 @gluon.jit
@@ -100,145 +108,14 @@ def _step(sums, count, goes_on, ring, GROUP: gl.constexpr):
 
 
 @gluon.jit
-def _keep(sums):
-    """Sums as bfloat16, two in an integer.
-
-    The conversion is one that the compiler does not move: past the start of the next tile it would
-    hold the tensor cores up.
-    """
-    even, odd = sums.reshape([sums.shape[0], sums.shape[1] // 2, 2]).split()
-    return gl.inline_asm_elementwise(
-        "cvt.rn.bf16x2.f32 $0, $2, $1;", "=r,f,f", [even, odd],
-        dtype=gl.int32, is_pure=False, pack=1,
-    )  # fmt: skip
-
-
-@gluon.jit
-def _kept(pairs, layout: gl.constexpr):
-    """Back to float32."""
-    even = (pairs << 16).to(gl.float32, bitcast=True)
-    odd = (pairs & -65536).to(gl.float32, bitcast=True)
-    value = gl.join(even, odd).reshape([pairs.shape[0], 2 * pairs.shape[1]])
-    return gl.convert_layout(value, layout, assert_trivial=True)
-
-
-@gluon.jit
-def _halves(x):
-    """Left and right half; a matter of names, nothing moves."""
-    return x.reshape([x.shape[0], 2, x.shape[1] // 2]).permute([0, 2, 1]).split()
-
-
-@gluon.jit
-def _eighths(x):
-    """Eight pieces, from left to right."""
-    left, right = _halves(x)
-    a, b = _halves(left)
-    c, d = _halves(right)
-    p0, p1 = _halves(a)
-    p2, p3 = _halves(b)
-    p4, p5 = _halves(c)
-    p6, p7 = _halves(d)
-    return p0, p1, p2, p3, p4, p5, p6, p7
-
-
-@gluon.jit
-def _sixteenths(x):
-    """Sixteen pieces, from left to right."""
-    p0, p1, p2, p3, p4, p5, p6, p7 = _eighths(x)
-    a0, a1 = _halves(p0)
-    b0, b1 = _halves(p1)
-    c0, c1 = _halves(p2)
-    d0, d1 = _halves(p3)
-    e0, e1 = _halves(p4)
-    f0, f1 = _halves(p5)
-    g0, g1 = _halves(p6)
-    h0, h1 = _halves(p7)
-    return a0, a1, b0, b1, c0, c1, d0, d1, e0, e1, f0, f1, g0, g1, h0, h1
-
-
-@gluon.jit
-def _linear(value, vectors, rstd, at, FP8: gl.constexpr):
-    """Columns of a product, as they would be had its input been standardised, with their bias."""
-    lead, bias = vectors[0], vectors[1]  # fp8: lead is the scale of the weights
-    if FP8:
-        value = value * gl.load(lead + at)[None, :]
-    else:
-        value = (value + gl.load(lead + at)[None, :]) * rstd[:, None]
-    return value + gl.load(bias + at)[None, :]
-
-
-@gluon.jit
-def _angles(tables, position, quarter, there, layout: gl.constexpr, WIDTH: gl.constexpr):
-    """Cosines and sines for some columns of a head, at the positions of some rows."""
-    half: gl.constexpr = _HEAD // 2
-    column = quarter * WIDTH + gl.arange(0, WIDTH, gl.SliceLayout(0, layout))
-    at = position[:, None] * half + column[None, :]
-    cos = gl.load(tables[0] + at, mask=there, other=1.0)
-    return cos, gl.load(tables[1] + at, mask=there, other=0.0)
-
-
-@gluon.jit
-def _finish(
-    parts, i: gl.constexpr, row, column, rstd, angles, vectors, out_desc, rooms,
-    layout: gl.constexpr, FP8: gl.constexpr, MODE: gl.constexpr, GROUP: gl.constexpr,
-):  # fmt: skip
-    """Finish an eighth of a tile and send it on its way to memory."""
-    WIDTH: gl.constexpr = rooms.type.shape[2]
-    offset = gl.arange(0, WIDTH, gl.SliceLayout(0, layout))
-    if (
-        MODE == _ROTARY
-    ):  # some columns of the first half of a head, and their partners in the second
-        half: gl.constexpr = _HEAD // 2
-        partner: gl.constexpr = half // WIDTH
-        first: gl.constexpr = i % _HEADS * 2 * partner + i // _HEADS
-        at = column + first * WIDTH
-        low, high = _kept(parts[first], layout), _kept(parts[first + partner], layout)
-        low = _linear(low, vectors, rstd, at + offset, FP8)
-        high = _linear(high, vectors, rstd, at + half + offset, FP8)
-        cos, sin = angles[0].to(gl.float32), angles[1].to(gl.float32)
-        tma.store_wait(2)  # the piece before last has left its rooms
-        pair: gl.constexpr = 4 * GROUP + i % 2 * 2  # of rooms
-        rooms.index(pair).store((low * cos - high * sin).to(rooms.dtype))
-        rooms.index(pair + 1).store((high * cos + low * sin).to(rooms.dtype))
-        fence_async_shared()
-        _copy_out(out_desc, [row, at], rooms.index(pair))
-        _copy_out(out_desc, [row, at + half], rooms.index(pair + 1))
-    elif MODE == _GATED:  # gates in the first half of a tile, what they are for in the second
-        at = column + i * WIDTH
-        gate = _linear(_kept(parts[i], layout), vectors, rstd, at + offset, FP8)
-        value = _kept(parts[i + _PIECES], layout)
-        value = _linear(value, vectors, rstd, at + _PIECES * WIDTH + offset, FP8)
-        whole = 1.0 + gl.exp2(gate * -1.4426950408889634)
-        open_ = gl.inline_asm_elementwise(
-            "rcp.approx.ftz.f32 $0, $1;", "=f,f", [whole], dtype=gl.float32, is_pure=True, pack=1
-        )
-        tma.store_wait(1)
-        place: gl.constexpr = 2 * GROUP + i % 2
-        rooms.index(place).store((gate * open_ * value).to(rooms.dtype))
-        fence_async_shared()
-        _copy_out(out_desc, [row, column // 2 + i * WIDTH], rooms.index(place))
-    else:
-        at = column + i * WIDTH
-        value = _linear(_kept(parts[i], layout), vectors, rstd, at + offset, FP8)
-        value = _gelu_of(value)
-        if FP8:
-            scale = vectors[2]
-            value = value * gl.load(scale + at + offset)[None, :]
-        tma.store_wait(1)
-        room: gl.constexpr = 2 * GROUP + i % 2
-        rooms.index(room).store(value.to(rooms.dtype))
-        fence_async_shared()
-        _copy_out(out_desc, [row, at], rooms.index(room))
-
-
-@gluon.jit
 def _multiply(
     out_desc, vectors, rotary_columns, ring, rooms, size,
     TILES: gl.constexpr, MODE: gl.constexpr, GROUP: gl.constexpr,
 ):  # fmt: skip
     """Multiply this group's rows of every tile, and finish them."""
     a_ring, w_ring, empty = ring[0], ring[1], ring[3]
-    rows, down, across, steps = size
+    rows, down, across, steps, columns = size
+    limits = rows, columns, rotary_columns
     rstds, tables, positions = vectors[3], (vectors[4], vectors[5]), vectors[6]
     STAGES: gl.constexpr = w_ring.type.shape[0]
     ROWS: gl.constexpr = a_ring.type.shape[1]
@@ -251,48 +128,48 @@ def _multiply(
     line = gl.arange(0, ROWS, gl.SliceLayout(1, piece))
     count = 0
     row, column = -1, 0  # of the tile to finish; none yet
-    pairs = _keep(gl.zeros([ROWS, COLUMNS], gl.float32, whole))
+    pairs = keep(gl.zeros([ROWS, COLUMNS], gl.float32, whole))
     rstd = gl.zeros([ROWS], gl.float32, gl.SliceLayout(1, piece))
     position = gl.zeros([ROWS], gl.int32, gl.SliceLayout(1, piece))
     for number in range(gl.program_id(0), down * across, gl.num_programs(0)):
         m, n = _tile(number, down, across, TILES)
         sums = gl.zeros([ROWS, COLUMNS], gl.float32, whole)
-        parts = _sixteenths(pairs) if MODE != _GELU else _eighths(pairs)
+        parts = sixteenths(pairs) if MODE != GELU else eighths(pairs)
         angles = tables
-        for i in gl.static_range(_PIECES):
-            if MODE == _ROTARY and i % _HEADS == 0:  # the same for all heads of the tile
+        for i in gl.static_range(PIECES):
+            if MODE >= ROTARY and i % HEADS == 0:  # the same for all heads of the tile
                 there = column < rotary_columns
-                angles = _angles(tables, position, i // _HEADS, there, piece, WIDTH)
+                angles = angles_of(tables, position, i // HEADS, there, piece, WIDTH)
             sums = _step(sums, count, i > 0, ring, GROUP)
             count += 1
             if row >= 0:
-                _finish(
-                    parts, i, row, column, rstd, angles, vectors, out_desc, rooms,
+                finish(
+                    parts, i, row, column, rstd, angles, vectors, out_desc, rooms, limits,
                     piece, FP8, MODE, GROUP,
                 )  # fmt: skip
-            for _ in range(1, steps // _PIECES):
+            for _ in range(1, steps // PIECES):
                 sums = _step(sums, count, True, ring, GROUP)
                 count += 1
-        for _ in range(steps // _PIECES * _PIECES, steps):
+        for _ in range(steps // PIECES * PIECES, steps):
             sums = _step(sums, count, True, ring, GROUP)
             count += 1
         row, column = m * (2 * ROWS) + GROUP * ROWS, n * COLUMNS
         if not FP8:
             rstd = gl.load(rstds + row + line, mask=row + line < rows, other=0.0)
-        if MODE == _ROTARY:
+        if MODE >= ROTARY:
             position = gl.load(positions + row + line, mask=row + line < rows, other=0)
         sums = warpgroup_mma_wait(0, deps=(sums,))
         mbarrier.arrive(empty.index((count + STAGES - 1) % STAGES), count=1)
-        pairs = _keep(sums)
+        pairs = keep(sums)
     if row >= 0:
-        parts = _sixteenths(pairs) if MODE != _GELU else _eighths(pairs)
+        parts = sixteenths(pairs) if MODE != GELU else eighths(pairs)
         angles = tables
-        for i in gl.static_range(_PIECES):
-            if MODE == _ROTARY and i % _HEADS == 0:
+        for i in gl.static_range(PIECES):
+            if MODE >= ROTARY and i % HEADS == 0:
                 there = column < rotary_columns
-                angles = _angles(tables, position, i // _HEADS, there, piece, WIDTH)
-            _finish(
-                parts, i, row, column, rstd, angles, vectors, out_desc, rooms,
+                angles = angles_of(tables, position, i // HEADS, there, piece, WIDTH)
+            finish(
+                parts, i, row, column, rstd, angles, vectors, out_desc, rooms, limits,
                 piece, FP8, MODE, GROUP,
             )  # fmt: skip
     tma.store_wait(0)
@@ -314,14 +191,15 @@ def _multiply_lower(
 
 @gluon.jit
 def _project(
-    a_desc, w_desc, out_desc, lead, bias, scale, rstd, cos, sin, positions, rotary_columns, rows,
+    a_desc, w_desc, out_desc, lead, bias, scale, rstd, cos, sin, positions, weight, squares,
+    rotary_columns, rows,
     STAGES: gl.constexpr, TILES: gl.constexpr, MODE: gl.constexpr,
 ):  # fmt: skip
     ROWS: gl.constexpr = a_desc.block_type.shape[0]
     COLUMNS: gl.constexpr = w_desc.block_type.shape[0]
     BLOCK: gl.constexpr = w_desc.block_type.shape[1]
     WIDTH: gl.constexpr = out_desc.block_type.shape[1]
-    ROOMS: gl.constexpr = 4 * COLUMNS // _PIECES // WIDTH
+    ROOMS: gl.constexpr = 4 * COLUMNS // PIECES // WIDTH
     a_ring = gl.allocate_shared_memory(a_desc.dtype, [2 * STAGES, ROWS, BLOCK], a_desc.layout)
     w_ring = gl.allocate_shared_memory(w_desc.dtype, [STAGES, COLUMNS, BLOCK], w_desc.layout)
     rooms = gl.allocate_shared_memory(out_desc.dtype, [ROOMS, ROWS, WIDTH], out_desc.layout)
@@ -331,10 +209,11 @@ def _project(
         mbarrier.init(ready.index(stage), count=1)
         mbarrier.init(empty.index(stage), count=2)
     ring = (a_ring, w_ring, ready, empty)
+    columns = w_desc.shape[0]
     size = (
-        rows, gl.cdiv(rows, 2 * ROWS), w_desc.shape[0] // COLUMNS, w_desc.shape[1] // BLOCK,
+        rows, gl.cdiv(rows, 2 * ROWS), gl.cdiv(columns, COLUMNS), w_desc.shape[1] // BLOCK, columns,
     )  # fmt: skip
-    vectors = (lead, bias, scale, rstd, cos, sin, positions)
+    vectors = (lead, bias, scale, rstd, cos, sin, positions, weight, squares)
     gl.warp_specialize(
         [
             (_multiply_upper, (
@@ -350,11 +229,15 @@ def _project(
     )  # fmt: skip
 
 
-def fits_gated(dim: int, ffn: int, *, dtype: torch.dtype) -> bool:
-    """Whether ``project`` takes a model's gated projection."""
+def fits_gated(dim: int, ffn: int, *, head: int, dtype: torch.dtype) -> bool:
+    """Whether ``project`` takes the projections of ESM-C: one that is normed, and one gated."""
     blocks, rest = divmod(dim * dtype.itemsize, _BLOCK_BYTES)
-    whole = not (2 * ffn % _COLUMNS or rest)
-    return dtype == torch.bfloat16 and whole and blocks >= _PIECES.value
+    return (
+        dtype == torch.bfloat16
+        and head == HEAD.value
+        and not (2 * ffn % _COLUMNS or rest)
+        and blocks >= PIECES.value
+    )
 
 
 def fits(dim: int, ffn: int, *, head: int, dtype: torch.dtype) -> bool:
@@ -362,9 +245,9 @@ def fits(dim: int, ffn: int, *, head: int, dtype: torch.dtype) -> bool:
     blocks, rest = divmod(dim * dtype.itemsize, _BLOCK_BYTES)
     return (
         dtype in _DTYPES
-        and head == _HEAD.value
+        and head == HEAD.value
         and not (dim % _COLUMNS or ffn % _COLUMNS or rest)
-        and blocks >= _PIECES.value
+        and blocks >= PIECES.value
     )
 
 
@@ -375,22 +258,29 @@ def project(
     *,
     bias_O: Tensor,
     weight_scale_O: Tensor | None = None,
-    standard: tuple[Tensor, Tensor] | None = None,
+    standard: tuple[Tensor, Tensor | None] | None = None,
     rotary: Rotary | None = None,
     scale_O: Tensor | None = None,
     gated: bool = False,
+    norm: tuple[Tensor, Tensor] | None = None,
 ) -> None:
     """See ``plain.project``: in fp8 with ``weight_scale_O``, in bfloat16 with ``standard``.
 
-    Columns with rotary embedding, from the left, make up whole tiles of 256.
+    Without ``norm`` columns with rotary embedding, from the left, make up whole tiles of 256; with
+    it, and where a product is ``gated``, there is no ``lead``.
     """
-    assert rotary is None or rotary.columns % _COLUMNS == 0
     rstd_T, lead_O = standard or (None, weight_scale_O)
     vectors = [lead_O, bias_O, scale_O, rstd_T]
     vectors += [None, None, None] if rotary is None else [*rotary.tables, rotary.positions]
+    vectors += [None, None] if norm is None else norm
     programs = torch.cuda.get_device_properties(a_TI.device).multi_processor_count
-    mode = _GATED if gated else _GELU if rotary is None else _ROTARY
-    width = _COLUMNS // _PIECES.value // (1 if mode is _GELU else 2)
+    mode = GATED if gated else GELU
+    if rotary is not None:
+        normed = PARTLY if rotary.columns % _COLUMNS else NORMED
+        mode = ROTARY if norm is None else normed
+        assert mode is not ROTARY or rotary.columns % _COLUMNS == 0
+    assert mode in (GELU, ROTARY) or lead_O is None
+    width = _COLUMNS // PIECES.value // (1 if mode is GELU else 2)
     _project[(programs,)](
         _descriptor(a_TI, _ROWS, _BLOCK_BYTES // a_TI.element_size()),
         _descriptor(weight_OI, _COLUMNS, _BLOCK_BYTES // weight_OI.element_size()),

@@ -60,13 +60,14 @@ def gelu(
     out_TF: Tensor,
     *,
     bias_F: Tensor | None,
-    standard: tuple[Tensor, Tensor] | None = None,
+    standard: tuple[Tensor, Tensor | None] | None = None,
     scale_F: Tensor | None = None,
 ) -> None:
     """Write ``gelu(u + bias) * scale``, with the exact (erf) GELU. ``out`` may be ``u``.
 
     With ``standard`` = (rstd_T, lead_F), ``(u + lead) * rstd`` takes the place of ``u``: it makes
-    the product of a raw stream that of a standardised one. Here alone the bias may be in ``u``.
+    the product of a raw stream that of a standardised one. A lead of zeros may be left out. Here
+    alone the bias may be in ``u``.
     """
     if bias_F is None and u_TF.dtype == out_TF.dtype == torch.float32:
         assert standard is None
@@ -75,8 +76,7 @@ def gelu(
         return
     value = u_TF.float()
     if standard is not None:
-        rstd_T, lead_F = standard
-        value = (value + lead_F) * rstd_T[:, None]
+        value = _standardised(value, standard)
     value = functional.gelu(value if bias_F is None else value + bias_F)
     out_TF.copy_(value if scale_F is None else value * scale_F)
 
@@ -96,26 +96,37 @@ def swiglu(
     out_TF: Tensor,
     *,
     bias_2F: Tensor,
-    standard: tuple[Tensor, Tensor] | None = None,
+    rstd_T: Tensor | None = None,
 ) -> None:
     """Write ``silu(gate) * value`` of ``u + bias``; the gate is the first half of a row.
 
-    With ``standard`` = (rstd_T, lead_2F), ``(u + lead) * rstd`` takes the place of ``u``.
+    With ``rstd_T``, ``u * rstd`` takes the place of ``u``.
     """
     value = u_T2F.float()
-    if standard is not None:
-        rstd_T, lead_2F = standard
-        value = (value + lead_2F) * rstd_T[:, None]
+    if rstd_T is not None:
+        value = value * rstd_T[:, None]
     gate, other = (value + bias_2F).chunk(2, dim=1)
     out_TF.copy_(functional.silu(gate) * other)
 
 
 def qk_norm(qkv_TE: Tensor, how: Rotary, *, weight_2D: Tensor, eps: float) -> None:
-    """Norm queries and keys, each over all heads, multiply by the weight and rotate, in place."""
+    """Norm queries and keys, each over all heads, multiply by the weight and rotate, in place.
+
+    Their means are zero already.
+    """
     part = qkv_TE[:, : how.columns]
     value = part.float().view(len(part), 2, -1)
-    value = functional.layer_norm(value, value.shape[2:], eps=eps).flatten(1) * weight_2D
+    value = functional.rms_norm(value, value.shape[2:], eps=eps).flatten(1) * weight_2D
     part.copy_(_rotated(value, how))
+
+
+def qk_rstd(squares_ST: Tensor, out_2T: Tensor, *, eps: float, dim: int) -> None:
+    """Write what the norms of queries and of keys multiply a row by: 1 / deviation, float32.
+
+    ``squares`` are those that ``project`` wrote, of queries in the upper half.
+    """
+    sums_2T = squares_ST.view(2, -1, squares_ST.shape[1]).sum(dim=1)
+    torch.rsqrt(sums_2T / dim + eps, out=out_2T)
 
 
 def rotary(qkv_TE: Tensor, how: Rotary, *, bias_E: Tensor | None) -> None:
@@ -147,10 +158,11 @@ def project(
     *,
     bias_O: Tensor,
     weight_scale_O: Tensor | None = None,
-    standard: tuple[Tensor, Tensor] | None = None,
+    standard: tuple[Tensor, Tensor | None] | None = None,
     rotary: Rotary | None = None,
     scale_O: Tensor | None = None,
     gated: bool = False,
+    norm: tuple[Tensor, Tensor] | None = None,
 ) -> None:
     """Write a product and what follows it: scales, bias, and rotary positions or else GELU.
 
@@ -172,18 +184,28 @@ def project(
     gated
         In place of GELU ``silu(gate) * value``, half as wide: outputs come as ``GATED`` gates, as
         many values, and so on (``gated_order``).
+    norm
+        With ``rotary``: weights (O,) that queries and keys are multiplied by after their norms, and
+        where the sums of squares go, (S, T), both float32. What is left of the norms is to multiply
+        by what ``qk_rstd`` makes of these sums. Rows of S are heads of queries, then of keys, each
+        in two parts: the first quarter and third of its columns, and the others.
     """
     value = (a_TI.float() @ weight_OI.float().t()).to(torch.bfloat16).float()
     if weight_scale_O is not None:
         value = value * weight_scale_O
     if standard is not None:
-        rstd_T, lead_O = standard
-        value = (value + lead_O) * rstd_T[:, None]
+        value = _standardised(value, standard)
     value = value + bias_O
     if gated:
         gate, other = value.view(len(value), -1, 2, GATED).unbind(dim=2)
         out_TO.copy_((functional.silu(gate) * other).flatten(1))
         return
+    if norm is not None and rotary is not None:
+        weight_O, squares_ST = norm
+        half = rotary.tables[0].shape[1]
+        quarters = value[:, : rotary.columns].view(len(value), -1, 2, 2, half // 2)
+        squares_ST.copy_(quarters.square().sum(dim=(2, 4)).flatten(1).t())
+        value = value * weight_O
     if rotary is None:
         value = functional.gelu(value)
     else:
@@ -205,6 +227,7 @@ def attend(
     heads: int,
     slopes: Tensor | None = None,
     scale_D: Tensor | None = None,
+    rstd_2T: Tensor | None = None,
 ) -> None:
     """Attention within each record, of queries that were scaled.
 
@@ -223,8 +246,14 @@ def attend(
         float32 (heads,): scores fall by slope * distance (ALiBi).
     scale_D
         float32; contexts are multiplied by it before they are written.
+    rstd_2T
+        float32; what queries and keys are still to be multiplied by.
     """
     width = out_TD.shape[1]
+    if rstd_2T is not None:
+        qkv_TE = qkv_TE.float()
+        for part, rstd_T in enumerate(rstd_2T):
+            qkv_TE[:, part * width : (part + 1) * width].mul_(rstd_T[:, None])
     qkv = qkv_TE.view(len(qkv_TE), 3, heads, width // heads)
     for group in layout.groups:
         stop = group.start + group.count * group.length
@@ -274,6 +303,11 @@ def pool(
         of_group = value[group.start : stop].view(group.count, group.length, -1)
         out_nD[record : record + group.count] = of_group[:, first:last].mean(dim=1)
         record += group.count
+
+
+def _standardised(value_TO: Tensor, standard: tuple[Tensor, Tensor | None]) -> Tensor:
+    rstd_T, lead_O = standard
+    return (value_TO if lead_O is None else value_TO + lead_O) * rstd_T[:, None]
 
 
 def _rotated(x_TC: Tensor, how: Rotary) -> Tensor:

@@ -28,6 +28,7 @@ __all__ = [
     "norm",
     "pool",
     "qk_norm",
+    "qk_rstd",
     "rotary",
     "rstd",
     "swiglu",
@@ -135,15 +136,12 @@ def _geglu(
 
 @triton.jit
 def _swiglu(
-    u, bias, rstd, lead, out,
+    u, bias, rstd, out,
     WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, STANDARDISE: tl.constexpr,
 ):  # fmt: skip
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     gate_bias = tl.load(bias + column)
     value_bias = tl.load(bias + WIDTH + column)
-    if STANDARDISE:
-        gate_lead = tl.load(lead + column)
-        value_lead = tl.load(lead + WIDTH + column)
     row = tl.program_id(0).to(tl.int64) * ROWS
     for i in tl.static_range(ROWS):
         at = (row + i) * 2 * WIDTH + column
@@ -151,8 +149,8 @@ def _swiglu(
         value = tl.load(u + at + WIDTH).to(tl.float32)
         if STANDARDISE:
             factor = tl.load(rstd + row + i)
-            gate = (gate + gate_lead) * factor
-            value = (value + value_lead) * factor
+            gate *= factor
+            value *= factor
         gate += gate_bias
         value += value_bias
         made = gate / (1.0 + tl.exp2(gate * -1.4426950408889634)) * value
@@ -173,9 +171,6 @@ def _qk_norm(
     at = qkv + row * WIDTH + part + column
     low = tl.load(at, mask=there, other=0.0).to(tl.float32)
     high = tl.load(at + HALF, mask=there, other=0.0).to(tl.float32)
-    mean = (tl.sum(tl.sum(low, axis=1), axis=0) + tl.sum(tl.sum(high, axis=1), axis=0)) / D
-    low = tl.where(there, low - mean, 0.0)
-    high = tl.where(there, high - mean, 0.0)
     squares = tl.sum(tl.sum(low * low + high * high, axis=1), axis=0)
     factor = tl.rsqrt(squares / D + eps)
     low *= factor * tl.load(weight + part + column, mask=there, other=0.0)
@@ -185,6 +180,19 @@ def _qk_norm(
     s = tl.load(sin + angle, mask=half < HALF, other=0.0).to(tl.float32)[None, :]
     tl.store(at, (low * c - high * s).to(qkv.dtype.element_ty), mask=there)
     tl.store(at + HALF, (high * c + low * s).to(qkv.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _qk_rstd(
+    squares, out, rows, eps, D: tl.constexpr, PARTS: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    there = row < rows
+    total = tl.zeros((BLOCK,), tl.float32)
+    squares += tl.program_id(1) * PARTS * rows
+    for part in tl.static_range(PARTS):
+        total += tl.load(squares + part * rows + row, mask=there, other=0.0)
+    tl.store(out + tl.program_id(1) * rows + row, tl.rsqrt(total / D + eps), mask=there)
 
 
 @triton.jit
@@ -265,8 +273,9 @@ def rstd(x_TD: Tensor, out_T: Tensor, *, eps: float, shift_D: Tensor) -> None:
     """See ``plain.rstd``."""
     rows, width = x_TD.shape
     _rstd[(rows,)](
-        x_TD, shift_D, out_T, eps, WIDTH=width, BLOCK=triton.next_power_of_2(width), num_warps=4
-    )
+        x_TD, shift_D, out_T, eps,
+        WIDTH=width, BLOCK=triton.next_power_of_2(width), num_warps=2 if width <= 2048 else 4,
+    )  # fmt: skip
 
 
 def gelu(
@@ -274,7 +283,7 @@ def gelu(
     out_TF: Tensor,
     *,
     bias_F: Tensor,
-    standard: tuple[Tensor, Tensor] | None = None,
+    standard: tuple[Tensor, Tensor | None] | None = None,
     scale_F: Tensor | None = None,
 ) -> None:
     """See ``plain.gelu``."""
@@ -315,15 +324,14 @@ def swiglu(
     out_TF: Tensor,
     *,
     bias_2F: Tensor,
-    standard: tuple[Tensor, Tensor] | None = None,
+    rstd_T: Tensor | None = None,
 ) -> None:
     """See ``plain.swiglu``."""
     rows, width = out_TF.shape
     block = _dividing_block(width)
-    rstd_T, lead_2F = standard or (None, None)
     _swiglu[(rows // _ROWS, width // block)](
-        u_T2F, bias_2F, rstd_T, lead_2F, out_TF,
-        WIDTH=width, BLOCK=block, ROWS=_ROWS, STANDARDISE=standard is not None, num_warps=4,
+        u_T2F, bias_2F, rstd_T, out_TF,
+        WIDTH=width, BLOCK=block, ROWS=_ROWS, STANDARDISE=rstd_T is not None, num_warps=4,
     )  # fmt: skip
 
 
@@ -337,6 +345,14 @@ def qk_norm(qkv_TE: Tensor, how: Rotary, *, weight_2D: Tensor, eps: float) -> No
         D=dim, WIDTH=width, HALF=half, BLOCK_HALF=triton.next_power_of_2(half),
         HEADS=triton.next_power_of_2(dim // (2 * half)), num_warps=4,
     )  # fmt: skip
+
+
+def qk_rstd(squares_ST: Tensor, out_2T: Tensor, *, eps: float, dim: int) -> None:
+    """See ``plain.qk_rstd``."""
+    parts, rows = squares_ST.shape
+    _qk_rstd[(triton.cdiv(rows, 128), 2)](
+        squares_ST, out_2T, rows, eps, D=dim, PARTS=parts // 2, BLOCK=128, num_warps=4
+    )
 
 
 def pool(

@@ -27,12 +27,24 @@ QUERY_FACTOR = math.log2(math.e)
 # Registers of a thread on Hopper, by blocks of keys; 0 is for longer records. Fewer than the
 # compiler would like, so that programs share a multiprocessor: while one waits for memory, another
 # multiplies. The matrix instructions of older devices take more, and would spill.
-_REGISTERS = {0: 96, 1: 80, 2: 96, 3: 96, 4: 168}
+_REGISTERS = {0: 96, 1: 80, 2: 128, 3: 112, 4: 168}
+_NORMED_REGISTERS = _REGISTERS | {3: 128}  # where factors of norms are taken in
 
 
 @triton.jit
-def _adjusted(score, query, key, length, slope, ALIBI: tl.constexpr, MASK: tl.constexpr):
-    """Scores less ALiBi's; past the end of the record minus infinity."""
+def _times(x, factor):
+    """Rows times a factor each."""
+    return (x.to(tl.float32) * factor[:, None]).to(x.dtype)
+
+
+@triton.jit
+def _adjusted(
+    score, query, key, rstd, length, slope,
+    ALIBI: tl.constexpr, NORMED: tl.constexpr, MASK: tl.constexpr,
+):  # fmt: skip
+    """Scores with what keys lack, less ALiBi's; past the end of the record minus infinity."""
+    if NORMED:
+        score *= tl.load(rstd + key, mask=key < length, other=0.0)[None, :]
     if ALIBI:
         score -= slope * tl.abs(query[:, None] - key[None, :]).to(tl.float32)
     if MASK:
@@ -69,10 +81,10 @@ def _store_context(
 
 @triton.jit
 def _attend_short(
-    qkv, out, tiles, slopes, scale,
+    qkv, out, tiles, slopes, scale, rstd, keys,
     WIDTH: tl.constexpr, HEAD: tl.constexpr, BLOCK_HEAD: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCKS: tl.constexpr,
-    ALIBI: tl.constexpr, QUANTISE: tl.constexpr,
+    ALIBI: tl.constexpr, QUANTISE: tl.constexpr, NORMED: tl.constexpr,
 ):  # fmt: skip
     """One record and head: its keys and values stay on the chip while its queries pass."""
     head = tl.program_id(0)  # varies fastest: neighbours read neighbouring parts of the same rows
@@ -86,6 +98,8 @@ def _attend_short(
         slope = tl.load(slopes + head) * 1.4426950408889634  # log2(e)
     if QUANTISE:
         scale += head * HEAD
+    rstd += start
+    keys += start
 
     blocks = ()
     for block in tl.static_range(BLOCKS):
@@ -94,29 +108,35 @@ def _attend_short(
         at = rows + key[:, None] * (3 * WIDTH)
         k = tl.load(at + WIDTH, mask=there, other=0.0)
         v = tl.load(at + 2 * WIDTH, mask=there, other=0.0)
+        if NORMED:
+            k = _times(k, tl.load(keys + key, mask=key < length, other=0.0))
         blocks = blocks + ((k, v),)  # type: ignore[assignment]  # noqa: RUF005
 
     for query_0 in range(0, length, BLOCK_M):
         query = query_0 + tl.arange(0, BLOCK_M)
         there = (query < length)[:, None] & (column < HEAD)[None, :]
         q = tl.load(rows + query[:, None] * (3 * WIDTH), mask=there, other=0.0)
+        if NORMED:
+            q = _times(q, tl.load(rstd + query, mask=query < length, other=0.0))
         top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
         total = tl.zeros((BLOCK_M,), tl.float32)
         context = tl.zeros((BLOCK_M, BLOCK_HEAD), tl.float32)
         for block in tl.static_range(BLOCKS):
             key = block * BLOCK_N + tl.arange(0, BLOCK_N)
             score = tl.dot(q, tl.trans(blocks[block][0]))
-            score = _adjusted(score, query, key, length, slope, ALIBI, block == BLOCKS - 1)
+            score = _adjusted(
+                score, query, key, keys, length, slope, ALIBI, False, block == BLOCKS - 1
+            )
             top, total, context = _absorb(score, blocks[block][1], top, total, context)
         _store_context(out, context, total, scale, query, length, column, WIDTH, HEAD, QUANTISE)
 
 
 @triton.jit
 def _attend_long(
-    qkv, out, tiles, slopes, scale, copies,
+    qkv, out, tiles, slopes, scale, rstd, keys, copies,
     WIDTH: tl.constexpr, HEAD: tl.constexpr, BLOCK_HEAD: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    ALIBI: tl.constexpr, QUANTISE: tl.constexpr, COPY: tl.constexpr,
+    ALIBI: tl.constexpr, QUANTISE: tl.constexpr, NORMED: tl.constexpr, COPY: tl.constexpr,
 ):  # fmt: skip
     """Some queries of one record and head against all its keys, with a running softmax.
 
@@ -136,6 +156,8 @@ def _attend_long(
         slope = tl.load(slopes + head) * 1.4426950408889634  # log2(e)
     if QUANTISE:
         scale += head * HEAD
+    rstd += start
+    keys += start
 
     query = first + tl.arange(0, BLOCK_M)
     if COPY:
@@ -143,6 +165,8 @@ def _attend_long(
     else:
         there = (query < length)[:, None] & in_head
         q = tl.load(rows + query[:, None] * (3 * WIDTH), mask=there, other=0.0)
+    if NORMED:
+        q = _times(q, tl.load(rstd + query, mask=query < length, other=0.0))
     top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_M,), tl.float32)
     context = tl.zeros((BLOCK_M, BLOCK_HEAD), tl.float32)
@@ -156,7 +180,8 @@ def _attend_long(
             at = rows + key[:, None] * (3 * WIDTH)
             k = tl.load(at + WIDTH, mask=in_head, other=0.0)
             v = tl.load(at + 2 * WIDTH, mask=in_head, other=0.0)
-        score = _adjusted(tl.dot(q, tl.trans(k)), query, key, length, slope, ALIBI, False)
+        score = tl.dot(q, tl.trans(k))
+        score = _adjusted(score, query, key, keys, length, slope, ALIBI, NORMED, False)
         top, total, context = _absorb(score, v, top, total, context)
     if whole < length:
         key = whole + tl.arange(0, BLOCK_N)
@@ -164,7 +189,8 @@ def _attend_long(
         there = (key < length)[:, None] & in_head
         k = tl.load(at + WIDTH, mask=there, other=0.0)
         v = tl.load(at + 2 * WIDTH, mask=there, other=0.0)
-        score = _adjusted(tl.dot(q, tl.trans(k)), query, key, length, slope, ALIBI, True)
+        score = tl.dot(q, tl.trans(k))
+        score = _adjusted(score, query, key, keys, length, slope, ALIBI, NORMED, True)
         top, total, context = _absorb(score, v, top, total, context)
     _store_context(out, context, total, scale, query, length, column, WIDTH, HEAD, QUANTISE)
 
@@ -177,6 +203,7 @@ def attend(
     heads: int,
     slopes: Tensor | None = None,
     scale_D: Tensor | None = None,
+    rstd_2T: Tensor | None = None,
 ) -> None:
     """See ``plain.attend``."""
     width = out_TD.shape[1]
@@ -186,17 +213,23 @@ def attend(
         "WIDTH": width, "HEAD": head, "BLOCK_HEAD": block_head,
         "BLOCK_M": TILE_ROWS, "BLOCK_N": BLOCK_KEYS,
         "ALIBI": slopes is not None, "QUANTISE": scale_D is not None,
+        "NORMED": rstd_2T is not None,
         "num_warps": 4, "num_stages": 1,
     }  # fmt: skip
     major, _ = torch.cuda.get_device_capability(qkv_TE.device)
     copy = major >= 9 and head == block_head  # a copied block has no columns to leave out
     copies = TensorDescriptor.from_tensor(qkv_TE, [BLOCK_KEYS, head]) if copy else None
+    registers = _REGISTERS if rstd_2T is None else _NORMED_REGISTERS
+    # What is not there is not read; its place takes any address.
+    rstds = (layout.tiles, layout.tiles) if rstd_2T is None else rstd_2T.unbind()
     for part in layout.parts:
         tiles, grid = layout.tiles[part.start :], (heads, part.stop - part.start)
-        options = common | ({"maxnreg": _REGISTERS[part.blocks]} if major == 9 else {})
+        options = common | ({"maxnreg": registers[part.blocks]} if major == 9 else {})
         if part.blocks:
             _attend_short[grid](
-                qkv_TE, out_TD, tiles, slopes, scale_D, BLOCKS=part.blocks, **options
+                qkv_TE, out_TD, tiles, slopes, scale_D, *rstds, BLOCKS=part.blocks, **options
             )
         else:
-            _attend_long[grid](qkv_TE, out_TD, tiles, slopes, scale_D, copies, COPY=copy, **options)
+            _attend_long[grid](
+                qkv_TE, out_TD, tiles, slopes, scale_D, *rstds, copies, COPY=copy, **options
+            )

@@ -1,0 +1,181 @@
+"""What follows a matrix product on Hopper, done by the product's own program (see ``hopper``).
+
+The sums of a tile are kept as bfloat16, as a product of cuBLAS would have written them. An eighth
+of a tile is finished at a time: bias and GELU, gated SiLU, or the rotary embedding of queries and
+keys, which ESM-C norms as well.
+
+A norm over all heads of a token does not fit in a tile. So the product writes queries and keys
+that lack its last factor, 1 / deviation, with the sums of squares that it follows from; attention
+multiplies scores by it.
+
+Shapes: T rows (tokens), O outputs, S parts of heads that squares are summed over.
+"""
+
+from __future__ import annotations
+
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, tma
+
+from vnp.inference.ops.triton import gelu_of
+
+PIECES = gl.constexpr(8)  # that a tile is finished in
+HEAD = gl.constexpr(64)  # columns of a head where queries and keys get rotary embedding
+HEADS = gl.constexpr(4)  # of a tile
+# What follows a product. From ROTARY on columns rotate; from NORMED on they are normed as well, and
+# PARTLY is for rotated columns that do not make up whole tiles.
+GELU, GATED, ROTARY, NORMED, PARTLY = (gl.constexpr(mode) for mode in range(5))
+
+_gelu_of = gluon.jit(gelu_of.fn)
+# Renamed between versions of Triton.
+_copy_out = getattr(tma, "async_store", None) or tma.async_copy_shared_to_global
+
+
+@gluon.jit
+def keep(sums):
+    """Sums as bfloat16, two in an integer.
+
+    The conversion is one that the compiler does not move: past the start of the next tile it would
+    hold the tensor cores up.
+    """
+    even, odd = sums.reshape([sums.shape[0], sums.shape[1] // 2, 2]).split()
+    return gl.inline_asm_elementwise(
+        "cvt.rn.bf16x2.f32 $0, $2, $1;", "=r,f,f", [even, odd],
+        dtype=gl.int32, is_pure=False, pack=1,
+    )  # fmt: skip
+
+
+@gluon.jit
+def _kept(pairs, layout: gl.constexpr):
+    """Back to float32."""
+    even = (pairs << 16).to(gl.float32, bitcast=True)
+    odd = (pairs & -65536).to(gl.float32, bitcast=True)
+    value = gl.join(even, odd).reshape([pairs.shape[0], 2 * pairs.shape[1]])
+    return gl.convert_layout(value, layout, assert_trivial=True)
+
+
+@gluon.jit
+def _halves(x):
+    """Left and right half; a matter of names, nothing moves."""
+    return x.reshape([x.shape[0], 2, x.shape[1] // 2]).permute([0, 2, 1]).split()
+
+
+@gluon.jit
+def eighths(x):
+    """Eight pieces, from left to right."""
+    left, right = _halves(x)
+    a, b = _halves(left)
+    c, d = _halves(right)
+    p0, p1 = _halves(a)
+    p2, p3 = _halves(b)
+    p4, p5 = _halves(c)
+    p6, p7 = _halves(d)
+    return p0, p1, p2, p3, p4, p5, p6, p7
+
+
+@gluon.jit
+def sixteenths(x):
+    """Sixteen pieces, from left to right."""
+    p0, p1, p2, p3, p4, p5, p6, p7 = eighths(x)
+    a0, a1 = _halves(p0)
+    b0, b1 = _halves(p1)
+    c0, c1 = _halves(p2)
+    d0, d1 = _halves(p3)
+    e0, e1 = _halves(p4)
+    f0, f1 = _halves(p5)
+    g0, g1 = _halves(p6)
+    h0, h1 = _halves(p7)
+    return a0, a1, b0, b1, c0, c1, d0, d1, e0, e1, f0, f1, g0, g1, h0, h1
+
+
+@gluon.jit
+def _linear(value, vectors, rstd, at, FP8: gl.constexpr, MODE: gl.constexpr):
+    """Columns of a product, as they would be had its input been standardised, with their bias."""
+    lead, bias = vectors[0], vectors[1]  # fp8: lead is the scale of the weights
+    if FP8:
+        value = value * gl.load(lead + at)[None, :]
+    elif MODE == GELU or MODE == ROTARY:  # noqa: SIM109  the language has no tuples of modes
+        value = (value + gl.load(lead + at)[None, :]) * rstd[:, None]
+    else:  # of models that shift nothing
+        value = value * rstd[:, None]
+    return value + gl.load(bias + at)[None, :]
+
+
+@gluon.jit
+def angles_of(tables, position, quarter, there, layout: gl.constexpr, WIDTH: gl.constexpr):
+    """Cosines and sines for some columns of a head, at the positions of some rows."""
+    half: gl.constexpr = HEAD // 2
+    column = quarter * WIDTH + gl.arange(0, WIDTH, gl.SliceLayout(0, layout))
+    at = position[:, None] * half + column[None, :]
+    cos = gl.load(tables[0] + at, mask=there, other=1.0)
+    return cos, gl.load(tables[1] + at, mask=there, other=0.0)
+
+
+@gluon.jit
+def finish(
+    parts, i: gl.constexpr, row, column, rstd, angles, vectors, out_desc, rooms, limits,
+    layout: gl.constexpr, FP8: gl.constexpr, MODE: gl.constexpr, GROUP: gl.constexpr,
+):  # fmt: skip
+    """Finish an eighth of a tile and send it on its way to memory."""
+    rows, columns, rotary_columns = limits
+    WIDTH: gl.constexpr = rooms.type.shape[2]
+    offset = gl.arange(0, WIDTH, gl.SliceLayout(0, layout))
+    if MODE >= ROTARY:  # columns of the first half of a head, and their partners in the second
+        half: gl.constexpr = HEAD // 2
+        partner: gl.constexpr = half // WIDTH
+        first: gl.constexpr = i % HEADS * 2 * partner + i // HEADS
+        at = column + first * WIDTH
+        low, high = _kept(parts[first], layout), _kept(parts[first + partner], layout)
+        cos, sin = angles[0].to(gl.float32), angles[1].to(gl.float32)
+        if MODE >= NORMED:
+            # Past the last column nothing is written: any vectors will do.
+            read = gl.where(at < columns, at, 0) + offset
+            low = _linear(low, vectors, rstd, read, FP8, MODE)
+            high = _linear(high, vectors, rstd, read + half, FP8, MODE)
+            if at < rotary_columns:
+                line = row + gl.arange(0, low.shape[0], gl.SliceLayout(1, layout))
+                part = (at // HEAD * (half // WIDTH) + i // HEADS) * rows
+                gl.store(
+                    vectors[8] + part + line, gl.sum(low * low + high * high, axis=1), line < rows
+                )
+            low *= gl.load(vectors[7] + read)[None, :]
+            high *= gl.load(vectors[7] + read + half)[None, :]
+            if MODE == PARTLY:
+                cos = gl.where(at < rotary_columns, cos, 1.0)
+                sin = gl.where(at < rotary_columns, sin, 0.0)
+        else:
+            low = _linear(low, vectors, rstd, at + offset, FP8, MODE)
+            high = _linear(high, vectors, rstd, at + half + offset, FP8, MODE)
+        tma.store_wait(2)  # the piece before last has left its rooms
+        pair: gl.constexpr = 4 * GROUP + i % 2 * 2  # of rooms
+        rooms.index(pair).store((low * cos - high * sin).to(rooms.dtype))
+        rooms.index(pair + 1).store((high * cos + low * sin).to(rooms.dtype))
+        fence_async_shared()
+        _copy_out(out_desc, [row, at], rooms.index(pair))
+        _copy_out(out_desc, [row, at + half], rooms.index(pair + 1))
+    elif MODE == GATED:  # gates in the first half of a tile, what they are for in the second
+        at = column + i * WIDTH
+        gate = _linear(_kept(parts[i], layout), vectors, rstd, at + offset, FP8, MODE)
+        value = _kept(parts[i + PIECES], layout)
+        value = _linear(value, vectors, rstd, at + PIECES * WIDTH + offset, FP8, MODE)
+        whole = 1.0 + gl.exp2(gate * -1.4426950408889634)
+        open_ = gl.inline_asm_elementwise(
+            "rcp.approx.ftz.f32 $0, $1;", "=f,f", [whole], dtype=gl.float32, is_pure=True, pack=1
+        )
+        tma.store_wait(1)
+        place: gl.constexpr = 2 * GROUP + i % 2
+        rooms.index(place).store((gate * open_ * value).to(rooms.dtype))
+        fence_async_shared()
+        _copy_out(out_desc, [row, column // 2 + i * WIDTH], rooms.index(place))
+    else:
+        at = column + i * WIDTH
+        value = _linear(_kept(parts[i], layout), vectors, rstd, at + offset, FP8, MODE)
+        value = _gelu_of(value)
+        if FP8:
+            scale = vectors[2]
+            value = value * gl.load(scale + at + offset)[None, :]
+        tma.store_wait(1)
+        room: gl.constexpr = 2 * GROUP + i % 2
+        rooms.index(room).store(value.to(rooms.dtype))
+        fence_async_shared()
+        _copy_out(out_desc, [row, at], rooms.index(room))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from store.certificate import to_float16
 from store.claims.claims import Claim
 from store.errors import DamageError, StoreError
 from store.geometry import partial_ends
@@ -92,8 +93,7 @@ def publish(block: EmbeddedBlock) -> None:
     """
     prepared = block.prepared
     provenance = prepared.encoder.provenance()
-    with np.errstate(over="ignore"):  # what exceeds float16 becomes infinite and is refused
-        embeddings = block.embeddings.astype(np.float16)
+    embeddings = to_float16(block.embeddings, prepared.name)
     prepared.store.publish(
         prepared.claim,
         prepared.plan.assemble(embeddings, prepared.copies),

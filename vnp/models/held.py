@@ -43,10 +43,11 @@ def held_model(schema: Schema, asked: str) -> str:
     if name in held and _fits(asked, held[name]):
         return name
     known = ", ".join(held) or "none"
-    near = registry.nearest(name, held) or registry.nearest(
-        asked, [source for source in held.values() if source]
+    sources = [source for source in held.values() if source]
+    near = registry.nearest(name, held) or registry.nearest(asked, sources)
+    raise UsageError(
+        f"the store has no model {asked!r} (it has: {known})" + (f"; {near}" if near else "")
     )
-    raise UsageError(f"the store has no model {asked!r} (it has: {known}){near}")
 
 
 def held_models(schema: Schema, asked: Iterable[str]) -> tuple[str, ...]:

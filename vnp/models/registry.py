@@ -280,7 +280,7 @@ def _named(name: str) -> ModelSpec:
     others = plugins.models()
     if name not in others:
         names = [*MODELS, *others]
-        near = nearest(name, names)
+        near = f" ({near})" if (near := nearest(name, names)) else ""
         raise UnknownModelError(
             f"there is no model {name!r}{near}; the models are {', '.join(names)}, and "
             f"{HUB}ORG/NAME for those of the Hugging Face hub. One of a script needs its --plugin, "
@@ -290,9 +290,9 @@ def _named(name: str) -> ModelSpec:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The word that was meant, as the end of a message; nothing if none is near."""
+    """Ask whether the nearest word was meant; nothing if none is near."""
     near = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def _parsed(source: str) -> tuple[str, dict[str, str], str]:

@@ -70,7 +70,7 @@ def test_an_unknown_one_names_the_nearest(asked: str, near: str) -> None:
     with pytest.raises(UsageError) as error:
         held_model(stored(*SOURCES), asked)
     assert f"no model {asked!r} (it has: esm2_3b, " in str(error.value)
-    assert f"(did you mean {near}?)" in str(error.value)
+    assert f"); did you mean {near}?" in str(error.value)
 
 
 def never(*_: Any, **__: Any) -> Any:

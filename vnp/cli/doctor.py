@@ -19,6 +19,7 @@ from vnp.cli.output import Outcome, printable
 from vnp.embed.config import add_device_arguments
 
 if TYPE_CHECKING:
+    from store.schema import Model
     from store.store import Store
 
 
@@ -73,7 +74,7 @@ class Check:
 def run(given: argparse.Namespace) -> int:
     """Look at everything a run depends on."""
     from store.errors import UsageError
-    from store.schema import STANDARD_CODE
+    from store.schema import STANDARD_CODE, Model
     from vnp.models import registry
     from vnp.models.extra import missing_packages, require_embed
     from vnp.sequence.create import DEFAULT_SEGMENT
@@ -86,12 +87,12 @@ def run(given: argparse.Namespace) -> int:
     checks = list(_software())
     if not missing:
         checks += _reported("devices", _devices)
-    models = registry.RECIPES["virnucpro"]
+    models = [Model(spec.name, spec.dim) for spec in registry.recipe("virnucpro")]
     length, code = DEFAULT_SEGMENT, STANDARD_CODE
     if given.store is not None:
         store, found = _opened(given.store)
         checks.append(found)
-        models = tuple(model.name for model in store.schema.models) if store is not None else ()
+        models = list(store.schema.models) if store is not None else []
         if store is not None:
             length, code = store.schema.segment_length, store.schema.genetic_code
             checks += _reported("file system", lambda: _file_system(store))
@@ -164,20 +165,32 @@ def _devices() -> Iterator[Check]:
         yield Check(f"cuda:{number}", "ok", found)
 
 
-def _weights(names: Iterable[str], folder: Path | None) -> Iterator[Check]:
+def _weights(models: Iterable[Model], folder: Path | None) -> Iterator[Check]:
     from store.errors import StoreError
-    from vnp.models import files, registry
+    from vnp.models import files, hub, registry
+    from vnp.models.spec import HUB
 
-    for name in names:
-        model = registry.MODELS.get(name)
-        if model is None or model.demo:
-            continue  # a column that was imported, or weights that come with the package
+    for model in models:
+        name, _, options = (model.source or model.name).partition("@")
+        spec = registry.MODELS.get(name)
+        what = f"weights of {model.name}"
         try:
-            found = files.locate(model, weights_dir=folder, download=False)
+            if name.startswith(HUB):
+                first = options.partition(",")[0]
+                revision = first if first and "=" not in first else "main"
+                repo = name.removeprefix(HUB)
+                found = str(hub.here(repo, folder, model.name, revision=revision))
+            elif spec is None or spec.demo:
+                continue  # a column that was imported, or weights that come with the package
+            elif spec.architecture == "transformers":
+                found = str(hub.here(str(spec.repo), folder, name, revision=spec.revision))
+            else:
+                where = files.locate(spec, weights_dir=folder, download=False)
+                found = f"{where.folder} ({where.revision})"
         except StoreError as error:
-            yield Check(f"weights of {name}", "note", str(error))
+            yield Check(what, "note", str(error))
         else:
-            yield Check(f"weights of {name}", "ok", f"{found.folder} ({found.revision})")
+            yield Check(what, "ok", found)
 
 
 def _opened(path: Path) -> tuple[Store | None, Check]:

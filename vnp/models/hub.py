@@ -48,6 +48,21 @@ def folder_of(repo: str, weights_dir: Path | None, *names: str) -> Path | None:
     return next((folder for folder in below if folder.is_dir()), itself)
 
 
+def here(repo: str, weights_dir: Path | None, *names: str, revision: str = "main") -> Path:
+    """Folder of a model that is on this machine; `WeightsNotFoundError` if it is not."""
+    from huggingface_hub import try_to_load_from_cache
+
+    folder = folder_of(repo, weights_dir, *names)
+    if folder is None:
+        config = try_to_load_from_cache(repo, "config.json", revision=revision)
+        folder = Path(config).parent if isinstance(config, str) else None
+    if folder is None or not (folder / "config.json").is_file():
+        raise missing(repo, FileNotFoundError("they are not on this machine"))
+    if not any(next(folder.glob(f"*.{kind}"), None) for kind in ("safetensors", "bin")):
+        raise missing(folder, FileNotFoundError("there are no weights in it"))
+    return folder
+
+
 def spec_of(
     repo: str,
     *,

@@ -35,6 +35,7 @@ def test_a_misspelt_option_is_answered_with_the_nearest(
         ("-x status run.zarr", "-x run.zarr; options follow the command"),
         ("report --outptu x run.zarr", "--outptu run.zarr; did you mean --output?"),
         ("status -- run.zarr --json", "--json\n"),
+        ("classifier convert a b --modls x", "--modls x; did you mean --models?"),
     ],
 )
 def test_an_option_in_the_wrong_place_or_with_a_short_form(

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import vnp
 from store.errors import UsageError
+from store.open import create_store
 from store.schema import Model, Schema
+from vnp.classify.features import choose_models
+from vnp.classify.files import Card
+from vnp.classify.train import TrainSettings, train
+from vnp.cli.main import main
+from vnp.embed.config import WorkerConfig
+from vnp.embed.worker import Worker
+from vnp.exchange.compare import compare
 from vnp.models import hub, registry
 from vnp.models.errors import UnknownModelError
 from vnp.models.held import held_model, held_models
@@ -104,3 +116,36 @@ def test_wrong_options_are_told_before_the_hub_is_asked(
 def test_a_model_named_twice_is_told_before_the_hub_is_asked() -> None:
     with pytest.raises(UsageError, match="named twice: hf_org_dna"):
         registry.check_names(["hf:ORG/DNA", "hf:ORG/DNA@input=protein"])
+
+
+def test_every_part_takes_a_model_by_what_it_was_asked_for_by(tmp_path: Path) -> None:
+    asked = "demo_esm2@layer=1,pooling=max"
+    spec = registry.model(asked)
+    path = tmp_path / "named.zarr"
+    created = create_store(
+        path, models=[Model(spec.name, 8, spec.source)], segment_length=500, block_rows=16
+    )
+    config = WorkerConfig(models=("demo_esm2@pooling=max,layer=1",))
+    assert config.for_store(created.schema).models == (spec.name,)
+    assert WorkerConfig().for_store(created.schema).models == (spec.name,)
+    assert choose_models(created, Card(8, 8, ""), [asked]) == (spec.name,)
+    for refused in (
+        lambda: choose_models(created, Card(8, 8, ""), ["demo_esm2@layer=2"]),
+        lambda: compare(created, [path], models=["demo_esm2@layer=2"]),
+        lambda: train(
+            created,
+            tmp_path / "labels.tsv",
+            tmp_path / "x.safetensors",
+            settings=TrainSettings(models=("demo_esm2@layer=2",)),
+            device=torch.device("cpu"),
+        ),
+        lambda: Worker(
+            path, config=WorkerConfig(models=("demo_esm2@layer=2",)), stop=threading.Event()
+        ),
+        lambda: vnp.embed(path, models="demo_esm2@layer=2"),
+        lambda: vnp.export(path, tmp_path / "x.npy", models="demo_esm2@layer=2"),
+    ):
+        with pytest.raises(UsageError, match=r"did you mean demo_esm2_layer1_max\?"):
+            refused()
+    with pytest.raises(SystemExit):
+        main(["embed", str(path), "--workers", "0"])

@@ -87,30 +87,7 @@ class BlockClaim(Protocol):
         """Whether it still is the highest claim."""
 
 
-LARGEST = float(np.finfo(np.float16).max)
-
-
-def to_float16(values: NDArray[np.floating[Any]], what: str) -> NDArray[np.float16]:
-    """Round embeddings (n, dim) to what a store keeps.
-
-    NaN and infinity stay what they are: `check_values` refuses them. DataError if a finite number
-    is too large for float16; ``what`` the embeddings are begins the message.
-    """
-    with np.errstate(over="ignore"):
-        rounded = values.astype(np.float16)
-    if values.dtype == np.float16:
-        return rounded
-    lost = np.isfinite(values) & ~np.isfinite(rounded)
-    if lost.any():
-        rows = int(np.count_nonzero(lost.any(axis=1)))
-        most = float(np.abs(values[lost]).max())
-        raise DataError(
-            f"{what}: numbers beyond float16's range in {count(rows, 'record')}, the largest is "
-            f"{most:,.0f}; a store keeps float16, at most {LARGEST:,.0f}, so nothing was "
-            "published: take another layer or pooling of the model (NAME@layer=N, "
-            "NAME@pooling=NAME), or scale its numbers in a plug-in"
-        )
-    return rounded
+LARGEST = float(np.finfo(np.float16).max)  # of what a store keeps
 
 
 def check_values(

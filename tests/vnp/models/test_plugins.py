@@ -225,7 +225,9 @@ def test_numbers_beyond_float16_are_told_as_such(tmp_path: Path) -> None:
     report = embed(path, plugins=script, in_process=True, device="cpu")
     assert not report.complete
     [problem] = report.problems
-    assert "beyond float16's range in 1 record, the largest is 70,123" in problem
+    assert (
+        "beyond float16's range in 1 row, the first is row 2, the largest number 70,123" in problem
+    )
     assert "at most 65,504" in problem
     assert "another layer or pooling" in problem
 

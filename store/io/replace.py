@@ -91,7 +91,7 @@ def refuse_store(target: Path) -> None:
 
 
 def refuse_inside_store(target: Path) -> None:
-    """Refuse a path below a store: there `vnp verify` takes what is not the store's for damage."""
+    """Refuse a path below a store: what is not the store's own there is a finding of verify."""
     # Not `Path.resolve`: it raises other errors than OSError where links lead in a circle.
     for folder in Path(os.path.realpath(target.parent), target.name).parents:
         if _is_a_store(folder):

@@ -87,6 +87,9 @@ class BlockClaim(Protocol):
         """Whether it still is the highest claim."""
 
 
+LARGEST = float(np.finfo(np.float16).max)  # of what a store keeps
+
+
 def check_values(
     values: NDArray[np.float16], *, schema: Schema, model: str, block: int
 ) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from typing import Protocol
 from store.backend import Backend
 from store.errors import StoreError, UsageError
 from store.io.optional import require
+from store.io.replace import refuse_inside_store
 from store.schema import DEFAULT_BLOCK_ROWS, STANDARD_CODE, Model, Schema
 from store.sidecar import sidecar_of
 from store.store import Store
@@ -64,9 +65,7 @@ def create_store(
         If something exists at ``path`` already, or the arguments are out of range.
     """
     path = _resolved(Path(path))
-    kind = backend(path)  # of what a link leads to: it is opened under that name
-    if os.path.lexists(path) and not (kind.makes_directories and _is_empty_directory(path)):
-        raise UsageError(_taken(path))
+    kind = _kind_of_new(path)
     schema = Schema(
         block_rows=block_rows,
         segment_length=segment_length,
@@ -82,6 +81,20 @@ def create_store(
         if ours:
             sidecar.discard()
         raise
+
+
+def check_new(path: str | Path, *, segment_length: int, block_rows: int) -> None:
+    """Refuse, as `create_store` would, a path or geometry that no store can be made with."""
+    _kind_of_new(_resolved(Path(path)))
+    Schema(block_rows=block_rows, segment_length=segment_length)
+
+
+def _kind_of_new(path: Path) -> BackendKind:
+    kind = backend(path)  # of what a link leads to: it is opened under that name
+    refuse_inside_store(path)
+    if os.path.lexists(path) and not (kind.makes_directories and _is_empty_directory(path)):
+        raise UsageError(_taken(path))
+    return kind
 
 
 def discard_empty(store: Store) -> None:

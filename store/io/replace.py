@@ -33,6 +33,7 @@ def write_whole(target: Path, content: bytes) -> None:
 
     If it cannot be written (`WriteError`), nothing is left of it and an old file is as it was.
     """
+    refuse_store(target)
     publish_replace(target.parent, target, [content])
 
 
@@ -77,10 +78,27 @@ def refuse_existing(target: Path, *, force: bool) -> None:
 
     A store stays with it too: it may be the work of weeks, and no output is meant to be one.
     """
-    if _is_a_store(target):
-        raise UsageError(f"{target} is a store; no output replaces one, choose another name")
+    refuse_store(target)
     if os.path.lexists(target) and not force:
         raise UsageError(f"{target} exists already; choose another name or replace it with --force")
+
+
+def refuse_store(target: Path) -> None:
+    """Refuse an output that is a store, or lies inside one."""
+    refuse_inside_store(target)
+    if _is_a_store(target):
+        raise UsageError(f"{target} is a store; no output replaces one, choose another name")
+
+
+def refuse_inside_store(target: Path) -> None:
+    """Refuse a path below a store: what is not the store's own there is a finding of verify."""
+    # Not `Path.resolve`: it raises other errors than OSError where links lead in a circle.
+    for folder in Path(os.path.realpath(target.parent), target.name).parents:
+        if _is_a_store(folder):
+            raise UsageError(
+                f"{target} lies inside the store {folder}, which holds nothing but its own files; "
+                "choose a place outside it"
+            )
 
 
 def _is_a_store(target: Path) -> bool:

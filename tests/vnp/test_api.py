@@ -139,6 +139,30 @@ def test_appending_makes_the_store_or_leaves_none(tmp_path: Path) -> None:
     assert vnp.open(path).schema.segment_length == 0
 
 
+def test_what_a_store_is_said_to_be_is_never_ignored(path: Path, tmp_path: Path) -> None:
+    fine = {"segment_length": 500, "recipe": "demo", "genetic_code": 1}
+    for name, value in fine.items():
+        assert vnp.append(path, EXAMPLE, existing="skip", **{name: value}).skipped
+    for wrong, said in (
+        ({"segment_length": 300}, "holds 500 bp segments, not 300 bp segments"),
+        ({"segment_length": "whole"}, "holds 500 bp segments, not whole contigs"),
+        ({"recipe": "virnucpro"}, "holds demo_dnabert_s, demo_esm2, not dnabert_s, esm2_3b"),
+        ({"recipe": "dmeo"}, "there is no recipe 'dmeo'"),
+        ({"genetic_code": 4}, "genetic code 1, not 4"),
+        ({"genetic_code": 0}, "genetic code 1, not 0"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            vnp.append(path, EXAMPLE, existing="skip", **wrong)
+    with pytest.raises(UsageError, match="no genetic code 0"):
+        vnp.append(tmp_path / "new.zarr", EXAMPLE, create=True, recipe="demo", genetic_code=0)
+
+
+@pytest.mark.parametrize("workers", [0, -1, False])
+def test_no_workers_is_not_the_default_number(path: Path, workers: int) -> None:
+    with pytest.raises(UsageError, match="give a positive number"):
+        vnp.embed(path, workers=workers)
+
+
 def test_wrong_calls_are_usage_errors(path: Path, tmp_path: Path) -> None:
     for call in (
         lambda: vnp.append(path),

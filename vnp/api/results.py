@@ -13,18 +13,21 @@ from vnp.api.arguments import (
     check_word,
     names_of,
     newest,
+    paths_of,
 )
 from vnp.embed.config import WorkerConfig
 from vnp.exchange.export import Dtype, ExportReport, export_store
 from vnp.exchange.selection import Ids, Incomplete
 from vnp.exchange.torch_files import Layout
 from vnp.models.extra import require_embed
+from vnp.models.registry import load_plugins
 
 if TYPE_CHECKING:
     from vnp.classify.call_files import CallFiles
     from vnp.classify.predict import Prediction
     from vnp.classify.regions import RegionRule
     from vnp.exchange.residues import ResiduesReport
+    from vnp.inference.encoder import Precision
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ def predict(
     samples: str | Sequence[str] = (),
     models: str | Sequence[str] = (),
     device: str = "auto",
+    plugins: AnyPath | Sequence[AnyPath] = (),
     save: str | None = None,
     replace: bool = False,
     rule: RegionRule | None = None,
@@ -58,6 +62,8 @@ def predict(
         Models whose embeddings make a feature row, in order; by default those that fit.
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    plugins
+        Python files with recipes, one of which may tell the models that fit; they are run.
     save, replace
         Name under which the store keeps the scores too, and whether those of another classifier
         under that name are dropped.
@@ -85,6 +91,7 @@ def predict(
     from vnp.classify.predict import predict as score
     from vnp.inference.device import place
 
+    load_plugins(map(Path, paths_of(plugins)))
     scored = newest(store)
     if files is not None:
         files.check(scored.schema.samples)
@@ -178,7 +185,9 @@ def residues(
     layer: int | None = None,
     dtype: Literal["float16", "float32"] = "float16",
     device: str = "auto",
+    precision: Precision = "auto",
     weights: AnyPath | None = None,
+    plugins: AnyPath | Sequence[AnyPath] = (),
     force: bool = False,
 ) -> ResiduesReport:
     """Write hidden states of chosen records, one row a residue, as ``vnp residues`` does.
@@ -192,12 +201,12 @@ def residues(
     model
         A model of the store; its weights must be those that filled it.
     rows, ids, sample
-        Which records: row numbers, or ids (of a sample).
+        Which records: row numbers, whole ones, or ids (of a sample).
     layer
         From 1; by default that of the store's rows.
     dtype
         Of the datasets.
-    device, weights
+    device, precision, weights, plugins
         As `embed` takes them.
     force
         Replace what is at ``to``.
@@ -218,6 +227,8 @@ def residues(
     require_embed("hidden states of residues")
     from vnp.exchange.residues import write_residues
 
+    scripts = tuple(map(Path, paths_of(plugins)))
+    load_plugins(scripts)
     return write_residues(
         newest(store),
         Path(to),
@@ -227,6 +238,11 @@ def residues(
         sample=sample,
         layer=layer,
         dtype=dtype,
-        config=WorkerConfig(device=device, weights_dir=None if weights is None else Path(weights)),
+        config=WorkerConfig(
+            device=device,
+            precision=precision,
+            weights_dir=None if weights is None else Path(weights),
+            plugins=scripts,
+        ),
         force=force,
     )

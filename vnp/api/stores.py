@@ -27,9 +27,9 @@ from vnp.embed.verification import VerifyReport
 from vnp.embed.verification import verify as verify_and_repair
 from vnp.models import registry
 from vnp.sequence.append import AppendReport, Existing, Invalid
-from vnp.sequence.append_files import AppendReports, NewStore, append_files
+from vnp.sequence.append_files import AppendReports, append_files
 from vnp.sequence.contig_ids import Duplicates
-from vnp.sequence.create import InitReport
+from vnp.sequence.create import InitReport, StoreOptions
 from vnp.sequence.create import create as create_store
 from vnp.sequence.samples import read_sheet, samples_of_files
 
@@ -47,6 +47,7 @@ def create(
     block_rows: int = DEFAULT_BLOCK_ROWS,
     mixed_precision: bool = False,
     if_missing: bool = False,
+    weights: AnyPath | None = None,
     plugins: AnyPath | Sequence[AnyPath] = (),
 ) -> InitReport:
     """Make an empty store, as ``vnp init`` does.
@@ -68,6 +69,8 @@ def create(
         Whether workers of unlike precisions may fill the store.
     if_missing
         Accept a store that exists with these models and this segment length.
+    weights
+        Folder in which files of models of the Hugging Face hub are looked for first.
     plugins
         Python files that describe models; they are run.
 
@@ -86,6 +89,7 @@ def create(
         block_rows=block_rows,
         mixed_precision=mixed_precision,
         if_missing=if_missing,
+        weights_dir=None if weights is None else Path(weights),
     )
 
 
@@ -113,8 +117,9 @@ class AppendOptions(TypedDict, total=False):
     allow_same_content: bool
     create: bool
     recipe: str | None
-    segment_length: SegmentLength
+    segment_length: SegmentLength | None
     genetic_code: int | None
+    plugins: AnyPath | Sequence[AnyPath]
 
 
 @overload
@@ -146,8 +151,9 @@ def append(
     allow_same_content: bool = False,
     create: bool = False,
     recipe: str | None = None,
-    segment_length: SegmentLength = 500,
+    segment_length: SegmentLength | None = None,
     genetic_code: int | None = None,
+    plugins: AnyPath | Sequence[AnyPath] = (),
     report: AnyPath | None = None,
 ) -> AppendReport | AppendReports:
     """Append FASTA, FASTQ, BAM or CRAM files as samples, as ``vnp append`` does.
@@ -170,8 +176,14 @@ def append(
         Records that cannot be used: ``refuse`` the file, or ``skip`` and name them.
     allow_same_content
         Whether the store may hold the same content as another sample.
-    create, recipe, segment_length, genetic_code
-        Whether to make the store first if it is missing, and how; see `create`.
+    create
+        Whether to make the store first if it is missing; one that is there must be as it would be
+        made.
+    recipe, segment_length, genetic_code
+        How to make it (see the function `create`); without ``create``, what the store must be as
+        far as it is said.
+    plugins
+        Python files that describe models of the recipe; they are run.
     report
         Where to name the contigs of one file that give no record.
 
@@ -200,11 +212,13 @@ def append(
     if not one and (sample is not None or report is not None):
         raise UsageError("sample and report belong to one file: append the files one by one")
     samples = samples_of_files(named, name=sample) if sheet is None else read_sheet(Path(sheet))
+    registry.load_plugins(map(Path, paths_of(plugins)))
+    length = None if segment_length is None else bases_of(segment_length)
     reports = append_files(
         path_of(store),
         samples,
-        new=NewStore(recipe, bases_of(segment_length)) if create else None,
-        genetic_code=genetic_code,
+        wanted=StoreOptions(recipe, length, genetic_code),
+        make=create,
         duplicates=Duplicates(duplicates),
         existing=existing,
         invalid=invalid,

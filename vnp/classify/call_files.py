@@ -35,7 +35,7 @@ class CallFiles:
     gff: Path | None = None  # the same as GFF3
     force: bool = False  # replace what exists
 
-    def check(self, samples: Sequence[Sample]) -> None:
+    def check(self, samples: Sequence[Sample] = ()) -> None:
         """Refuse, before hours of work, what cannot be written.
 
         `UsageError` if a file exists (without ``force``), two have one name, or one of ``fasta``
@@ -56,10 +56,11 @@ class CallFiles:
                     f"{path} is one of the files to read; give the output another name"
                 )
         if self.fasta is not None and not self.contigs:
-            appended = ", ".join(sample.source for sample in samples[:10])
+            sources = ", ".join(sample.source for sample in samples[:10])
+            appended = f" ({sources})" if sources else ""
             raise UsageError(
                 "--fasta-out needs whole contigs, and a store keeps only the stop-free frames of "
-                f"their segments: name the files that were appended with --contigs ({appended})"
+                f"their segments: name the files that were appended with --contigs{appended}"
             )
         if self.contigs and self.fasta is None:
             raise UsageError(

@@ -56,10 +56,10 @@ def convert_classifier(
 
 def _bands(inputs: int, names: Sequence[str] | None) -> tuple[tuple[str, int], ...]:
     """Name and width of each band; () if no recipe has this width."""
-    candidates = list(registry.RECIPES.values()) if names is None else [tuple(names)]
-    dims = {
-        name: registry.model(name).embedding_dim for candidate in candidates for name in candidate
-    }
+    recipes = list(registry.RECIPES.values()) if names is None else [tuple(names)]
+    specs = [[registry.model(name) for name in recipe] for recipe in recipes]
+    candidates = [tuple(spec.name for spec in recipe) for recipe in specs]
+    dims = {spec.name: spec.embedding_dim for recipe in specs for spec in recipe}
     try:
         return tuple((name, dims[name]) for name in first_fitting(inputs, candidates, dims))
     except FeaturesError:

@@ -7,6 +7,7 @@ view puts the models side by side in the order of the store's recipe, and rows a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -23,7 +24,9 @@ from store.store import Store
 from vnp.classify.calls import RecordScores
 from vnp.classify.estimators import Module
 from vnp.classify.files import Card
-from vnp.models import registry
+from vnp.models import plugins, registry
+from vnp.models.errors import UnknownModelError
+from vnp.models.held import held_models
 
 BATCH = 256  # rows the published code scores at a time
 
@@ -40,14 +43,22 @@ def choose_models(store: Store, card: Card, names: Sequence[str] = ()) -> tuple[
     """
     dims = {model.name: model.dim for model in store.schema.models}
     if names or card.models:
-        chosen = tuple(names) or tuple(name for name, _ in card.models)
-        for name in chosen:
-            store.schema.model(name)
-        candidates = [chosen]
+        candidates = [held_models(store.schema, names or [name for name, _ in card.models])]
     else:
         candidates = [tuple(dims)]
         candidates += [recipe for recipe in registry.RECIPES.values() if set(recipe) <= dims.keys()]
+        if all(sum(dims[name] for name in each) != card.inputs for each in candidates):
+            candidates += _of_plugins(dims)
     return first_fitting(card.inputs, candidates, dims)
+
+
+def _of_plugins(dims: Mapping[str, int]) -> Iterator[tuple[str, ...]]:
+    """Yield the recipes of plug-ins whose models the store has."""
+    for sources in plugins.recipes().values():
+        with suppress(UnknownModelError):
+            names = tuple(map(registry.name_in_store, sources))
+            if set(names) <= dims.keys():
+                yield names
 
 
 def first_fitting(

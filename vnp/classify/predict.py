@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from store.errors import UsageError
 from store.io.files import mapped_file
-from store.io.replace import write_whole
+from store.io.replace import refuse_store, write_whole
 from store.schema import Sample
 from store.schema import Scores as KeptScores
 from store.store import Store
@@ -129,6 +129,8 @@ def predict(
     BusyError
         At the end, if scores are to be kept and an appender is at work.
     """
+    if output is not None:
+        refuse_store(output)
     output = output or store.path.with_name(f"{store.path.name}.predictions")
     chosen = choose_models(store, classifier.card, models)
     wanted = _samples(store, samples)

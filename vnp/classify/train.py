@@ -36,6 +36,7 @@ from vnp.classify.split import (
     without_known,
 )
 from vnp.embed.progress import Progress
+from vnp.models.held import held_models
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,8 @@ def train(
     """
     check_name(output)
     refuse_existing(output, force=force)
-    view = store.merged(settings.models or None, missing="raise", verify=True)
+    models = held_models(store.schema, settings.models)
+    view = store.merged(models or None, missing="raise", verify=True)
     table = read_labels(labels)
     rows = label_rows(store, table, by_sample=settings.split == "sample")
     if rows.unused:

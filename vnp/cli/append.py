@@ -51,9 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--segment-length",
         type=options.segment_length,
-        default=500,
         metavar="BASES",
-        help="with --create: windows of the store, 500 (default), 300 or 'whole'",
+        help="with --create: windows of the store, 500 (default), 300 or 'whole'; without it, what "
+        "they must be",
     )
     options.genetic_code(parser, of="a store made with --create", default=None)
     about = "where to name contigs that give no record (of one file)"
@@ -64,9 +64,10 @@ def run(given: argparse.Namespace) -> int:
     """Append the files, or check them."""
     from store.errors import UsageError
     from store.schema import STANDARD_CODE
-    from vnp.sequence.append_files import NewStore, append_files, opened
+    from vnp.sequence.append_files import append_files, opened
     from vnp.sequence.check import check_samples
     from vnp.sequence.contig_ids import Duplicates
+    from vnp.sequence.create import DEFAULT_SEGMENT, StoreOptions
     from vnp.sequence.samples import read_sheet, samples_of_files
 
     if bool(given.files) == (given.sheet is not None):
@@ -81,12 +82,15 @@ def run(given: argparse.Namespace) -> int:
     )
     if given.report is not None and len(samples) > 1:
         raise UsageError("--report names the table of one sample, and several were given")
+    wanted = StoreOptions(given.recipe, given.segment_length, given.code)
     if given.check:
         missing = given.create and not os.path.lexists(given.store)
         found = check_samples(
-            None if missing else opened(given.store, genetic_code=given.code),
+            None if missing else opened(given.store, wanted),
             samples,
-            segment_length=given.segment_length,
+            segment_length=DEFAULT_SEGMENT
+            if given.segment_length is None
+            else given.segment_length,
             genetic_code=given.code or STANDARD_CODE,
             duplicates=Duplicates(given.duplicates),
         )
@@ -94,8 +98,8 @@ def run(given: argparse.Namespace) -> int:
     reports = append_files(
         given.store,
         samples,
-        new=NewStore(given.recipe, given.segment_length) if given.create else None,
-        genetic_code=given.code,
+        wanted=wanted,
+        make=given.create,
         duplicates=Duplicates(given.duplicates),
         existing=given.existing,
         invalid=given.invalid,

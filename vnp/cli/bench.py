@@ -34,11 +34,12 @@ def run(given: argparse.Namespace) -> int:
     from store.open import open_store
     from vnp.embed.bench import measure
     from vnp.embed.imported import imported_from
+    from vnp.models.held import held_models
 
     store = open_store(given.store)
     if store.n_rows == 0:
         raise UsageError(f"{store.path} has no rows to measure with: append a sample first")
-    models = given.model or [
+    models = held_models(store.schema, given.model) or [
         model.name
         for model in store.schema.models
         if imported_from(store, model.name) is None  # nothing here makes such embeddings

@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     convert.add_argument("--segment-length", type=options.positive, metavar="BASES", help=about)
     options.force(convert)
     options.common(convert)
+    convert.set_defaults(command_parser=convert)
 
 
 def run(given: argparse.Namespace) -> int:

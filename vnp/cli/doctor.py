@@ -19,6 +19,7 @@ from vnp.cli.output import Outcome, printable
 from vnp.embed.config import add_device_arguments
 
 if TYPE_CHECKING:
+    from store.schema import Model
     from store.store import Store
 
 
@@ -53,10 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--segment-length",
         type=options.segment_length,
-        default=500,
         metavar="BASES",
-        help="segment length of the reference (default 500)",
+        help="segment length of the reference (default: that of STORE, else 500)",
     )
+    options.genetic_code(parser, of="the reference (default: that of STORE, else 1)", default=None)
     add_device_arguments(parser)
 
 
@@ -73,8 +74,10 @@ class Check:
 def run(given: argparse.Namespace) -> int:
     """Look at everything a run depends on."""
     from store.errors import UsageError
+    from store.schema import STANDARD_CODE, Model
     from vnp.models import registry
     from vnp.models.extra import missing_packages, require_embed
+    from vnp.sequence.create import DEFAULT_SEGMENT
 
     if (given.golden is None) != (given.fasta is None):
         raise UsageError("to compare with a reference give both --golden FILE and --fasta FASTA")
@@ -84,18 +87,22 @@ def run(given: argparse.Namespace) -> int:
     checks = list(_software())
     if not missing:
         checks += _reported("devices", _devices)
-    models = registry.RECIPES["virnucpro"]
+    models = [Model(spec.name, spec.dim) for spec in registry.recipe("virnucpro")]
+    length, code = DEFAULT_SEGMENT, STANDARD_CODE
     if given.store is not None:
         store, found = _opened(given.store)
         checks.append(found)
-        models = tuple(model.name for model in store.schema.models) if store is not None else ()
+        models = list(store.schema.models) if store is not None else []
         if store is not None:
+            length, code = store.schema.segment_length, store.schema.genetic_code
             checks += _reported("file system", lambda: _file_system(store))
             checks += _reported("disk", lambda: _disk(store))
     if not missing:
         checks += _reported("weights", lambda: _weights(models, given.weights_dir))
     if given.golden is not None:
-        checks += _golden(given)
+        length = length if given.segment_length is None else given.segment_length
+        code = code if given.code is None else given.code
+        checks += _golden(given, segment_length=length, genetic_code=code)
     lines = [printable(f"{check.state:<8} {check.what}: {check.found}") for check in checks]
     code = DATA_ERROR if any(check.state == "problem" for check in checks) else DONE
     return Outcome([asdict(check) for check in checks], lines, code).show(as_json=given.json)
@@ -158,20 +165,32 @@ def _devices() -> Iterator[Check]:
         yield Check(f"cuda:{number}", "ok", found)
 
 
-def _weights(names: Iterable[str], folder: Path | None) -> Iterator[Check]:
+def _weights(models: Iterable[Model], folder: Path | None) -> Iterator[Check]:
     from store.errors import StoreError
-    from vnp.models import files, registry
+    from vnp.models import files, hub, registry
+    from vnp.models.spec import HUB
 
-    for name in names:
-        model = registry.MODELS.get(name)
-        if model is None or model.demo:
-            continue  # a column that was imported, or weights that come with the package
+    for model in models:
+        name, _, options = (model.source or model.name).partition("@")
+        spec = registry.MODELS.get(name)
+        what = f"weights of {model.name}"
         try:
-            found = files.locate(model, weights_dir=folder, download=False)
+            if name.startswith(HUB):
+                first = options.partition(",")[0]
+                revision = first if first and "=" not in first else "main"
+                repo = name.removeprefix(HUB)
+                found = str(hub.here(repo, folder, model.name, revision=revision))
+            elif spec is None or spec.demo:
+                continue  # a column that was imported, or weights that come with the package
+            elif spec.architecture == "transformers":
+                found = str(hub.here(str(spec.repo), folder, name, revision=spec.revision))
+            else:
+                where = files.locate(spec, weights_dir=folder, download=False)
+                found = f"{where.folder} ({where.revision})"
         except StoreError as error:
-            yield Check(f"weights of {name}", "note", str(error))
+            yield Check(what, "note", str(error))
         else:
-            yield Check(f"weights of {name}", "ok", f"{found.folder} ({found.revision})")
+            yield Check(what, "ok", found)
 
 
 def _opened(path: Path) -> tuple[Store | None, Check]:
@@ -222,7 +241,9 @@ def _disk(store: Store) -> Iterator[Check]:
     yield Check("disk", "ok" if size > wanted else "problem", found)
 
 
-def _golden(given: argparse.Namespace) -> Iterator[Check]:
+def _golden(
+    given: argparse.Namespace, *, segment_length: int, genetic_code: int
+) -> Iterator[Check]:
     from store.io.words import count
     from vnp.exchange.golden import compare, read_reference
     from vnp.inference.encoder import Encoder
@@ -238,7 +259,13 @@ def _golden(given: argparse.Namespace) -> Iterator[Check]:
         )
 
     reference = read_reference(given.golden, models=registry.recipe(given.recipe))
-    report = compare(reference, given.fasta, segment_length=given.segment_length, load=load)
+    report = compare(
+        reference,
+        given.fasta,
+        segment_length=segment_length,
+        genetic_code=genetic_code,
+        load=load,
+    )
     for band in report.bands:
         found = (
             f"{count(band.rows, 'row')} in {band.precision} on {band.device}: cosine lowest "

@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.store(parser)
     options.recipe(parser)
     options.names(parser, "--model", "a model, instead of a recipe: NAME or hf:ORG/NAME, and @...")
+    options.hub_weights(parser)
     options.plugins(parser)
     parser.add_argument(
         "--segment-length",
@@ -49,6 +50,7 @@ def run(given: argparse.Namespace) -> int:
         mixed_precision=given.mixed_precision,
         genetic_code=given.code,
         if_missing=given.if_missing,
+        weights_dir=given.weights_dir,
     )
     return outcome(report).show(as_json=given.json)
 

@@ -56,6 +56,9 @@ def configure(options: argparse.Namespace) -> None:
     handlers: list[logging.Handler] = [shown]
     log_file: Path | None = getattr(options, "log_file", None)
     if log_file is not None:
+        from store.io.replace import refuse_store
+
+        refuse_store(log_file)
         file = _LogFile(log_file, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         handlers.append(file)

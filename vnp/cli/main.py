@@ -16,8 +16,9 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from vnp import __version__
 from vnp.cli import logs, options
@@ -57,11 +58,38 @@ _EPILOG = (
 )
 
 
+class _Parser(argparse.ArgumentParser):
+    """Also names the option that may have been meant where a required one is missing."""
+
+    _given: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._given = args or ()
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        if "required" in message:
+            words = [word.partition("=")[0] for word in self._given if word.startswith("--")]
+            if unknown := [word for word in words if word not in _known(self)]:
+                message += f"; unrecognized: {' '.join(unknown)}{_meant(self, unknown)}"
+        super().error(message)
+
+
+def _known(command: argparse.ArgumentParser) -> set[str]:
+    return {"--", *re.findall(r"(?<![\w-])--[\w-]+", command.format_help())}
+
+
+def _meant(command: argparse.ArgumentParser, words: Iterable[str]) -> str:
+    """Name the options that unknown words are nearest to, as the end of a message."""
+    known = _known(command)
+    unknown = [word for word in words if word not in known]  # one that is stood after '--'
+    near = [near for word in unknown for near in difflib.get_close_matches(word, known, n=1)]
+    return f"; did you mean {' and '.join(near)}?" if near else ""
+
+
 def parser(only: str | None = None) -> argparse.ArgumentParser:
     """Build the parser of all commands, or with the options of ``only`` this one."""
-    top = argparse.ArgumentParser(
-        prog="vnp", description=_DESCRIPTION, epilog=_EPILOG, allow_abbrev=False
-    )
+    top = _Parser(prog="vnp", description=_DESCRIPTION, epilog=_EPILOG, allow_abbrev=False)
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, about in COMMANDS.items():
@@ -100,10 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         if name.startswith("-"):
             top.error(f"unrecognized arguments: {' '.join(unknown)}; options follow the command")
-        known = set(re.findall(r"(?<![\w-])--[\w-]+", given.command_parser.format_help()))
-        words = [word for word in unknown if word not in known]  # one that is stood after '--'
-        near = [near for word in words for near in difflib.get_close_matches(word, known, n=1)]
-        hint = f"; did you mean {' and '.join(near)}?" if near else ""
+        hint = _meant(given.command_parser, unknown)
         given.command_parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     with _signals():
         try:

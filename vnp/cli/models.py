@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--add", metavar="NAME", help="add this model to the store")
+    options.hub_weights(parser)
     options.plugins(parser)
     parser.add_argument("store", metavar="STORE", nargs="?", type=Path, help="with --add")
 
@@ -32,8 +33,9 @@ def run(given: argparse.Namespace) -> int:
     if (given.add is None) != (given.store is None):
         raise UsageError("to add a model give both: vnp models --add NAME STORE")
     if given.add is not None:
-        spec = registry.model(given.add)
+        registry.check_names([given.add])
         store = open_store(given.store)
+        spec = registry.model(given.add, weights_dir=given.weights_dir)
         store.add_model(Model(spec.name, spec.embedding_dim, spec.source))
         value = {"store": str(store.path), "added": spec.name, "rows": store.n_rows}
         lines = [f"added {spec.name} to {store.path}: {count(store.n_rows, 'row')} to embed"]

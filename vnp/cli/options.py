@@ -70,6 +70,18 @@ def plugins(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def hub_weights(parser: argparse.ArgumentParser) -> None:
+    """Add the option --weights, of commands that name models of the hub but run none."""
+    parser.add_argument(
+        "--weights",
+        dest="weights_dir",
+        type=Path,
+        metavar="DIR",
+        help="folder with files of hf: models, DIR/NAME or DIR itself if it is called NAME, looked "
+        "in before the cache and the hub; needed where there is no internet",
+    )
+
+
 def genetic_code(
     parser: argparse.ArgumentParser, *, of: str = "a new store", default: int | None = 1
 ) -> None:

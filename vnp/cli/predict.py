@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ from vnp.cli.exit_codes import of_result
 from vnp.cli.output import Outcome
 
 if TYPE_CHECKING:
+    from vnp.classify.call_files import CallFiles
     from vnp.classify.predict import Prediction
+    from vnp.classify.regions import RegionRule
 
 log = logging.getLogger(__name__)
 
@@ -20,10 +23,16 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.store(parser)
-    options.classifier(parser)
     options.names(parser, "--sample", "score only this sample")
-    options.feature_models(parser)
     options.classifier_device(parser)
+    options.plugins(parser)  # which may have the recipe that fits
+    add_call_arguments(parser)
+
+
+def add_call_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what is called, by which classifier, and where it goes: also those of ``vnp run``."""
+    options.classifier(parser)
+    options.feature_models(parser)
     about = "also keep the scores in the store, as obs columns NAME_score1 and NAME_score2"
     parser.add_argument("--save", metavar="NAME", help=about)
     about = "with --save: replace columns of that name that another classifier made"
@@ -37,7 +46,7 @@ def _file_arguments(parser: argparse.ArgumentParser) -> None:
     file: dict[str, Any] = {"type": Path, "metavar": "FILE"}
     about = "write the viral contigs as FASTA; their sequences come from --contigs"
     group.add_argument("--fasta-out", help=about, **file)
-    about = "with --fasta-out: the FASTA or FASTQ files that were appended"
+    about = "with --fasta-out: the FASTA or FASTQ files that were appended (run: default its own)"
     group.add_argument("--contigs", nargs="+", default=[], metavar="FASTA", help=about)
     group.add_argument("--bed", help="write the viral regions as BED", **file)
     group.add_argument("--gff", help="write the viral regions as GFF3", **file)
@@ -64,36 +73,54 @@ def _region_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Score, write the tables and files, and keep the scores if asked to."""
-    from vnp.api import predict
+    found = score(given, samples=given.sample, device=given.device)
+    return found.show(as_json=given.json)
+
+
+def files_of(given: argparse.Namespace) -> CallFiles:
+    """Files beside the tables, as the options name them."""
     from vnp.classify.call_files import CallFiles
+
+    return CallFiles(
+        fasta=given.fasta_out,
+        contigs=tuple(given.contigs),
+        bed=given.bed,
+        gff=given.gff,
+        force=given.force,
+    )
+
+
+def rule_of(given: argparse.Namespace) -> RegionRule:
+    """What makes a viral region, as the options say."""
     from vnp.classify.regions import RegionRule
+
+    return RegionRule(
+        smooth=given.smooth,
+        enter=given.enter,
+        leave=given.leave,
+        min_length=given.min_region,
+        merge_gap=given.merge_gap,
+        max_blank=given.max_blank,
+    )
+
+
+def score(given: argparse.Namespace, *, samples: Sequence[str], device: str) -> Outcome:
+    """Do what the options of `add_call_arguments` say."""
+    from vnp.api import predict
 
     result = predict(
         given.store,
         given.classifier,
         output=given.output,
-        device=given.device,
-        samples=given.sample,
+        device=device,
+        samples=samples,
         models=given.models,
         save=given.save,
         replace=given.replace,
-        rule=RegionRule(
-            smooth=given.smooth,
-            enter=given.enter,
-            leave=given.leave,
-            min_length=given.min_region,
-            merge_gap=given.merge_gap,
-            max_blank=given.max_blank,
-        ),
-        files=CallFiles(
-            fasta=given.fasta_out,
-            contigs=tuple(given.contigs),
-            bed=given.bed,
-            gff=given.gff,
-            force=given.force,
-        ),
+        rule=rule_of(given),
+        files=files_of(given),
     )
-    return outcome(result).show(as_json=given.json)
+    return outcome(result)
 
 
 def outcome(result: Prediction) -> Outcome:

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.store(parser)
     parser.add_argument("fasta", metavar="FASTA", nargs="+", help="FASTA or FASTQ files: samples")
-    options.classifier(parser)
+    predict.add_call_arguments(parser)
     options.sample(parser)
     options.recipe(parser)
     parser.add_argument(
@@ -41,10 +41,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Run the stages until one does not end well; its exit code is the answer."""
     from store.errors import StoreError, UsageError
+    from store.io.replace import refuse_store
     from vnp.cli.logs import complain
 
     if given.sample is not None and len(given.fasta) > 1:
         raise UsageError("--sample names one sample, and several files were given")
+    if given.fasta_out is not None and not given.contigs:
+        given.contigs = [file for file in given.fasta if file != "-"]
+    # Before hours of work, what the last stage would refuse.
+    predict.rule_of(given)
+    predict.files_of(given).check()
+    if given.output is not None:
+        refuse_store(given.output)
     results: dict[str, Any] = {}
     code = DONE
     for name, about, work in _stages(given):
@@ -74,25 +82,20 @@ def run(given: argparse.Namespace) -> int:
 def _stages(given: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], Outcome]]]:
     """Yield the command that does a stage, what it works on, and the work."""
     from store.open import open_store
-    from store.schema import STANDARD_CODE
-    from vnp import api
     from vnp.embed.supervisor import embed_store
     from vnp.sequence.append import append_file
     from vnp.sequence.contig_ids import Duplicates
-    from vnp.sequence.create import create
+    from vnp.sequence.create import InitReport, StoreOptions
 
     path = given.store
+    wanted = StoreOptions(given.recipe, given.segment_length, given.code)
 
     def init_store() -> Outcome:
-        length = 500 if given.segment_length is None else given.segment_length
-        report = create(
-            path,
-            recipe=given.recipe,
-            segment_length=length,
-            genetic_code=given.code or STANDARD_CODE,
-            if_missing=True,
-        )
-        return init.outcome(report)
+        if path.exists():
+            found = open_store(path)
+            wanted.check(found)
+            return init.outcome(InitReport.of(found, made=False))
+        return init.outcome(wanted.make(path))
 
     def append_one(file: str) -> Outcome:
         report = append_file(
@@ -108,11 +111,9 @@ def _stages(given: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], 
         return embed.outcome(embed_store(path, config=config, workers=given.workers))
 
     def score() -> Outcome:
-        scored = api.predict(path, given.classifier, output=given.output, device=config.device)
-        return predict.outcome(scored)
+        return predict.score(given, samples=(), device=config.device)
 
-    chosen = (given.recipe, given.segment_length, given.code)
-    if not path.exists() or any(each is not None for each in chosen):
+    if not path.exists() or wanted != StoreOptions():
         yield "init", str(path), init_store
     for file in given.fasta:
         yield "append", f"{path} {file}", functools.partial(append_one, file)

@@ -35,15 +35,14 @@ def run(given: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: stop.set())
     if given.stop_at_eof:
         threading.Thread(target=_stop_at_eof, args=(stop,), daemon=True).start()
-    config = WorkerConfig.from_options(given)
     store = open_store(given.store)
+    config = WorkerConfig.from_options(given).for_store(store.schema)
     worker = Worker(given.store, config=config, stop=stop)
     # With --json another program, such as vnp embed, shows the progress.
     with contextlib.nullcontext() if given.json else watching(store, models=config.models):
         report = worker.run()
     store.refresh()
-    models = config.models or tuple(model.name for model in store.schema.models)
-    left = any(len(store.open_blocks(model)) for model in models)
+    left = any(len(store.open_blocks(model)) for model in config.models)
     code = of_result(
         complete=not (report.stopped or report.failures or left), interrupted=report.stopped
     )

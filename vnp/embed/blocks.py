@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from store.certificate import LARGEST
 from store.claims.claims import Claim
-from store.errors import DamageError, StoreError
+from store.errors import DamageError, DataError, StoreError
 from store.geometry import partial_ends
+from store.io.words import count
 from store.read.certified import CertifiedRows
 from store.read.columns import take
 from store.store import Store
@@ -92,8 +94,8 @@ def publish(block: EmbeddedBlock) -> None:
     """
     prepared = block.prepared
     provenance = prepared.encoder.provenance()
-    with np.errstate(over="ignore"):  # what exceeds float16 becomes infinite and is refused
-        embeddings = block.embeddings.astype(np.float16)
+    _check_range(block)
+    embeddings = block.embeddings.astype(np.float16)
     prepared.store.publish(
         prepared.claim,
         prepared.plan.assemble(embeddings, prepared.copies),
@@ -107,6 +109,26 @@ def publish(block: EmbeddedBlock) -> None:
                 mixed_precision=prepared.store.schema.mixed_precision
             ).identity_hash(),
         },
+    )
+
+
+def _check_range(block: EmbeddedBlock) -> None:
+    """Refuse finite numbers that float16 cannot hold; NaN and infinity `Store.publish` refuses."""
+    prepared, values = block.prepared, block.embeddings
+    with np.errstate(over="ignore"):
+        lost = np.isfinite(values) & ~np.isfinite(values.astype(np.float16))
+    if not lost.any():
+        return
+    marks = lost.max(axis=1, keepdims=True, initial=False).astype(np.float16)
+    none = np.zeros((len(prepared.copies), 1), np.float16)
+    rows = np.flatnonzero(prepared.plan.assemble(marks, none))
+    first = prepared.store.block_bounds(prepared.claim.block)[0] + int(rows[0])
+    most = float(np.abs(values[lost]).max())
+    raise DataError(
+        f"{prepared.name}: numbers beyond float16's range in {count(len(rows), 'row')}, the first "
+        f"is row {first}, the largest number {most:,.0f}; a store keeps float16, at most "
+        f"{LARGEST:,.0f}, so nothing was published: take another layer or pooling of the model "
+        "(NAME@layer=N, NAME@pooling=NAME), or scale the numbers in a plug-in"
     )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from store.schema import Schema
     from vnp.inference.encoder import Precision
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "fp8")
@@ -24,7 +25,7 @@ class WorkerConfig:
         If a setting is out of range.
     """
 
-    models: tuple[str, ...] = ()  # models to fill, in this order; none: all of the store
+    models: tuple[str, ...] = ()  # to fill, in this order, as `held_model` takes them; none: all
     device: str = "auto"  # "auto", "cpu", "cuda" or "cuda:N"
     precision: Precision = "auto"  # "auto": the store's, else what suits the device
     weights_dir: Path | None = None  # searched before the Hugging Face cache and hub
@@ -51,6 +52,13 @@ class WorkerConfig:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if number and not 0 < value < float("inf"):
                 raise UsageError(f"{flag} {value}: give a positive number")
+
+    def for_store(self, schema: Schema) -> WorkerConfig:
+        """Settings with the store's own names of the models, all of them if none was named."""
+        from vnp.models.held import held_models
+
+        names = held_models(schema, self.models)
+        return replace(self, models=names or tuple(model.name for model in schema.models))
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser, *, every: bool = True) -> None:

@@ -86,13 +86,14 @@ def embed_store(
         in one process.
     """
     require_embed("embedding")
+    if workers is not None and (isinstance(workers, bool) or workers < 1):
+        raise UsageError(f"workers is {workers}: give a positive number, or none for one per GPU")
     store = open_store(path)
     if in_process and workers not in (None, 1):
         raise UsageError(f"{workers} workers need processes of their own: leave in_process out")
-    models = config.models or tuple(model.name for model in store.schema.models)
-    for model in models:
-        store.schema.model(model)
-    configs = configs_of_workers(replace(config, models=models), 1 if in_process else workers)
+    config = config.for_store(store.schema)
+    models = config.models
+    configs = configs_of_workers(config, 1 if in_process else workers)
     began = time.monotonic()
     reports: list[dict[str, Any]] = []
     problems: list[str] = []

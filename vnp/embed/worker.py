@@ -81,9 +81,7 @@ class Worker:
     ) -> None:
         registry.load_plugins(config.plugins)
         store = open_store(path)
-        models = config.models or tuple(model.name for model in store.schema.models)
-        for model in models:
-            store.schema.model(model)
+        config = config.for_store(store.schema)
         store.sidecar.make()
         self._config = config
         self._clock = clock
@@ -96,7 +94,7 @@ class Worker:
         self._scheduler = Scheduler(
             store,
             claims=self._participant.claims,
-            models=models,
+            models=config.models,
             encoder_of=self._encoders.get,
             accounts=self._accounts,
             dedup=config.dedup,

@@ -22,6 +22,7 @@ from store.schema import COLUMN_CHUNK_ROWS, Sample
 from store.store import Store
 from vnp.embed.precisions import precision_of
 from vnp.exchange.virnucpro_files import F32, bands, look_up, read_results, rows_by_id
+from vnp.models.held import held_models
 from vnp.models.similarity import row_similarity
 
 _STEP = 4096  # rows compared at a time
@@ -60,7 +61,7 @@ class ModelComparison:
     difference: float  # largest absolute difference of any number
     only_here: int  # rows certified in the first store alone
     only_there: int  # rows of the other side alone
-    worst: tuple[WorstRow, ...]  # ascending by cosine
+    worst: tuple[WorstRow, ...]  # ascending by cosine; none of equal rows
     by_precision: tuple[ByPrecision, ...] = ()  # where a store is of mixed precision
 
 
@@ -127,7 +128,8 @@ class _Tally:
         )
         samples = store.schema.samples
         named = []
-        for at in np.argsort(cosines, kind="stable")[:worst].tolist():
+        differing = np.flatnonzero(differences)  # an equal row is not among the worst
+        for at in differing[np.argsort(cosines[differing], kind="stable")[:worst]].tolist():
             row = int(rows[at])
             sample = next(known.name for known in samples if known.start <= row < known.stop)
             record = _ids(store, slice(row, row + 1))[0].decode(errors="replace")
@@ -178,8 +180,7 @@ def compare(
     UsageError
         If a sample or model is unknown, or which sample is meant is not clear.
     """
-    for name in models:
-        store.schema.model(name)
+    models = held_models(store.schema, models)
     if sample is not None:
         store.rows_of(sample)
     mine = theirs = store.schema.models

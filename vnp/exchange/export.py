@@ -12,6 +12,7 @@ from store.io.replace import check_free, replacing
 from store.store import Store
 from vnp.exchange import anndata, arrays, torch_files
 from vnp.exchange.selection import Ids, Incomplete, select
+from vnp.models.held import held_models
 
 Dtype = Literal["float16", "float32"]
 
@@ -104,7 +105,8 @@ def export_store(
     _check(suffix, ids=ids, dtype=dtype, layout=layout, sequences=sequences)
     check_free(target, force=force)
     if suffix == ".pt":
-        known = tuple(models) or tuple(model.name for model in store.schema.models)
+        named = held_models(store.schema, models)
+        known = named or tuple(model.name for model in store.schema.models)
         models = torch_files.models_of_layout(layout or "merged", known)
     selection = select(
         store, samples=samples, models=models, incomplete=incomplete, ids=ids or "auto"

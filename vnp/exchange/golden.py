@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from store.errors import DataError
 from store.io.ragged import Ragged
 from store.io.words import count
-from store.schema import Model
+from store.schema import STANDARD_CODE, Model
 from vnp.embed.progress import Progress
 from vnp.exchange.virnucpro_files import F32, bands, look_up, read_results
 from vnp.inference.encoder import Encoder
@@ -126,18 +126,20 @@ def compare(
     fasta: str,
     *,
     segment_length: int,
+    genetic_code: int = STANDARD_CODE,
     load: Callable[[str], Encoder],
 ) -> GoldenReport:
     """Embed the records of the FASTA file and compare them with the reference made from it.
 
-    ``load`` loads the encoder of a model by name. DataError if the file cannot be read, or no id
-    of it occurs in the reference.
+    ``load`` loads the encoder of a model by name. VirNucPro's own files are of genetic code 1;
+    others are exports of a store (`vnp export`), which may have another. DataError if the file
+    cannot be read, or no id of it occurs in the reference.
     """
     position = {name: index for index, name in enumerate(reference.ids)}
     places: list[NDArray[np.int64]] = []
     records: list[tuple[Ragged, Ragged]] = []
     extra = 0
-    for names, nucleotide, protein in _records(fasta, segment_length):
+    for names, nucleotide, protein in _records(fasta, segment_length, genetic_code):
         place = look_up(position, names)
         known = np.flatnonzero(place >= 0)
         extra += len(names) - len(known)
@@ -147,8 +149,8 @@ def compare(
     if not len(made):
         raise DataError(
             f"{fasta} gives no record of the {count(len(reference.ids), 'id')} of "
-            f"{reference.path}, which was made from another file or with another segment length "
-            f"than {segment_length}"
+            f"{reference.path}, which was made from another file, or with another segment length "
+            f"than {segment_length} or another genetic code than {genetic_code}"
         )
     missing = np.setdiff1d(np.arange(len(reference.ids)), made)
     compared = tuple(
@@ -209,14 +211,19 @@ def _compare_band(
     )
 
 
-def _records(fasta: str, segment_length: int) -> Iterator[tuple[list[str], Ragged, Ragged]]:
+def _records(
+    fasta: str, segment_length: int, genetic_code: int
+) -> Iterator[tuple[list[str], Ragged, Ragged]]:
     """Ids, nucleotide and protein sequences of a file's records, as an append would make them."""
     with (
         ContigReader(fasta) as reader,
         UniqueIds(Duplicates.REFUSE, source=reader.name) as unique,
     ):
         batches = record_batches(
-            unique.batches(reader), segment_length=segment_length, source=reader.name
+            unique.batches(reader),
+            segment_length=segment_length,
+            genetic_code=genetic_code,
+            source=reader.name,
         )
         for batch in batches:
             yield batch.rows.id.decode(), batch.rows.nucleotide, batch.rows.protein

@@ -30,6 +30,7 @@ from vnp.exchange.arrays import escape
 from vnp.exchange.record_index import RecordIndex
 from vnp.inference.encoder import Encoder
 from vnp.inference.load import load_encoder
+from vnp.models.held import held_model
 from vnp.models.packing import Batch, plan
 from vnp.models.tokens import Tokens
 
@@ -88,9 +89,10 @@ def write_residues(
         percent-encoded; ``<sample>:<id>`` where an id is in several samples), with the attributes
         ``sample``, ``id`` and ``row``.
     model
-        A model of the store; its weights must be those that filled it.
+        A model of the store, as `vnp.models.held.held_model` takes it; its weights must be those
+        that filled it.
     rows, ids
-        Which records: row numbers, or ids; of either at least one.
+        Which records: row numbers, whole ones, or ids; of either at least one.
     sample
         Sample that the ids belong to; None: any.
     layer
@@ -98,7 +100,7 @@ def write_residues(
     dtype
         Of the datasets.
     config
-        Device, precision, weights and token budget.
+        Device, precision, weights, token budget and plug-ins.
     force
         Replace what is at ``output``.
 
@@ -113,6 +115,7 @@ def write_residues(
         raise UsageError(f"{output}: name a file that ends in .h5 or .hdf5")
     check_free(output, force=force)
     chosen = _rows_of(store, rows, ids, sample)
+    model = held_model(store.schema, model)
     encoder = _loaded(store, model, layer, config or WorkerConfig(), load)
     h5py = require("h5py", for_what="hidden states of residues")
     names = store.schema.samples
@@ -177,6 +180,8 @@ def _rows_of(
         if sample is not None:
             raise UsageError("a sample goes with ids; rows are numbers of the whole store")
         for row in rows:
+            if isinstance(row, bool | np.bool_) or not isinstance(row, int | np.integer):
+                raise UsageError(f"rows are named by whole numbers, not by {row!r}")
             if not 0 <= row < store.n_rows:
                 raise UsageError(f"there is no row {row} among {store.n_rows:,}")
         return np.unique(np.array(rows, dtype=np.int64))
@@ -199,7 +204,6 @@ def _loaded(
     load: Callable[..., Encoder],
 ) -> StatesEncoder:
     """Load the model that filled the store, to give the states of a layer."""
-    held = store.schema.model(model)
     refuse_imported(store, model)
 
     def of_layer(source: str, **settings: Any) -> Encoder:
@@ -209,7 +213,7 @@ def _loaded(
             source = f"{base}@{','.join([*kept, f'layer={layer}'])}"
         return load(source, **settings)
 
-    encoder = load_for(store, held.name, config=config, load=of_layer, warn=log.warning)
+    encoder = load_for(store, model, config=config, load=of_layer, warn=log.warning)
     if not isinstance(encoder, StatesEncoder):
         raise DataError(f"{model} is a plug-in's, which gives rows and no hidden states")
     recorded = (store.provenance(model) or {}).get("identity")

@@ -16,6 +16,7 @@ from store.read.columns import sample_names
 from store.read.view import View
 from store.schema import COLUMN_CHUNK_ROWS
 from store.store import Store
+from vnp.models.held import held_models
 
 Incomplete = Literal["refuse", "skip", "nan"]
 Ids = Literal["auto", "plain", "qualified"]
@@ -86,7 +87,8 @@ def select(
     ids: Ids = "auto",
 ) -> Selection:
     """Choose what to export; `vnp.exchange.export.export_store` says what the options mean."""
-    view = store.merged(tuple(models) or None, verify=True)  # damage must not be copied
+    names = held_models(store.schema, models)
+    view = store.merged(names or None, verify=True)  # damage must not be copied
     known = {sample.name: sample for sample in store.schema.samples}
     for name in samples:
         if name not in known:
@@ -100,9 +102,9 @@ def select(
     certified = wanted & view.filled
     total, there = int(np.count_nonzero(wanted)), int(np.count_nonzero(certified))
     if there < total and incomplete == "refuse":
-        names = [model.name for model in view.models]
-        lacking = [name for name in names if not store.filled(name)[wanted].all()]
-        others = [name for name in names if name not in lacking]
+        chosen_models = [model.name for model in view.models]
+        lacking = [name for name in chosen_models if not store.filled(name)[wanted].all()]
+        others = [name for name in chosen_models if name not in lacking]
         alone = f", or export {' and '.join(others)} alone (--model)" if others else ""
         raise DataError(
             f"not certified: {total - there:,} of the {count(total, 'row')} to export, for "

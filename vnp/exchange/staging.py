@@ -13,6 +13,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from store.certificate import LARGEST
 from store.geometry import block_bounds
 from store.io.files import fsync_dir, naming, rename_over
 from store.io.ragged import Ragged
@@ -26,8 +27,6 @@ from vnp.exchange.record_index import RecordIndex
 
 Ints = NDArray[np.int64]
 F16 = NDArray[np.float16]
-
-_LARGEST = 65504.0  # of float16
 
 
 class Leftovers:
@@ -289,8 +288,8 @@ def _check_numbers(file: EmbeddingFile, rows: Rows, empty: NDArray[np.bool_]) ->
     for wrong, what in (
         (~np.isfinite(rows.values).all(axis=1) & ~empty, "holds NaN or infinity"),
         (
-            (np.abs(rows.values) > _LARGEST).any(axis=1),
-            f"holds numbers beyond float16's {_LARGEST:g}",
+            (np.abs(rows.values) > LARGEST).any(axis=1),
+            f"holds numbers beyond float16's {LARGEST:g}",
         ),
     ):
         found = np.flatnonzero(wrong)

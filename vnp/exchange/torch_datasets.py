@@ -26,6 +26,7 @@ from store.errors import UsageError
 from store.read.indexing import Ints, row_positions
 from store.read.view import View
 from store.store import Store
+from vnp.models.held import held_models
 
 Item: TypeAlias = Tensor | tuple[Tensor, Tensor]
 
@@ -94,7 +95,7 @@ def to_torch(
     UsageError
         If a row asked for is not certified, or an option does not fit.
     """
-    view = store.merged(models)
+    view = store.merged(held_models(store.schema, models) if models else None)
     certified = view.filled
     if rows is None:
         chosen = np.flatnonzero(certified)

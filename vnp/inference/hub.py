@@ -146,7 +146,7 @@ def load(
         precision = "auto"
     placement = place(device, precision=precision, threads=threads, warn=warn)
     assert spec.repo is not None
-    where: str | Path = _folder(spec, weights_dir) or spec.repo
+    where = hub.folder_of(spec.repo, weights_dir, spec.base, spec.name) or spec.repo
     if weights_dir is not None and not isinstance(where, Path):
         warn(f"{spec.name} is not in {weights_dir}; looking in the Hugging Face cache and hub")
     config = hub.configuration(where, revision=spec.revision)
@@ -190,14 +190,6 @@ def load(
         },
         warn=warn,
     )
-
-
-def _folder(spec: ModelSpec, weights_dir: Path | None) -> Path | None:
-    """Folder of a model's files below the one that the user gave."""
-    if weights_dir is None:
-        return None
-    names = (spec.base, spec.name, str(spec.repo).rpartition("/")[2])
-    return next((weights_dir / name for name in names if (weights_dir / name).is_dir()), None)
 
 
 def _longest(model: Any) -> int:

@@ -84,7 +84,7 @@ def load_encoder(
         If the files cannot be had or are not those of the model.
     """
     warn = warn or log.warning
-    spec = registry.model(name)
+    spec = registry.model(name, weights_dir=weights_dir)
     if token_budget is not None and token_budget < 1:
         raise UsageError(f"a token budget of {token_budget} holds no token")
     if spec.architecture in _OTHERS:  # imported only where such a model is asked for

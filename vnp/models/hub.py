@@ -6,6 +6,7 @@ where the weights are not.
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 from store.errors import UsageError
 from vnp.models.errors import WeightsError, WeightsNotFoundError
 from vnp.models.spec import HUB, ModelSpec, store_name
+
+log = logging.getLogger(__name__)
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*\Z")
 _REVISION = re.compile(r"[\w./-]{0,100}\Z")
@@ -23,7 +26,50 @@ HEADS = re.compile(r"(pooler|contact_head|lm_head|cls|classifier)\.")  # nothing
 _T5 = ("t5", "mt5", "umt5")
 
 
-def spec_of(repo: str, *, revision: str = "", input: str | None = None) -> ModelSpec:  # noqa: A002
+def name_of(repo: str, revision: str = "") -> str:
+    """Name of a model of the hub in a store; UsageError if ``repo`` or ``revision`` is not one."""
+    if not _REPO.match(repo) or not _REVISION.match(revision):
+        raise UsageError(f"hf:{repo} is not the name of a model of the hub, hf:ORG/NAME[@REVISION]")
+    return store_name(f"hf_{repo}" + (f"_{revision}" if revision else ""))
+
+
+def folder_of(repo: str, weights_dir: Path | None, *names: str) -> Path | None:
+    """Folder of a model's files: called as the model or its repository, and below the one given.
+
+    The one given may be that folder itself. UsageError if it is not a folder.
+    """
+    if weights_dir is None:
+        return None
+    if not weights_dir.is_dir():
+        raise UsageError(f"the weights folder {weights_dir} does not exist or is not a folder")
+    names = (*names, name_of(repo), repo.rpartition("/")[2])
+    below = (weights_dir / name for name in names)
+    itself = weights_dir if weights_dir.resolve().name in names else None
+    return next((folder for folder in below if folder.is_dir()), itself)
+
+
+def here(repo: str, weights_dir: Path | None, *names: str, revision: str = "main") -> Path:
+    """Folder of a model that is on this machine; `WeightsNotFoundError` if it is not."""
+    from huggingface_hub import try_to_load_from_cache
+
+    folder = folder_of(repo, weights_dir, *names)
+    if folder is None:
+        config = try_to_load_from_cache(repo, "config.json", revision=revision)
+        folder = Path(config).parent if isinstance(config, str) else None
+    if folder is None or not (folder / "config.json").is_file():
+        raise missing(repo, FileNotFoundError("they are not on this machine"))
+    if not any(next(folder.glob(f"*.{kind}"), None) for kind in ("safetensors", "bin")):
+        raise missing(folder, FileNotFoundError("there are no weights in it"))
+    return folder
+
+
+def spec_of(
+    repo: str,
+    *,
+    revision: str = "",
+    input: str | None = None,  # noqa: A002
+    weights_dir: Path | None = None,
+) -> ModelSpec:
     """Describe a model of the hub from its configuration.
 
     Parameters
@@ -34,6 +80,8 @@ def spec_of(repo: str, *, revision: str = "", input: str | None = None) -> Model
         Branch, tag or commit; empty: main.
     input
         ``nucleotide`` or ``protein``; None: as the tokenizer's vocabulary says.
+    weights_dir
+        Where its folder is looked for, before the cache and the hub.
 
     Raises
     ------
@@ -44,17 +92,17 @@ def spec_of(repo: str, *, revision: str = "", input: str | None = None) -> Model
     WeightsError
         If transformers has no encoder of this kind.
     """
-    if not _REPO.match(repo) or not _REVISION.match(revision):
-        raise UsageError(f"hf:{repo} is not the name of a model of the hub, hf:ORG/NAME[@REVISION]")
-    if input not in (None, "nucleotide", "protein"):
-        raise UsageError(f"hf:{repo}: input is nucleotide or protein, not {input}")
-    asked = repo
-    config = configuration(repo, revision=revision or "main")
+    name = name_of(repo, revision)
+    place = folder_of(repo, weights_dir, name)
+    if weights_dir is not None and place is None:
+        log.warning(f"hf:{repo} is not in {weights_dir}; looking in the Hugging Face cache and hub")
+    config = configuration(place or repo, revision=revision or "main")
     if input is None:
-        input = _input_of(tokenizer(repo, revision=revision or "main"), name=asked)  # noqa: A001
+        found = tokenizer(place or repo, revision=revision or "main")
+        input = _input_of(found, name=repo)  # noqa: A001
     options = ",".join(filter(None, [revision, f"input={input}"]))
     return ModelSpec(
-        name=store_name(f"hf_{repo}" + (f"_{revision}" if revision else "")),
+        name=name,
         architecture="transformers",
         input=input,
         dim=int(config.hidden_size),
@@ -149,9 +197,13 @@ def tokenizer(place: str | Path, *, revision: str) -> Any:
 def missing(place: str | Path, error: BaseException) -> WeightsNotFoundError:
     """Say that a model's files cannot be had or read, and how to bring them."""
     line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    if isinstance(place, Path):
+        return WeightsNotFoundError(f"{place} does not hold all files of a model ({line})")
+    name = place.rpartition("/")[2]
     return WeightsNotFoundError(
         f"the files of {place} cannot be had or read ({line}); on a machine with internet run "
-        f"`hf download {place} --exclude '*.py'` and share its cache (HF_HOME)"
+        f"`hf download {place} --exclude '*.py' --local-dir DIR/{name}`, then pass `--weights DIR` "
+        "here and to 'vnp embed', or share its cache (HF_HOME)"
     )
 
 

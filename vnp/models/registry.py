@@ -12,6 +12,7 @@ Importing this module costs a few milliseconds: it needs neither torch nor the m
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from vnp.models.errors import UnknownModelError
 from vnp.models.pooling import parts_of
 from vnp.models.spec import HUB, ModelSpec, store_name
 
-INPUTS = ("nucleotide", "protein", "both")
+INPUTS = ("nucleotide", "protein")  # of a model of the hub
 
 
 def _esm2(size: str, *, layers: int, dim: int, heads: int) -> ModelSpec:
@@ -190,8 +191,11 @@ RECIPES: dict[str, tuple[str, ...]] = {
 }
 
 
-def model(source: str) -> ModelSpec:
+def model(source: str, *, weights_dir: Path | None = None) -> ModelSpec:
     """Resolve a model: a name, a plug-in's, or ``hf:ORG/NAME``, with options behind ``@``.
+
+    Files of a model of the hub are looked for in ``weights_dir`` first; those of others are not
+    needed here. What is wrong with the options is told before the hub is asked.
 
     Raises
     ------
@@ -202,40 +206,62 @@ def model(source: str) -> ModelSpec:
     WeightsNotFoundError, WeightsError
         If the configuration of a model of the Hugging Face hub cannot be had.
     """
-    name, _, text = source.partition("@")
-    options, revision = _options(source, text)
+    name, options, revision = _parsed(source)
     if name.startswith(HUB):
         from vnp.models.hub import spec_of
 
-        spec = spec_of(name.removeprefix(HUB), revision=revision, input=options.get("input"))
+        spec = spec_of(
+            name.removeprefix(HUB),
+            revision=revision,
+            input=options.get("input"),
+            weights_dir=weights_dir,
+        )
     else:
-        if revision or "input" in options:
-            raise UsageError(f"{source}: only models of the hub ({HUB}) have a revision or input")
-        others = {} if name in MODELS else plugins.models()
-        if name not in MODELS and name not in others:
-            names = ", ".join([*MODELS, *others])
-            raise UnknownModelError(
-                f"there is no model {name!r}; the models are {names}, and {HUB}ORG/NAME for those "
-                "of the Hugging Face hub. One of a script needs its --plugin, one of a package "
-                "that package"
-            )
-        spec = MODELS[name] if name in MODELS else others[name]
+        spec = _named(name)
     if not options.keys() & {"layer", "pooling"}:
         return spec
     return _varied(spec, options, source=source if not spec.source else spec.source)
 
 
-def recipe(name: str) -> tuple[ModelSpec, ...]:
+def name_in_store(source: str) -> str:
+    """Name that a store has for a model, told without its files.
+
+    UsageError and UnknownModelError as of `model`.
+    """
+    name, options, revision = _parsed(source)
+    if name.startswith(HUB):
+        from vnp.models.hub import name_of
+
+        return _variant(name_of(name.removeprefix(HUB), revision), options)
+    if not options:
+        return _named(name).name
+    return _varied(_named(name), options, source=source).name
+
+
+def check_names(sources: Iterable[str]) -> None:
+    """Refuse names and options that are wrong, or name a model twice, before a hub is asked."""
+    names = [name_in_store(source) for source in sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"a model is named twice: {name}")
+
+
+def recipe(name: str, *, weights_dir: Path | None = None) -> tuple[ModelSpec, ...]:
     """Look a recipe up by name: its models in the order of the merged feature's bands.
 
     An `UnknownModelError` lists the recipes there are.
     """
-    recipes = RECIPES | plugins.recipes()
+    return tuple(model(each, weights_dir=weights_dir) for each in sources_of(name))
+
+
+def sources_of(name: str) -> tuple[str, ...]:
+    """What a recipe calls its models; see `recipe`."""
+    recipes = RECIPES if name in RECIPES else RECIPES | plugins.recipes()
     if name not in recipes:
         raise UnknownModelError(
             f"there is no recipe {name!r}; the recipes are {', '.join(recipes)}"
         )
-    return tuple(model(each) for each in recipes[name])
+    return recipes[name]
 
 
 def load_plugins(scripts: Iterable[Path]) -> None:
@@ -248,8 +274,34 @@ def known() -> list[ModelSpec]:
     return [*MODELS.values(), *plugins.models().values()]
 
 
-def _options(source: str, text: str) -> tuple[dict[str, str], str]:
-    """Read ``[revision,]key=value,...``."""
+def _named(name: str) -> ModelSpec:
+    if name in MODELS:
+        return MODELS[name]
+    others = plugins.models()
+    if name not in others:
+        names = [*MODELS, *others]
+        near = f" ({near})" if (near := nearest(name, names)) else ""
+        raise UnknownModelError(
+            f"there is no model {name!r}{near}; the models are {', '.join(names)}, and "
+            f"{HUB}ORG/NAME for those of the Hugging Face hub. One of a script needs its --plugin, "
+            "one of a package that package"
+        )
+    return others[name]
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Ask whether the nearest word was meant; nothing if none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else ""
+
+
+def _parsed(source: str) -> tuple[str, dict[str, str], str]:
+    """Read ``NAME[@[revision,]key=value,...]``: the name, the options and the revision.
+
+    UsageError if an option is wrong whatever the model is.
+    """
+    name, _, text = source.partition("@")
+    hub = name.startswith(HUB)
     options: dict[str, str] = {}
     revision = ""
     for item in filter(None, text.split(",")):
@@ -263,7 +315,16 @@ def _options(source: str, text: str) -> tuple[dict[str, str], str]:
             )
         else:
             options[key] = value
-    return options, revision
+    if not hub and (revision or "input" in options):
+        raise UsageError(f"{source}: only models of the hub ({HUB}) have a revision or input")
+    if options.get("input", INPUTS[0]) not in INPUTS:
+        raise UsageError(f"{source}: input is {' or '.join(INPUTS)}, not {options['input']}")
+    if "pooling" in options:
+        parts_of(options["pooling"])
+    layer = options.get("layer", "1")
+    if not (layer.isascii() and layer.isdecimal() and int(layer)):
+        raise UsageError(f"{source}: a layer is a number from 1, not {layer}")
+    return name, options, revision
 
 
 def _varied(spec: ModelSpec, options: dict[str, str], *, source: str) -> ModelSpec:
@@ -271,23 +332,27 @@ def _varied(spec: ModelSpec, options: dict[str, str], *, source: str) -> ModelSp
     if spec.loader is not None:
         raise UsageError(f"{spec.name} is a plug-in's model, which decides on layer and pooling")
     layer, pooling = spec.layer, options.get("pooling", spec.pooling)
-    parts_of(pooling)
-    name = spec.name
     if "layer" in options:
-        text = options["layer"]
-        if not text.isdecimal() or not 1 <= int(text) <= (spec.layers or int(text)):
-            raise UsageError(f"{source}: {spec.name} has layers 1 to {spec.layers or '...'}")
-        layer = int(text)
-        name += f"_layer{layer}"
+        layer = int(options["layer"])
+        if spec.layers and layer > spec.layers:
+            raise UsageError(f"{source}: {spec.name} has layers 1 to {spec.layers}")
         if layer == spec.layers:
             layer = None
-    if "pooling" in options:
-        name += "_" + pooling.replace("+", "_")
+    name = _variant(spec.name, options)
     options = {key: options[key] for key in ("layer", "pooling") if key in options}
     base = spec.source or spec.name
     text = ",".join(f"{key}={value}" for key, value in options.items())
     source = f"{base}{',' if '@' in base else '@'}{text}"
-    return replace(spec, name=store_name(name), layer=layer, pooling=pooling, source=source)
+    return replace(spec, name=name, layer=layer, pooling=pooling, source=source)
+
+
+def _variant(name: str, options: dict[str, str]) -> str:
+    """Name of a model with another layer or pooling than usual."""
+    if "layer" in options:
+        name += f"_layer{int(options['layer'])}"
+    if "pooling" in options:
+        name += "_" + options["pooling"].replace("+", "_")
+    return store_name(name)
 
 
 def demo_warning(names: Iterable[str]) -> str:

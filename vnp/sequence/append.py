@@ -13,7 +13,7 @@ from typing import Any, Literal, TextIO
 
 from store.errors import AfterCommitError, SampleExistsError, UsageError
 from store.io.files import WriteError, fsync_dir, naming, rename_over
-from store.io.replace import write_whole
+from store.io.replace import refuse_store, write_whole
 from store.io.tables import safe_cell
 from store.io.words import count
 from store.schema import Sample, check_sample_name
@@ -128,6 +128,8 @@ def append_file(
             f"sample {name} is in the store already, made from another file ({known.source}, "
             f"appended {known.appended}); give this one another name with --sample"
         )
+    if report is not None:
+        refuse_store(report)
     if report is not None and report.exists():
         raise UsageError(f"{report} exists already; name another file with --report")
     logs = store.sidecar.make().logs

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from store.errors import UsageError
 from store.open import discard_empty, open_store
-from store.schema import STANDARD_CODE
 from store.store import Store
 from vnp.sequence.append import AppendReport, Existing, Invalid, append_file
 from vnp.sequence.contig_ids import Duplicates
-from vnp.sequence.create import create
+from vnp.sequence.create import StoreOptions
 from vnp.sequence.samples import SampleFiles, check_files
 
 log = logging.getLogger(__name__)
@@ -31,22 +29,10 @@ class AppendReports:
         return {"samples": [report.to_json() for report in self.samples]}
 
 
-@dataclass(frozen=True, slots=True)
-class NewStore:
-    """How to make the store if it is missing."""
-
-    recipe: str | None = None  # None: that of `vnp.sequence.create`
-    segment_length: int = 500  # bases; 0: each contig is one window
-
-
-def opened(path: Path, *, genetic_code: int | None) -> Store:
-    """Open a store, which must be of the genetic code that is asked for, if one is."""
+def opened(path: Path, wanted: StoreOptions) -> Store:
+    """Open a store, which must be what is asked for."""
     store = open_store(path)
-    if genetic_code not in (None, store.schema.genetic_code):
-        raise UsageError(
-            f"{store.path} was made for genetic code {store.schema.genetic_code}, not "
-            f"{genetic_code}: leave --code out, or choose another store"
-        )
+    wanted.check(store)
     return store
 
 
@@ -54,8 +40,8 @@ def append_files(
     path: Path,
     samples: Sequence[SampleFiles],
     *,
-    new: NewStore | None = None,
-    genetic_code: int | None = None,
+    wanted: StoreOptions | None = None,
+    make: bool = False,
     duplicates: Duplicates = Duplicates.REFUSE,
     existing: Existing = "refuse",
     invalid: Invalid = "refuse",
@@ -70,31 +56,28 @@ def append_files(
         The store.
     samples
         Names and files; all must exist before the first is appended.
-    new
-        How to make the store if it is missing; one that is there must be such a store. If a file
-        is refused and the store made for it holds no sample, it is removed again. None: it must
-        exist.
-    genetic_code
-        That of the store, new or not; None: the standard one of a new store, else any.
+    wanted
+        What the store must be as far as it is said; None: anything.
+    make
+        Make the store if it is missing; one that is there must be as it would be made, defaults
+        included. If a file is refused and the store made for it holds no sample, it is removed
+        again.
     duplicates, existing, invalid, allow_same_content, report
         As `vnp.sequence.append.append_file` takes them.
 
     Raises
     ------
+    UsageError
+        If the store is not what is wanted.
     UsageError, DataError
         What `vnp.sequence.append.append_file` raises for a sample; those before it stay.
     """
     check_files(samples)
+    wanted = wanted or StoreOptions()
     made = False
-    if new is not None:
-        made = create(
-            path,
-            recipe=new.recipe,
-            segment_length=new.segment_length,
-            genetic_code=genetic_code or STANDARD_CODE,
-            if_missing=True,
-        ).made
-    store = opened(path, genetic_code=genetic_code)
+    if make:
+        made = wanted.make(path, if_missing=True).made
+    store = opened(path, StoreOptions() if make else wanted)
     done: list[AppendReport] = []
     try:
         for sample in samples:

@@ -23,6 +23,7 @@ from store.schema import STANDARD_CODE
 
 WHOLE = 0  # the segment length that means "a contig is one window"
 SMALLEST_SEGMENT = 3  # one codon
+PUBLISHED = (300, 500)  # segment lengths of VirNucPro's classifiers
 # The longest contig that may be one window. Whole windows are for reads; this is longer than
 # nearly every read of any sequencer, and what an encoder can still take as one record.
 LONGEST_WHOLE = 100_000

@@ -385,3 +385,39 @@ def test_a_link_is_taken_for_what_it_leads_to(tmp_path: Path) -> None:
     (tmp_path / "good.zarr").symlink_to(tmp_path / "elsewhere.zarr")
     assert vnp("init", tmp_path / "good.zarr", "--recipe", "demo") == 0
     assert vnp("status", tmp_path / "good.zarr") == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--segment-length 300", "holds 500 bp segments, not 300 bp segments"),
+        ("--recipe virnucpro", "holds demo_dnabert_s, demo_esm2, not dnabert_s, esm2_3b"),
+        ("--code 4", "genetic code 1, not 4"),
+    ],
+)
+def test_what_a_store_is_said_to_be_is_never_ignored(
+    options: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, file = tmp_path / "run.zarr", fasta(tmp_path / "a.fa")
+    assert vnp("init", path, "--recipe", "demo") == 0
+    assert vnp("append", path, file, *options.split()) == 2
+    assert said in capsys.readouterr().err
+    assert vnp("append", path, file, "--check", *options.split()) == 2
+    assert said in capsys.readouterr().err
+    assert names(path) == []
+    same = ("--recipe", "demo", "--segment-length", "500", "--code", "1")
+    assert vnp("append", path, file, *same) == 0
+
+
+def test_segments_of_another_length_than_published_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = fasta(tmp_path / "a.fa")
+    for length, told in (("400", True), ("300", False), ("500", False), ("whole", False)):
+        for words in (["init"], ["append", file, "--create"]):
+            path = tmp_path / f"{words[0]}_{length}.zarr"
+            rest = [*words[1:], "--recipe", "demo", "--segment-length", length]
+            capsys.readouterr()
+            assert vnp(words[0], path, *rest) == 0
+            said = capsys.readouterr().err
+            assert ("published classifiers are for segments of 300 and 500 bp" in said) is told

@@ -35,6 +35,7 @@ def test_a_misspelt_option_is_answered_with_the_nearest(
         ("-x status run.zarr", "-x run.zarr; options follow the command"),
         ("report --outptu x run.zarr", "--outptu run.zarr; did you mean --output?"),
         ("status -- run.zarr --json", "--json\n"),
+        ("classifier convert a b --modls x", "--modls x; did you mean --models?"),
     ],
 )
 def test_an_option_in_the_wrong_place_or_with_a_short_form(
@@ -44,6 +45,26 @@ def test_an_option_in_the_wrong_place_or_with_a_short_form(
         main(words.split())
     assert end.value.code == 2
     assert f"unrecognized arguments: {said}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train run.zarr --lables=a.tsv -o b.safetensors", "--labels; unrecognized: --lables; "
+         "did you mean --labels?"),
+        ("export run.zarr --too x.npy", "-o/--to; unrecognized: --too; did you mean --to?"),
+        ("residues run.zarr --model a --row 1 -o c.h5", "is required; unrecognized: --row; did "
+         "you mean --rows?"),
+        ("residues run.zarr --model a -o c.h5", "one of the arguments --rows --ids is required\n"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_option_that_is_required_is_answered_with_the_nearest(
+    words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(words.split())
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

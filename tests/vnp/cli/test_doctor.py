@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from store.io import files
+from store.open import create_store
+from store.schema import Model
 from tests.rows import filled_store
 from vnp.cli.main import main
 
@@ -141,3 +143,30 @@ def test_a_library_that_cannot_be_imported_is_named(
     assert found["h5py"]["state"] == "problem"
     assert "libhdf5.so.310" in found["h5py"]["found"]
     assert code == 1
+
+
+def test_weights_of_every_kind_of_model_are_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    path, weights = tmp_path / "run.zarr", tmp_path / "weights"
+    models = [
+        Model("hf_org_dna_layer1", 8, "hf:ORG/DNA@input=nucleotide,layer=1"),
+        Model("ankh_base", 768),
+        Model("ankh_large_layer3", 1536, "ankh_large@layer=3"),
+        Model("esm2_3b_layer24", 2560, "esm2_3b@layer=24"),
+        Model("imported", 8),
+    ]
+    create_store(path, models=models, segment_length=500)
+    for name in ("DNA", "ankh_base"):
+        (weights / name).mkdir(parents=True)
+        (weights / name / "config.json").write_text("{}")
+    (weights / "DNA" / "model.safetensors").write_bytes(b"")
+    checks = {each["what"]: each for each in doctor(capsys, path, "--weights", weights)[1]}
+    found = {what[11:]: each for what, each in checks.items() if what.startswith("weights of ")}
+    assert list(found) == [model.name for model in models[:-1]]
+    assert found["hf_org_dna_layer1"]["state"] == "ok"
+    assert found["hf_org_dna_layer1"]["found"] == str(weights / "DNA")
+    assert "there are no weights in it" in found["ankh_base"]["found"]
+    assert "hf download ElnaggarLab/ankh-large" in found["ankh_large_layer3"]["found"]
+    assert "esm2_t36_3B_UR50D" in found["esm2_3b_layer24"]["found"]

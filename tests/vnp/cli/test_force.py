@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.vnp.classify.classify_files import publish
 from vnp.cli.main import main
 
 
@@ -54,3 +55,46 @@ def test_an_existing_output_is_refused(
     assert "--force" in said
     if kind == "file":
         assert output.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "export STORE --to OUT.npy",
+        "report STORE -o OUT.html",
+        "train STORE --labels labels.tsv -o OUT.safetensors",
+        "predict STORE --classifier in.pth --bed OUT.bed",
+        "predict STORE --classifier in.pth -o OUT.dir",
+        "run STORE a.fa --classifier in.pth --gff OUT.gff3",
+        "classifier convert in.pth OUT.safetensors",
+        "dataset --input viral v.gb --input x x.gb -o OUT.dir",
+        "residues STORE --model demo_esm2 --ids x -o OUT.h5",
+        "append STORE a.fa --report OUT.tsv",
+        "append OUT.zarr a.fa --create --recipe demo",
+        "init OUT.zarr --recipe demo",
+        "convert STORE OUT.h5",
+        "status STORE --log-file OUT.log",
+    ],
+)
+@pytest.mark.parametrize("link", [False, True])
+def test_no_output_lies_inside_a_store(
+    command: str,
+    link: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = tmp_path / "run.zarr"
+    assert main(["init", str(store), "--recipe", "demo"]) == 0
+    Path("a.fa").write_text(">a\nATGGCCGATACC\n")
+    publish(Path("in.pth"), 224)
+    Path("link").symlink_to(store / "obs")
+    before = sorted(store.rglob("*"))
+    place = "link" if link else f"{store}/obs"
+    words = command.replace("STORE", str(store)).replace("OUT", f"{place}/out").split()
+    capsys.readouterr()
+    assert main(words) == 2
+    assert f"lies inside the store {store}" in capsys.readouterr().err
+    assert sorted(store.rglob("*")) == before
+    assert not Path(f"{store}.predictions").exists()

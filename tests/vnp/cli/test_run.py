@@ -16,6 +16,7 @@ from vnp.cli.main import main
 pytestmark = pytest.mark.slow
 
 DEMO = ("--recipe", "demo")
+OUTPUTS = {"fa": "--fasta-out", "bed": "--bed", "gff": "--gff"}
 
 
 @pytest.fixture
@@ -66,6 +67,44 @@ def test_from_file_to_calls_and_again(
     assert again["embed"]["workers"] == []
     assert table.read_text() == calls
     assert store.open(path).n_rows == n_rows
+
+
+def test_calls_flow_on_as_from_predict(
+    tmp_path: Path, reads: Path, classifier: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, files = tmp_path / "run.zarr", {kind: tmp_path / f"viral.{kind}" for kind in OUTPUTS}
+    options = [word for kind, flag in OUTPUTS.items() for word in (flag, files[kind])]
+    options += ["--min-region", 0, "--enter", 0.5, "--save", "demo"]
+    first = [path, reads, "--classifier", classifier, *DEMO, "--device", "cpu"]
+    code, out, err = run(capsys, *first, *options, "--json")
+    assert code == 0, err
+    result = json.loads(out)["predict"]
+    assert result["rule"]["min_length"] == 0
+    assert [scores.name for scores in store.open(path).schema.scores] == ["demo"]
+    called = {kind: file.read_text() for kind, file in files.items()}
+    assert called["fa"].count(">") == result["written"]["contigs"]
+
+    code, _, err = run(capsys, *first, *options)
+    assert (code, "exists already" in err, "vnp append" in err) == (2, True, False), "at once"
+    code, _, err = run(capsys, *first, *options, "--force")
+    assert code == 0, err
+    assert {kind: file.read_text() for kind, file in files.items()} == called
+
+    calls = ["predict", path, "--classifier", classifier, "--contigs", reads, "--force"]
+    assert main([*map(str, [*calls, *options]), "--device", "cpu"]) == 0
+    assert {kind: file.read_text() for kind, file in files.items()} == called
+
+
+def test_only_what_is_said_of_a_store_must_be_so(
+    tmp_path: Path, reads: Path, classifier: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run.zarr"
+    assert main(["init", str(path), *DEMO, "--segment-length", "300"]) == 0
+    rest = [path, reads, "--classifier", classifier, "--device", "cpu"]
+    code, _, err = run(capsys, *rest, "--code", 1)
+    assert code == 0, err
+    code, _, err = run(capsys, *rest, "--recipe", "virnucpro")
+    assert (code, "holds demo_dnabert_s, demo_esm2, not dnabert_s" in err) == (2, True)
 
 
 def test_a_stage_that_fails_ends_it(

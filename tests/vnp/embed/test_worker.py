@@ -121,6 +121,7 @@ def test_a_block_with_nan_or_overflow_is_named_not_published(
     [failure] = report.failures
     assert (failure.model, failure.block) == ("wide", 4)
     assert "row 66" in failure.reason
+    assert ("beyond float16's range" in failure.reason) is (bad == 1e6)
     assert any("wide block 4 is not filled" in line for line in caplog.messages)
     assert store.open_blocks("wide").tolist() == [4]
     assert store.certify("small").complete

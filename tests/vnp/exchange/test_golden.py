@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import vnp
 from store.errors import StoreError
 from store.io.ragged import concatenate
 from vnp.cli.main import main
@@ -235,3 +236,29 @@ def test_files_that_are_not_torch_files(raw: bytes, tmp_path: Path) -> None:
         read_reference(path, models=DEMO)
     with pytest.raises(ResultFileError, match="there is no file"):
         read_reference(tmp_path / "none.pt", models=DEMO)
+
+
+def test_a_reference_of_another_genetic_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Code and segment length are those of the store that is named, or of the options."""
+    fasta, path, golden = tmp_path / "a.fa", tmp_path / "run.zarr", tmp_path / "x.pt"
+    letters = np.random.default_rng(2).choice(list("ACGT"), 12_000)
+    fasta.write_text(f">c\n{''.join(letters)}\n")
+    vnp.append(path, fasta, create=True, recipe="demo", genetic_code=4, segment_length=300)
+    assert vnp.embed(path, in_process=True, device="cpu", precision="float32").complete
+    vnp.export(path, golden)
+    check = ["doctor", "--golden", golden, "--fasta", fasta, "--recipe", "demo", "--device", "cpu"]
+
+    def checked(*options: object) -> dict[str, Any]:
+        capsys.readouterr()
+        main([*map(str, [*check, *options]), "--json"])
+        checks = {each["what"]: each for each in json.loads(capsys.readouterr().out)}
+        return dict(checks["golden"])
+
+    for options in ([path], ["--code", 4, "--segment-length", 300]):
+        found = checked(*options)
+        assert found["state"] == "ok", found
+        assert (found["values"]["missing"], found["values"]["extra"]) == ([], 0)
+    assert checked("--segment-length", 300)["values"]["missing"], "of the standard code"
+    assert checked(path, "--code", 1)["values"]["missing"], "the option goes first"

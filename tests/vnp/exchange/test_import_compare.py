@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import vnp
 from store.errors import DataError, UsageError
 from store.open import create_store, open_store
 from store.schema import Model
@@ -283,6 +284,14 @@ def test_compare_with_the_files_it_was_made_from(case: Case, filled: Store) -> N
             assert len(result.worst) == 5
     part = compare(filled, [case.dnabert(slice(5), "five.pt")], worst=2).models
     assert (part[0].rows, part[0].only_here) == (5, len(case.ids) - 5)
+
+
+def test_equal_rows_are_not_the_worst(filled: Store, tmp_path: Path) -> None:
+    for result in compare(filled, [filled.path]).models:
+        assert (result.lowest, result.difference, result.worst) == (pytest.approx(1), 0, ())
+    vnp.export(filled, tmp_path / "same.pt")
+    for result in compare(filled, [tmp_path / "same.pt"], models=[PROTEIN]).models:
+        assert result.worst == ()
 
 
 def test_compare_names_the_rows_that_differ(case: Case, filled: Store) -> None:

@@ -138,6 +138,27 @@ def test_an_id_that_looks_like_a_sample_and_an_id(tmp_path: Path) -> None:
         vnp.residues(path, tmp_path / "out.h5", model="demo_esm2", rows=rows, device="cpu")
 
 
+@pytest.mark.parametrize("rows", [[0.5], [float("nan")], [True], [0, np.bool_(1)], ["1"], [1.0]])
+def test_rows_are_whole_numbers(store: Store, rows: list[object], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="rows are named by whole numbers, not by"):
+        vnp.residues(store, tmp_path / "out.h5", model="demo_esm2", rows=rows)  # type: ignore[arg-type]
+
+
+def test_a_model_goes_by_what_it_was_asked_for_by(store: Store, tmp_path: Path) -> None:
+    rows = np.array([3, 5])
+    report = vnp.residues(
+        store.path,
+        tmp_path / "out.h5",
+        model="demo_esm2@pooling=max,layer=1",
+        rows=rows,  # type: ignore[arg-type]
+        device="cpu",
+        precision="float32",
+    )
+    assert (report.model, report.records) == ("demo_esm2_layer1_max", 2)
+    with pytest.raises(UsageError, match=r"did you mean demo_esm2_layer1_max\?"):
+        vnp.residues(store, tmp_path / "b.h5", model="demo_esm2@layer=2,pooling=max", rows=rows)  # type: ignore[arg-type]
+
+
 def test_imported_rows_have_no_states(store: Store, tmp_path: Path) -> None:
     path, table = tmp_path / "run.zarr", tmp_path / "rows.csv"
     vnp.append(path, EXAMPLE, create=True, recipe="demo")

@@ -242,6 +242,53 @@ def test_a_model_of_the_hub_fills_a_store(tmp_path: Path) -> None:
     assert not (tmp_path / "b.zarr").exists()
 
 
+def test_a_model_of_the_hub_begins_and_runs_from_a_folder_alone(tmp_path: Path) -> None:
+    """As on a cluster without internet; by every name of the model."""
+    folder = tmp_path / "weights" / "Modern-DNA"
+    modern_bert(folder)
+    environment = os.environ | {"HF_HOME": str(tmp_path / "empty"), "HF_HUB_OFFLINE": "1"}
+
+    def vnp(*words: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "vnp", *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+    path, name = tmp_path / "run.zarr", "hf:someone/Modern-DNA@layer=2"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    absent = vnp("init", path, "--model", name, "--weights", elsewhere)
+    assert absent.returncode == 1
+    assert f"hf:someone/Modern-DNA is not in {elsewhere}" in absent.stderr
+    assert "--local-dir DIR/Modern-DNA" in absent.stderr
+    assert vnp("init", path, "--model", name, "--weights", tmp_path / "none").returncode == 2
+    assert not path.exists()
+    made = vnp("init", path, "--model", name, "--weights", folder.parent)
+    assert made.returncode == 0, made.stderr
+    added = vnp("models", "--add", "hf:someone/Modern-DNA", path, "--weights", folder)
+    assert added.returncode == 0, added.stderr
+    names = [model.name for model in open_store(path).schema.models]
+    assert names == ["hf_someone_modern_dna_layer2", "hf_someone_modern_dna"]
+    assert vnp("append", path, EXAMPLE).returncode == 0
+
+    run = ("--weights", folder.parent, "--device", "cpu")
+    worked = vnp("worker", path, "--model", name, *run)
+    assert worked.returncode == 0, worked.stderr
+    done = vnp("embed", path, *run)
+    assert done.returncode == 0, done.stderr
+    store = open_store(path)
+    first = store.column("nucleotide").tolist()[0]
+    for each, layer in zip(names, (2, -1), strict=True):
+        mean = states_of(folder, "modern", first, layer=layer).mean(0).numpy()
+        np.testing.assert_allclose(store.read(each)[0], mean, atol=2e-3, rtol=2e-3)
+    states = vnp("residues", path, "--model", name, "--rows", 0, "-o", tmp_path / "r.h5", *run)
+    assert states.returncode == 0, states.stderr
+    out = vnp("export", path, "--model", name, "-o", tmp_path / "x.npy")
+    assert out.returncode == 0, out.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), store.read(names[0]))
+    wrong = vnp("export", path, "--model", name.replace("2", "3"), "-o", tmp_path / "y.npy")
+    assert wrong.returncode == 2
+    assert "did you mean hf_someone_modern_dna_layer2?" in wrong.stderr
+
+
 def test_code_of_a_repository_is_never_run(tmp_path: Path) -> None:
     folder = tmp_path / "nt_500m_1000g"
     folder.mkdir()

@@ -174,6 +174,64 @@ def test_both_sequences_of_a_record(tmp_path: Path) -> None:
     np.testing.assert_array_equal(store.read("lengths"), np.stack(lengths, 1).astype(np.float16))
 
 
+def test_every_function_that_names_models_takes_scripts(tmp_path: Path, script: Path) -> None:
+    text = script.read_text().replace("composition", "everywhere")
+    text += "from vnp.models.plugins import recipe\nrecipe('two', ('everywhere', 'demo_esm2'))\n"
+    script.write_text(text)
+    path, code = tmp_path / "run.zarr", (
+        "import sys, vnp\n"
+        "path, example, script, to = sys.argv[1:]\n"
+        "vnp.append(path, example, create=True, recipe='two', plugins=script)\n"
+        "assert vnp.embed(path, plugins=script, in_process=True, device='cpu').complete\n"
+        "try:\n"
+        "    vnp.residues(path, to, model='everywhere', rows=[0], plugins=script, device='cpu')\n"
+        "except Exception as error:\n"
+        "    print(error)\n"
+    )  # fmt: skip
+    words = [sys.executable, "-c", code, path, EXAMPLE, script, tmp_path / "out.h5"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "everywhere is a plug-in's, which gives rows and no hidden states" in done.stdout
+    assert [each.name for each in open_store(path).schema.models] == ["everywhere", "demo_esm2"]
+
+
+def test_a_recipe_of_a_script_tells_the_models_of_a_classifier(
+    tmp_path: Path, script: Path
+) -> None:
+    from vnp.classify.features import choose_models
+    from vnp.classify.files import Card
+
+    text = script.read_text().replace("composition", "ahead")
+    text += "from vnp.models.plugins import recipe\nrecipe('ahead', ('ahead', 'demo_esm2'))\n"
+    script.write_text(text)
+    load_plugins([script])
+    api.create(tmp_path / "run.zarr", models=["demo_esm2", "demo_dnabert_s", "ahead"])
+    store = open_store(tmp_path / "run.zarr")
+    assert choose_models(store, Card(132, 8, "")) == ("ahead", "demo_esm2")
+
+
+def test_numbers_beyond_float16_are_told_as_such(tmp_path: Path) -> None:
+    script = tmp_path / "large.py"
+    script.write_text(
+        "from vnp.models.plugins import model\n"
+        "@model('large', input='protein', dim=2)\n"
+        "def load(**_):\n"
+        "    return lambda sequences: [[1.0, 70123.0 if i == 2 else 3.0] "
+        "for i in range(len(sequences))]\n"
+    )
+    path = tmp_path / "run.zarr"
+    api.create(path, models="large", plugins=script)
+    api.append(path, EXAMPLE)
+    report = embed(path, plugins=script, in_process=True, device="cpu")
+    assert not report.complete
+    [problem] = report.problems
+    assert (
+        "beyond float16's range in 1 row, the first is row 2, the largest number 70,123" in problem
+    )
+    assert "at most 65,504" in problem
+    assert "another layer or pooling" in problem
+
+
 def test_no_name_of_a_script_is_kept_in_a_store(tmp_path: Path, script: Path) -> None:
     path = begun(tmp_path, script)
     assert os.fsencode(str(script)) not in (path / "zarr.json").read_bytes()

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from store.claims.participant import Participant
 from store.errors import UsageError
@@ -89,16 +89,50 @@ def embed_store(
     store = open_store(path)
     if in_process and workers not in (None, 1):
         raise UsageError(f"{workers} workers need processes of their own: leave in_process out")
+    config = replace(config, models=models_to_fill(store, config))
+    configs = configs_of_workers(config, 1 if in_process else workers)
+    return fill(store, team=InProcess() if in_process else _Team(), configs=configs)
+
+
+class Team(Protocol):
+    """Workers, wherever they run."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether they were told to stop."""
+
+    @property
+    def codes(self) -> list[int]:
+        """Exit codes with which the last ones ended."""
+
+    def stop(self, number: int, frame: FrameType | None, /) -> None:
+        """Have them release what they hold and end: a signal's handler. The second time, end."""
+
+    def work(
+        self, store: Store, configs: tuple[WorkerConfig, ...], reports: list[dict[str, Any]]
+    ) -> list[str]:
+        """Run a worker for each configuration until all have ended; return what went wrong.
+
+        Reports of those that ended in order are appended to ``reports``.
+        """
+
+
+def models_to_fill(store: Store, config: WorkerConfig) -> tuple[str, ...]:
+    """Names of the models to fill; a `UsageError` if the store has not one of them."""
     models = config.models or tuple(model.name for model in store.schema.models)
     for model in models:
         store.schema.model(model)
-    configs = configs_of_workers(replace(config, models=models), 1 if in_process else workers)
+    return models
+
+
+def fill(store: Store, *, team: Team, configs: tuple[WorkerConfig, ...]) -> EmbedReport:
+    """Have a team fill a store, and certify it; all configurations name the same models."""
+    models = configs[0].models
     began = time.monotonic()
     reports: list[dict[str, Any]] = []
     problems: list[str] = []
     refused: int | None = None
     at_first = read_status(store, models=models).rows_done
-    team = InProcess() if in_process else _Team()
     with _forwarding(team.stop):
         for _ in range(_ROUNDS):
             _reopen_failed(store, models)

@@ -66,7 +66,8 @@ def held_by(store: Store, host: Host) -> dict[tuple[str, int], int]:
 def test_the_hosts_are_two(hosts: Hosts) -> None:
     code = (
         "import dataclasses, json, time; from store.claims.process import identify;"
-        "time.sleep(0.01); print(json.dumps([dataclasses.asdict(identify()), time.time(), time.monotonic()]))"
+        "time.sleep(0.01);"
+        "print(json.dumps([dataclasses.asdict(identify()), time.time(), time.monotonic()]))"
     )
     found = [json.loads(host.run("-c", code)) for host in hosts]
     (first, first_wall, first_mono), (second, second_wall, second_mono) = found
@@ -88,11 +89,11 @@ def test_the_other_host_takes_over_what_a_killed_worker_held(store: Store, hosts
     for _ in range(4):  # both live, and neither takes what the other holds
         for process in (first, second):
             assert go_on(process, "embedded")
+    doomed.kill(first)
     left = held_by(store, doomed)
     assert left
     assert held_by(store, other)
     assert set(left) & set(held_by(store, other)) == set()
-    doomed.kill(first)
     assert second.stdin is not None
     second.stdin.write("\n" * 100)
     second.stdin.flush()

@@ -272,14 +272,14 @@ def _start(path: Path, config: WorkerConfig) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        env=_environment(),
+        env=environment(),
         # Ctrl-C reaches the parent alone, which passes it on once.
         start_new_session=True,
     )
 
 
-def _environment() -> dict[str, str]:
-    """Environment in which a worker finds the very vnp that runs here."""
+def environment() -> dict[str, str]:
+    """Environment in which a process of vnp finds the very vnp that runs here."""
     ours = str(Path(__file__).resolve().parents[2])
     paths = [ours, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

@@ -69,8 +69,10 @@ def folder_of(directory: Path, token: str) -> Path:
     return directory / f".vnp-doctor-{token}"
 
 
-def lead(folder: Path, waiting: Waiting) -> Iterator[Trial]:
+def lead(folder: Path, waiting: Waiting, *, alone: Sequence[Trial] = ()) -> Iterator[Trial]:
     """Exchange with a process that joins; ``folder`` exists and is not removed here.
+
+    ``alone`` is what this process found alone: of what the other one did, the rest is told.
 
     Raises
     ------
@@ -104,8 +106,9 @@ def lead(folder: Path, waiting: Waiting) -> Iterator[Trial]:
         found = f"each of {_RACES} names has one owner"
         yield Trial("race for names", "ok", f"{found} ({len(mine)} and {len(theirs)})", values)
     yield _cells(side)
-    problems = side.hear("goodbye")  # its last word: the folder may go
-    if isinstance(problems, list) and problems:
+    told = side.hear("goodbye")  # its last word: the folder may go
+    problems = [name for name in told or () if name not in _problems(alone)]
+    if problems:
         found = f"has problems of its own: {', '.join(map(str, problems))}; look at what it printed"
         yield Trial("second process alone", "problem", found, {"problems": problems})
 
@@ -123,7 +126,11 @@ def join(folder: Path, waiting: Waiting, *, alone: Sequence[Trial] = ()) -> Iter
         yield Trial(way, "ok", "seen and answered")
     _races(side)
     yield _cells(side)
-    side.say("goodbye", [trial.what for trial in alone if trial.state == "problem"])
+    side.say("goodbye", _problems(alone))
+
+
+def _problems(trials: Sequence[Trial]) -> list[str]:
+    return [trial.what for trial in trials if trial.state == "problem"]
 
 
 class _Side:

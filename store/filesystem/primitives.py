@@ -137,7 +137,10 @@ def _rename(folder: Path, _first: Path, system: System) -> Trial:
         over.set()
         reader.join()
     if wrong:
-        found = f"a reader found {wrong[0]} in the place of a file that was being replaced"
+        found = (
+            f"a reader found {wrong[0]} in the place of a file that was being replaced: who reads "
+            "a store while a sample is appended may fail, and a power cut then may cost the commit"
+        )
         return Trial("rename", "problem", found)
     return Trial("rename", "ok", "readers see the old file or the new one")
 

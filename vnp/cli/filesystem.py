@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,13 +81,15 @@ def look(given: argparse.Namespace) -> list[Trial]:
     try:
         trials += _tried(folder / "led")
         joining = [*command, "--join", token]
-        if given.second_host:
+        if any(trial.what == "link" and trial.state == "problem" for trial in trials):
+            trials.append(Trial("second process", "note", "not tried: it takes hard links"))
+        elif given.second_host:
             minutes = _TO_JOIN_BY_HAND / 60
             log.info(f"within {minutes:g} minutes, on the second host: {shlex.join(joining)}")
-            trials += _exchanged(folder, _TO_JOIN_BY_HAND)
+            trials += _exchanged(folder, _TO_JOIN_BY_HAND, trials)
         else:
             with _second_process(joining[1:]):
-                trials += _exchanged(folder, _TO_JOIN)
+                trials += _exchanged(folder, _TO_JOIN, trials)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
@@ -116,15 +118,17 @@ def _tried(folder: Path) -> list[Trial]:
     return list(try_primitives(folder))
 
 
-def _exchanged(folder: Path, to_join: float) -> Iterator[Trial]:
+def _exchanged(folder: Path, to_join: float, alone: Sequence[Trial]) -> list[Trial]:
     from store.errors import StoreError
     from store.filesystem import exchange
     from store.filesystem.trial import Trial
 
+    found: list[Trial] = []
     try:
-        yield from exchange.lead(folder, exchange.Waiting(to_join))
+        found.extend(exchange.lead(folder, exchange.Waiting(to_join), alone=alone))
     except StoreError as error:
-        yield Trial("second process", "problem", str(error))
+        found.append(Trial("second process", "problem", str(error)))
+    return found
 
 
 @contextmanager

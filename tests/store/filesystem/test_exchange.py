@@ -37,6 +37,12 @@ def test_problems_of_the_other_alone_are_told(tmp_path: Path) -> None:
     led, _ = both(tmp_path, alone=(Trial("mmap", "problem", ""), Trial("link", "ok", "")))
     assert led[-1].state == "problem"
     assert "mmap;" in led[-1].found
+    with ThreadPoolExecutor(2) as threads:  # which the leader has itself
+        (folder := tmp_path / "again").mkdir()
+        alone = [Trial("mmap", "problem", "")]
+        led = threads.submit(lambda: list(exchange.lead(folder, WAITING, alone=alone)))
+        threads.submit(lambda: list(exchange.join(folder, WAITING, alone=alone)))
+        assert {trial.state for trial in led.result()} == {"ok"}
 
 
 def test_two_owners_of_a_name_are_a_problem(

@@ -8,6 +8,8 @@ import json
 import os
 import queue
 import shlex
+import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +56,50 @@ def test_a_primitive_that_fails_is_in_the_verdict(
     assert lines[-1].startswith("problem  verdict: ")
     assert lines[-1].endswith("NOT fit for a store here: link")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def exfat(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system without hard links."""
+    programs = ("losetup", "mkfs.exfat", "mount.exfat-fuse", "umount")
+    absent = [name for name in programs if shutil.which(name) is None]
+    if absent:
+        pytest.skip(f"needs {', '.join(absent)}")
+    image, folder = tmp_path / "image", tmp_path / "exfat"
+    with image.open("wb") as file:
+        file.truncate(64 << 20)
+    folder.mkdir()
+
+    def call(*command: object) -> str:
+        words = [str(word) for word in command]
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+
+    call("mkfs.exfat", image)
+    try:
+        device = call("losetup", "--find", "--show", image)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no loop device may be made: {error.stderr.strip()}")
+    try:
+        try:
+            call("mount.exfat-fuse", device, folder)
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"nothing may be mounted: {error.stderr.strip()}")
+        yield folder
+        call("umount", folder)
+    finally:
+        call("losetup", "--detach", device)
+
+
+def test_a_file_system_without_hard_links(exfat: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, checks = doctor(capsys, exfat)
+    assert code == 1
+    assert checks["mount"]["values"]["kind"].startswith("fuse")
+    assert checks["link"]["state"] == "problem"
+    assert "Claims are made by link()" in checks["link"]["found"]
+    assert checks["second process"]["state"] == "note"
+    assert checks["mmap"]["state"] == "ok"
+    assert "link" in checks["verdict"]["values"]["problems"]
+    assert list(exfat.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -146,15 +146,17 @@ def undisturbed(tmp_path: Path) -> np.ndarray:
 class Launched:
     """A ``vnp launch ray`` at work, and what it says."""
 
-    def __init__(self, store: Store, cluster: Cluster, *words: str) -> None:
+    def __init__(self, store: Store, cluster: Cluster, *words: str, named: bool = True) -> None:
         command = [sys.executable, "-m", "vnp", "launch", "ray", str(store.path)]
-        options = ["--address", cluster.address, "--workers", "2", "--plugin", str(PLUGIN)]
+        options = ["--workers", "2", "--plugin", str(PLUGIN)]
+        options += ["--address", cluster.address] if named else []
         self.process = subprocess.Popen(
             [*command, *options, *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
+            env={**os.environ, **({} if named else {"RAY_ADDRESS": cluster.address})},
         )
         self.lines: queue.Queue[str] = queue.Queue()
         self.said: list[str] = []
@@ -184,8 +186,8 @@ class Launched:
 def launch(store: Store, cluster: Cluster) -> Iterator[Callable[..., Launched]]:
     started: list[Launched] = []
 
-    def start(*words: str) -> Launched:
-        started.append(Launched(store, cluster, *words))
+    def start(*words: str, named: bool = True) -> Launched:
+        started.append(Launched(store, cluster, *words, named=named))
         return started[-1]
 
     yield start
@@ -306,7 +308,7 @@ def test_what_all_workers_refuse_is_told_as_by_vnp_embed(
     store: Store, cluster: Cluster, launch: Callable[..., Launched]
 ) -> None:
     words = ("--device", "cuda:7", "--json")
-    code, out = launch(*words).end()
+    code, out = launch(*words, named=False).end()  # as in a Ray job: by RAY_ADDRESS
     report = json.loads(out)
     assert not report["complete"]
     assert len(report["problems"]) == 2
@@ -315,3 +317,15 @@ def test_what_all_workers_refuse_is_told_as_by_vnp_embed(
     alone = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
     assert code == alone.returncode == 2, alone.stderr
     assert report["refused"] == json.loads(alone.stdout)["refused"]
+
+
+def test_a_share_that_no_node_has_is_said_and_waited_for_until_ctrl_c(
+    store: Store, launch: Callable[..., Launched]
+) -> None:
+    launched = launch("--gpus-per-worker", "2")
+    launched.wait_for("none of the cluster's nodes has the 2 GPUs and 1 CPUs")
+    launched.process.send_signal(signal.SIGINT)
+    code, out = launched.end()
+    assert code == 130, "".join(launched.said)
+    assert "interrupted" in out
+    assert held(store) == []

@@ -319,6 +319,15 @@ def test_what_all_workers_refuse_is_told_as_by_vnp_embed(
     assert report["refused"] == json.loads(alone.stdout)["refused"]
 
 
+def test_a_driver_that_is_killed_takes_its_workers_with_it(
+    store: Store, launch: Callable[..., Launched]
+) -> None:
+    launched = launch()
+    until(lambda: len(processes(store)) == 2, what="two workers at work")
+    launched.process.kill()
+    until(lambda: not processes(store), what="the end of the workers")
+
+
 def test_a_share_that_no_node_has_is_said_and_waited_for_until_ctrl_c(
     store: Store, launch: Callable[..., Launched]
 ) -> None:

@@ -20,6 +20,7 @@ _JOBS = (
     ("pbs", "PBS_JOBID"),
     ("lsf", "LSB_JOBID"),
     ("sge", "JOB_ID"),
+    ("ray", "RAY_JOB_ID"),
     ("kubernetes", "KUBERNETES_POD_NAME"),
 )
 

@@ -18,6 +18,7 @@ _PACKAGES = {
     "dask.array": "'dask[array]'",
     "faiss": "faiss-cpu",
     "lance": "pylance",
+    "ray": "'vnp[ray]'",
     "sklearn": "scikit-learn",
     "umap": "umap-learn",
 }

@@ -66,10 +66,12 @@ def test_the_store_works_without(tmp_path: Path) -> None:
         "export run.zarr --to run_merged.pt --incomplete nan",
         "models",
         "models --add esm2_8m run.zarr",
+        "launch ray none.zarr --workers 2",
         "doctor run.zarr",
     ]
     found = without_torch(tmp_path, *commands)
-    assert [code for code, _, _ in found] == [0, 0, 0, 3, 0, 0, 0, 0, 0, 1], found
+    assert [code for code, _, _ in found] == [0, 0, 0, 3, 0, 0, 0, 0, 0, 1, 1], found
+    assert "none.zarr is not a vnp store" in found[-2][2]
     doctor = found[-1][1]
     assert "problem  torch" in doctor
     assert "ok       disk" in doctor
@@ -126,7 +128,8 @@ def test_what_needs_torch_says_so_in_one_line(tmp_path: Path) -> None:
 
 
 def test_every_command_is_in_one_of_the_two_lists() -> None:
-    works = {"init", "append", "status", "verify", "convert", "export", "models", "doctor"}
+    works = {"init", "append", "launch", "status", "verify", "convert", "export", "models"}
+    works |= {"doctor"}
     assert works | set(_NEED_IT) == set(COMMANDS)
     assert not works & set(_NEED_IT)
 

@@ -7,13 +7,13 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vnp import __version__
-from vnp.cli import options
+from vnp.cli import filesystem, options
 from vnp.cli.exit_codes import DATA_ERROR, DONE
 from vnp.cli.output import Outcome, printable
 from vnp.embed.config import add_device_arguments
@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.genetic_code(parser, of="the reference (default: that of STORE, else 1)", default=None)
     add_device_arguments(parser)
+    filesystem.add_arguments(parser)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,12 @@ def run(given: argparse.Namespace) -> int:
     from vnp.models.extra import missing_packages, require_embed
     from vnp.sequence.create import DEFAULT_SEGMENT
 
+    if given.filesystem is not None:
+        if given.store is not None or given.golden is not None:
+            raise UsageError("--filesystem checks a folder and nothing else: leave the others out")
+        return _show([Check(*astuple(trial)) for trial in filesystem.look(given)], given)
+    if given.join is not None or given.second_host:
+        raise UsageError("--join and --second-host belong to --filesystem DIR: name the folder")
     if (given.golden is None) != (given.fasta is None):
         raise UsageError("to compare with a reference give both --golden FILE and --fasta FASTA")
     missing = missing_packages()
@@ -95,6 +102,7 @@ def run(given: argparse.Namespace) -> int:
         models = list(store.schema.models) if store is not None else []
         if store is not None:
             length, code = store.schema.segment_length, store.schema.genetic_code
+            checks += _reported("mount", lambda: _mount(store.path))
             checks += _reported("file system", lambda: _file_system(store))
             checks += _reported("disk", lambda: _disk(store))
     if not missing:
@@ -103,6 +111,10 @@ def run(given: argparse.Namespace) -> int:
         length = length if given.segment_length is None else given.segment_length
         code = code if given.code is None else given.code
         checks += _golden(given, segment_length=length, genetic_code=code)
+    return _show(checks, given)
+
+
+def _show(checks: list[Check], given: argparse.Namespace) -> int:
     lines = [printable(f"{check.state:<8} {check.what}: {check.found}") for check in checks]
     code = DATA_ERROR if any(check.state == "problem" for check in checks) else DONE
     return Outcome([asdict(check) for check in checks], lines, code).show(as_json=given.json)
@@ -204,6 +216,10 @@ def _opened(path: Path) -> tuple[Store | None, Check]:
 
     [found] = _reported("store", look)
     return (opened[0] if opened else None), found
+
+
+def _mount(path: Path) -> Iterator[Check]:
+    yield from (Check(*astuple(trial)) for trial in filesystem.mounted(path)[1])
 
 
 def _file_system(store: Store) -> Iterator[Check]:

@@ -29,6 +29,7 @@ COMMANDS = {
     "append": "append FASTA, FASTQ, BAM or CRAM files as samples",
     "embed": "fill and certify the whole store (the main job)",
     "worker": "fill blocks of a store beside other workers",
+    "launch": "fill the store by workers of an engine: ray",
     "status": "show how far a store is filled, and which workers fill it",
     "verify": "re-read everything and name what is damaged",
     "bench": "measure this machine on a store's own records",
@@ -47,7 +48,17 @@ COMMANDS = {
     "report": "write one HTML page that shows what a store holds",
 }
 # The others load a model, a classifier or a file of torch: `vnp.models.extra` says what they need.
-_WITHOUT_TORCH = {"init", "append", "status", "verify", "models", "doctor", "export", "convert"}
+_WITHOUT_TORCH = {
+    "init",
+    "append",
+    "launch",
+    "status",
+    "verify",
+    "models",
+    "doctor",
+    "export",
+    "convert",
+}
 _DESCRIPTION = """\
 VirNucPro embeddings on one chunked store: make a store, append FASTA/FASTQ samples to it, embed
 every stop-free reading frame with a DNA and a protein language model, and read the result as

@@ -158,6 +158,16 @@ def bases(text: str) -> int:
     return _number(int, text, lambda value: value >= 0, "a number of bases")
 
 
+def gpus(text: str) -> float:
+    """Read a number of GPUs, which may be 0 or less than one."""
+    return _number(float, text, lambda value: 0 <= value < float("inf"), "a number of GPUs")
+
+
+def times(text: str) -> int:
+    """Read how often something is done, which may be never."""
+    return _number(int, text, lambda value: value >= 0, "a number of times")
+
+
 def cosine(text: str) -> float:
     """Read a cosine similarity."""
     return _number(float, text, lambda value: -1 <= value <= 1, "a cosine between -1 and 1")

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from store.claims.participant import Participant
 from store.errors import UsageError
@@ -92,14 +92,41 @@ def embed_store(
     if in_process and workers not in (None, 1):
         raise UsageError(f"{workers} workers need processes of their own: leave in_process out")
     config = config.for_store(store.schema)
-    models = config.models
     configs = configs_of_workers(config, 1 if in_process else workers)
+    return fill(store, team=InProcess() if in_process else _Team(), configs=configs)
+
+
+class Team(Protocol):
+    """Workers, wherever they run."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether they were told to stop."""
+
+    @property
+    def codes(self) -> list[int]:
+        """Exit codes with which the last ones ended."""
+
+    def stop(self, number: int, frame: FrameType | None, /) -> None:
+        """Have them release what they hold and end: a signal's handler. The second time, end."""
+
+    def work(
+        self, store: Store, configs: tuple[WorkerConfig, ...], reports: list[dict[str, Any]]
+    ) -> list[str]:
+        """Run a worker for each configuration until all have ended; return what went wrong.
+
+        Reports of those that ended in order are appended to ``reports``.
+        """
+
+
+def fill(store: Store, *, team: Team, configs: tuple[WorkerConfig, ...]) -> EmbedReport:
+    """Have a team fill a store, and certify it; all configurations name the same models."""
+    models = configs[0].models
     began = time.monotonic()
     reports: list[dict[str, Any]] = []
     problems: list[str] = []
     refused: int | None = None
     at_first = read_status(store, models=models).rows_done
-    team = InProcess() if in_process else _Team()
     with _forwarding(team.stop):
         for _ in range(_ROUNDS):
             _reopen_failed(store, models)
@@ -239,14 +266,14 @@ def _start(path: Path, config: WorkerConfig) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        env=_environment(),
+        env=environment(),
         # Ctrl-C reaches the parent alone, which passes it on once.
         start_new_session=True,
     )
 
 
-def _environment() -> dict[str, str]:
-    """Environment in which a worker finds the very vnp that runs here."""
+def environment() -> dict[str, str]:
+    """Environment in which a process of vnp finds the very vnp that runs here."""
     ours = str(Path(__file__).resolve().parents[2])
     paths = [ours, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

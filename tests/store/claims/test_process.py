@@ -41,7 +41,8 @@ def test_anything_else_is_not_an_identity(found):
 
 
 def test_identity_names_the_scheduler_job(monkeypatch):
-    for key in ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID", "KUBERNETES_POD_NAME"):
+    schedulers = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID", "RAY_JOB_ID")
+    for key in (*schedulers, "KUBERNETES_POD_NAME"):
         monkeypatch.delenv(key, raising=False)
     assert identify().job is None
     monkeypatch.setenv("SLURM_JOB_ID", "4711")

@@ -127,6 +127,7 @@ def test_what_needs_torch_says_so_in_one_line(tmp_path: Path) -> None:
 
 def test_every_command_is_in_one_of_the_two_lists() -> None:
     works = {"init", "append", "status", "verify", "convert", "export", "models", "doctor"}
+    works |= {"launch"}
     assert works | set(_NEED_IT) == set(COMMANDS)
     assert not works & set(_NEED_IT)
 

@@ -1,0 +1,25 @@
+"""``vnp launch ENGINE``: workers on the machines of an engine that is there already."""
+
+from __future__ import annotations
+
+import argparse
+
+from vnp.cli import launch_slurm, options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the engines, each with its options."""
+    engines = parser.add_subparsers(dest="engine", metavar="ENGINE", required=True)
+    about = "submit an array job of workers to Slurm, and a job that certifies the store after it"
+    slurm = engines.add_parser("slurm", help=about, description=about, allow_abbrev=False)
+    launch_slurm.add_arguments(slurm)
+    slurm.set_defaults(launch=launch_slurm.run)
+    for engine in engines.choices.values():
+        options.common(engine)
+        engine.set_defaults(command_parser=engine)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Launch workers by the engine."""
+    code: int = given.launch(given)
+    return code

@@ -1,0 +1,1 @@
+"""Workers of a store on the machines of an engine that users have: Slurm."""

@@ -25,6 +25,7 @@ from store.errors import UsageError
 from vnp.embed.config import WorkerConfig
 
 _SIGNAL_SECONDS = 120  # between the signal and the end of the time limit
+_VAIN_RESTARTS = 5  # after so many, a task that was stopped before it filled a block ends
 # What the jobs are found by, or how they are submitted, is not left to the user. Slurm takes any
 # beginning of a long option that is unique.
 _OURS = {
@@ -177,7 +178,9 @@ def worker_job(
     ]
     work = [*vnp, "worker", str(store), *_located(config).to_arguments(), "--json"]
     script = _WORKER_SCRIPT.format(
-        environment=_exports(environment), command=" ".join(map(quoted, work))
+        environment=_exports(environment),
+        command=" ".join(map(quoted, work)),
+        vain=_VAIN_RESTARTS,
     )
     return Job(tuple(arguments), script)
 
@@ -282,13 +285,18 @@ report=$(srun --export=ALL ${{SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_
   {command})
 code=$?
 printf '%s\\n' "$report"
-# 130: it was told to stop, and rows may be open. Once more, unless the job was cancelled.
+# 130: it was told to stop, and rows may be open. Once more, unless the job was cancelled, or its
+# time limit ends it again and again before it has filled a block.
 if [ "$code" = 130 ] && [ "$(squeue --noheader --jobs="$task" --format=%T)" = RUNNING ]; then
+  vain=no
   case $report in
-    *'"blocks": 0,'*'"signal": "SIGUSR1"'*)
-      echo "vnp: not requeued: no block was filled within the time limit; raise --time" >&2 ;;
-    *) scontrol requeue "$task" ;;
+    "" | *'"blocks": 0,'*'"signal": "SIGUSR1"'*) vain=yes ;;
   esac
+  if [ $vain = yes ] && [ "${{SLURM_RESTART_COUNT:-0}}" -ge {vain} ]; then
+    echo "vnp: not requeued: it was stopped before it filled a block; raise --time" >&2
+  else
+    scontrol requeue "$task"
+  fi
 fi
 exit "$code"
 """

@@ -280,38 +280,43 @@ NOTHING = '{"blocks": 0, "records": 0, "signal": "SIGUSR1"}'
 
 
 @pytest.mark.parametrize(
-    ("code", "state", "report", "requeued"),
+    ("code", "state", "report", "restarts", "requeued"),
     [
-        (130, "RUNNING", REPORT, True),
-        (130, "RUNNING", NOTHING.replace("USR1", "TERM"), True),
-        (130, "RUNNING", NOTHING, False),
-        (130, "COMPLETING", REPORT, False),
-        (130, "", REPORT, False),
-        (0, "RUNNING", REPORT, False),
-        (1, "RUNNING", REPORT, False),
-        (3, "RUNNING", REPORT, False),
-        (137, "RUNNING", "", False),
+        (130, "RUNNING", REPORT, 99, True),
+        (130, "RUNNING", NOTHING, 4, True),
+        (130, "RUNNING", NOTHING, 5, False),
+        (130, "RUNNING", NOTHING.replace("USR1", "TERM"), 5, True),
+        (130, "RUNNING", "", 4, True),
+        (130, "RUNNING", "", 5, False),
+        (130, "COMPLETING", REPORT, 0, False),
+        (130, "", REPORT, 0, False),
+        (0, "RUNNING", REPORT, 0, False),
+        (1, "RUNNING", REPORT, 0, False),
+        (3, "RUNNING", REPORT, 0, False),
+        (137, "RUNNING", "", 0, False),
     ],
 )
 def test_a_stopped_task_requeues_itself_and_nothing_else(
-    node: Node, code: int, state: str, report: str, requeued: bool
+    node: Node, code: int, state: str, report: str, restarts: int, requeued: bool
 ) -> None:
-    echo = worker_job(
+    job = worker_job(
         STORE,
         config=WorkerConfig(),
         settings=Settings(workers=1),
         queue=Queue({}),
         log=STORE,
-        vnp=("bash", "-c", f"printf '%s\\n' {quoted(report)}"),
+        vnp=("bash", "-c", f"printf %s {quoted(report)}"),
         environment={},
     )
-    ended = node.run(echo, CODE=code, STATE=state)
+    counted = {"SLURM_RESTART_COUNT": restarts} if restarts else {}
+    ended = node.run(job, CODE=code, STATE=state, **counted)
     assert ended.returncode == code
-    assert report in ended.stdout.decode()
+    assert ended.stdout.decode() == report + "\n"
     calls = node.calls.read_text().splitlines()
     assert ("scontrol requeue 3_1" in calls) == requeued
     assert calls[:1] == (["squeue --noheader --jobs=3_1 --format=%T"] if code == 130 else [])
-    assert (b"raise --time" in ended.stderr) == (report == NOTHING)
+    in_vain = code == 130 and state == "RUNNING" and not requeued
+    assert (b"raise --time" in ended.stderr) == in_vain
 
 
 def test_a_worker_is_a_step_that_keeps_its_cpus(node: Node) -> None:

@@ -6,7 +6,8 @@
 #   tools/slurm_cluster.sh down DIR    ends them and their jobs
 #
 # Nodes n1 to n4 have 2 CPUs and one GPU that is none. Jobs of the partition `urgent` preempt those of
-# `main`, which are requeued. Needs slurmctld, slurmd, slurm-client and munge; touches no /etc/slurm.
+# `main`, which are requeued. Needs slurmctld, slurmd, slurm-client and munge. Where there is no
+# /etc/slurm/slurm.conf, it is a link to DIR's meanwhile, for tools that drop SLURM_CONF from their jobs.
 set -euo pipefail
 [ $# = 2 ] || { echo "usage: $0 up|down DIR" >&2; exit 2; }
 action=$1
@@ -46,7 +47,7 @@ SlurmctldPidFile=$dir/slurmctld.pid
 SlurmdPidFile=$dir/slurmd-%n.pid
 SlurmctldLogFile=$dir/slurmctld.log
 SlurmdLogFile=$dir/slurmd-%n.log
-SlurmdTimeout=10
+SlurmdTimeout=5
 SlurmctldTimeout=10
 InactiveLimit=0
 KillWait=10
@@ -62,6 +63,9 @@ CONF
 up() {
   [ "$(id -u)" = 0 ] || { echo "$0: slurmd starts jobs as their users: run this as root" >&2; exit 1; }
   write_conf
+  for name in slurm.conf gres.conf; do
+    [ -e "/etc/slurm/$name" ] || { mkdir -p /etc/slurm && ln -sfn "$dir/$name" "/etc/slurm/$name"; }
+  done
   head -c 1024 /dev/urandom >"$dir/munge/key"
   chmod 400 "$dir/munge/key"
   # A munged of its own: a machine's own key and daemon are left alone.
@@ -79,13 +83,20 @@ up() {
 }
 
 down() {
-  scancel --user root --state RUNNING,PENDING,SUSPENDED 2>/dev/null || true
+  scancel --user root 2>/dev/null || true
+  local pids=() file
   for file in "$dir"/slurmd-*.pid "$dir/slurmctld.pid" "$dir/munge/pid"; do
-    [ -s "$file" ] || continue
-    pid=$(cat "$file")
-    kill "$pid" 2>/dev/null || continue
-    for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || continue 2; sleep 0.1; done
-    kill -9 "$pid" 2>/dev/null || true
+    [ ! -s "$file" ] || pids+=("$(cat "$file")")
+  done
+  kill "${pids[@]}" 2>/dev/null || true
+  for _ in $(seq 30); do
+    kill -0 "${pids[@]}" 2>/dev/null || break  # fails once one has ended: the others soon do
+    sleep 0.1
+  done
+  sleep 0.2
+  kill -9 "${pids[@]}" 2>/dev/null || true
+  for name in slurm.conf gres.conf; do
+    [ "$(readlink "/etc/slurm/$name")" != "$dir/$name" ] || rm "/etc/slurm/$name"
   done
 }
 

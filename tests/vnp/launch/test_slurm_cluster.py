@@ -14,23 +14,10 @@ from tests.vnp.launch.slurm_cluster import (
     Cluster,
     assert_same_rows,
     contigs,
-    missing,
-    slurm,
     until,
 )
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(bool(missing()), reason=missing() or "Slurm is there"),
-]
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with slurm(tmp_path_factory.mktemp("slurm")) as cluster:
-        yield cluster
-        for log in cluster.folder.glob("*/run.zarr.vnp/logs/*.out"):
-            print(log, log.read_text(errors="replace"), sep="\n")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -146,27 +133,26 @@ def test_a_preempted_task_works_again_and_finishes(
     slow.finish(certify, undisturbed)
 
 
-def test_a_node_that_is_killed_costs_nothing(
+def test_a_node_that_is_killed_and_a_time_limit_cost_nothing(
     cluster: Cluster, slow: Slow, undisturbed: Path
 ) -> None:
-    array, certify = slow.launch(2)
+    """Both at once, on nodes of their own, since Slurm takes its time over either."""
+    limited = Slow(cluster, slow.path.parent / "limited")
+    late, certify_late = limited.launch(1, "--time=1", "--signal=USR1@30", "--nodelist=n4")
+    array, certify = slow.launch(2, "--exclude=n4")
     node = slow.at_work(2)[f"{array}_1"]
     cluster.kill_node(node)
     until(f"{node} is down", lambda: "DOWN" in cluster.node_state(node))
+
+    limited.again_at_work(f"{late}_0")
+    log = (limited.path.with_name("run.zarr.vnp") / f"logs/slurm-{late}_0.out").read_text()
+    reports = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    assert "vnp: interrupted" in log or reports[0]["signal"] == "SIGUSR1"
+    limited.finish(certify_late, undisturbed)
+
     assert slow.again_at_work(f"{array}_1") != node
     slow.finish(certify, undisturbed)
     cluster.start_node(node)
-
-
-def test_a_task_that_meets_its_time_limit_leaves_in_order_and_works_again(
-    cluster: Cluster, slow: Slow, undisturbed: Path
-) -> None:
-    array, certify = slow.launch(1, "--time=1", "--signal=USR1@30")
-    slow.again_at_work(f"{array}_0")
-    log = (slow.path.with_name("run.zarr.vnp") / f"logs/slurm-{array}_0.out").read_text()
-    reports = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
-    assert reports[0]["stopped"] or "vnp: interrupted" in log
-    slow.finish(certify, undisturbed)
 
 
 def test_the_certifying_job_tells_that_rows_are_missing(cluster: Cluster, slow: Slow) -> None:

@@ -248,7 +248,17 @@ def run_command(command: Sequence[str], given: bytes) -> str:
     name = command[0]
     try:
         ended = subprocess.run(
-            command, input=given, capture_output=True, check=False, timeout=_PATIENCE
+            command,
+            input=given,
+            capture_output=True,
+            check=False,
+            timeout=_PATIENCE,
+            # They would hide jobs from squeue, and have sbatch wait for the job's end.
+            env={
+                key: value
+                for key, value in os.environ.items()
+                if not key.startswith("SQUEUE_") and key != "SBATCH_WAIT"
+            },
         )
     except FileNotFoundError:
         raise SlurmError(f"{name} is not on this machine's PATH: is it a node of Slurm?") from None

@@ -194,6 +194,16 @@ def test_a_dry_run_changes_nothing(store: Path, queue: Slurm) -> None:
     assert sorted(store.parent.rglob("*")) == before
 
 
+def test_variables_that_choose_other_jobs_do_not_reach_slurm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SQUEUE_STATES", "SQUEUE_FORMAT", "SBATCH_WAIT", "SBATCH_PARTITION"):
+        monkeypatch.setenv(name, "x")
+    said = run_command(["env"], b"").splitlines()
+    assert [line for line in said if "x" in line and line[:2] == "SB"] == ["SBATCH_PARTITION=x"]
+    assert not [line for line in said if line.startswith("SQUEUE_")]
+
+
 def test_a_command_that_is_not_there_or_fails_is_one_line() -> None:
     with pytest.raises(SlurmError, match="is it a node of Slurm"):
         run_command(["no-such-command-of-slurm"], b"")

@@ -93,7 +93,7 @@ def test_an_array_fills_a_store_of_the_demo_models_whatever_its_name(cluster: Cl
     for path in (peace, store):
         cluster.vnp("init", path, "--recipe", "demo", "--block-rows", 8)
         cluster.vnp("append", path, fasta)
-    report = cluster.launch(store, "--workers", 3, "--max-running", 2)
+    report = cluster.launch(store, "--workers", 3, "--max-running", 2, "--gres", "gpu:1")
     cluster.vnp("worker", peace, "--device", "cpu", "--threads", 1)
     assert cluster.exit_code(report["certify_job"]) == 0
     for task in range(3):

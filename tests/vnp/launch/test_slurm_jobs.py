@@ -180,7 +180,7 @@ class Node:
         self.folder = folder
         self.calls = folder / "calls"
         self._command("srun", 'while [[ $1 == --* ]]; do shift; done; "$@"; exit "$CODE"')
-        self._command("squeue", 'echo "squeue $*" >> calls; echo "$STATE"')
+        self._command("squeue", 'echo "squeue $*$SQUEUE_STATES" >> calls; echo "$STATE"')
         self._command("scontrol", 'echo "scontrol $*" >> calls')
 
     def _command(self, name: str, body: str) -> None:

@@ -66,10 +66,11 @@ def test_the_store_works_without(tmp_path: Path) -> None:
         "export run.zarr --to run_merged.pt --incomplete nan",
         "models",
         "models --add esm2_8m run.zarr",
+        "launch slurm run.zarr --workers 2 --dry-run",
         "doctor run.zarr",
     ]
     found = without_torch(tmp_path, *commands)
-    assert [code for code, _, _ in found] == [0, 0, 0, 3, 0, 0, 0, 0, 0, 1], found
+    assert [code for code, _, _ in found] == [0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 1], found
     doctor = found[-1][1]
     assert "problem  torch" in doctor
     assert "ok       disk" in doctor

@@ -16,10 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     slurm.set_defaults(launch=launch_slurm.run)
     for engine in engines.choices.values():
         options.common(engine)
-        engine.set_defaults(command_parser=engine)
+        engine.set_defaults(command_parser=engine, passes_on=engine is slurm)
 
 
 def run(given: argparse.Namespace) -> int:
     """Launch workers by the engine."""
+    if given.passed_on and not given.passes_on:
+        from store.errors import UsageError
+
+        raise UsageError(f"{given.engine} takes nothing behind --: {' '.join(given.passed_on)}")
     code: int = given.launch(given)
     return code

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from store.open import open_store
+from vnp.embed.status import read_status
 
 ROOT = Path(__file__).parents[3]
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
@@ -38,7 +39,7 @@ def until(what: str, look: Callable[[], Any], *, patience: float = PATIENCE) -> 
     deadline = time.monotonic() + patience
     while not (seen := look()):
         assert time.monotonic() < deadline, f"not within {patience:.0f} s: {what}"
-        time.sleep(0.2)
+        time.sleep(0.3)
     return seen
 
 
@@ -87,9 +88,9 @@ class Cluster:
         return int(found["ExitCode"].partition(":")[0])
 
     def at_work(self, store: Path) -> dict[str, str]:
-        """Node names by task, of the workers that have a block in hand according to vnp status."""
-        workers = json.loads(self.vnp("status", store, "--json"))["workers"]
-        where = [worker["where"] for worker in workers if worker["model"] is not None]
+        """Node names by task, of the workers whose heartbeats tell of a block in hand."""
+        workers = read_status(open_store(store)).workers
+        where = [worker.where for worker in workers if worker.model is not None]
         tasks = [re.search(r"\(slurm:(\d+_\d+)\)$", each) for each in where]
         return {task[1]: self.job(task[1])["NodeList"] for task in tasks if task}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,7 @@ def test_a_second_launch_tops_up_and_the_certifying_job_waits_for_all(
 ) -> None:
     array, certify = slow.launch(3)
     assert set(slow.at_work(3)) == {f"{array}_{task}" for task in range(3)}
+    assert f"(slurm:{array}_2), " in cluster.vnp("status", slow.path)
     assert slow.launch(3) == (None, certify)
     cluster.run("scancel", f"{array}_1")
     assert cluster.exit_code(f"{array}_1") in (0, 130)
@@ -119,10 +121,22 @@ def test_a_second_launch_tops_up_and_the_certifying_job_waits_for_all(
     slow.finish(certify, undisturbed)
 
 
-def test_a_preempted_task_works_again_and_finishes(
-    cluster: Cluster, slow: Slow, undisturbed: Path
+def test_preemption_a_killed_node_and_a_time_limit_cost_nothing(
+    cluster: Cluster, undisturbed: Path
 ) -> None:
-    array, certify = slow.launch(1)
+    """At the same time, on nodes of their own, since Slurm takes its time over each."""
+    with ThreadPoolExecutor() as threads:
+        stories = [
+            threads.submit(story, Slow(cluster, cluster.folder / story.__name__), undisturbed)
+            for story in (preempted, killed, limited)
+        ]
+    for story in stories:
+        story.result()
+
+
+def preempted(slow: Slow, undisturbed: Path) -> None:
+    cluster = slow.cluster
+    array, certify = slow.launch(1, "--exclude=n2,n4")
     node = slow.at_work(1)[f"{array}_0"]
     urgent = cluster.run(
         *("sbatch", "--parsable", "--partition=urgent", "--exclusive", f"--nodelist={node}"),
@@ -130,29 +144,29 @@ def test_a_preempted_task_works_again_and_finishes(
     ).stdout.strip()
     until("the urgent job runs", lambda: cluster.job(urgent)["JobState"] == "RUNNING")
     assert slow.again_at_work(f"{array}_0") != node
+    cluster.run("scancel", urgent)
     slow.finish(certify, undisturbed)
 
 
-def test_a_node_that_is_killed_and_a_time_limit_cost_nothing(
-    cluster: Cluster, slow: Slow, undisturbed: Path
-) -> None:
-    """Both at once, on nodes of their own, since Slurm takes its time over either."""
-    limited = Slow(cluster, slow.path.parent / "limited")
-    late, certify_late = limited.launch(1, "--time=1", "--signal=USR1@30", "--nodelist=n4")
-    array, certify = slow.launch(2, "--exclude=n4")
-    node = slow.at_work(2)[f"{array}_1"]
-    cluster.kill_node(node)
-    until(f"{node} is down", lambda: "DOWN" in cluster.node_state(node))
+def killed(slow: Slow, undisturbed: Path) -> None:
+    cluster = slow.cluster
+    array, certify = slow.launch(2, "--exclude=n1,n4")
+    assert set(slow.at_work(2).values()) == {"n2"}
+    cluster.kill_node("n2")
+    until("n2 is down", lambda: "DOWN" in cluster.node_state("n2"))
+    for task in range(2):
+        assert slow.again_at_work(f"{array}_{task}") == "n3"
+    slow.finish(certify, undisturbed)
+    cluster.start_node("n2")
 
-    limited.again_at_work(f"{late}_0")
-    log = (limited.path.with_name("run.zarr.vnp") / f"logs/slurm-{late}_0.out").read_text()
+
+def limited(slow: Slow, undisturbed: Path) -> None:
+    array, certify = slow.launch(1, "--time=1", "--signal=USR1@30", "--nodelist=n4")
+    slow.again_at_work(f"{array}_0")
+    log = (slow.path.with_name("run.zarr.vnp") / f"logs/slurm-{array}_0.out").read_text()
     reports = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     assert "vnp: interrupted" in log or reports[0]["signal"] == "SIGUSR1"
-    limited.finish(certify_late, undisturbed)
-
-    assert slow.again_at_work(f"{array}_1") != node
     slow.finish(certify, undisturbed)
-    cluster.start_node(node)
 
 
 def test_the_certifying_job_tells_that_rows_are_missing(cluster: Cluster, slow: Slow) -> None:

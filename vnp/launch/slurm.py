@@ -140,9 +140,10 @@ class _Launcher:
             array_job = self._sbatch(jobs[-1])
             after.append(array_job)
             log.info(f"array job {array_job}: {count(missing, 'worker')}")
-        certify_job = (
-            self._await(queue.certify, after) if array_job else next(iter(queue.certify), None)
-        )
+        # Also without a new array: a launch that was killed may have added one just before this.
+        certify_job = self._await(queue.certify, after) if after else None
+        if certify_job is None and array_job is None:
+            certify_job = next(iter(queue.certify), None)
         if certify_job is None:
             jobs.append(self._certify_job(after))
             try:
@@ -165,13 +166,13 @@ class _Launcher:
         return slurm_jobs.read_queue(text, names)
 
     def _await(self, certify: Sequence[str], after: Sequence[str]) -> str | None:
-        """Have a certifying job that is there wait for the new workers too; None if none does."""
+        """Have a certifying job that is there wait for all workers; None if none does."""
         for job in certify:
             update = ["scontrol", "update", f"JobId={job}", slurm_jobs.dependency(after)[2:]]
             try:
                 self.run(update, b"")
             except SlurmError as error:  # it began this moment, or is another user's
-                log.warning(f"job {job} certifies without waiting for the new workers: {error}")
+                log.warning(f"job {job} certifies perhaps before all workers have ended: {error}")
             else:
                 return job
         return None

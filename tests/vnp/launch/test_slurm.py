@@ -124,6 +124,19 @@ def test_a_launch_that_was_killed_half_way_is_finished_by_the_next(
     assert queue.certify == {"3": ["1"]}
 
 
+def test_a_top_up_that_was_killed_half_way_is_waited_for_after_the_next(
+    store: Path, queue: Slurm
+) -> None:
+    launched(store, queue)
+    queue.tasks["7"] = 1  # submitted, and then the launch was killed
+    report = launched(store, queue)
+    assert (report.submitted, report.certify_job) == (0, "2")
+    assert queue.certify == {"2": ["1", "7"]}
+    queue.began.add("2")  # or is another user's
+    assert launched(store, queue).certify_job == "2"
+    assert list(queue.certify) == ["2"]
+
+
 def test_without_squeue_nothing_is_submitted(store: Path, queue: Slurm) -> None:
     queue.fails.add("squeue")
     with pytest.raises(SlurmError, match="squeue failed"):

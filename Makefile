@@ -36,7 +36,7 @@ predict: $(VENV)/embed.stamp  ## from FASTA to virus calls with CLASSIFIER: appe
 	@test -n "$$STORE" && test -n "$$FASTA" && test -n "$$CLASSIFIER" || { echo "make predict: say STORE, FASTA and CLASSIFIER, e.g. make predict STORE=run.zarr FASTA=sample.fa CLASSIFIER=500_model.pth" >&2; exit 2; }
 	$(vnp) run "$$STORE" "$$FASTA" --classifier "$$CLASSIFIER" --recipe "$$RECIPE" --segment-length "$$SEGMENT_LENGTH" --code "$$CODE" $${SAMPLE:+--sample "$$SAMPLE"}
 
-test: $(VENV)/test.stamp lint  ## the whole suite, after lint
+test: $(VENV)/test.stamp $(VENV)/snakemake.stamp lint  ## the whole suite, after lint
 	$(VENV)/bin/python -m pytest
 
 test-fast: $(VENV)/test.stamp  ## the suite without the slow tests
@@ -65,4 +65,10 @@ $(VENV)/embed.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/test.stamp: $(VENV)/embed.stamp
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+# Its pins and ours exclude each other, so it has an environment of its own, as on a cluster.
+$(VENV)/snakemake.stamp: workflows/snakemake/constraints.txt | $(VENV)/bin/python
+	$(PYTHON) -m venv $(VENV)/snakemake
+	$(VENV)/snakemake/bin/python -m pip install --quiet --constraint workflows/snakemake/constraints.txt snakemake snakemake-executor-plugin-slurm
 	@touch $@

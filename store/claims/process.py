@@ -34,7 +34,7 @@ class Identity:
     pid_ns: str | None  # pid namespace, as /proc/self/ns/pid shows it; None when unknown
     pid: int  # process id within the namespace
     started: int | None  # start of the process in clock ticks after boot; None when unknown
-    job: str | None  # scheduler and job id, such as "slurm:4711"
+    job: str | None  # scheduler and job id, such as "slurm:4711", of an array "slurm:4711_3"
 
     @classmethod
     def from_json(cls, found: object) -> Identity | None:
@@ -67,7 +67,7 @@ def identify() -> Identity:
         pid_ns=_pid_namespace(),
         pid=pid,
         started=state[1] if state else None,
-        job=next((f"{name}:{os.environ[key]}" for name, key in _JOBS if os.environ.get(key)), None),
+        job=_job(),
     )
 
 
@@ -90,6 +90,14 @@ def is_gone(other: Identity, *, me: Identity) -> bool:
     if state is None or other.started is None:
         return False
     return state[0] in _DEAD or state[1] != other.started
+
+
+def _job() -> str | None:
+    """Scheduler and id of the job that this process is part of, as the scheduler's tools say it."""
+    array = [os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK")]
+    if all(array):  # SLURM_JOB_ID is another number for each task, which squeue does not show
+        return "slurm:" + "_".join(filter(None, array))
+    return next((f"{name}:{os.environ[key]}" for name, key in _JOBS if os.environ.get(key)), None)
 
 
 def _state(pid: int) -> tuple[str, int] | None:

@@ -66,11 +66,12 @@ def test_the_store_works_without(tmp_path: Path) -> None:
         "export run.zarr --to run_merged.pt --incomplete nan",
         "models",
         "models --add esm2_8m run.zarr",
+        "launch slurm run.zarr --workers 2 --dry-run",
         "launch ray none.zarr --workers 2",
         "doctor run.zarr",
     ]
     found = without_torch(tmp_path, *commands)
-    assert [code for code, _, _ in found] == [0, 0, 0, 3, 0, 0, 0, 0, 0, 1, 1], found
+    assert [code for code, _, _ in found] == [0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 1, 1], found
     assert "none.zarr is not a vnp store" in found[-2][2]
     doctor = found[-1][1]
     assert "problem  torch" in doctor

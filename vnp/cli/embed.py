@@ -18,23 +18,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.store(parser)
     options.workers(parser)
+    parser.add_argument(
+        "--certify",
+        action="store_true",
+        help="start no worker: certify what others filled; exit code 3 if rows are missing",
+    )
     WorkerConfig.add_arguments(parser, every=False)
 
 
 def run(given: argparse.Namespace) -> int:
     """Start workers, wait, certify."""
-    from vnp.embed.supervisor import embed_store
+    from store.errors import UsageError
+    from vnp.embed.supervisor import certify_store, embed_store
 
     config = WorkerConfig.from_options(given)
-    report = embed_store(given.store, config=config, workers=given.workers)
-    return outcome(report).show(as_json=given.json)
+    if given.certify:
+        if given.workers is not None:
+            raise UsageError("--certify starts no workers: leave --workers out")
+        report = certify_store(given.store, models=config.models)
+    else:
+        report = embed_store(given.store, config=config, workers=given.workers)
+    return outcome(report, filling=not given.certify).show(as_json=given.json)
 
 
-def outcome(report: EmbedReport) -> Outcome:
+def outcome(report: EmbedReport, *, filling: bool = True) -> Outcome:
     """Tell how much is certified, and what to do if it is not all."""
     from vnp.embed.supervisor import summary
 
     code = of_result(
         complete=report.complete, interrupted=report.interrupted, refused=report.refused
     )
-    return Outcome(report.to_json(), summary(report), code)
+    return Outcome(report.to_json(), summary(report, filling=filling), code)

@@ -4,75 +4,30 @@ from __future__ import annotations
 
 import argparse
 
-from vnp.cli import embed, options
-from vnp.embed.config import WorkerConfig
+from vnp.cli import launch_ray, launch_slurm, options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the engines, each with its options."""
     engines = parser.add_subparsers(dest="engine", metavar="ENGINE", required=True)
+    about = "submit an array job of workers to Slurm, and a job that certifies the store after it"
+    slurm = engines.add_parser("slurm", help=about, description=about, allow_abbrev=False)
+    launch_slurm.add_arguments(slurm)
+    slurm.set_defaults(launch=launch_slurm.run)
     about = "fill and certify the store by tasks of a Ray cluster (also KubeRay, SkyPilot)"
     ray = engines.add_parser("ray", help=about, description=about, allow_abbrev=False)
-    _add_ray(ray)
-    ray.set_defaults(launch=_ray)
+    launch_ray.add_arguments(ray)
+    ray.set_defaults(launch=launch_ray.run)
     for engine in engines.choices.values():
         options.common(engine)
-        engine.set_defaults(command_parser=engine)
+        engine.set_defaults(command_parser=engine, passes_on=engine is slurm)
 
 
 def run(given: argparse.Namespace) -> int:
     """Launch workers by the engine."""
+    if given.passed_on and not given.passes_on:
+        from store.errors import UsageError
+
+        raise UsageError(f"{given.engine} takes nothing behind --: {' '.join(given.passed_on)}")
     code: int = given.launch(given)
     return code
-
-
-def _add_ray(parser: argparse.ArgumentParser) -> None:
-    options.store(parser)
-    parser.add_argument(
-        "--address",
-        metavar="HOST:PORT",
-        help="of the cluster's head (default: RAY_ADDRESS, else the cluster of this machine)",
-    )
-    parser.add_argument(
-        "--workers", type=options.positive, required=True, metavar="N", help="tasks to start"
-    )
-    parser.add_argument(
-        "--gpus-per-worker",
-        type=options.gpus,
-        default=1.0,
-        metavar="G",
-        help="GPUs that a task asks for (default 1); 0.5: two share one, 0: embed on the CPU",
-    )
-    parser.add_argument(
-        "--cpus-per-worker",
-        type=options.positive,
-        default=1,
-        metavar="C",
-        help="CPUs that a task asks for, and its CPU threads (default 1)",
-    )
-    parser.add_argument(
-        "--retries",
-        type=options.times,
-        default=10,
-        metavar="R",
-        help="times a task is started again whose node or process is lost (default 10)",
-    )
-    WorkerConfig.add_arguments(parser)
-
-
-def _ray(given: argparse.Namespace) -> int:
-    """Start tasks, wait, certify."""
-    from vnp.cli.exit_codes import of_error
-    from vnp.launch.ray import Share, launch
-
-    share = Share(
-        workers=given.workers,
-        gpus=given.gpus_per_worker,
-        cpus=given.cpus_per_worker,
-        retries=given.retries,
-    )
-    config = WorkerConfig.from_options(given)
-    report = launch(
-        given.store, config=config, share=share, address=given.address, code_of=of_error
-    )
-    return embed.outcome(report).show(as_json=given.json)

@@ -29,7 +29,7 @@ COMMANDS = {
     "append": "append FASTA, FASTQ, BAM or CRAM files as samples",
     "embed": "fill and certify the whole store (the main job)",
     "worker": "fill blocks of a store beside other workers",
-    "launch": "fill the store by workers of an engine: ray",
+    "launch": "fill the store by workers of an engine: slurm, ray",
     "status": "show how far a store is filled, and which workers fill it",
     "verify": "re-read everything and name what is damaged",
     "bench": "measure this machine on a store's own records",
@@ -135,7 +135,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         near = difflib.get_close_matches(name, COMMANDS, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "'vnp' alone lists the commands"
         top.error(f"there is no command {name!r}; {hint}")
+    passed_on: Sequence[str] = ()
+    if name == "launch" and "--" in arguments:  # what follows is an engine's own
+        at = list(arguments).index("--")
+        arguments, passed_on = arguments[:at], arguments[at + 1 :]
     given, unknown = top.parse_known_args(arguments)
+    given.passed_on = passed_on
     if unknown:
         if name.startswith("-"):
             top.error(f"unrecognized arguments: {' '.join(unknown)}; options follow the command")

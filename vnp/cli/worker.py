@@ -31,8 +31,14 @@ def run(given: argparse.Namespace) -> int:
     from vnp.embed.worker import Worker
 
     stop = threading.Event()
+    received: list[str] = []
+
+    def receive(number: int, _frame: object) -> None:
+        received.append(signal.Signals(number).name)
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, receive)
     if given.stop_at_eof:
         threading.Thread(target=_stop_at_eof, args=(stop,), daemon=True).start()
     store = open_store(given.store)
@@ -50,7 +56,8 @@ def run(given: argparse.Namespace) -> int:
         f"published {count(report.blocks, 'block')}, {count(report.records, 'record')} "
         f"({report.copied:,} copied), {count(report.tokens, 'token')} in {report.seconds:.1f} s"
     )
-    return Outcome(report.to_json(), [line], code).show(as_json=given.json)
+    value = {**report.to_json(), "signal": next(iter(received), None)}
+    return Outcome(value, [line], code).show(as_json=given.json)
 
 
 def _stop_at_eof(stop: threading.Event) -> None:

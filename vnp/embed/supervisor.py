@@ -15,13 +15,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+from store.certificate import Certification
 from store.claims.participant import Participant
 from store.errors import UsageError
 from store.io.words import count
@@ -129,7 +130,7 @@ def fill(store: Store, *, team: Team, configs: tuple[WorkerConfig, ...]) -> Embe
     at_first = read_status(store, models=models).rows_done
     with _forwarding(team.stop):
         for _ in range(_ROUNDS):
-            _reopen_failed(store, models)
+            _reopen(store, [store.certify(model) for model in models])
             if all(store.certify(model).complete for model in models) or team.stopping:
                 break
             before = read_status(store, models=models).rows_done
@@ -141,11 +142,7 @@ def fill(store: Store, *, team: Team, configs: tuple[WorkerConfig, ...]) -> Embe
                 refused = codes.pop() if len(codes) == 1 and done == at_first else None
                 break  # starting them again would only repeat it
     certifications = [store.certify(model) for model in models]
-    for certification in certifications:
-        problems += [
-            f"{certification.model} block {block} was filled but {reason}"
-            for block, reason in certification.failed
-        ]
+    problems += _failed(certifications)
     return EmbedReport(
         complete=all(certification.complete for certification in certifications),
         interrupted=team.stopping,
@@ -313,9 +310,51 @@ def _last_json(lines: list[str]) -> dict[str, Any] | None:
     return None
 
 
-def _reopen_failed(store: Store, models: tuple[str, ...]) -> None:
+def certify_store(path: Path, *, models: tuple[str, ...] = ()) -> EmbedReport:
+    """Certify a store that others filled: the end of `embed_store`, without a worker.
+
+    Blocks that are filled but fail are made open again, so that the next worker fills them.
+
+    Parameters
+    ----------
+    path
+        The store.
+    models
+        Which; none for all.
+
+    Raises
+    ------
+    UsageError, DataError
+        If the store or a model does not exist.
+    """
+    store = open_store(path)
+    began = time.monotonic()
+    models = models or tuple(model.name for model in store.schema.models)
+    certifications = [store.certify(store.schema.model(model).name) for model in models]
+    _reopen(store, certifications)
+    return EmbedReport(
+        complete=all(certification.complete for certification in certifications),
+        interrupted=False,
+        rows=store.n_rows,
+        certified={found.model: found.certified for found in certifications},
+        problems=tuple(_failed(certifications)),
+        workers=(),
+        refused=None,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _failed(certifications: Sequence[Certification]) -> list[str]:
+    return [
+        f"{certification.model} block {block} was filled but {reason}"
+        for certification in certifications
+        for block, reason in certification.failed
+    ]
+
+
+def _reopen(store: Store, certifications: Sequence[Certification]) -> None:
     """Make blocks open again that are filled but fail certification."""
-    failed = [(model, block) for model in models for block, _ in store.certify(model).failed]
+    failed = [(found.model, block) for found in certifications for block, _ in found.failed]
     if not failed:
         return
     with Participant(store.sidecar.path) as participant:
@@ -323,8 +362,8 @@ def _reopen_failed(store: Store, models: tuple[str, ...]) -> None:
             log.warning(reopen_damaged(store, model=model, block=block, claims=participant.claims))
 
 
-def summary(report: EmbedReport) -> list[str]:
-    """Say how it ended, in lines for people."""
+def summary(report: EmbedReport, *, filling: bool = True) -> list[str]:
+    """Say how it ended, in lines for people; ``filling``: whether there were workers."""
     lines = [f"problem: {problem}" for problem in report.problems]
     for model, certified in report.certified.items():
         lines.append(f"{model}: {certified:,} of {count(report.rows, 'row')} certified")
@@ -336,6 +375,11 @@ def summary(report: EmbedReport) -> list[str]:
         lines.append(f"complete: every row is certified ({duration(report.seconds)})")
     elif report.interrupted:
         lines.append("interrupted: run the same command again to carry on")
+    elif not filling:
+        lines.append(
+            "incomplete: `vnp embed`, `vnp launch` or `vnp worker` fills the rest; "
+            "`vnp verify` names what is damaged"
+        )
     else:
         lines.append(
             "incomplete: fix the problems above, then run the same command to fill the rest; "

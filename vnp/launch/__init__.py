@@ -1,1 +1,1 @@
-"""Workers of a store on the machines of an engine that users have: a cluster of Ray."""
+"""Workers of a store on the machines of an engine that users have: Slurm, a cluster of Ray."""

@@ -1,7 +1,8 @@
 """What ``pip install 'vnp[embed]'`` brings, and the one error of a call that needs it without it.
 
-The store, its readers and ``init``, ``append``, ``status``, ``verify``, ``convert`` and ``export``
-do without these packages; what loads a model, a classifier or one of VirNucPro's files does not.
+The store, its readers and ``init``, ``append``, ``launch slurm``, ``status``, ``verify``,
+``convert`` and ``export`` do without these packages; what loads a model, a classifier or one of
+VirNucPro's files does not.
 """
 
 from __future__ import annotations

@@ -44,10 +44,16 @@ def test_identity_names_the_scheduler_job(monkeypatch):
     schedulers = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID", "RAY_JOB_ID")
     for key in (*schedulers, "KUBERNETES_POD_NAME"):
         monkeypatch.delenv(key, raising=False)
+    for key in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"):
+        monkeypatch.delenv(key, raising=False)
     assert identify().job is None
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     assert identify().job == "slurm:4711"
     assert str(identify()).endswith("(slurm:4711)")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "4700")
+    assert identify().job == "slurm:4711"
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    assert identify().job == "slurm:4700_0"
 
 
 linux = pytest.mark.skipif(identify().boot is None, reason="needs Linux's /proc")

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.store(parser)
     options.workers(parser)
+    options.check_threads(parser)
     WorkerConfig.add_arguments(parser, every=False)
 
 
@@ -26,7 +27,9 @@ def run(given: argparse.Namespace) -> int:
     from vnp.embed.supervisor import embed_store
 
     config = WorkerConfig.from_options(given)
-    report = embed_store(given.store, config=config, workers=given.workers)
+    report = embed_store(
+        given.store, config=config, workers=given.workers, check_threads=given.check_threads
+    )
     return outcome(report).show(as_json=given.json)
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from store.certificate import Certification
 from store.claims.participant import Participant
 from store.errors import UsageError
 from store.io.words import count
@@ -64,7 +65,12 @@ class EmbedReport:
 
 
 def embed_store(
-    path: Path, *, config: WorkerConfig, workers: int | None, in_process: bool = False
+    path: Path,
+    *,
+    config: WorkerConfig,
+    workers: int | None,
+    in_process: bool = False,
+    check_threads: int | None = None,
 ) -> EmbedReport:
     """Fill and certify a store.
 
@@ -78,6 +84,8 @@ def embed_store(
         How many to start; None: one per GPU, or one on the CPU.
     in_process
         Start none, and be one: errors that end a worker are raised then.
+    check_threads
+        How many threads certify blocks; None: as many as the file system's latency asks for.
 
     Raises
     ------
@@ -99,20 +107,36 @@ def embed_store(
     refused: int | None = None
     at_first = read_status(store, models=models).rows_done
     team = InProcess() if in_process else _Team()
-    with _forwarding(team.stop):
+    certifying = False
+
+    def certified() -> list[Certification]:
+        nonlocal certifying
+        certifying = True  # nobody else is at work then
+        try:
+            return [store.certify(model, threads=check_threads) for model in models]
+        finally:
+            certifying = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        team.stop(number, frame)
+        if certifying:
+            raise KeyboardInterrupt
+
+    with _forwarding(stop):
+        certifications = certified()
         for _ in range(_ROUNDS):
-            _reopen_failed(store, models)
-            if all(store.certify(model).complete for model in models) or team.stopping:
+            _reopen_failed(store, certifications)
+            if all(found.complete for found in certifications) or team.stopping:
                 break
             before = read_status(store, models=models).rows_done
             problems = team.work(store, configs, reports)
             store.refresh()
+            certifications = certified()
             done = read_status(store, models=models).rows_done
             if done == before:
                 codes = set(team.codes)
                 refused = codes.pop() if len(codes) == 1 and done == at_first else None
                 break  # starting them again would only repeat it
-    certifications = [store.certify(model) for model in models]
     for certification in certifications:
         problems += [
             f"{certification.model} block {block} was filled but {reason}"
@@ -285,9 +309,9 @@ def _last_json(lines: list[str]) -> dict[str, Any] | None:
     return None
 
 
-def _reopen_failed(store: Store, models: tuple[str, ...]) -> None:
-    """Make blocks open again that are filled but fail certification."""
-    failed = [(model, block) for model in models for block, _ in store.certify(model).failed]
+def _reopen_failed(store: Store, certifications: list[Certification]) -> None:
+    """Make blocks open again that are filled but failed certification."""
+    failed = [(found.model, block) for found in certifications for block, _ in found.failed]
     if not failed:
         return
     with Participant(store.sidecar.path) as participant:

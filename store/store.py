@@ -196,6 +196,7 @@ class Store(Reading):
     @contextmanager
     def _locked(self) -> Iterator[Claim]:
         with Participant(self.sidecar.path) as participant:
+            participant.tidy()
             lock = participant.claims.acquire(APPEND)
             self._backend = self._backend.newest(locked=True)
             yield lock  # given back by the participant, to whom an error then is a warning

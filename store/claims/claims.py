@@ -127,6 +127,7 @@ class Claims:
         self._step = step
         self._link = link
         self._held: dict[tuple[str, int], Claim] = {}
+        self._making = False  # stays so when making a claim was interrupted: it may be there
         # Claim files never change: what was read once stays true.
         self._read: dict[tuple[str, int, int], tuple[str | None, Identity | None]] = {}
         self._lock = threading.RLock()  # a shutdown that interrupts a claim can still release
@@ -135,6 +136,11 @@ class Claims:
     def held(self) -> tuple[Claim, ...]:
         """Claims made here and not released yet, lost ones among them."""
         return tuple(self._held.values())
+
+    @property
+    def settled(self) -> bool:
+        """Whether no claim of this worker is left that others would have to take over."""
+        return not self._held and not self._making
 
     def try_claim(self, model: str, block: int = 0, *, seen: int | None = None) -> Claim | None:
         """Claim a block if it is free or its owner is dead; None if not, or if another was faster.
@@ -154,11 +160,14 @@ class Claims:
                 return None
             self._step("judged")
             content = claim_content(self.worker, identity=self.identity)
+            self._making, before = True, self._making
             if not self._files.make(model, block, epoch + 1, content):
+                self._making = before
                 return None
             self._step("claimed")
             claim = Claim(model, block, epoch + 1, self.worker, self, content)
             self._held[model, block] = claim
+            self._making = before
             return claim
 
     def acquire(
@@ -253,6 +262,18 @@ class Claims:
             self._state(model, int(block), int(epoch), released=bool(given_back))
             for block, epoch, given_back in claims
         ]
+
+    def knows_unsettled(self, worker: str) -> bool:
+        """Whether a claim of another worker that was looked at here still owns its block.
+
+        After a plan these are all of its claims on open blocks.
+        """
+        return any(
+            owner == worker
+            and self._files.is_highest(model, block, epoch)
+            and not self._files.is_released(model, block, epoch)
+            for (model, block, epoch), (owner, _) in list(self._read.items())
+        )
 
     def models(self) -> list[str]:
         """Names under which anything was ever claimed, the appender's among them."""

@@ -39,6 +39,7 @@ from vnp.models.extra import require_embed
 log = logging.getLogger(__name__)
 
 _ROUNDS = 3  # times workers are started: a crash is tried again, a crash that repeats is told
+_TIDIED = 1000  # files of past workers that are looked at in the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,7 @@ def embed_store(
                 codes = set(team.codes)
                 refused = codes.pop() if len(codes) == 1 and done == at_first else None
                 break  # starting them again would only repeat it
+    Participant(store.sidecar.path).tidy(_TIDIED)
     for certification in certifications:
         problems += [
             f"{certification.model} block {block} was filled but {reason}"

@@ -102,6 +102,7 @@ class Worker:
             dedup=config.dedup,
             # A worker that does not stay leaves nothing to others either.
             others=self._participant.others if config.linger else tuple,
+            each_stands_for=lambda: self._participant.each_stands_for,
             clock=clock,
         )
         self._prefetch = Prefetch()

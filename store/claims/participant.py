@@ -32,7 +32,8 @@ from store.claims.heartbeat import (
 from store.claims.liveness import LEASE, Liveness, Verdict
 from store.claims.process import identify
 
-WINDOW = 32  # other workers that one process watches
+WINDOW = 16  # other workers that one process watches
+_PAUSE = 4  # heartbeats between two looks at them
 
 
 class Participant:
@@ -57,14 +58,16 @@ class Participant:
         self._skipped: dict[str, float] = {}  # worker -> not looked at until then
         self._look_again = 0.0  # a time of the monotonic clock, as above
 
-    def others(self) -> list[Beat]:
+    def others(self, *, early: bool = False) -> list[Beat]:
         """Last heartbeats of the other workers in the window that were seen to be alive.
 
-        Files of dead workers that cannot be removed yet are read again once a lease. Looking takes
-        at most a tenth of the time.
+        It looks every few heartbeats, which takes at most a tenth of the time; files of dead
+        workers that cannot be removed yet are read again once a lease. ``early``: who has time now
+        looks a little before it is due, and need not when there is none.
         """
         began = time.monotonic()
-        if began < self._look_again:
+        pause = _PAUSE * self.heartbeat.interval
+        if began < self._look_again - (pause / 2 if early else 0.0):
             return self._others
         self._others = []
         for name in self._window(WINDOW, now=began):
@@ -74,7 +77,7 @@ class Participant:
             elif verdict.stale and not self._tidy(name, verdict):
                 self._skipped[name] = began + self.liveness.lease
         ended = time.monotonic()
-        self._look_again = ended + max(self.heartbeat.interval, 9 * (ended - began))
+        self._look_again = ended + max(pause, 9 * (ended - began))
         return self._others
 
     def tidy(self, most: int = WINDOW) -> int:

@@ -166,6 +166,8 @@ class Worker:
             self._prefetch.prepared(None if loaded else self._clock() - began)
             if not self._prepared.put(block):
                 block.claim.release()
+            elif self._config.linger:
+                self._participant.others(early=True)  # the device has work meanwhile
         elif self._scheduler.exhausted or not self._config.linger:
             return False
         else:

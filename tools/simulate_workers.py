@@ -1,4 +1,4 @@
-"""A thousand workers on one store, in virtual time: are the GPUs busy, and what does it ask for?
+"""A thousand workers on one store, in virtual time: how busy the GPUs are, and at what cost.
 
 ``python -m tools.simulate_workers [--workers 1000] [--storage lustre] [--blocks-each 100]``
 
@@ -105,12 +105,12 @@ class SimulatedWorker:
         self.busy = 0.0
         self.first_block: float | None = None
         self.idle_since: float | None = None
-        self._ended = False
+        self._ended = self._beating = False
         self._free = 0.0  # when the device is
         self._published = 0
         self._embedded = Queue(world.time, CONFIG.unpublished)
         identity = Identity(f"node{number}", "boot", "ns", 1, 1, None)
-        with mock.patch.object(participant, "identify", lambda: identity):
+        with mock.patch.object(participant, "identify", return_value=identity):
             self.participant = Participant(Path("virtual"))
         self._accounts = Accounts(block_rows=1, clock=self._clock)
         self._prefetch = Prefetch()
@@ -143,7 +143,9 @@ class SimulatedWorker:
             self._time.wait(heartbeat.interval)
             if self._ended or self.killed:
                 return
+            self._beating = True
             heartbeat.beat()
+            self._beating = False
 
     def _work(self) -> None:
         self.participant.heartbeat.beat()
@@ -208,6 +210,8 @@ class SimulatedWorker:
             block.claim.release()
             self._published += 1
         self._ended = True
+        while self._beating:
+            self._time.wait(0.01)
         self.participant.__exit__()
 
 
@@ -289,7 +293,7 @@ def simulate(
     time = VirtualTime(seed)
     world = World(time, PROFILES[storage](speed), blocks=blocks)
     with virtual(world):
-        for number in range(past):
+        for _ in range(past):
             dead = Participant(Path("virtual")).heartbeat
             world.beats[dead.worker] = dead._content({})
         team = [
@@ -307,7 +311,9 @@ def simulate(
             def vanish(worker: SimulatedWorker = worker) -> None:
                 worker.killed = True
 
-            time.start(vanish, after=time.random.uniform(0.1, 0.5) * block_seconds * blocks / workers)
+            time.start(
+                vanish, after=time.random.uniform(0.1, 0.5) * block_seconds * blocks / workers
+            )
         last = [0.0]
 
         def watch() -> None:  # when the last block was filled, to a tenth of a second
@@ -352,9 +358,11 @@ def main() -> None:
     parser.add_argument("--storage", choices=sorted(PROFILES), nargs="+", default=["lustre"])
     parser.add_argument("--blocks-each", type=int, default=100, help="blocks for each worker")
     parser.add_argument("--block-seconds", type=float, default=6.2, help="that one takes a device")
-    parser.add_argument("--stagger", type=float, default=0.0, help="seconds within which they start")
+    parser.add_argument(
+        "--stagger", type=float, default=0.0, help="seconds within which they start"
+    )
     parser.add_argument("--kill", type=int, default=0, help="workers that vanish")
-    parser.add_argument("--slow", type=float, default=0.0, help="share that takes 3 times as long")
+    parser.add_argument("--slow", type=float, default=0.0, help="share that is 3 times as slow")
     parser.add_argument("--speed", type=float, default=1.0, help="of the servers; S3: prefixes")
     parser.add_argument("--past", type=int, default=0, help="heartbeats of workers killed before")
     parser.add_argument("--seed", type=int, default=0)

@@ -22,7 +22,7 @@ connection moves 100 MB/s. One request stands for each step, as `If-None-Match: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from store.backend import Cell, Part, Rows, Values
 from store.claims.claims import Claims
 from store.claims.heartbeat import Heartbeat
-from store.claims.plan import ClaimScan
+from store.claims.plan import Candidate, ClaimScan
 from store.duplicates import NO_DUPLICATE
 from store.findings import Finding
 from store.io.ragged import from_items
@@ -146,13 +146,20 @@ class World:
         """Requests so far."""
         return sum(sum(server.requests.values()) for server in self.servers.values())
 
-    def do(self, operation: str, *, size: int = 0, names: int = 0) -> None:
-        """Have the calling process wait for an operation on ``size`` bytes or ``names`` names."""
+    def do(self, operation: str, *, size: int = 0, names: int = 0, concurrent: int = 1) -> None:
+        """Have the calling process wait for an operation on ``size`` bytes or ``names`` names.
+
+        Or for so many of them at a time.
+        """
         times = 1 + names // self.profile.names_listed
         for name in self.profile.operations[operation]:
             request = self.profile.requests[name]
             self.servers[request.server].ask(
-                name, service=request.service, latency=request.latency, times=times
+                name,
+                service=request.service,
+                latency=request.latency,
+                times=times,
+                concurrent=concurrent,
             )
         if size:
             self.time.wait(size / self.profile.bandwidth)
@@ -232,6 +239,15 @@ class VirtualClaims(Claims):
         claim = super().try_claim(model, block, seen=seen)
         self.misses += claim is None
         return claim
+
+    def unchanged(self, _model: str, candidates: Sequence[Candidate]) -> list[bool]:
+        """Look at all at a time: many requests, and the latency of one or two."""
+        world = self._world
+        for epoch in range(2):
+            asked = [each for each in candidates if each.epoch >= epoch]
+            if asked:
+                world.do("exists", concurrent=len(asked))
+        return [int(world.epoch[each.block]) == each.epoch for each in candidates]
 
     def scan(self, _model: str) -> ClaimScan:
         """List the claims."""

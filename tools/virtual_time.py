@@ -100,14 +100,19 @@ class Server:
     requests: dict[str, int] = field(default_factory=dict)
     longest_wait: float = 0.0  # that a request stood in the queue
 
-    def ask(self, kind: str, *, service: float, latency: float, times: int = 1) -> None:
-        """Have the calling process wait for ``times`` requests, one after the other."""
-        self.requests[kind] = self.requests.get(kind, 0) + times
+    def ask(
+        self, kind: str, *, service: float, latency: float, times: int = 1, concurrent: int = 1
+    ) -> None:
+        """Have the calling process wait for ``times`` requests, one after the other.
+
+        Or for ``concurrent`` times as many, of which so many are on their way at a time.
+        """
+        self.requests[kind] = self.requests.get(kind, 0) + times * concurrent
         now = self.time.now
         begins = max(now, self.free)
         self.longest_wait = max(self.longest_wait, begins - now)
-        self.free = begins + service * times
-        self.busy += service * times
+        self.free = begins + service * times * concurrent
+        self.busy += service * times * concurrent
         # A third of a latency varies, with a long tail.
         varied = latency * times * (0.7 + 0.3 * self.time.random.expovariate(1.0))
         self.time.wait(self.free - now + varied)

@@ -21,7 +21,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -32,9 +32,10 @@ from numpy.typing import NDArray
 from store.claims.files import ClaimFiles, claim_content, parse_claim
 from store.claims.heartbeat import is_worker
 from store.claims.liveness import Liveness, Verdict
-from store.claims.plan import ClaimScan, as_blocks, read_names
+from store.claims.plan import Candidate, ClaimScan, as_blocks, read_names
 from store.claims.process import Identity
 from store.errors import BusyError, ClaimLostError, UsageError
+from store.io.concurrent import in_order
 from store.io.files import WriteError
 
 APPEND = "append"  # the appender's lock: block 0 of this name; no model may be called so
@@ -170,6 +171,14 @@ class Claims:
             self._making = before
             return claim
 
+    def unchanged(self, model: str, candidates: Sequence[Candidate]) -> list[bool]:
+        """Whether each block's highest epoch still is as a plan knows it; looks concurrently."""
+
+        def look(candidate: Candidate) -> bool:
+            return self._files.is_highest(model, candidate.block, candidate.epoch)
+
+        return list(in_order(look, candidates))
+
     def acquire(
         self,
         model: str,
@@ -289,8 +298,11 @@ class Claims:
         if worker == self.worker:
             # Ours, but we do not have it: a claim that was interrupted after its link. Nobody
             # else will ever take it from us while we live, so we must.
+            # One that was released since the plan's listing is no such claim.
             mine = self._held.get((model, block))
-            return mine is None or mine.epoch != epoch
+            if mine is not None and mine.epoch == epoch:
+                return False
+            return not self._files.is_released(model, block, epoch)
         return self._verdict(model, block, epoch).stale
 
     def _verdict(self, model: str, block: int, epoch: int) -> Verdict:

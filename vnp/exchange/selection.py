@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import DataError, UsageError
@@ -47,6 +46,7 @@ class Selection:
     runs: tuple[tuple[int, int], ...]  # first row and one past the last, ascending
     left_out: int  # rows of the chosen samples that are not certified and not in the runs
     qualified: bool  # ids are written as <sample>:<id>
+    unique_ids: bool  # known without a look: those of one sample, or qualified ones
 
     def __len__(self) -> int:
         return sum(stop - start for start, stop in self.runs)
@@ -94,14 +94,17 @@ def select(
                 f"the store has no sample {name!r} (it has: {', '.join(known) or 'none'})"
             )
     chosen = [sample for name, sample in known.items() if not samples or name in samples]
-    wanted = np.zeros(len(view), dtype=bool)
-    for sample in chosen:
-        wanted[sample.start : sample.stop] = True
-    certified = wanted & view.filled
-    total, there = int(np.count_nonzero(wanted)), int(np.count_nonzero(certified))
+    spans = _joined((sample.start, sample.stop) for sample in chosen)
+    certified = view.certified
+    total = sum(stop - start for start, stop in spans)
+    there = sum(certified.between(*span) for span in spans)
     if there < total and incomplete == "refuse":
         names = [model.name for model in view.models]
-        lacking = [name for name in names if not store.filled(name)[wanted].all()]
+        lacking = [
+            name
+            for name in names
+            if sum(store[name].certified.between(*span) for span in spans) < total
+        ]
         others = [name for name in names if name not in lacking]
         alone = f", or export {' and '.join(others)} alone (--model)" if others else ""
         raise DataError(
@@ -109,14 +112,15 @@ def select(
             f"{', '.join(lacking)}: fill them with 'vnp embed', or export without them "
             f"(--incomplete skip) or with NaN in their place (--incomplete nan){alone}"
         )
-    exported = wanted if incomplete == "nan" else certified
-    edges = np.flatnonzero(np.diff(exported, prepend=False, append=False)).tolist()
-    if not edges:
+    runs = spans
+    if incomplete != "nan":
+        runs = _joined(run for span in spans for run in certified.runs(*span))
+    if not runs:
         raise UsageError("there is no row to export")
     qualified = ids == "qualified" or (ids == "auto" and len(chosen) > 1)
     left_out = total - there if incomplete == "skip" else 0
-    runs = tuple(zip(edges[::2], edges[1::2], strict=True))
-    return Selection(store, view, runs, left_out, qualified)
+    unique = qualified or len(chosen) == 1
+    return Selection(store, view, tuple(runs), left_out, qualified, unique)
 
 
 def named_twice(record: str) -> DataError:
@@ -125,6 +129,17 @@ def named_twice(record: str) -> DataError:
         f"two of the records to export are called {record}; tell them apart by their samples with "
         "--ids qualified"
     )
+
+
+def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join ascending ranges that touch; empty ones go."""
+    joined: list[tuple[int, int]] = []
+    for start, stop in spans:
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], stop)
+        elif stop > start:
+            joined.append((start, stop))
+    return joined
 
 
 def _cut(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:

@@ -65,6 +65,7 @@ class Outcome:
     seconds: float  # until the last block is published
     utilisation: float  # share of the devices' time that they were busy
     first_block: float  # seconds until a worker's first block is on the device, the median
+    between: float  # share of the busy time that devices waited between two blocks
     tail: float  # seconds from the first worker without a block to take to the end
     requests: int
     requests_per_second: float
@@ -103,6 +104,7 @@ class SimulatedWorker:
         self.block_seconds = block_seconds
         self.killed = False
         self.busy = 0.0
+        self.waited = 0.0  # between blocks
         self.first_block: float | None = None
         self.idle_since: float | None = None
         self._ended = self._beating = False
@@ -160,7 +162,7 @@ class SimulatedWorker:
                     break
                 if self.idle_since is None:
                     self.idle_since = self._time.now
-                self._time.wait(CONFIG.poll)
+                self._time.wait(max(CONFIG.poll, 2 * (self._time.now - began)))
                 continue
             self.idle_since = None
             self._prefetch.prepared(self._time.now - began)
@@ -168,6 +170,8 @@ class SimulatedWorker:
             submitted = self._time.now
             if self.first_block is None:
                 self.first_block = submitted
+            else:
+                self.waited += submitted - self._free
             self._accounts.submitted(submitted)
             spread = self._time.random.uniform(0.97, 1.03)  # blocks are not of one length
             self._free = submitted + self.block_seconds * spread
@@ -337,6 +341,7 @@ def simulate(
         seconds=round(seconds, 1),
         utilisation=sum(worker.busy for worker in team) / (workers * seconds),
         first_block=first[len(first) // 2],
+        between=sum(each.waited for each in team) / sum(each.busy for each in team),
         tail=round(seconds - min(idle), 1) if idle else 0.0,
         requests=world.requests,
         requests_per_second=world.requests / seconds,
@@ -391,7 +396,8 @@ def main() -> None:
                 f"{storage}: {workers:,} workers, {found.blocks:,} blocks: "
                 f"{found.utilisation:.2%} busy, {found.requests_per_second:,.0f} requests/s, "
                 f"{found.requests_per_block:.1f} a block; first block after "
-                f"{found.first_block:.1f} s, end {found.tail:.1f} s, "
+                f"{found.first_block:.1f} s, between blocks {found.between:.2%}, "
+                f"end {found.tail:.1f} s, "
                 f"{found.misses_per_block:.2f} misses a block, server {found.busiest_server:.1%} "
                 f"busy, longest queue {found.longest_queue:.2f} s, {found.stolen} stolen; {kinds} "
                 f"({found.seconds:,.0f} s simulated in {real_time.perf_counter() - began:.0f} s)",

@@ -112,8 +112,8 @@ class ClaimPlan:
         order = np.concatenate([free_first, _from(wanted, stale, start)])
         self.n_open = len(wanted)
         self.n_held = len(wanted) - len(order)
-        self._block = wanted[order]
-        self._epoch = epoch[order]
+        self._block = _small(wanted[order])
+        self._epoch = _small(epoch[order])
         self._n_free = len(free_first)
         self._next = 0
 
@@ -171,6 +171,11 @@ def as_blocks(open_blocks: NDArray[Any]) -> NDArray[np.int64]:
     """Block numbers, ascending, from a mask over all blocks or from block numbers."""
     numbers = np.flatnonzero(open_blocks) if open_blocks.dtype == np.bool_ else open_blocks
     return numbers.astype(np.int64)
+
+
+def _small(numbers: NDArray[np.int64]) -> NDArray[Any]:
+    """The same numbers in as few bytes as they need: a plan is kept for hours."""
+    return numbers.astype(np.min_scalar_type(int(numbers.max(initial=0))))
 
 
 def _from(blocks: NDArray[np.int64], chosen: NDArray[np.bool_], start: int) -> NDArray[np.int64]:

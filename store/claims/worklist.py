@@ -16,7 +16,7 @@ from store.claims.plan import ClaimPlan, as_blocks
 PATIENCE = 64
 # After a few of them most of the plan is taken. Then so many at random are looked at concurrently,
 # which costs no more time than one and counts as several.
-_FEW, _LOOKS, _COUNTS = 4, 32, 15
+_FEW, _LOOKS, _COUNTS = 4, 32, 5
 
 
 class WorkList:

@@ -171,7 +171,8 @@ class Worker:
         elif self._scheduler.exhausted or not self._config.linger:
             return False
         else:
-            self._shutdown.wait(self._config.poll)
+            # Listing a large store takes long: the last blocks are published meanwhile.
+            self._shutdown.wait(max(self._config.poll, 2 * (self._clock() - began)))
         return True
 
     def _embed(self) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from store.errors import DataError, UsageError
@@ -18,6 +20,8 @@ from store.store import Store
 
 Incomplete = Literal["refuse", "skip", "nan"]
 Ids = Literal["auto", "plain", "qualified"]
+
+_HASHES = 1 << 22  # of ids that are compared at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,6 @@ class Selection:
     runs: tuple[tuple[int, int], ...]  # first row and one past the last, ascending
     left_out: int  # rows of the chosen samples that are not certified and not in the runs
     qualified: bool  # ids are written as <sample>:<id>
-    unique_ids: bool  # known without a look: those of one sample, or qualified ones
 
     def __len__(self) -> int:
         return sum(stop - start for start, stop in self.runs)
@@ -59,6 +62,30 @@ class Selection:
                 ids = self._ids(first, last)
                 for begin, end in _cut(first, last, step):
                     yield Batch(begin, end, ids[begin - first : end - first], self.view)
+
+    def ids(self) -> Iterator[str]:
+        """Yield the record ids in order."""
+        return (record for batch in self.batches() for record in batch.ids)
+
+    def repeated_id(self) -> str | None:
+        """Return an id that two of the records have; None if there is none.
+
+        Hashes are compared, some millions at a time: a pass over the ids for each.
+        """
+        passes = -(-len(self) // _HASHES)
+        for number in range(passes):
+            found = np.fromiter(
+                (value for value in map(_hash, self.ids()) if value % passes == number), np.uint64
+            )
+            found.sort()
+            alike = set(found[1:][found[1:] == found[:-1]].tolist())
+            seen: set[str] = set()
+            for record in self.ids() if alike else ():
+                if record in seen:
+                    return record
+                if _hash(record) in alike:
+                    seen.add(record)
+        return None
 
     def column(self, name: str, start: int, stop: int) -> Any:
         """Values of an obs column; strings as a list of str, samples by name."""
@@ -119,8 +146,11 @@ def select(
         raise UsageError("there is no row to export")
     qualified = ids == "qualified" or (ids == "auto" and len(chosen) > 1)
     left_out = total - there if incomplete == "skip" else 0
-    unique = qualified or len(chosen) == 1
-    return Selection(store, view, tuple(runs), left_out, qualified, unique)
+    return Selection(store, view, tuple(runs), left_out, qualified)
+
+
+def _hash(record: str) -> int:
+    return xxhash.xxh3_64_intdigest(record.encode(errors="surrogateescape"))
 
 
 def named_twice(record: str) -> DataError:

@@ -32,8 +32,12 @@ from store.errors import ClaimLostError, DamageError
 from store.findings import Finding, Kind, Remedy
 from store.geometry import block_bounds, n_blocks, partial_ends, rows_wanted
 from store.io.clock import utc_now
+from store.io.concurrent import MOST, in_order
 from store.io.words import count
 from store.schema import Schema
+
+_MEMORY = 512 << 20  # bytes for blocks that are read concurrently
+_COPIES = 3  # of a block while it is checked: as it lies on the disk, decoded, its comparisons
 
 
 def publish(
@@ -154,34 +158,50 @@ def read_block(backend: Backend, model: str, block: int, filled: int) -> Rows:
     return _checked_values(backend, Cell(Part.VALUES, model, block), certificate, filled)
 
 
-def certify(backend: Backend, model: str) -> Certification:
+def certify(backend: Backend, model: str, *, threads: int | None = None) -> Certification:
     """Check that every filled block still is as it was certified.
 
     Where values carry no checksum, rows are read of the blocks that had more than one owner: only
-    there can an earlier one have written later.
+    there can an earlier one have written later. Several blocks are looked at concurrently, see
+    `store.io.concurrent.in_order` for ``threads``.
     """
     schema = backend.schema
     filled, wanted = rows_filled(backend, model), rows_wanted(schema)
-    partial = partial_ends(schema)
-    failed: list[tuple[int, str]] = []
-    certified = 0
-    for block in np.flatnonzero(filled).tolist():
+    partial = partial_ends(schema).keys()
+    flagged = np.flatnonzero(filled)
+
+    def trouble_of(block: int) -> str | None:
         rows = int(filled[block])
         try:
             _check_flags(backend, model, block, rows)
             certificate = _checked_certificate(backend, model, block, rows)
             if backend.checks_itself or certificate.epoch > 1 or block in partial:
                 _check_checksum(backend, Cell(Part.VALUES, model, block), certificate)
-            certified += rows
         except DamageError as error:
-            failed.append((block, str(error)))
+            return str(error)
+        return None
+
+    most = MOST if backend.checks_itself else threads_for(schema, model)
+    troubles = in_order(trouble_of, map(int, flagged), threads=threads, most=most)
+    failed = [
+        (block, trouble)
+        for block, trouble in zip(map(int, flagged), troubles, strict=True)
+        if trouble is not None
+    ]
+    lost = sum(int(filled[block]) for block, _ in failed)
     return Certification(
         model=model,
         rows=schema.n_rows,
-        certified=certified,
+        certified=int(filled.sum()) - lost,
         open_blocks=tuple(np.flatnonzero(filled < wanted).tolist()),
         failed=tuple(failed),
     )
+
+
+def threads_for(schema: Schema, model: str) -> int:
+    """Most threads that read blocks of a model whole: their copies must fit into memory."""
+    block = schema.block_rows * schema.model(model).dim * np.dtype(np.float16).itemsize
+    return max(1, min(MOST, _MEMORY // (_COPIES * max(block, 1))))
 
 
 def verify_block(backend: Backend, model: str, block: int) -> Iterator[Finding]:

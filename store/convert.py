@@ -19,15 +19,19 @@ from numpy.typing import NDArray
 from store.claims.claims import Claim
 from store.claims.participant import Participant
 from store.errors import DamageError, UsageError
+from store.geometry import chunks_of, rows_wanted
 from store.io.ragged import Ragged
 from store.io.words import count
 from store.open import create_store, open_store
 from store.read.columns import take_column
+from store.read.first_rows import FirstRows
 from store.rows import RowBatch
 from store.schema import Sample
 from store.store import Store
 
 log = logging.getLogger(__name__)
+
+_BATCH = 1 << 20  # scores moved at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ def convert_store(source: Store, target: Path, *, only_certified: bool = False) 
     rows = _chosen_rows(source, only_certified=only_certified)
     done = _common_samples(source, copy, rows)
     for sample in source.schema.samples[done:]:
-        _append_sample(source, copy, sample, _within(rows, sample))
+        _append_sample(source, copy, sample, rows)
         log.info(f"sample {sample.name}: {count(copy.n_rows, 'row')} in all")
     for model in source.schema.models:
         provenance = source.provenance(model.name)
@@ -70,11 +74,13 @@ def convert_store(source: Store, target: Path, *, only_certified: bool = False) 
     with Participant(copy.sidecar.make().path) as participant:
         for model in source.schema.models:
             before = blocks
-            filled = source.filled(model.name)[rows]
-            missing[model.name] = int(np.count_nonzero(~filled))
+            certified = source[model.name].certified
+            missing[model.name] = len(rows) - int(
+                np.minimum(rows.counts, certified.counts).sum(dtype=np.int64)
+            )
             for block in copy.open_blocks(model.name).tolist():
-                start, stop = copy.block_bounds(block)
-                if not filled[start:stop].all():
+                wanted = rows.span(*copy.block_bounds(block))
+                if not certified.holds(wanted).all():
                     continue  # it cannot be certified: it stays open
                 claim = participant.claims.try_claim(model.name, block)
                 if claim is None:
@@ -82,7 +88,7 @@ def convert_store(source: Store, target: Path, *, only_certified: bool = False) 
                     continue
                 with claim:
                     try:
-                        _copy_block(source, copy, claim, rows[start:stop])
+                        _copy_block(source, copy, claim, wanted)
                     except DamageError as error:
                         damaged.append(f"{model.name} block {block}: {error}")
                         continue
@@ -90,10 +96,18 @@ def convert_store(source: Store, target: Path, *, only_certified: bool = False) 
             log.info(f"{model.name}: {count(blocks - before, 'block')} published")
     for scores in source.schema.scores:
         # Rows are in order, so those that the scores cover come first in the copy too.
-        covered = int(np.searchsorted(rows, scores.rows))
-        values = source.scores(scores.name)[rows]
+        covered = rows.before(scores.rows)
+        values = source.scores(scores.name)
+        if len(rows) < len(values):
+            for first in range(0, len(rows), _BATCH):  # never onto a row that is still to be read
+                part = rows.span(first, min(first + _BATCH, len(rows)))
+                values[first : first + len(part)] = values[part]
         copy.save_scores(
-            scores.name, digest=scores.digest, values=values, rows=[(0, covered)], replace=True
+            scores.name,
+            digest=scores.digest,
+            values=values[: len(rows)],
+            rows=[(0, covered)],
+            replace=True,
         )
         log.info(f"scores {scores.name}: {count(covered, 'row')}")
     return Conversion(
@@ -131,22 +145,14 @@ def _open_or_create(source: Store, target: Path) -> Store:
     return copy
 
 
-def _chosen_rows(source: Store, *, only_certified: bool) -> NDArray[np.int64]:
-    """Row numbers of the source that go into the copy, ascending."""
-    if not only_certified:
-        return np.arange(source.n_rows)
-    chosen = np.ones(source.n_rows, dtype=np.bool_)
-    for model in source.schema.models:
-        chosen &= source.filled(model.name)
-    return np.flatnonzero(chosen)
+def _chosen_rows(source: Store, *, only_certified: bool) -> FirstRows:
+    """Rows of the source that go into the copy."""
+    if only_certified and source.schema.models:
+        return source.merged().certified
+    return FirstRows(rows_wanted(source.schema), block_rows=source.schema.block_rows)
 
 
-def _within(rows: NDArray[np.int64], sample: Sample) -> NDArray[np.int64]:
-    first, last = np.searchsorted(rows, (sample.start, sample.stop))
-    return rows[first:last]
-
-
-def _common_samples(source: Store, copy: Store, rows: NDArray[np.int64]) -> int:
+def _common_samples(source: Store, copy: Store, rows: FirstRows) -> int:
     """Count the samples the copy has already; they must be those of the source."""
     pairs = zip(source.schema.samples, copy.schema.samples, strict=False)
     same = takewhile(lambda pair: _same_sample(source, copy, pair[0], pair[1], rows), pairs)
@@ -161,19 +167,18 @@ def _common_samples(source: Store, copy: Store, rows: NDArray[np.int64]) -> int:
     return count
 
 
-def _same_sample(
-    source: Store, copy: Store, ours: Sample, theirs: Sample, rows: NDArray[np.int64]
-) -> bool:
-    chosen = _within(rows, ours)
+def _same_sample(source: Store, copy: Store, ours: Sample, theirs: Sample, rows: FirstRows) -> bool:
+    chosen = rows.between(ours.start, ours.stop)
     if (ours.name, ours.content) != (theirs.name, theirs.content):
         return False
-    if len(chosen) != theirs.stop - theirs.start:
+    if chosen != theirs.stop - theirs.start:
         return False
-    if len(chosen) == ours.stop - ours.start:
+    if chosen == ours.stop - ours.start:
         return True
-    for first, part in _batches(chosen, source.schema.block_rows):
-        start = theirs.start + first
+    start = theirs.start
+    for part in _batches(rows, ours):
         there = copy.column("id", start, start + len(part))
+        start += len(part)
         here = take_column(source, "id", part)
         if not (isinstance(here, Ragged) and isinstance(there, Ragged)):
             return False
@@ -182,9 +187,9 @@ def _same_sample(
     return True
 
 
-def _append_sample(source: Store, copy: Store, sample: Sample, rows: NDArray[np.int64]) -> None:
+def _append_sample(source: Store, copy: Store, sample: Sample, rows: FirstRows) -> None:
     with copy.appending() as append:
-        for _, part in _batches(rows, source.schema.block_rows):
+        for part in _batches(rows, sample):
             columns: dict[str, Any] = {
                 name: take_column(source, name, part) for name in RowBatch.__dataclass_fields__
             }
@@ -205,12 +210,14 @@ def _append_sample(source: Store, copy: Store, sample: Sample, rows: NDArray[np.
         )
 
 
-def _batches(rows: NDArray[np.int64], size: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Yield pieces of ``rows`` that lie in one block of the source each."""
-    edges = np.flatnonzero(np.diff(rows // size)) + 1
-    for first, part in zip([0, *edges.tolist()], np.split(rows, edges), strict=True):
+def _batches(rows: FirstRows, sample: Sample) -> Iterator[NDArray[np.int64]]:
+    """Yield the rows of a sample, those of one block of the source at a time."""
+    for block in chunks_of(sample.start, sample.stop, rows.block_rows):
+        first = max(sample.start, block * rows.block_rows)
+        last = min(sample.stop, (block + 1) * rows.block_rows)
+        part = rows.span(rows.before(first), rows.before(last))
         if len(part):
-            yield first, part
+            yield part
 
 
 def _copy_block(source: Store, copy: Store, claim: Claim, rows: NDArray[np.int64]) -> None:

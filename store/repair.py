@@ -20,15 +20,15 @@ from store.findings import Finding, Kind, Remedy
 from store.store import Store
 
 
-def verify_store(store: Store) -> Iterator[Finding]:
-    """Re-read the store, then the directory beside it.
+def verify_store(store: Store, *, threads: int | None = None) -> Iterator[Finding]:
+    """Re-read the store, ``threads`` blocks at a time, then the directory beside it.
 
     Yields damage, orphans, files of unfinished blocks; then claims of dead workers on open blocks,
     temporary files that no living process can be writing, and what is not vnp's.
     """
-    findings = list(store.verify())
+    findings = list(store.verify(threads=threads))
     if findings and store.refresh():  # rows were appended meanwhile: what was said may be wrong
-        findings = list(store.verify())
+        findings = list(store.verify(threads=threads))
     yield from findings
     sidecar = store.sidecar
     claims = Participant(sidecar.path).claims

@@ -196,6 +196,7 @@ class Store(Reading):
     @contextmanager
     def _locked(self) -> Iterator[Claim]:
         with Participant(self.sidecar.path) as participant:
+            participant.tidy()
             lock = participant.claims.acquire(APPEND)
             self._backend = self._backend.newest(locked=True)
             yield lock  # given back by the participant, to whom an error then is a warning
@@ -324,9 +325,13 @@ class Store(Reading):
         """Blocks with unfilled rows, ascending."""
         return np.flatnonzero(self.rows_filled(model) < rows_wanted(self.schema))
 
-    def certify(self, model: str) -> Certification:
-        """Check that every filled block still is as it was certified."""
-        return blocks.certify(self._backend, model)
+    def certify(self, model: str, *, threads: int | None = None) -> Certification:
+        """Check that every filled block still is as it was certified.
+
+        ``threads`` look at blocks concurrently; None: as many as the file system's latency asks
+        for.
+        """
+        return blocks.certify(self._backend, model, threads=threads)
 
     def certificate(self, model: str, block: int) -> Certificate | None:
         """Return the certificate of a block, or None.
@@ -408,9 +413,9 @@ class Store(Reading):
 
     # -- checking -------------------------------------------------------------------------------
 
-    def verify(self) -> Iterator[Finding]:
-        """Re-read everything; yield what is not as it must be."""
-        return verify(self._backend)
+    def verify(self, *, threads: int | None = None) -> Iterator[Finding]:
+        """Re-read everything; yield what is not as it must be. ``threads`` as in `certify`."""
+        return verify(self._backend, threads=threads)
 
     def verify_block(self, model: str, block: int) -> list[Finding]:
         """Re-read one block; return what is not as it must be."""

@@ -6,21 +6,32 @@ from collections.abc import Iterator
 from typing import Any
 
 from store.backend import Backend, Cell, Part
-from store.blocks import verify_block
+from store.blocks import threads_for, verify_block
 from store.errors import DamageError
 from store.findings import Finding, Kind, Remedy
 from store.geometry import n_blocks
+from store.io.concurrent import in_order
 from store.io.json import parse_json
 
 
-def verify(backend: Backend) -> Iterator[Finding]:
-    """Read every byte of the store: metadata and rows, then each model's provenance and blocks."""
+def verify(backend: Backend, *, threads: int | None = None) -> Iterator[Finding]:
+    """Read every byte of the store: metadata and rows, then each model's provenance and blocks.
+
+    Several blocks are read concurrently, see `store.io.concurrent.in_order` for ``threads``; the
+    findings come in the order of the blocks.
+    """
     schema = backend.schema
     yield from backend.verify()
     for model in schema.models:
         yield from _verify_provenance(backend, model.name)
-        for block in range(n_blocks(schema.n_rows, schema.block_rows)):
-            yield from verify_block(backend, model.name, block)
+
+        def findings_of(block: int, name: str = model.name) -> list[Finding]:
+            return list(verify_block(backend, name, block))
+
+        blocks = range(n_blocks(schema.n_rows, schema.block_rows))
+        most = threads_for(schema, model.name)
+        for findings in in_order(findings_of, blocks, threads=threads, most=most):
+            yield from findings
 
 
 def read_provenance(backend: Backend, model: str) -> dict[str, Any] | None:

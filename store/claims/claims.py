@@ -21,7 +21,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -32,9 +32,10 @@ from numpy.typing import NDArray
 from store.claims.files import ClaimFiles, claim_content, parse_claim
 from store.claims.heartbeat import is_worker
 from store.claims.liveness import Liveness, Verdict
-from store.claims.plan import ClaimScan, as_blocks, read_names
+from store.claims.plan import Candidate, ClaimScan, as_blocks, read_names
 from store.claims.process import Identity
 from store.errors import BusyError, ClaimLostError, UsageError
+from store.io.concurrent import in_order
 from store.io.files import WriteError
 
 APPEND = "append"  # the appender's lock: block 0 of this name; no model may be called so
@@ -127,6 +128,7 @@ class Claims:
         self._step = step
         self._link = link
         self._held: dict[tuple[str, int], Claim] = {}
+        self._making = False  # stays so when making a claim was interrupted: it may be there
         # Claim files never change: what was read once stays true.
         self._read: dict[tuple[str, int, int], tuple[str | None, Identity | None]] = {}
         self._lock = threading.RLock()  # a shutdown that interrupts a claim can still release
@@ -135,6 +137,11 @@ class Claims:
     def held(self) -> tuple[Claim, ...]:
         """Claims made here and not released yet, lost ones among them."""
         return tuple(self._held.values())
+
+    @property
+    def settled(self) -> bool:
+        """Whether no claim of this worker is left that others would have to take over."""
+        return not self._held and not self._making
 
     def try_claim(self, model: str, block: int = 0, *, seen: int | None = None) -> Claim | None:
         """Claim a block if it is free or its owner is dead; None if not, or if another was faster.
@@ -154,12 +161,23 @@ class Claims:
                 return None
             self._step("judged")
             content = claim_content(self.worker, identity=self.identity)
+            self._making, before = True, self._making
             if not self._files.make(model, block, epoch + 1, content):
+                self._making = before
                 return None
             self._step("claimed")
             claim = Claim(model, block, epoch + 1, self.worker, self, content)
             self._held[model, block] = claim
+            self._making = before
             return claim
+
+    def unchanged(self, model: str, candidates: Sequence[Candidate]) -> list[bool]:
+        """Whether each block's highest epoch still is as a plan knows it; looks concurrently."""
+
+        def look(candidate: Candidate) -> bool:
+            return self._files.is_highest(model, candidate.block, candidate.epoch)
+
+        return list(in_order(look, candidates))
 
     def acquire(
         self,
@@ -254,6 +272,18 @@ class Claims:
             for block, epoch, given_back in claims
         ]
 
+    def knows_unsettled(self, worker: str) -> bool:
+        """Whether a claim of another worker that was looked at here still owns its block.
+
+        After a plan these are all of its claims on open blocks.
+        """
+        return any(
+            owner == worker
+            and self._files.is_highest(model, block, epoch)
+            and not self._files.is_released(model, block, epoch)
+            for (model, block, epoch), (owner, _) in list(self._read.items())
+        )
+
     def models(self) -> list[str]:
         """Names under which anything was ever claimed, the appender's among them."""
         return self._files.models()
@@ -268,8 +298,11 @@ class Claims:
         if worker == self.worker:
             # Ours, but we do not have it: a claim that was interrupted after its link. Nobody
             # else will ever take it from us while we live, so we must.
+            # One that was released since the plan's listing is no such claim.
             mine = self._held.get((model, block))
-            return mine is None or mine.epoch != epoch
+            if mine is not None and mine.epoch == epoch:
+                return False
+            return not self._files.is_released(model, block, epoch)
         return self._verdict(model, block, epoch).stale
 
     def _verdict(self, model: str, block: int, epoch: int) -> Verdict:

@@ -34,7 +34,7 @@ class ClaimFiles:
 
     def models(self) -> list[str]:
         """Names under which anything was ever claimed."""
-        return sorted(filter(_MODEL.fullmatch, names_in(self.directory / "claims")))
+        return sorted(filter(is_model, names_in(self.directory / "claims")))
 
     def names(self, model: str) -> list[str]:
         """File names of a model's claims and markers, in any order."""
@@ -93,13 +93,18 @@ class ClaimFiles:
 
     def _folder(self, model: str) -> Path:
         if model not in self._folders:
-            if not _MODEL.fullmatch(model):
+            if not is_model(model):
                 raise UsageError(
                     f"{model!r} cannot be the name of a model: use letters, digits, '_', '-' and "
                     "'.' (not first), at most 100"
                 )
             self._folders[model] = self.directory / "claims" / model
         return self._folders[model]
+
+
+def is_model(name: str) -> bool:
+    """Whether claims can be made under a name: it is safe as that of a folder."""
+    return _MODEL.fullmatch(name) is not None
 
 
 def claim_content(worker: str, *, identity: Identity) -> bytes:

@@ -1,7 +1,9 @@
 """Signs of life: the file that a worker rewrites every few seconds.
 
 Each time the counter in ``workers/<uuid>`` goes up, so that others can see that the worker lives
-(`store.claims.liveness`). The same file tells `status` how far the worker is.
+(`store.claims.liveness`). The same file tells `status` how far the worker is. A worker that leaves
+with all its claims released removes its file; those of the dead are removed by others
+(`store.claims.participant`).
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -87,8 +89,11 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """Stop the thread and record that the worker has ended. Safe to call again."""
+    def stop(self, *, remove: bool = False) -> None:
+        """Stop the thread and record that the worker has ended. Safe to call again.
+
+        With ``remove`` its file goes: of a worker that holds no claim there is nothing to say.
+        """
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -96,6 +101,8 @@ class Heartbeat:
         if self._ended:
             return
         self._ended = True
+        if remove and remove_beat(self._directory, self.worker):
+            return
         try:
             self.beat()
         except WriteError as error:
@@ -172,14 +179,28 @@ def read_beat(directory: Path, worker: str) -> Beat | None:
     return parse_beat(worker, read_content(directory, worker))
 
 
+def remove_beat(directory: Path, worker: str) -> bool:
+    """Remove a worker's heartbeat file; whether it is gone.
+
+    A worker that lives after all makes it again with its next beat. Until then it is to others as
+    if it had not moved, which is nothing within a lease.
+    """
+    try:
+        (directory / "workers" / worker).unlink(missing_ok=True)
+    except OSError:  # another user's, or not a file
+        return False
+    return True
+
+
 def workers(directory: Path) -> list[str]:
-    """Ids of all workers that ever had a heartbeat, in order."""
+    """Ids of all workers that have a heartbeat file, in order."""
     return sorted(filter(is_worker, names_in(directory / "workers")))
 
 
-def read_beats(directory: Path) -> list[Beat]:
-    """Read every heartbeat file, in the order of the workers' ids."""
-    beats = (read_beat(directory, name) for name in workers(directory))
+def read_beats(directory: Path, names: Sequence[str] | None = None) -> list[Beat]:
+    """Read the heartbeat files of these workers, by default of all in the order of their ids."""
+    names = workers(directory) if names is None else names
+    beats = (read_beat(directory, name) for name in names)
     return [beat for beat in beats if beat is not None]
 
 

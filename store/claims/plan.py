@@ -14,7 +14,7 @@ first, then stale ones; held ones are not candidates.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,8 +112,8 @@ class ClaimPlan:
         order = np.concatenate([free_first, _from(wanted, stale, start)])
         self.n_open = len(wanted)
         self.n_held = len(wanted) - len(order)
-        self._block = wanted[order]
-        self._epoch = epoch[order]
+        self._block = _small(wanted[order])
+        self._epoch = _small(epoch[order])
         self._n_free = len(free_first)
         self._next = 0
 
@@ -135,17 +135,47 @@ class ClaimPlan:
         Skipped ones come later, and free blocks still come before stale ones. For a worker that
         ran into another one's blocks.
         """
+        left = self._left()
+        self._turn(left, int(fraction * (left.stop - left.start)))
+
+    def some(self, fractions: Iterable[float]) -> dict[int, Candidate]:
+        """Candidates left of the same kind at these fractions (0 to 1), by their position."""
+        left = self._left()
+        at = {left.start + int(each * (left.stop - left.start)) for each in fractions}
+        return {i: Candidate(int(self._block[i]), int(self._epoch[i])) for i in sorted(at)}
+
+    def drop(self, positions: Sequence[int], *, go_on_at: int | None) -> None:
+        """Drop candidates at positions; the one at ``go_on_at`` and its neighbours come next."""
+        left = self._left()
+        if go_on_at is not None:
+            gone = sum(position < go_on_at for position in positions)
+            go_on_at -= gone
+        self._n_free -= sum(position < self._n_free for position in positions)
+        self._block = np.delete(self._block, positions)
+        self._epoch = np.delete(self._epoch, positions)
+        if go_on_at is not None:
+            left = slice(left.start, left.stop - len(positions))
+            self._turn(left, go_on_at - left.start)
+
+    def _left(self) -> slice:
+        """Positions of the candidates left of the same kind as the next one."""
         stop = self._n_free if self._next < self._n_free else len(self._block)
-        left = slice(self._next, stop)
-        by = -int(fraction * (stop - self._next))
-        self._block[left] = np.roll(self._block[left], by)
-        self._epoch[left] = np.roll(self._epoch[left], by)
+        return slice(self._next, stop)
+
+    def _turn(self, left: slice, by: int) -> None:
+        self._block[left] = np.roll(self._block[left], -by)
+        self._epoch[left] = np.roll(self._epoch[left], -by)
 
 
 def as_blocks(open_blocks: NDArray[Any]) -> NDArray[np.int64]:
     """Block numbers, ascending, from a mask over all blocks or from block numbers."""
     numbers = np.flatnonzero(open_blocks) if open_blocks.dtype == np.bool_ else open_blocks
     return numbers.astype(np.int64)
+
+
+def _small(numbers: NDArray[np.int64]) -> NDArray[Any]:
+    """The same numbers in as few bytes as they need: a plan is kept for hours."""
+    return numbers.astype(np.min_scalar_type(int(numbers.max(initial=0))))
 
 
 def _from(blocks: NDArray[np.int64], chosen: NDArray[np.bool_], start: int) -> NDArray[np.int64]:

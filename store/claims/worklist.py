@@ -14,6 +14,9 @@ from store.claims.plan import ClaimPlan, as_blocks
 # Candidates in a row that others took since the plan was made, after which a new plan is cheaper:
 # a miss costs a look at one name, a plan lists the whole directory.
 PATIENCE = 64
+# After a few of them most of the plan is taken. Then so many at random are looked at concurrently,
+# which costs no more time than one and counts as several.
+_FEW, _LOOKS, _COUNTS = 4, 32, 5
 
 
 class WorkList:
@@ -55,17 +58,18 @@ class WorkList:
         while True:
             fresh = self._plan is None
             plan = self._plan if self._plan is not None else self._make_plan()
-            for _ in range(self._patience):
-                candidate = plan.next()
-                if candidate is None:
-                    break
+            misses = 0
+            while misses < self._patience and (candidate := plan.next()) is not None:
                 claim = self._claims.try_claim(self._model, candidate.block, seen=candidate.epoch)
                 if claim is not None:
                     self._plan = plan
                     self._start = claim.block + 1
                     return claim
-                # Following another worker would cost a miss for each of its blocks.
-                plan.rotate(self._random.random())
+                misses += 1
+                if misses < _FEW or not self._look_ahead(plan):
+                    # Following another worker would cost a miss for each of its blocks.
+                    plan.rotate(self._random.random())
+                    misses += _COUNTS * (misses >= _FEW)
             self._plan = None
             if fresh and not len(plan):
                 return None
@@ -74,6 +78,15 @@ class WorkList:
         """Make a new plan and return how many blocks could be taken now."""
         self._plan = self._make_plan()
         return len(self._plan)
+
+    def _look_ahead(self, plan: ClaimPlan) -> bool:
+        """Look at candidates here and there; go on where one is not taken, if there is one."""
+        chosen = plan.some(self._random.random() for _ in range(min(_LOOKS, len(plan))))
+        unchanged = self._claims.unchanged(self._model, list(chosen.values()))
+        here = [at for at, still in zip(chosen, unchanged, strict=True) if still]
+        gone = [at for at, still in zip(chosen, unchanged, strict=True) if not still]
+        plan.drop(gone, go_on_at=self._random.choice(here) if here else None)
+        return bool(here)
 
     def _make_plan(self) -> ClaimPlan:
         scan = self._claims.scan(self._model)  # before open_blocks: see Claims.scan

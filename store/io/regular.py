@@ -65,16 +65,23 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, *, follow: bool = True) -
 
 def read_regular(path: Path, *, most: int, follow: bool = True) -> bytes:
     """Read a whole file of at most ``most`` bytes; all else is as in `open_regular`."""
-    with os.fdopen(open_regular(path, follow=follow), "rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    fd = open_regular(path, follow=follow)
+    try:
+        size = os.fstat(fd).st_size
         if size > most:
             raise DamageError(f"length is {count(size, 'byte')} where at most {most:,} belong")
-        try:
-            return file.read(size)
-        except OSError as error:
-            if error.errno in _ODD:
-                raise DamageError(_ODD[error.errno]) from None
-            raise
+        # Without a file object: opening hundreds of thousands of files costs half the time.
+        parts: list[bytes] = []
+        while size and (part := os.read(fd, size)):
+            parts.append(part)
+            size -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+    except OSError as error:
+        if error.errno in _ODD:
+            raise DamageError(_ODD[error.errno]) from None
+        raise
+    finally:
+        os.close(fd)
 
 
 def kind_of(mode: int) -> str:

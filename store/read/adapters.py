@@ -19,6 +19,7 @@ from store.io.optional import require
 from store.io.ragged import Ragged
 from store.layout import row_columns
 from store.read.columns import sample_names, take_column
+from store.read.first_rows import FirstRows
 from store.read.indexing import Ints
 from store.read.source import Source
 from store.read.view import View
@@ -46,7 +47,7 @@ def to_pandas(store: Source, rows: Ints, *, sequences: bool = False) -> Any:
         values = take_column(store, name, rows)
         columns[name] = values.decode() if isinstance(values, Ragged) else values
     for model in store.schema.models:
-        columns[f"filled_{model.name}"] = View(store, models=model.name).filled[rows]
+        columns[f"filled_{model.name}"] = View(store, models=model.name).certified.holds(rows)
     for kept in store.schema.scores:
         scores = store.scores(kept.name)[rows]
         columns |= {f"{kept.name}_score{at + 1}": scores[:, at] for at in (0, 1)}
@@ -129,7 +130,13 @@ def to_xarray(store: Source, *, models: Sequence[str] | None = None) -> Any:
     for model in merged.models:
         view = View(store, models=model.name)
         variables[f"X_{model.name}"] = (("record", f"{model.name}_dim"), to_dask(view))
-        variables[f"filled_{model.name}"] = ("record", view.filled)
+        filled = array.from_array(
+            LazyFilled(view.certified, view.shape[0]),
+            chunks=(COLUMN_CHUNK_ROWS,),
+            name=f"vnp-filled-{view.token}",
+            meta=np.empty(0, dtype=np.bool_),
+        )
+        variables[f"filled_{model.name}"] = ("record", filled)
     variables["X_merged"] = (("record", "feature"), to_dask(merged))
     names, index = zip(*merged.columns, strict=True)
     return xarray.Dataset(
@@ -145,6 +152,25 @@ def to_xarray(store: Source, *, models: Sequence[str] | None = None) -> Any:
             "genetic_code": store.schema.genetic_code,
         },
     )
+
+
+class LazyFilled:
+    """Which rows are certified, as a lazy one-dimensional array."""
+
+    ndim = 1
+    dtype = np.dtype(np.bool_)
+
+    def __init__(self, certified: FirstRows, n_rows: int) -> None:
+        self._certified = certified
+        self.shape = (n_rows,)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> NDArray[np.bool_]:
+        (part,) = key if isinstance(key, tuple) else (key,)
+        start, stop, step = part.indices(self.shape[0])
+        return self._certified.mask(start, stop)[::step]
 
 
 class LazyColumn:

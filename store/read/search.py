@@ -66,20 +66,20 @@ def search(view: View, query: ArrayLike, k: int = 10, *, engine: str = "auto") -
         raise UsageError(f"k is {k}: it must be positive")
     faiss = _faiss(engine)
     queries = unit_rows(queries)
-    filled = view.filled
-    k = min(k, int(np.count_nonzero(filled)))
+    certified = view.certified
+    k = min(k, len(certified))
     best = Hits(np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32))
     for start, values in view.batches(reuse=True):
-        keep = np.flatnonzero(filled[start : start + len(values)])
-        if not len(keep):
+        n = certified.between(start, start + len(values))  # the first ones: batches are blocks
+        if not n:
             continue
-        block = unit_rows(values[keep].astype(np.float32))
+        block = unit_rows(values[:n].astype(np.float32))
         parts = [
             _best_of_block(queries[first : first + _QUERIES], block, min(k, len(block)), faiss)
             for first in range(0, len(queries), _QUERIES)
         ]
         index, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
-        best = _merge(best, Hits(keep[index] + start, scores), k)
+        best = _merge(best, Hits(index + start, scores), k)
     return best
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from store.errors import DamageError, DataError, UsageError
 from store.geometry import rows_wanted
 from store.io.words import count
+from store.read.first_rows import FirstRows
 from store.read.indexing import Axis, one_by_one, selection
 from store.read.mapping import map_chunk
 from store.read.plan import Bands, Piece, Span, Uniform, below, pieces, positions
@@ -146,6 +147,11 @@ class View:
         """Rows certified for every model of the view, shape (N,)."""
         filled = np.arange(self.block_rows) < self.filled_of_blocks[:, None]
         return filled.ravel()[: self.shape[0]]
+
+    @property
+    def certified(self) -> FirstRows:
+        """Rows certified for every model of the view, without a mask of all rows."""
+        return FirstRows(self.filled_of_blocks, block_rows=self.block_rows)
 
     @property
     def filled_of_blocks(self) -> NDArray[np.int64]:

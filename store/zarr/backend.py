@@ -195,12 +195,14 @@ class ZarrBackend:
         """Read the end of the chunk: its length and the checksum it carries."""
         path, column = self._locate(cell)
         try:
-            with os.fdopen(open_regular(path), "rb") as file:
-                found = file.seek(0, 2)
-                file.seek(max(found - CRC_BYTES, 0))
-                trailer = file.read()
+            fd = open_regular(path)
         except FileNotFoundError:
             return None
+        try:
+            found = os.fstat(fd).st_size
+            trailer = os.pread(fd, CRC_BYTES, max(found - CRC_BYTES, 0))
+        finally:
+            os.close(fd)
         size = number_bytes(column) + CRC_BYTES
         if found != size:
             raise DamageError(f"length is {count(found, 'byte')} where {size} belong")

@@ -267,7 +267,7 @@ def test_limits_of_models_and_blocks(tmp_path: Path) -> None:
 def test_a_folder_with_our_module_names_is_not_run(tmp_path: Path) -> None:
     """``vnp embed`` starts workers in the user's folder; a file there is data, not code."""
     from vnp.embed.config import WorkerConfig
-    from vnp.embed.supervisor import _environment, _start
+    from vnp.embed.supervisor import _start, environment
 
     planted = tmp_path / "queue.py"
     planted.write_text("raise SystemExit('this code ran')")
@@ -280,4 +280,4 @@ def test_a_folder_with_our_module_names_is_not_run(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=60)
     assert "this code ran" not in errors
     assert "is not a vnp store" in errors
-    assert _environment()["PYTHONPATH"]
+    assert environment()["PYTHONPATH"]

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from store.backend import Cell
 from store.errors import NotAStoreError
 from store.findings import Finding, Kind, Remedy
 from store.open import create_store, open_store
+from store.zarr.backend import ZarrBackend
 from tests.rows import MODELS, append, filled_store
 
 
@@ -143,3 +145,41 @@ def test_an_unfinished_block_is_told_apart_from_damage(tmp_path: Path) -> None:
     [finding] = store.verify()
     assert finding.kind is Kind.UNCERTIFIED
     assert not finding.is_damage
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
+def test_threads_find_the_same_in_the_same_order(tmp_path: Path, suffix: str) -> None:
+    store = filled_store(tmp_path / f"run{suffix}", rows=900, block_rows=4)
+    for block in range(3, store.n_blocks, 7):
+        path, offset = store.values_file("small", block)
+        raw = bytearray(path.read_bytes())
+        if suffix == ".zarr":
+            raw[-1] ^= 1
+        else:
+            raw[offset] ^= 1
+        path.write_bytes(bytes(raw))
+    alone, together = (list(store.verify(threads=threads)) for threads in (1, 8))
+    assert [found.block for found in alone] == list(range(3, store.n_blocks, 7))
+    assert together == alone == list(store.verify())
+    certified = store.certify("small", threads=1)
+    assert store.certify("small", threads=8) == certified == store.certify("small")
+    if suffix == ".zarr":
+        assert [block for block, _ in certified.failed] == [found.block for found in alone]
+        assert certified.certified == certified.rows - 4 * len(alone)
+
+
+def test_an_error_of_one_block_ends_the_certification(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = filled_store(tmp_path / "run.zarr", rows=900, block_rows=4)
+    checksum = ZarrBackend.checksum
+
+    def refuse(backend: ZarrBackend, cell: Cell, rows: int) -> str | None:
+        if cell.block == 150:
+            raise PermissionError(13, "not for you")
+        return checksum(backend, cell, rows)
+
+    monkeypatch.setattr(ZarrBackend, "checksum", refuse)
+    for threads in (1, 8):
+        with pytest.raises(PermissionError, match="not for you"):
+            store.certify("small", threads=threads)

@@ -241,7 +241,9 @@ def status(store: StoreOrPath) -> StoreStatus:
     return read_status(newest(store), precisions=True)
 
 
-def verify(store: StoreOrPath, *, repair: bool = False) -> VerifyReport:
+def verify(
+    store: StoreOrPath, *, repair: bool = False, check_threads: int | None = None
+) -> VerifyReport:
     """Re-read everything and name what is not as it must be, as ``vnp verify`` does.
 
     Parameters
@@ -250,6 +252,8 @@ def verify(store: StoreOrPath, *, repair: bool = False) -> VerifyReport:
         The store.
     repair
         Make damaged blocks open again and remove leftovers; `embed` then fills them.
+    check_threads
+        Threads that read blocks; by default as many as the file system's latency asks for.
 
     Returns
     -------
@@ -262,4 +266,4 @@ def verify(store: StoreOrPath, *, repair: bool = False) -> VerifyReport:
     StoreError
         If the store does not exist.
     """
-    return verify_and_repair(newest(store), repairing=repair)
+    return verify_and_repair(newest(store), repairing=repair, check_threads=check_threads)

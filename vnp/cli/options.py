@@ -104,6 +104,17 @@ def workers(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_threads(parser: argparse.ArgumentParser) -> None:
+    """Add the option --check-threads."""
+    parser.add_argument(
+        "--check-threads",
+        type=positive,
+        metavar="N",
+        help="threads that check blocks (default: as many as the file system's latency asks for, "
+        "at most 32)",
+    )
+
+
 def classifier(parser: argparse.ArgumentParser) -> None:
     """Add the option --classifier, and where the tables go."""
     parser.add_argument(

@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.store(parser)
     about = "make damaged blocks open again and remove orphans; run embed after it"
     parser.add_argument("--repair", action="store_true", help=about)
+    options.check_threads(parser)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -22,7 +23,9 @@ def run(given: argparse.Namespace) -> int:
     from store.open import open_store
     from vnp.embed.verification import verify
 
-    report = verify(open_store(given.store), repairing=given.repair)
+    report = verify(
+        open_store(given.store), repairing=given.repair, check_threads=given.check_threads
+    )
     lines = [printable(f"{each.kind}: {each.path}: {each.detail}") for each in report.findings]
     lines += [f"repaired: {line}" for line in report.repaired]
     found = count(len(report.findings), "finding")

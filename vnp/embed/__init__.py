@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vnp.embed.supervisor import EmbedReport
+    from vnp.embed.fill import EmbedReport
 
 
 class _Callable(ModuleType):

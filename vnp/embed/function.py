@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from store.store import Store
 from vnp.embed.config import WorkerConfig
-from vnp.embed.supervisor import EmbedReport, embed_store
+from vnp.embed.fill import EmbedReport
+from vnp.embed.supervisor import embed_store
 
 if TYPE_CHECKING:
     from vnp.inference.encoder import Precision
@@ -27,6 +28,7 @@ def embed(
     plugins: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     dedup: bool = True,
     token_budget: int | None = None,
+    check_threads: int | None = None,
 ) -> EmbedReport:
     """Fill and certify a store, as ``vnp embed`` does; it resumes where the last run stopped.
 
@@ -55,6 +57,8 @@ def embed(
         Whether the embeddings of identical records are copied instead of computed again.
     token_budget
         Most tokens in a batch; by default what suits the device.
+    check_threads
+        Threads that certify blocks; by default as many as the file system's latency asks for.
 
     Returns
     -------
@@ -84,7 +88,13 @@ def embed(
         token_budget=token_budget,
     )
     path = store.path if isinstance(store, Store) else Path(store)
-    report = embed_store(path, config=config, workers=workers, in_process=in_process)
+    report = embed_store(
+        path,
+        config=config,
+        workers=workers,
+        in_process=in_process,
+        check_threads=check_threads,
+    )
     if report.interrupted:
         raise KeyboardInterrupt(
             f"vnp.embed stopped in order; the same call again carries on with {path}"

@@ -40,7 +40,8 @@ class Scheduler:
     """Claims and prepares blocks, model by model, until every block is filled or held by others.
 
     Newer commits of the store are taken as they come. ``accounts`` knows this worker's speed,
-    ``others`` returns the last heartbeats of the other live workers: it never yields without.
+    ``others`` returns the last heartbeats of other live workers, each of which stands for so many:
+    it never yields without.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Scheduler:
         accounts: Accounts,
         dedup: bool = True,
         others: Callable[[], Sequence[Beat]] = tuple,
+        each_stands_for: Callable[[], float] = lambda: 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -60,6 +62,7 @@ class Scheduler:
         self._accounts = accounts
         self._certified = CertifiedRows() if dedup else None
         self._others = others
+        self._each_stands_for = each_stands_for
         self._clock = clock
         self._yielding: dict[str, float] = {}  # since when blocks of a model are left to others
         self._lists = {
@@ -128,7 +131,7 @@ class Scheduler:
         if mine is None:
             return False
         paces = [pace for beat in beats if (pace := pace_of(beat, model)) is not None]
-        finished = blocks_finished_by_others(mine, paces)
+        finished = int(self._each_stands_for() * blocks_finished_by_others(mine, paces))
         if not finished or not 0 < work.look() <= finished:
             self._yielding.pop(model, None)
             return False

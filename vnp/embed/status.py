@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from store.claims.claims import APPEND
-from store.claims.heartbeat import Beat, read_beats
+from store.claims.heartbeat import Beat, read_beats, workers
 from store.claims.liveness import Verdict
 from store.claims.participant import Participant
 from store.claims.process import Identity, is_gone
@@ -25,6 +27,7 @@ from vnp.embed.progress import Progress
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.5  # between two looks at a store that is being watched
+_BEATS = 256  # heartbeat files that are all read
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +116,14 @@ def read_status(
     claims = Participant(sidecar).claims
     wanted = rows_wanted(store.schema)
     statuses = []
+    owners: set[str] = set()
     for model in store.schema.models:
         if models and model.name not in models:
             continue
         filled = store.rows_filled(model.name)
         open_blocks = np.flatnonzero(filled < wanted)
         states = claims.states(model.name, open_blocks=open_blocks)
+        owners.update(state.worker for state in states if state.worker is not None)
         stale = sum(state.verdict is not None and state.verdict.stale for state in states)
         statuses.append(
             ModelStatus(
@@ -135,8 +140,8 @@ def read_status(
         )
     appender = claims.owner(APPEND)
     appending = appender is not None and appender.verdict in (Verdict.LIVE, Verdict.UNKNOWN)
-    beats = [beat for beat in read_beats(sidecar) if beat.progress and not beat.ended]
-    workers = [_worker(beat, claims.identity) for beat in beats]
+    beats = [beat for beat in _beats(sidecar, owners) if beat.progress and not beat.ended]
+    at_work = [_worker(beat, claims.identity) for beat in beats]
     return StoreStatus(
         path=str(store.path),
         rows=store.n_rows,
@@ -146,7 +151,7 @@ def read_status(
         genetic_code=store.schema.genetic_code,
         block_rows=store.schema.block_rows,
         models=tuple(statuses),
-        workers=tuple(worker for worker in workers if worker.alive is not False),
+        workers=tuple(worker for worker in at_work if worker.alive is not False),
         appender=str(appender.identity) if appender is not None and appending else None,
         trouble=store.trouble,
     )
@@ -164,10 +169,13 @@ def watching(store: Store, *, models: tuple[str, ...]) -> Iterator[Progress]:
     with Progress("embed", total=total, unit="records", already=already) as progress:
 
         def watch() -> None:
-            while not over.wait(_LOOK_SECONDS):
+            seconds = 0.0
+            while not over.wait(max(_LOOK_SECONDS, 9 * seconds)):  # at most a tenth of the time
+                began = time.monotonic()
                 try:
                     seen = read_status(store.snapshot(), models=models)
                     progress.update(seen.rows_done + seen.rows_in_hand, total=seen.rows_wanted)
+                    seconds = time.monotonic() - began
                 except (StoreError, OSError) as error:
                     log.warning(f"progress cannot be read at the moment: {error}")
                     over.wait(60 * _LOOK_SECONDS)
@@ -181,6 +189,17 @@ def watching(store: Store, *, models: tuple[str, ...]) -> Iterator[Progress]:
             watcher.join()
         status = read_status(store.snapshot(), models=models)
         progress.update(status.rows_done, total=status.rows_wanted)
+
+
+def _beats(sidecar: Path, owners: set[str]) -> list[Beat]:
+    """Heartbeats of the workers that hold a claim; of all if there are few, past ones among them.
+
+    Those of the dead may be thousands.
+    """
+    names = workers(sidecar)
+    if len(names) > _BEATS:
+        names = sorted(owners.intersection(names))
+    return read_beats(sidecar, names)
 
 
 def _worker(beat: Beat, me: Identity) -> WorkerStatus:

@@ -14,58 +14,31 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
-from store.certificate import Certification
-from store.claims.participant import Participant
 from store.errors import UsageError
-from store.io.words import count
 from store.open import open_store
-from store.repair import reopen_damaged
 from store.store import Store
 from vnp.embed.config import WorkerConfig
+from vnp.embed.fill import EmbedReport, fill
 from vnp.embed.in_process import InProcess
-from vnp.embed.progress import WARNING_PREFIX, duration
+from vnp.embed.progress import WARNING_PREFIX
 from vnp.embed.report import described
-from vnp.embed.status import read_status, watching
+from vnp.embed.status import watching
 from vnp.models.extra import require_embed
 
 log = logging.getLogger(__name__)
 
-_ROUNDS = 3  # times workers are started: a crash is tried again, a crash that repeats is told
-
-
-@dataclass(frozen=True, slots=True)
-class EmbedReport:
-    """How the main job ended."""
-
-    complete: bool  # every row of every model is certified by re-reading the store
-    interrupted: bool  # told to stop
-    rows: int  # rows of the store
-    certified: dict[str, int]  # of these, per model
-    problems: tuple[str, ...]  # blocks that were not filled, workers that died
-    workers: tuple[dict[str, Any], ...]  # reports of the workers that ended in order
-    refused: int | None  # how all workers ended, if in the same way and nothing was filled
-    seconds: float
-
-    @property
-    def copied(self) -> int:
-        """Rows, over all models, that were copied from identical records."""
-        return sum(int(worker.get("copied", 0)) for worker in self.workers)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as a JSON object."""
-        return {**asdict(self), "copied": self.copied, "seconds": round(self.seconds, 3)}
-
 
 def embed_store(
-    path: Path, *, config: WorkerConfig, workers: int | None, in_process: bool = False
+    path: Path,
+    *,
+    config: WorkerConfig,
+    workers: int | None,
+    in_process: bool = False,
+    check_threads: int | None = None,
 ) -> EmbedReport:
     """Fill and certify a store.
 
@@ -79,6 +52,8 @@ def embed_store(
         How many to start; None: one per GPU, or one on the CPU.
     in_process
         Start none, and be one: errors that end a worker are raised then.
+    check_threads
+        How many threads certify blocks; None: as many as the file system's latency asks for.
 
     Raises
     ------
@@ -94,65 +69,8 @@ def embed_store(
         raise UsageError(f"{workers} workers need processes of their own: leave in_process out")
     config = config.for_store(store.schema)
     configs = configs_of_workers(config, 1 if in_process else workers)
-    return fill(store, team=InProcess() if in_process else _Team(), configs=configs)
-
-
-class Team(Protocol):
-    """Workers, wherever they run."""
-
-    @property
-    def stopping(self) -> bool:
-        """Whether they were told to stop."""
-
-    @property
-    def codes(self) -> list[int]:
-        """Exit codes with which the last ones ended."""
-
-    def stop(self, number: int, frame: FrameType | None, /) -> None:
-        """Have them release what they hold and end: a signal's handler. The second time, end."""
-
-    def work(
-        self, store: Store, configs: tuple[WorkerConfig, ...], reports: list[dict[str, Any]]
-    ) -> list[str]:
-        """Run a worker for each configuration until all have ended; return what went wrong.
-
-        Reports of those that ended in order are appended to ``reports``.
-        """
-
-
-def fill(store: Store, *, team: Team, configs: tuple[WorkerConfig, ...]) -> EmbedReport:
-    """Have a team fill a store, and certify it; all configurations name the same models."""
-    models = configs[0].models
-    began = time.monotonic()
-    reports: list[dict[str, Any]] = []
-    problems: list[str] = []
-    refused: int | None = None
-    at_first = read_status(store, models=models).rows_done
-    with _forwarding(team.stop):
-        for _ in range(_ROUNDS):
-            _reopen(store, [store.certify(model) for model in models])
-            if all(store.certify(model).complete for model in models) or team.stopping:
-                break
-            before = read_status(store, models=models).rows_done
-            problems = team.work(store, configs, reports)
-            store.refresh()
-            done = read_status(store, models=models).rows_done
-            if done == before:
-                codes = set(team.codes)
-                refused = codes.pop() if len(codes) == 1 and done == at_first else None
-                break  # starting them again would only repeat it
-    certifications = [store.certify(model) for model in models]
-    problems += _failed(certifications)
-    return EmbedReport(
-        complete=all(certification.complete for certification in certifications),
-        interrupted=team.stopping,
-        rows=store.n_rows,
-        certified={found.model: found.certified for found in certifications},
-        problems=tuple(dict.fromkeys(problems)),
-        workers=tuple(reports),
-        refused=refused or None,
-        seconds=time.monotonic() - began,
-    )
+    team = InProcess() if in_process else _Team()
+    return fill(store, team=team, configs=configs, check_threads=check_threads)
 
 
 def configs_of_workers(config: WorkerConfig, workers: int | None) -> tuple[WorkerConfig, ...]:
@@ -232,25 +150,6 @@ class _Team:
         return problems
 
 
-@contextmanager
-def _forwarding(stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Have signals that ask for an end call ``stop`` while the body runs.
-
-    Python handles signals in the main thread only: in another one there are none to pass on.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in signals}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            # None: it was not Python that set it, and Python cannot set it again.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-
 def _start(path: Path, config: WorkerConfig) -> subprocess.Popen[str]:
     # -P keeps the current folder off the module path: a file store.py in it is data, not code.
     command = [sys.executable, "-P", "-m", "vnp", "worker", str(path), "--json", "--stop-at-eof"]
@@ -308,83 +207,3 @@ def _last_json(lines: list[str]) -> dict[str, Any] | None:
         if isinstance(value, dict) and "blocks" in value:
             return value
     return None
-
-
-def certify_store(path: Path, *, models: tuple[str, ...] = ()) -> EmbedReport:
-    """Certify a store that others filled: the end of `embed_store`, without a worker.
-
-    Blocks that are filled but fail are made open again, so that the next worker fills them.
-
-    Parameters
-    ----------
-    path
-        The store.
-    models
-        Which; none for all.
-
-    Raises
-    ------
-    UsageError, DataError
-        If the store or a model does not exist.
-    """
-    store = open_store(path)
-    began = time.monotonic()
-    models = models or tuple(model.name for model in store.schema.models)
-    certifications = [store.certify(store.schema.model(model).name) for model in models]
-    _reopen(store, certifications)
-    return EmbedReport(
-        complete=all(certification.complete for certification in certifications),
-        interrupted=False,
-        rows=store.n_rows,
-        certified={found.model: found.certified for found in certifications},
-        problems=tuple(_failed(certifications)),
-        workers=(),
-        refused=None,
-        seconds=time.monotonic() - began,
-    )
-
-
-def _failed(certifications: Sequence[Certification]) -> list[str]:
-    return [
-        f"{certification.model} block {block} was filled but {reason}"
-        for certification in certifications
-        for block, reason in certification.failed
-    ]
-
-
-def _reopen(store: Store, certifications: Sequence[Certification]) -> None:
-    """Make blocks open again that are filled but fail certification."""
-    failed = [(found.model, block) for found in certifications for block, _ in found.failed]
-    if not failed:
-        return
-    with Participant(store.sidecar.path) as participant:
-        for model, block in failed:
-            log.warning(reopen_damaged(store, model=model, block=block, claims=participant.claims))
-
-
-def summary(report: EmbedReport, *, filling: bool = True) -> list[str]:
-    """Say how it ended, in lines for people; ``filling``: whether there were workers."""
-    lines = [f"problem: {problem}" for problem in report.problems]
-    for model, certified in report.certified.items():
-        lines.append(f"{model}: {certified:,} of {count(report.rows, 'row')} certified")
-    if report.copied:
-        lines.append(f"copied from identical records: {report.copied:,} of these")
-    if report.complete and not report.rows:
-        lines.append("the store has no rows yet: append a sample")
-    elif report.complete:
-        lines.append(f"complete: every row is certified ({duration(report.seconds)})")
-    elif report.interrupted:
-        lines.append("interrupted: run the same command again to carry on")
-    elif not filling:
-        lines.append(
-            "incomplete: `vnp embed`, `vnp launch` or `vnp worker` fills the rest; "
-            "`vnp verify` names what is damaged"
-        )
-    else:
-        lines.append(
-            "incomplete: fix the problems above, then run the same command to fill the rest; "
-            "`vnp verify` names what is damaged"
-            if report.problems
-            else "incomplete: run the same command again to fill the rest"
-        )
-    return lines

@@ -50,7 +50,9 @@ class VerifyReport:
         }
 
 
-def verify(store: Store, *, repairing: bool = False) -> VerifyReport:
+def verify(
+    store: Store, *, repairing: bool = False, check_threads: int | None = None
+) -> VerifyReport:
     """Re-read everything and name what is not as it must be.
 
     Parameters
@@ -59,8 +61,10 @@ def verify(store: Store, *, repairing: bool = False) -> VerifyReport:
         The store.
     repairing
         Make damaged blocks open again and remove leftovers; `store.repair.repair` says how.
+    check_threads
+        How many threads read blocks; None: as many as the file system's latency asks for.
     """
-    findings = tuple(verify_store(store))
+    findings = tuple(verify_store(store, threads=check_threads))
     repaired = tuple(repair(store, findings)) if repairing else ()
     open_blocks = {model.name: len(store.open_blocks(model.name)) for model in store.schema.models}
     precisions = (
@@ -73,7 +77,7 @@ def verify(store: Store, *, repairing: bool = False) -> VerifyReport:
         rows=store.n_rows,
         findings=findings,
         repaired=repaired,
-        left=tuple(verify_store(store)) if repairing else findings,
+        left=tuple(verify_store(store, threads=check_threads)) if repairing else findings,
         open_blocks=open_blocks,
         precisions=precisions,
     )

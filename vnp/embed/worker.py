@@ -100,6 +100,7 @@ class Worker:
             dedup=config.dedup,
             # A worker that does not stay leaves nothing to others either.
             others=self._participant.others if config.linger else tuple,
+            each_stands_for=lambda: self._participant.each_stands_for,
             clock=clock,
         )
         self._prefetch = Prefetch()
@@ -163,10 +164,13 @@ class Worker:
             self._prefetch.prepared(None if loaded else self._clock() - began)
             if not self._prepared.put(block):
                 block.claim.release()
+            elif self._config.linger:
+                self._participant.others(early=True)  # the device has work meanwhile
         elif self._scheduler.exhausted or not self._config.linger:
             return False
         else:
-            self._shutdown.wait(self._config.poll)
+            # Listing a large store takes long: the last blocks are published meanwhile.
+            self._shutdown.wait(max(self._config.poll, 2 * (self._clock() - began)))
         return True
 
     def _embed(self) -> None:

@@ -21,6 +21,7 @@ from store.open import open_store
 from store.schema import COLUMN_CHUNK_ROWS, Sample
 from store.store import Store
 from vnp.embed.precisions import precision_of
+from vnp.exchange.spread import Spread
 from vnp.exchange.virnucpro_files import F32, bands, look_up, read_results, rows_by_id
 from vnp.models.held import held_models
 from vnp.models.similarity import row_similarity
@@ -89,14 +90,15 @@ class Comparison:
 
 @dataclass(slots=True)
 class _Tally:
-    """What has been compared of a model so far."""
+    """What has been compared of a model so far, whatever the number of rows in little memory."""
 
-    cosines: list[NDArray[np.float64]] = field(default_factory=list)
-    rows: list[NDArray[np.int64]] = field(default_factory=list)
-    differences: list[F32] = field(default_factory=list)
+    most: int  # of the rows that agree least, how many are kept
+    spread: Spread = field(default_factory=Spread)
+    difference: float = 0.0
     only_here: int = 0
     only_there: int = 0
-    pairs: dict[tuple[str, str], list[NDArray[np.float64]]] = field(default_factory=dict)
+    pairs: dict[tuple[str, str], Spread] = field(default_factory=dict)
+    worst: list[tuple[float, int, float]] = field(default_factory=list)  # cosine, row, difference
 
     def add(
         self,
@@ -110,44 +112,45 @@ class _Tally:
         self.only_here += int(np.count_nonzero(left & ~right))
         self.only_there += int(np.count_nonzero(right & ~left))
         both = left & right
-        here, there = here[both], there[both]
-        self.cosines.append(row_similarity(here, there)[0])
+        here, there, rows = here[both], there[both], rows[both]
+        cosines = row_similarity(here, there)[0]
+        self.spread.add(cosines)
         if precisions is not None:
             left_of, right_of = precisions[0][both], precisions[1][both]
             for pair in sorted(set(zip(left_of.tolist(), right_of.tolist(), strict=True))):
                 chosen = (left_of == pair[0]) & (right_of == pair[1])
-                self.pairs.setdefault(pair, []).append(self.cosines[-1][chosen])
-        self.differences.append(np.abs(here - there).max(axis=1, initial=0))
-        self.rows.append(rows[both])
+                self.pairs.setdefault(pair, Spread()).add(cosines[chosen])
+        differences = np.abs(here - there).max(axis=1, initial=0)
+        self.difference = max(self.difference, float(differences.max(initial=0)))
+        differing = np.flatnonzero(differences)  # an equal row is not among the worst
+        least = differing[np.argsort(cosines[differing], kind="stable")[: self.most]]
+        self.worst += [
+            (float(cosines[at]), int(rows[at]), float(differences[at])) for at in least.tolist()
+        ]
+        self.worst.sort(key=lambda found: found[0])  # stable: of equal ones the first compared
+        del self.worst[self.most :]
 
-    def result(self, store: Store, model: str, worst: int) -> ModelComparison:
+    def result(self, store: Store, model: str) -> ModelComparison:
         """Sum up, naming the rows that agree least."""
-        cosines, rows, differences = (
-            np.concatenate([np.empty(0), *parts])
-            for parts in (self.cosines, self.rows, self.differences)
-        )
         samples = store.schema.samples
         named = []
-        differing = np.flatnonzero(differences)  # an equal row is not among the worst
-        for at in differing[np.argsort(cosines[differing], kind="stable")[:worst]].tolist():
-            row = int(rows[at])
+        for cosine, row, difference in self.worst:
             sample = next(known.name for known in samples if known.start <= row < known.stop)
             record = _ids(store, slice(row, row + 1))[0].decode(errors="replace")
-            named.append(WorstRow(row, sample, record, float(cosines[at]), float(differences[at])))
+            named.append(WorstRow(row, sample, record, cosine, difference))
         return ModelComparison(
             model=model,
-            rows=len(cosines),
-            lowest=float(cosines.min(initial=1)),
-            median=float(np.median(cosines)) if len(cosines) else 1.0,
-            difference=float(differences.max(initial=0)),
+            rows=self.spread.count,
+            lowest=self.spread.lowest,
+            median=self.spread.median,
+            difference=self.difference,
             only_here=self.only_here,
             only_there=self.only_there,
             worst=tuple(named),
             by_precision=tuple(
-                ByPrecision(*pair, len(found), float(found.min()), float(np.median(found)))
-                for pair, found in (
-                    (pair, np.concatenate(parts)) for pair, parts in sorted(self.pairs.items())
-                )
+                ByPrecision(*pair, found.count, found.lowest, found.median)
+                for pair, found in sorted(self.pairs.items(), key=lambda each: each[0])
+                if found.count
             ),
         )
 
@@ -181,23 +184,23 @@ def compare(
         If a sample or model is unknown, or which sample is meant is not clear.
     """
     models = held_models(store.schema, models)
-    if sample is not None:
-        store.rows_of(sample)
+    if sample is not None and store.schema.sample(sample) is None:
+        store.rows_of(sample)  # which says what there is
     mine = theirs = store.schema.models
     unpaired = _Unpaired()
     if all(path.suffix == ".pt" for path in other):
-        tallies = _with_files(store, other, sample)
+        tallies = _with_files(store, other, sample, worst)
     elif len(other) == 1:
         there = open_store(other[0])
         theirs = there.schema.models
-        tallies, unpaired = _with_store(store, there, sample)
+        tallies, unpaired = _with_store(store, there, sample, worst)
     else:
         raise UsageError("compare with one store, or with .pt files; not with several stores")
     absent = [name for name in models if name not in tallies]
     if absent:
         raise DataError(f"the other side has no embeddings of {', '.join(absent)}")
     results = [
-        tallies[model.name].result(store, model.name, worst)
+        tallies[model.name].result(store, model.name)
         for model in store.schema.models
         if model.name in tallies and (not models or model.name in models)
     ]
@@ -221,7 +224,7 @@ class _Unpaired(NamedTuple):
 
 
 def _with_store(
-    store: Store, other: Store, sample: str | None
+    store: Store, other: Store, sample: str | None, worst: int
 ) -> tuple[dict[str, _Tally], _Unpaired]:
     """Compare the samples with the same sequences in both stores, else those of the same name.
 
@@ -245,7 +248,7 @@ def _with_store(
                 f"{model.name} has {model.dim} numbers a row in {store.path} and "
                 f"{dims[model.name]} in {other.path}"
             )
-        tallies[model.name] = _Tally()
+        tallies[model.name] = _Tally(worst)
     for mine, theirs in pairs:
         _check_same_records(store, mine, other, theirs)
         for name, tally in tallies.items():
@@ -258,8 +261,9 @@ def _with_store(
                 tally.add(rows, here[left].astype("f4"), there[right].astype("f4"), precisions)
     if sample is not None:
         return tallies, _Unpaired()
-    alone = [known for known in store.schema.samples if known not in [a for a, _ in pairs]]
-    others = [known for known in other.schema.samples if known not in [b for _, b in pairs]]
+    paired = {mine.name for mine, _ in pairs}, {theirs.name for _, theirs in pairs}
+    alone = [known for known in store.schema.samples if known.name not in paired[0]]
+    others = [known for known in other.schema.samples if known.name not in paired[1]]
     for name, tally in tallies.items():
         tally.only_here += _certified(store, name, alone)
         tally.only_there += _certified(other, name, others)
@@ -285,11 +289,13 @@ def _precisions(store: Store, model: str, rows: slice) -> NDArray[np.str_]:
 
 def _certified(store: Store, model: str, samples: Sequence[Sample]) -> int:
     """Certified rows of samples."""
-    filled = store.filled(model)
-    return sum(int(np.count_nonzero(filled[known.start : known.stop])) for known in samples)
+    certified = store[model].certified
+    return sum(certified.between(known.start, known.stop) for known in samples)
 
 
-def _with_files(store: Store, files: Sequence[Path], sample: str | None) -> dict[str, _Tally]:
+def _with_files(
+    store: Store, files: Sequence[Path], sample: str | None, worst: int
+) -> dict[str, _Tally]:
     """Compare the rows that the files have."""
     if sample is None:
         if len(store.schema.samples) != 1:
@@ -308,16 +314,16 @@ def _with_files(store: Store, files: Sequence[Path], sample: str | None) -> dict
         rows = look_up(index, file.ids)
         at = np.flatnonzero(rows >= 0)
         for model, values in bands(file, store.schema.models, of=store.path):
-            tally = tallies.setdefault(model.name, _Tally())
+            tally = tallies.setdefault(model.name, _Tally(worst))
             tally.only_there += len(rows) - len(at)
-            marks = seen.setdefault(model.name, np.zeros(store.n_rows, dtype=bool))
-            marks[rows[at]] = True
+            marks = seen.setdefault(model.name, np.zeros(found.stop - found.start, dtype=bool))
+            marks[rows[at] - found.start] = True
             for first in range(0, len(at), _STEP):
                 part = at[first : first + _STEP]
                 left = store.merged([model.name], verify=True)[rows[part]].astype("f4")
                 tally.add(rows[part], left, values[part])
     for name, marks in seen.items():
-        rest = store.filled(name)[found.start : found.stop] & ~marks[found.start : found.stop]
+        rest = store[name].certified.mask(found.start, found.stop) & ~marks
         tallies[name].only_here += int(np.count_nonzero(rest))
     return tallies
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from store.errors import DataError, UsageError
@@ -20,6 +21,8 @@ from vnp.models.held import held_models
 
 Incomplete = Literal["refuse", "skip", "nan"]
 Ids = Literal["auto", "plain", "qualified"]
+
+_HASHES = 1 << 22  # of ids that are compared at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,30 @@ class Selection:
                 for begin, end in _cut(first, last, step):
                     yield Batch(begin, end, ids[begin - first : end - first], self.view)
 
+    def ids(self) -> Iterator[str]:
+        """Yield the record ids in order."""
+        return (record for batch in self.batches() for record in batch.ids)
+
+    def repeated_id(self) -> str | None:
+        """Return an id that two of the records have; None if there is none.
+
+        Hashes are compared, some millions at a time: a pass over the ids for each.
+        """
+        passes = -(-len(self) // _HASHES)
+        for number in range(passes):
+            found = np.fromiter(
+                (value for value in map(_hash, self.ids()) if value % passes == number), np.uint64
+            )
+            found.sort()
+            alike = set(found[1:][found[1:] == found[:-1]].tolist())
+            seen: set[str] = set()
+            for record in self.ids() if alike else ():
+                if record in seen:
+                    return record
+                if _hash(record) in alike:
+                    seen.add(record)
+        return None
+
     def column(self, name: str, start: int, stop: int) -> Any:
         """Values of an obs column; strings as a list of str, samples by name."""
         values = self.store.column(name, start, stop)
@@ -96,14 +123,17 @@ def select(
                 f"the store has no sample {name!r} (it has: {', '.join(known) or 'none'})"
             )
     chosen = [sample for name, sample in known.items() if not samples or name in samples]
-    wanted = np.zeros(len(view), dtype=bool)
-    for sample in chosen:
-        wanted[sample.start : sample.stop] = True
-    certified = wanted & view.filled
-    total, there = int(np.count_nonzero(wanted)), int(np.count_nonzero(certified))
+    spans = _joined((sample.start, sample.stop) for sample in chosen)
+    certified = view.certified
+    total = sum(stop - start for start, stop in spans)
+    there = sum(certified.between(*span) for span in spans)
     if there < total and incomplete == "refuse":
         chosen_models = [model.name for model in view.models]
-        lacking = [name for name in chosen_models if not store.filled(name)[wanted].all()]
+        lacking = [
+            name
+            for name in chosen_models
+            if sum(store[name].certified.between(*span) for span in spans) < total
+        ]
         others = [name for name in chosen_models if name not in lacking]
         alone = f", or export {' and '.join(others)} alone (--model)" if others else ""
         raise DataError(
@@ -111,14 +141,18 @@ def select(
             f"{', '.join(lacking)}: fill them with 'vnp embed', or export without them "
             f"(--incomplete skip) or with NaN in their place (--incomplete nan){alone}"
         )
-    exported = wanted if incomplete == "nan" else certified
-    edges = np.flatnonzero(np.diff(exported, prepend=False, append=False)).tolist()
-    if not edges:
+    runs = spans
+    if incomplete != "nan":
+        runs = _joined(run for span in spans for run in certified.runs(*span))
+    if not runs:
         raise UsageError("there is no row to export")
     qualified = ids == "qualified" or (ids == "auto" and len(chosen) > 1)
     left_out = total - there if incomplete == "skip" else 0
-    runs = tuple(zip(edges[::2], edges[1::2], strict=True))
-    return Selection(store, view, runs, left_out, qualified)
+    return Selection(store, view, tuple(runs), left_out, qualified)
+
+
+def _hash(record: str) -> int:
+    return xxhash.xxh3_64_intdigest(record.encode(errors="surrogateescape"))
 
 
 def named_twice(record: str) -> DataError:
@@ -127,6 +161,17 @@ def named_twice(record: str) -> DataError:
         f"two of the records to export are called {record}; tell them apart by their samples with "
         "--ids qualified"
     )
+
+
+def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join ascending ranges that touch; empty ones go."""
+    joined: list[tuple[int, int]] = []
+    for start, stop in spans:
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], stop)
+        elif stop > start:
+            joined.append((start, stop))
+    return joined
 
 
 def _cut(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:

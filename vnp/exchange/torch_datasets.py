@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from store.errors import UsageError
+from store.read.first_rows import FirstRows
 from store.read.indexing import Ints, row_positions
 from store.read.view import View
 from store.store import Store
@@ -96,12 +97,11 @@ def to_torch(
         If a row asked for is not certified, or an option does not fit.
     """
     view = store.merged(held_models(store.schema, models) if models else None)
-    certified = view.filled
-    if rows is None:
-        chosen = np.flatnonzero(certified)
-    else:
+    certified = view.certified
+    chosen: Ints | FirstRows = certified
+    if rows is not None:
         chosen = row_positions(rows, len(view))
-        open_rows = chosen[~certified[chosen]]
+        open_rows = chosen[~certified.holds(chosen)]
         if len(open_rows):
             raise UsageError(
                 f"{len(open_rows):,} of the rows are not certified, the first is row "
@@ -147,19 +147,31 @@ class _Source:
 class RowDataset(Dataset[Item]):
     """Rows by index; a DataLoader gets the rows of a batch in one read."""
 
-    def __init__(self, source: _Source, *, rows: Ints) -> None:
+    def __init__(self, source: _Source, *, rows: Ints | FirstRows) -> None:
         self._source = source
-        self.rows = rows  # row number of each item, shape (n,)
+        self._rows = rows
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self._rows)
+
+    @property
+    def rows(self) -> Ints:
+        """Row number of each item, shape (n,); of all certified rows it is made when asked for."""
+        if isinstance(self._rows, FirstRows):
+            return self._rows.span(0, len(self._rows))
+        return self._rows
 
     def __getitem__(self, index: int) -> Item:
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Item]:
         """Return several items; DataLoader calls this instead of asking one by one."""
-        return self._source.items(self.rows[np.asarray(indices)])
+        at = np.asarray(indices, dtype=np.int64)
+        if isinstance(self._rows, FirstRows):
+            if len(at) and not -len(self) <= at.min() <= at.max() < len(self):
+                raise IndexError(f"an index is out of bounds for {len(self):,} items")
+            return self._source.items(self._rows.rows(np.where(at < 0, at + len(self), at)))
+        return self._source.items(self._rows[at])
 
 
 class ShuffledRows(IterableDataset[Item]):
@@ -185,7 +197,7 @@ class ShuffledRows(IterableDataset[Item]):
         self,
         source: _Source,
         *,
-        rows: Ints,
+        rows: Ints | FirstRows,
         seed: int,
         buffer_blocks: int,
         rank: int,
@@ -196,7 +208,7 @@ class ShuffledRows(IterableDataset[Item]):
         if not 0 <= rank < world_size:
             raise UsageError(f"rank {rank} is not one of {world_size}, counted from 0")
         self._source = source
-        self._rows = np.sort(rows)
+        self._rows = rows if isinstance(rows, FirstRows) else np.sort(rows)
         self._seed = seed
         self._buffer_blocks = buffer_blocks
         self._rank = rank
@@ -218,14 +230,27 @@ class ShuffledRows(IterableDataset[Item]):
     def order(self, worker: int, workers: int) -> Iterator[Ints]:
         """Yield the row numbers of one worker of this rank, group by group, in their order."""
         epoch = int(self._epoch)
-        block = self._rows // self._source.view.block_rows
-        starts = np.flatnonzero(np.diff(block, prepend=-1))
-        ends = np.append(starts[1:], len(block))
+        starts, ends = self._parts()
         shuffled = np.random.default_rng([self._seed, epoch]).permutation(len(starts))
         share = self._rank * workers + worker
         mine = shuffled[share :: self._world_size * workers]
         rng = np.random.default_rng([self._seed, epoch, share])
         for first in range(0, len(mine), self._buffer_blocks):
             group = mine[first : first + self._buffer_blocks]
-            rows = np.concatenate([self._rows[starts[b] : ends[b]] for b in group])
+            rows = np.concatenate([self._part(int(starts[b]), int(ends[b])) for b in group])
             yield rng.permutation(rows)
+
+    def _parts(self) -> tuple[Ints, Ints]:
+        """Where the rows of each block that has any begin and end among ours."""
+        if isinstance(self._rows, FirstRows):
+            counts = self._rows.counts[self._rows.counts > 0]
+            ends = np.cumsum(counts)
+            return ends - counts, ends
+        block = self._rows // self._source.view.block_rows
+        starts = np.flatnonzero(np.diff(block, prepend=-1))
+        return starts, np.append(starts[1:], len(block))
+
+    def _part(self, start: int, stop: int) -> Ints:
+        if isinstance(self._rows, FirstRows):
+            return self._rows.span(start, stop)
+        return self._rows[start:stop]

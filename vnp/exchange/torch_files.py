@@ -59,15 +59,12 @@ def write_pt(selection: Selection, path: Path, *, layout: Layout) -> None:
     ``ESM``: ``{'proteins': ids, 'data': [tensor(dim)]}``; ``merged``: ``{'ids': ids, 'data':
     tensor(n, columns)}``. Ids are unique: VirNucPro goes by them.
     """
-    ids: dict[str, None] = {}
-    for batch in selection.batches():
-        for record in batch.ids:
-            if record in ids:
-                raise named_twice(record)
-            ids[record] = None
+    repeated = selection.repeated_id()
+    if repeated is not None:
+        raise named_twice(repeated)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         with archive.open(_member("data.pkl"), "w", force_zip64=True) as file:
-            file.writelines(_pickled(selection, ids, layout))
+            file.writelines(_pickled(selection, layout))
         archive.writestr(_member("byteorder"), b"little")
         if layout != "DNABERT_S":
             with archive.open(_aligned(archive, "data/0"), "w", force_zip64=True) as file:
@@ -76,11 +73,11 @@ def write_pt(selection: Selection, path: Path, *, layout: Layout) -> None:
         archive.writestr(_member("version"), b"3\n")
 
 
-def _pickled(selection: Selection, ids: Iterable[str], layout: Layout) -> Iterator[bytes]:
+def _pickled(selection: Selection, layout: Layout) -> Iterator[bytes]:
     """Yield the pickle of ``{key: ids, 'data': rows}``, part by part."""
     rows, columns = len(selection), selection.view.shape[1]
     yield pickle.PROTO + b"\x02" + pickle.EMPTY_DICT + pickle.MARK + _pushed(_KEYS[layout])
-    yield from _list(map(_pushed, ids))
+    yield from _list(map(_pushed, selection.ids()))
     yield _pushed("data")
     if layout == "merged":
         yield _tensor(rows * columns, 0, (rows, columns))

@@ -33,9 +33,9 @@ from store.io.optional import require
 from store.open import open_store
 from store.store import Store
 from vnp.embed.config import WorkerConfig
+from vnp.embed.fill import EmbedReport, fill
 from vnp.embed.report import WorkerReport, described
 from vnp.embed.status import watching
-from vnp.embed.supervisor import EmbedReport, fill
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ def _result(running: Future[WorkerReport]) -> WorkerReport:
 
 
 class _Tasks:
-    """The tasks of one ``vnp launch ray``: a team of `vnp.embed.supervisor`."""
+    """The tasks of one ``vnp launch ray``: a team of `vnp.embed.fill`."""
 
     def __init__(
         self,

@@ -209,3 +209,40 @@ PlannerMachine.TestCase.settings = settings(
     deadline=None, derandomize=True, max_examples=60, stateful_step_count=40
 )
 TestPlanner = PlannerMachine.TestCase
+
+
+@BOUNDED
+@given(
+    st.integers(1, 30),
+    st.integers(0, 30),
+    st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=8),
+    st.data(),
+)
+def test_candidates_found_taken_are_dropped_and_all_others_come(blocks, skipped, fractions, data):
+    """Whatever was tried before; free ones still come before stale ones."""
+    taken = data.draw(st.sets(st.integers(0, blocks - 1)))
+    names = [f"{block}.1" for block in taken]
+    scan = read_names(names)
+    plan = ClaimPlan(
+        np.ones(blocks, bool), scan=scan, takeable=np.ones(len(scan.block), bool), start=0
+    )
+    seen = [plan.next() for _ in range(min(skipped, len(plan)))]
+    left = len(plan)
+    if not left:
+        return
+    some = plan.some(fractions)
+    assert some
+    gone = data.draw(st.sets(st.sampled_from(sorted(some))))
+    here = sorted(set(some) - gone)
+    go_on_at = data.draw(st.sampled_from(here)) if here else None
+    plan.drop(sorted(gone), go_on_at=go_on_at)
+    assert len(plan) == left - len(gone)
+    rest = [plan.next() for _ in range(len(plan))]
+    assert plan.next() is None
+    if go_on_at is not None:
+        assert rest[0] == some[go_on_at]
+    everything = {each.block for each in (*seen, *rest)} | {some[at].block for at in gone}
+    assert everything == set(range(blocks))
+    assert len(seen) + len(rest) + len(gone) == blocks
+    kinds = [each.epoch for each in rest]
+    assert kinds == sorted(kinds)

@@ -138,3 +138,36 @@ def test_a_lone_worker_begins_at_the_first_open_block_and_others_elsewhere(make_
     assert lone.block == 3
     assert other.block == int(other.worker[:8], 16) % 4096 != 4
     assert (first.next().block, second.next().block) == (4, other.block + 1)
+
+
+def test_a_claim_that_is_released_while_a_plan_is_made_is_not_made_again(make_worker):
+    """The publisher releases a filled block between the feeder's two listings."""
+    worker = make_worker("a")
+    claim = worker.claims.try_claim("m", 3)
+
+    def open_blocks():
+        claim.release()  # filled just after this listing
+        return np.array([3])
+
+    work = WorkList(worker.claims, model="m", open_blocks=open_blocks)
+    assert work.next() is None
+    assert worker.claims.owner("m", 3).epoch == 1
+
+
+def test_where_most_are_taken_it_finds_what_is_left(make_worker):
+    """Others took nearly all since the plan was made: no look at each, and no new plan."""
+    plans = []
+    ours, theirs = make_worker("a"), make_worker("b")
+    work = WorkList(
+        ours.claims,
+        model="m",
+        open_blocks=lambda: plans.append(1) or np.arange(400),
+    )
+    assert work.next().block == 0
+    for block in range(1, 400):
+        if block % 40 != 37:
+            theirs.claims.try_claim("m", block)
+    found = [work.next().block for _ in range(5)]
+    assert all(block % 40 == 37 for block in found)
+    assert len(set(found)) == 5
+    assert len(plans) <= 3

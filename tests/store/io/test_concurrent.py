@@ -1,0 +1,88 @@
+"""Many items, several at a time: order, errors, interrupts, and how far it runs ahead."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from store.io.concurrent import MOST, in_order, threads_that_pay
+
+
+@pytest.mark.parametrize("threads", [None, 1, 2, 7])
+@pytest.mark.parametrize("count", [0, 1, 5, 1000])
+def test_answers_come_in_the_order_of_the_items(count, threads):
+    assert list(in_order(str, range(count), threads=threads)) == list(map(str, range(count)))
+
+
+def test_so_many_are_at_work_at_a_time():
+    meeting = threading.Barrier(4)  # nobody passes before four have come
+    answers = in_order(lambda item: (item, meeting.wait(60))[0], range(40), threads=4)
+    assert list(answers) == list(range(40))
+
+
+def test_an_error_is_raised_at_its_turn_and_nothing_new_is_begun():
+    begun = []
+
+    def work(item):
+        begun.append(item)
+        if item == 5:
+            raise ValueError("item 5")
+        return item
+
+    answers = in_order(work, range(10_000), threads=3)
+    assert [next(answers) for _ in range(5)] == list(range(5))
+    with pytest.raises(ValueError, match="item 5"):
+        next(answers)
+    assert len(begun) < 100
+    assert threading.active_count() == 1
+
+
+def test_an_error_of_the_first_items_is_raised_too():
+    answers = in_order(lambda item: 1 // (item - 3), range(1000))
+    assert [next(answers) for _ in range(3)] == [-1, -1, -1]
+    with pytest.raises(ZeroDivisionError):
+        next(answers)
+
+
+@pytest.mark.parametrize("ended", ["closed", "interrupted"])
+def test_the_caller_can_end_it_early(ended):
+    begun = []
+    answers = in_order(lambda item: begun.append(item) or item, iter(range(10**9)), threads=4)
+    assert next(answers) == 0
+    if ended == "closed":
+        answers.close()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            answers.throw(KeyboardInterrupt)
+    assert len(begun) < 100
+    assert threading.active_count() == 1
+
+
+def test_it_runs_only_a_little_ahead_of_the_answers():
+    taken = []
+
+    def items():
+        for item in range(10_000):
+            taken.append(item)
+            yield item
+
+    answers = in_order(str, items(), threads=4)
+    for asked in range(1, 200):
+        next(answers)
+        assert len(taken) <= asked + 2 * 4
+
+
+@pytest.mark.parametrize(
+    ("spent", "computed", "threads"),
+    [
+        (1.0, 1.0, 1),  # a local disk: all in memory
+        (1.9, 1.0, 1),
+        (10.0, 1.0, 10),
+        (6.1, 0.1, MOST),
+        (1.0, 0.0, MOST),
+    ],
+)
+def test_threads_for_what_the_first_items_waited(spent, computed, threads):
+    assert threads_that_pay(spent, computed, most=MOST) == threads
+    assert threads_that_pay(spent, computed, most=3) == min(threads, 3)

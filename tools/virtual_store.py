@@ -1,0 +1,357 @@
+"""A store in memory whose requests take virtual time: the file layer of `simulate_workers`.
+
+It stands below the real code: `VirtualBackend` is a `store.backend.Backend`, `VirtualClaimFiles`
+has the methods of `store.claims.files.ClaimFiles`, and heartbeats are kept where
+`store.claims.heartbeat` would write files. Each operation costs the requests that it makes on a
+file system, or on an object store (`Profile`).
+
+Where the figures come from
+---------------------------
+Lustre: Dell's paper "HPC Lustre Storage solution with Intel Omni-Path" (Lustre 2.7, mdtest,
+figure 13; one metadata server): one thread creates 1,100, removes 1,900 and stats 2,000 files a
+second, which gives the latencies (0.9, 0.5 and 0.5 ms), and 240 threads 27,000, 144,000 and
+500,000, which gives the seconds of service. Assumed: an open for reading costs what a stat does
+and the first bytes of a file 0.5 ms more, a sync 5 ms, a directory is listed 4,096 names a
+request, a client writes 1 GB/s.
+
+S3: Amazon's guide "Best practices design patterns: optimizing Amazon S3 performance": at least
+3,500 PUT, COPY, POST or DELETE and 5,500 GET or HEAD requests a second for each partitioned
+prefix, and small objects within 100 to 200 ms; here 150 ms. A LIST gives 1,000 keys. Assumed: a
+connection moves 100 MB/s. One request stands for each step, as `If-None-Match: *` allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from store.backend import Cell, Part, Rows, Values
+from store.claims.claims import Claims
+from store.claims.heartbeat import Heartbeat
+from store.claims.plan import Candidate, ClaimScan
+from store.duplicates import NO_DUPLICATE
+from store.findings import Finding
+from store.io.ragged import from_items
+from store.schema import Model, Sample, Schema
+from tools.virtual_time import Server, VirtualTime
+
+MODEL = "esm2_3b"
+_DIM, _ROWS = 2560, 4096  # of a real block, for the bytes it moves
+_VALUES = 2 * _DIM * _ROWS
+_SEQUENCES = {"nucleotide": 500 * _ROWS, "protein": 166 * _ROWS}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One kind of request."""
+
+    server: str  # which of the servers answers it
+    service: float  # seconds of the server
+    latency: float  # seconds until the answer is there, unless it stands in a queue
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What the operations of a store cost, as requests one after the other."""
+
+    requests: dict[str, Request]
+    operations: dict[str, tuple[str, ...]]  # names of requests
+    names_listed: int  # by one request
+    bandwidth: float  # bytes per second of a client
+
+
+def _lustre(speed: float) -> Profile:
+    return Profile(
+        requests={
+            "stat": Request("mds", 1 / 500_000 / speed, 0.5e-3),
+            "create": Request("mds", 1 / 27_000 / speed, 0.9e-3),
+            "remove": Request("mds", 1 / 144_000 / speed, 0.5e-3),
+            "list": Request("mds", 1 / 5_000 / speed, 5e-3),
+            "data": Request("oss", 1 / 200_000 / speed, 0.5e-3),
+            "sync": Request("oss", 1 / 50_000 / speed, 5e-3),
+        },
+        operations={
+            "exists": ("stat",),
+            "read": ("stat", "data"),
+            "claim": ("create", "data", "create", "remove"),  # temporary file, link, unlink
+            "mark": ("create",),
+            "beat": ("stat", "data"),
+            "remove": ("remove",),
+            # temporary file, link, unlink; the directory is synced at the metadata server
+            "cell": ("create", "data", "sync", "create", "remove", "stat"),
+            "list": ("list",),
+        },
+        names_listed=4096,
+        bandwidth=1e9,
+    )
+
+
+def _s3(speed: float) -> Profile:
+    read, write = (1 / 5500 / speed, 0.15), (1 / 3500 / speed, 0.15)
+    return Profile(
+        requests={
+            "get": Request("reads", *read),
+            "list": Request("reads", *read),
+            "put": Request("writes", *write),
+            "delete": Request("writes", *write),
+        },
+        operations={
+            "exists": ("get",),
+            "read": ("get",),
+            "claim": ("put",),
+            "mark": ("put",),
+            "beat": ("put",),
+            "remove": ("delete",),
+            "cell": ("put",),
+            "list": ("list",),
+        },
+        names_listed=1000,
+        bandwidth=1e8,
+    )
+
+
+PROFILES: dict[str, Callable[[float], Profile]] = {"lustre": _lustre, "s3": _s3}
+
+
+class World:
+    """What all workers share: the servers, the claims, the heartbeats and the cells."""
+
+    def __init__(self, time: VirtualTime, profile: Profile, *, blocks: int) -> None:
+        self.time = time
+        self.profile = profile
+        names = {request.server for request in profile.requests.values()}
+        self.servers = {name: Server(time) for name in sorted(names)}
+        self.epoch = np.zeros(blocks, np.int64)  # highest one of each block
+        self.is_released = np.zeros(blocks, np.bool_)  # whether that one is
+        self.claims: dict[tuple[int, int], bytes] = {}  # content, by block and epoch
+        self.names = 0  # of claims and their markers
+        self.beats: dict[str, bytes] = {}
+        self.cells: dict[Cell, bytes] = {}
+        self.filled: list[int] = []  # blocks, in the order in which they were filled
+        self.published: dict[int, int] = {}  # how often a worker published a block
+        self.check: Callable[[], None] = lambda: None  # ends the calling process if it was killed
+        sample = Sample("s", 0, blocks, 1, 0, blocks, 500, 0, "content", "", "s.fa", "")
+        self.schema = Schema(
+            block_rows=1, segment_length=500, models=(Model(MODEL, 1),), samples=(sample,)
+        )
+
+    @property
+    def requests(self) -> int:
+        """Requests so far."""
+        return sum(sum(server.requests.values()) for server in self.servers.values())
+
+    def do(self, operation: str, *, size: int = 0, names: int = 0, concurrent: int = 1) -> None:
+        """Have the calling process wait for an operation on ``size`` bytes or ``names`` names.
+
+        Or for so many of them at a time.
+        """
+        times = 1 + names // self.profile.names_listed
+        for name in self.profile.operations[operation]:
+            request = self.profile.requests[name]
+            self.servers[request.server].ask(
+                name,
+                service=request.service,
+                latency=request.latency,
+                times=times,
+                concurrent=concurrent,
+            )
+        if size:
+            self.time.wait(size / self.profile.bandwidth)
+        self.check()
+
+
+class VirtualClaimFiles:
+    """Claim files in memory, with the methods of `store.claims.files.ClaimFiles`."""
+
+    directory = Path("virtual")
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def models(self) -> list[str]:
+        """The one model."""
+        return [MODEL]
+
+    def highest(self, model: str, block: int) -> int:
+        """Look one epoch after the other up."""
+        epoch = 0
+        while self.exists(model, block, epoch + 1):
+            epoch += 1
+        return epoch
+
+    def is_highest(self, model: str, block: int, epoch: int) -> bool:
+        """One look, and a second if it was ever claimed."""
+        beyond = self.exists(model, block, epoch + 1)
+        return not beyond and (epoch == 0 or self.exists(model, block, epoch))
+
+    def exists(self, _model: str, block: int, epoch: int) -> bool:
+        """One look."""
+        self._world.do("exists")
+        return epoch <= int(self._world.epoch[block])
+
+    def is_released(self, _model: str, block: int, epoch: int) -> bool:
+        """One look."""
+        self._world.do("exists")
+        return epoch < int(self._world.epoch[block]) or bool(self._world.is_released[block])
+
+    def read(self, _model: str, block: int, epoch: int) -> bytes | None:
+        """Read a claim."""
+        self._world.do("read")
+        return self._world.claims.get((block, epoch))
+
+    def make(self, _model: str, block: int, epoch: int, content: bytes) -> bool:
+        """Make a claim, if nobody was faster when the server gets to it."""
+        self._world.do("claim")
+        if int(self._world.epoch[block]) >= epoch:
+            return False
+        self._world.epoch[block] = epoch
+        self._world.is_released[block] = False
+        self._world.claims[block, epoch] = content
+        self._world.names += 1
+        return True
+
+    def mark_released(self, _model: str, block: int, epoch: int) -> None:
+        """Make the marker."""
+        self._world.do("mark")
+        if int(self._world.epoch[block]) == epoch:
+            self._world.is_released[block] = True
+        self._world.names += 1
+
+
+class VirtualClaims(Claims):
+    """The real claims on virtual files; a listing costs its requests, and is kept parsed."""
+
+    def __init__(self, world: World, **options: Any) -> None:
+        super().__init__(Path("virtual"), **options)
+        self._world = world
+        self._files = VirtualClaimFiles(world)  # type: ignore[assignment]
+        self.tries = self.misses = 0
+
+    def try_claim(self, model: str, block: int = 0, *, seen: int | None = None) -> Any:
+        """Count what the real one does."""
+        self.tries += 1
+        claim = super().try_claim(model, block, seen=seen)
+        self.misses += claim is None
+        return claim
+
+    def unchanged(self, _model: str, candidates: Sequence[Candidate]) -> list[bool]:
+        """Look at all at a time: many requests, and the latency of one or two."""
+        world = self._world
+        for epoch in range(2):
+            asked = [each for each in candidates if each.epoch >= epoch]
+            if asked:
+                world.do("exists", concurrent=len(asked))
+        return [int(world.epoch[each.block]) == each.epoch for each in candidates]
+
+    def scan(self, _model: str) -> ClaimScan:
+        """List the claims."""
+        self._world.do("list", names=self._world.names)
+        block = np.flatnonzero(self._world.epoch)
+        return ClaimScan(block, self._world.epoch[block], self._world.is_released[block])
+
+
+class VirtualHeartbeat(Heartbeat):
+    """The real heartbeat, written into memory; the simulation calls `beat`."""
+
+    def __init__(self, world: World, **options: Any) -> None:
+        super().__init__(Path("virtual"), **options)
+        self._world = world
+
+    def beat(self) -> None:
+        """Raise the counter and write."""
+        self._counter += 1
+        content = self._content(self._progress)
+        self._world.do("beat")
+        self._world.beats[self.worker] = content
+
+
+class VirtualBackend:
+    """One commit of a store in memory; see `store.backend.Backend`."""
+
+    path = Path("virtual")
+    trouble = ""
+    checks_itself = True
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.schema = world.schema
+
+    def newest(self, *, locked: bool = False) -> VirtualBackend:  # noqa: ARG002 - there is one
+        """Read the root document."""
+        self._world.do("read")
+        return self
+
+    def column_rows(self, _name: str) -> int:
+        """One row a block."""
+        return 1
+
+    def read_column(self, name: str, _chunk: int, rows: int) -> Values:
+        """Read as many bytes as a real block has."""
+        self._world.do("read", size=_SEQUENCES.get(name, 0))
+        if name in _SEQUENCES:
+            return from_items([b"ACG"] * rows)
+        return np.full(rows, NO_DUPLICATE, np.int64)
+
+    def encode(self, _model: str, values: Rows) -> tuple[bytes, str]:
+        """Encode a block."""
+        body = values.tobytes()
+        return body, f"{google_crc32c.value(body):08x}"
+
+    def create(self, cell: Cell, content: bytes) -> bool:
+        """Create a cell with as many bytes as a real one has."""
+        self._world.do("cell", size=_VALUES if cell.part is Part.VALUES else len(content))
+        if cell in self._world.cells:
+            return False
+        self._world.cells[cell] = content
+        if cell.part is Part.FILLED:
+            self._world.filled.append(cell.block)
+        return True
+
+    def replace(self, cell: Cell, content: bytes) -> None:
+        """Replace a cell."""
+        self._world.do("cell")
+        self._world.cells[cell] = content
+
+    def remove(self, cell: Cell) -> None:
+        """Remove a cell."""
+        self._world.do("remove")
+        self._world.cells.pop(cell, None)
+
+    def read(self, cell: Cell) -> bytes | None:
+        """Read a cell."""
+        self._world.do("read" if cell in self._world.cells else "exists")
+        return self._world.cells.get(cell)
+
+    def read_values(self, cell: Cell, rows: int) -> tuple[Rows, str] | None:
+        """Read a block."""
+        self._world.do("read", size=_VALUES)
+        content = self._world.cells.get(cell)
+        if content is None:
+            return None
+        values = np.frombuffer(content, np.float16).reshape(rows, -1)
+        return values, f"{google_crc32c.value(content):08x}"
+
+    def checksum(self, cell: Cell, rows: int) -> str | None:  # noqa: ARG002 - of the whole
+        """Read the end of a block."""
+        self._world.do("read")
+        content = self._world.cells.get(cell)
+        return None if content is None else f"{google_crc32c.value(content):08x}"
+
+    def flagged(self, _model: str) -> NDArray[np.int64]:
+        """List the filled blocks."""
+        self._world.do("list", names=len(self._world.filled))
+        return np.array(self._world.filled, np.int64)
+
+    def name(self, cell: Cell) -> str:
+        """Name a cell."""
+        return f"{cell.part}/{cell.block}"
+
+    def verify(self) -> Iterator[Finding]:
+        """Nothing is ever damaged here."""
+        return iter(())

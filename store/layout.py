@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from store.geometry import n_blocks
+from store.samples import SAMPLES_CHUNK, StoredSamples
 from store.schema import COLUMN_CHUNK_ROWS, Model, Schema
 
 ROW_DIMENSION = "record"
@@ -133,6 +134,27 @@ def category_column(schema: Schema) -> Column:
     )
 
 
+def samples_column(schema: Schema) -> Column:
+    """Return the samples of format 3, one JSON text each: string (samples,).
+
+    It lies in ``obs``, where AnnData loads what ``column-order`` lists and no more.
+    """
+    return Column(
+        path="obs/vnp_samples",
+        dtype="string",
+        shape=(len(schema.samples),),
+        chunk=(SAMPLES_CHUNK,),
+        fill="",
+        dimensions=("sample_category",),
+    )
+
+
+def sample_columns(schema: Schema) -> list[Column]:
+    """Return the arrays with an item for each sample."""
+    stored = isinstance(schema.samples, StoredSamples)
+    return [category_column(schema), *([samples_column(schema)] if stored else [])]
+
+
 def score_columns(schema: Schema, name: str) -> list[Column]:
     """Return the two columns of scores of a name: float32 (N,), NaN where there is none."""
     return [
@@ -151,7 +173,7 @@ def score_columns(schema: Schema, name: str) -> list[Column]:
 def appended_columns(schema: Schema) -> list[tuple[Column, int]]:
     """Columns that change by commits only, each with the number of items that it must have."""
     columns = [(column, schema.n_rows) for column in row_columns(schema).values()]
-    columns.append((category_column(schema), len(schema.samples)))
+    columns += [(column, len(schema.samples)) for column in sample_columns(schema)]
     for scores in schema.scores:
         columns += [(column, scores.rows) for column in score_columns(schema, scores.name)]
     return columns
@@ -159,7 +181,7 @@ def appended_columns(schema: Schema) -> list[tuple[Column, int]]:
 
 def all_columns(schema: Schema) -> list[Column]:
     """Every array of the store."""
-    columns = [*row_columns(schema).values(), category_column(schema)]
+    columns = [*row_columns(schema).values(), *sample_columns(schema)]
     for model in schema.models:
         columns += [
             embedding_column(schema, model),

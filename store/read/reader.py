@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from store.errors import UsageError
 from store.read.indexing import Ints, row_positions
 from store.read.source import Source
-from store.read.view import Missing, View
+from store.read.view import Missing, View, filled_range
 
 if TYPE_CHECKING:
     from store.read.search import Hits
@@ -29,9 +29,9 @@ class Reading(Source):
             raise TypeError(f"a store is indexed by a model's name, not by {model!r}")
         return View(self, models=model)
 
-    def filled(self, model: str) -> NDArray[np.bool_]:
-        """Which rows are certified, shape (N,)."""
-        return self[model].filled
+    def filled(self, model: str, start: int = 0, stop: int | None = None) -> NDArray[np.bool_]:
+        """Which of the rows ``start .. stop`` are certified, shape (rows,): one byte a row."""
+        return filled_range(self.rows_filled(model), self.schema, start, stop)
 
     def merged(
         self,

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import DamageError, DataError, UsageError
-from store.geometry import rows_wanted
+from store.geometry import chunks_of, rows_wanted
 from store.io.words import count
 from store.read.indexing import Axis, one_by_one, selection
 from store.read.mapping import map_chunk
 from store.read.plan import Bands, Piece, Span, Uniform, below, pieces, positions
 from store.read.source import Source
-from store.schema import Model
+from store.schema import Model, Schema
 
 Missing: TypeAlias = Literal["nan", "raise"]
 Rows: TypeAlias = NDArray[np.float16]
@@ -144,8 +144,7 @@ class View:
     @property
     def filled(self) -> NDArray[np.bool_]:
         """Rows certified for every model of the view, shape (N,)."""
-        filled = np.arange(self.block_rows) < self.filled_of_blocks[:, None]
-        return filled.ravel()[: self.shape[0]]
+        return filled_range(self.filled_of_blocks, self._store.schema)
 
     @property
     def filled_of_blocks(self) -> NDArray[np.int64]:
@@ -259,6 +258,22 @@ class View:
                     "run 'vnp embed', choose rows by the view's 'filled', or open it with "
                     "missing='nan'"
                 )
+
+
+def filled_range(
+    filled: NDArray[np.int64], schema: Schema, start: int = 0, stop: int | None = None
+) -> NDArray[np.bool_]:
+    """Which of the rows ``start .. stop`` are filled, given the filled rows of every block.
+
+    The result has one byte a row; besides, there is a block's worth at a time.
+    """
+    start, stop, _ = slice(start, stop).indices(schema.n_rows)
+    size = schema.block_rows
+    out = np.zeros(max(stop - start, 0), dtype=np.bool_)
+    for block in chunks_of(start, stop, size):
+        first = block * size
+        out[max(first - start, 0) : max(first + int(filled[block]) - start, 0)] = True
+    return out
 
 
 def _cross(rows: Span, columns: Span) -> tuple[Any, Any]:

@@ -27,7 +27,7 @@ from store.io.words import count
 from store.layout import (
     Column,
     certificate_column,
-    chunk_of,
+    chunks_named,
     embedding_column,
     filled_column,
     provenance_column,
@@ -59,6 +59,7 @@ from store.zarr.transaction import (
 from store.zarr.verify import verify_tree
 
 _NO_ROWS = Schema(block_rows=1, segment_length=0)
+_PROBES = 64  # chunks looked for at opening
 _ROWS_UNCHECKED = 1 << 24  # fewer rows cannot cost much memory
 
 
@@ -214,8 +215,7 @@ class ZarrBackend:
     def flagged(self, model: str) -> NDArray[np.int64]:
         """Blocks whose ``filled`` chunk exists, from one directory listing."""
         column = filled_column(self.schema, self.schema.model(model))
-        keys = filter(None, map(chunk_of, names_in(self.path / column.path)))
-        return np.array([index[0] for index in keys if len(index) == 1], dtype=np.int64)
+        return chunks_named(names_in(self.path / column.path))
 
     # -- for people and for memory mapping ----------------------------------------------------
 
@@ -266,9 +266,10 @@ def _check_extent(path: Path, schema: Schema) -> None:
     if schema.n_rows <= _ROWS_UNCHECKED:
         return
     column = row_columns(schema)["id"]
-    names = names_in(path / column.path)
-    rows = sum(chunk_of(name) is not None for name in names) * column.chunk[0]
-    if 2 * rows < schema.n_rows:
+    probed = np.linspace(0, schema.n_rows - 1, _PROBES).astype(np.int64) // column.chunk[0]
+    found = sum(os.path.lexists(path / column.chunk_key(chunk)) for chunk in probed.tolist())
+    if 2 * found < len(probed):
+        rows = len(chunks_named(names_in(path / column.path))) * column.chunk[0]
         raise NotAStoreError(
             f"{path} says that it holds {schema.n_rows:,} rows, but {column.path} has files for "
             f"{rows:,} at most: it is damaged; restore it from a copy"

@@ -37,6 +37,7 @@ from store.io.words import count
 from store.schema import Schema
 
 _TAILS = 64  # that a schema keeps in any case
+_LISTED = 32  # blocks that a listing tells of in the time that reading the flags of one takes
 
 
 def publish(
@@ -128,23 +129,33 @@ def filled_of_block(backend: Backend, model: str, block: int) -> int:
     return min(_filled_rows(backend, Cell(Part.FILLED, model, block)), stop - start)
 
 
-def rows_filled(backend: Backend, model: str) -> NDArray[np.int64]:
-    """Filled rows of every block, shape (n_blocks,); damaged flags count as no rows.
+def rows_filled(backend: Backend, model: str, among: range | None = None) -> NDArray[np.int64]:
+    """Filled rows of every block, or of those ``among``; damaged flags count as no rows.
 
     A worker publishes all the rows a block has, so a block with a filled row is finished unless it
-    is one of the `store.geometry.tails`: of these few the flags are read.
+    is one of the `store.geometry.tails`: of these few the flags are read. So they are of a few
+    blocks, for which listing all is not worth while.
     """
     schema = backend.schema
-    filled = np.zeros(n_blocks(schema.n_rows, schema.block_rows), dtype=np.int64)
+    total = n_blocks(schema.n_rows, schema.block_rows)
+    if among is not None:
+        if len(among) * _LISTED > total:
+            return rows_filled(backend, model)[among.start : among.stop]
+        return np.array([_counted(backend, model, block) for block in among], dtype=np.int64)
+    filled = np.zeros(total, dtype=np.int64)
     flagged = backend.flagged(model)
     flagged = flagged[flagged < len(filled)]
     filled[flagged] = rows_wanted(schema)[flagged]
     for block in sorted(tails(schema).intersection(flagged.tolist())):
-        try:
-            filled[block] = filled_of_block(backend, model, block)
-        except DamageError:
-            filled[block] = 0
+        filled[block] = _counted(backend, model, block)
     return filled
+
+
+def _counted(backend: Backend, model: str, block: int) -> int:
+    try:
+        return filled_of_block(backend, model, block)
+    except DamageError:
+        return 0
 
 
 def without_settled(backend: Backend, schema: Schema) -> Schema:

@@ -55,7 +55,7 @@ class Sample:
 @dataclass(frozen=True, slots=True)
 class _Chunk:
     texts: Ragged
-    samples: dict[int, Sample] = field(default_factory=dict)  # those that were asked for
+    samples: dict[int, Sample] = field(default_factory=dict)  # by number: those asked for
 
 
 class StoredSamples(Sequence[Sample]):
@@ -164,8 +164,7 @@ class StoredSamples(Sequence[Sample]):
                 raise DamageError(
                     f"rows of sample {sample.name} begin at {sample.start}, not {row}"
                 )
-            chunk, at = divmod(number, SAMPLES_CHUNK)
-            chain, row = chained(chain, self._chunk(chunk).texts[at]), sample.stop
+            chain, row = chained(chain, self._text(number)), sample.stop
         if (chain, row) != (self.chain, self.rows):
             raise DamageError("samples are not those of the last commit")
         if len(names) != self._count:
@@ -180,10 +179,15 @@ class StoredSamples(Sequence[Sample]):
         if number >= self._held:
             return self._added[number - self._held]
         chunk = self._chunk(number // SAMPLES_CHUNK)
-        at = number % SAMPLES_CHUNK
-        if at not in chunk.samples:
-            chunk.samples[at] = self._parsed(chunk.texts[at], number)
-        return chunk.samples[at]
+        if number not in chunk.samples:
+            chunk.samples[number] = self._parsed(self._text(number), number)
+        return chunk.samples[number]
+
+    def _text(self, number: int) -> bytes:
+        if number >= self._held:
+            return self._added[number - self._held].to_text()
+        chunk, at = divmod(number, SAMPLES_CHUNK)
+        return self._chunk(chunk).texts[at]
 
     def _parsed(self, text: bytes, number: int) -> Sample:
         try:

@@ -319,9 +319,9 @@ class Store(Reading):
         except DamageError:
             return False
 
-    def rows_filled(self, model: str) -> NDArray[np.int64]:
-        """Filled rows of every block, shape (n_blocks,)."""
-        return blocks.rows_filled(self._backend, model)
+    def rows_filled(self, model: str, among: range | None = None) -> NDArray[np.int64]:
+        """Filled rows of every block, shape (n_blocks,), or of some that lie side by side."""
+        return blocks.rows_filled(self._backend, model, among)
 
     def open_blocks(self, model: str) -> NDArray[np.int64]:
         """Blocks with unfilled rows, ascending."""

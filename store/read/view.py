@@ -24,10 +24,11 @@ from store.read.indexing import Axis, one_by_one, selection
 from store.read.mapping import map_chunk
 from store.read.plan import Bands, Piece, Span, Uniform, below, pieces, positions
 from store.read.source import Source
-from store.schema import Model, Schema
+from store.schema import Model
 
 Missing: TypeAlias = Literal["nan", "raise"]
 Rows: TypeAlias = NDArray[np.float16]
+Mask: TypeAlias = NDArray[np.bool_]
 
 _THREADS = 8  # at most, that copy large parts of blocks concurrently
 _THREADED_BYTES = 1 << 20  # of a block; copying less is faster than handing it to a thread
@@ -142,9 +143,10 @@ class View:
         return self.token
 
     @property
-    def filled(self) -> NDArray[np.bool_]:
+    def filled(self) -> Mask:
         """Rows certified for every model of the view, shape (N,)."""
-        return filled_range(self.filled_of_blocks, self._store.schema)
+        size = self.block_rows
+        return filled_rows(self.filled_of_blocks, size=size, start=0, stop=self.shape[0])
 
     @property
     def filled_of_blocks(self) -> NDArray[np.int64]:
@@ -260,19 +262,15 @@ class View:
                 )
 
 
-def filled_range(
-    filled: NDArray[np.int64], schema: Schema, start: int = 0, stop: int | None = None
-) -> NDArray[np.bool_]:
-    """Which of the rows ``start .. stop`` are filled, given the filled rows of every block.
+def filled_rows(filled: NDArray[np.int64], *, size: int, start: int, stop: int) -> Mask:
+    """Which of the rows ``start .. stop`` are filled: bool, one byte a row.
 
-    The result has one byte a row; besides, there is a block's worth at a time.
+    ``filled`` are the filled rows, the first ones, of the blocks of ``size`` that these lie in.
     """
-    start, stop, _ = slice(start, stop).indices(schema.n_rows)
-    size = schema.block_rows
     out = np.zeros(max(stop - start, 0), dtype=np.bool_)
-    for block in chunks_of(start, stop, size):
-        first = block * size
-        out[max(first - start, 0) : max(first + int(filled[block]) - start, 0)] = True
+    for block, rows in zip(chunks_of(start, stop, size), filled.tolist(), strict=True):
+        first = block * size - start
+        out[max(first, 0) : max(first + rows, 0)] = True
     return out
 
 

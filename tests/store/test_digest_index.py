@@ -1,9 +1,9 @@
-"""The index of digests finds what reading all digests finds, reads little, and survives anything."""
+"""The index of digests finds what reading all of them finds, reads little, and survives all."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from store.digest_runs import RunDamageError, RunReader, entries_of, merged, wri
 from store.io.files import WriteError
 from store.open import create_store, open_store
 from store.rows import RowBatch
+from store.schema import Schema
 from store.store import Store
 from tests.rows import MODELS, batch, commit
 from tests.store.faulty_backend import Stopped
+from tests.store.memory_backend import MemoryBackend
 from tests.test_format1 import DATA
 from tools.bench_scale import _batch, _read_bytes
 from tools.synthetic_store import make_store
@@ -57,6 +59,14 @@ def assert_duplicates(store: Store, numbers: list[int]) -> None:
 
 def new(path: Path) -> Store:
     return create_store(path, models=MODELS, segment_length=500, block_rows=16)
+
+
+def new_in_memory(path: Path) -> Store:
+    return Store(MemoryBackend.new(path, Schema(block_rows=16, segment_length=500)))
+
+
+def again(store: Store) -> Store:
+    return Store(MemoryBackend.open(store.path))
 
 
 SAMPLES = [[1, 2, 3], [4, 1], [5] * 3, list(range(30)), [2, 31, 31], [32], [0, 7, 33], [34, 4]]
@@ -110,12 +120,12 @@ def test_whoever_is_stopped_anywhere_finds_all_repeats_next(
 ) -> None:
     """Every write of the index fails, or is the last before a kill, in every append in turn."""
     for at in count():
-        store = new(tmp_path / f"{at}.zarr")
+        store = new_in_memory(tmp_path / f"{at}.memory")
         came = append_disturbed(store, at, after, error)
-        assert_duplicates(open_store(store.path), NUMBERS)
+        assert_duplicates(again(store), NUMBERS[:42])
         if not came:
             break
-    assert at > 20
+    assert at > 15
 
 
 def append_disturbed(store: Store, at: int, after: bool, error: type[BaseException]) -> bool:
@@ -137,11 +147,11 @@ def append_disturbed(store: Store, at: int, after: bool, error: type[BaseExcepti
     with pytest.MonkeyPatch.context() as patch:
         for name, module in STEPS:
             patch.setattr(module, name, disturb(getattr(module, name)))
-        for number, sample in enumerate(SAMPLES):
+        for number, sample in enumerate(SAMPLES[:6]):
             try:
                 append_rows(store, f"s{number}", sample)
             except (Stopped, WriteError):
-                store = open_store(store.path)
+                store = again(store)
                 if store.schema.sample(f"s{number}") is None:
                     append_rows(store, f"s{number}", sample)
     return calls[0] > at
@@ -149,23 +159,19 @@ def append_disturbed(store: Store, at: int, after: bool, error: type[BaseExcepti
 
 @pytest.mark.parametrize("how", ["missing", "empty", "flipped", "short", "of another store"])
 def test_a_damaged_file_of_the_index_is_made_again(small: None, tmp_path: Path, how: str) -> None:
-    store = new(tmp_path / "run.zarr")
-    for number, sample in enumerate(SAMPLES[:-1]):
-        append_rows(store, f"s{number}", sample)
-    kept = tmp_path / "kept"
-    shutil.copytree(tmp_path, kept)
-    other = new(tmp_path / "other.zarr")
+    other = new_in_memory(tmp_path / "other.memory")
     append_rows(other, "s0", [90, 91, 92])
-    names = sorted(path.name for path in store.sidecar.digests.iterdir())
-    assert len(names) > 2
-    for name in names:
-        for folder in (store.path, store.sidecar.path):
-            shutil.rmtree(folder)
-            shutil.copytree(kept / folder.name, folder)
-        file = store.sidecar.digests / name
-        damage(file, how, other.sidecar.digests / name)
-        append_rows(open_store(store.path), "last", SAMPLES[-1])
-        assert_duplicates(open_store(store.path), NUMBERS)
+    for number in count():
+        store = new_in_memory(tmp_path / f"{number}.memory")
+        for each, sample in enumerate(SAMPLES[:-1]):
+            append_rows(store, f"s{each}", sample)
+        files = sorted(store.sidecar.digests.iterdir())
+        if number == len(files):
+            break
+        damage(files[number], how, other.sidecar.digests / files[number].name)
+        append_rows(again(store), "last", SAMPLES[-1])
+        assert_duplicates(again(store), NUMBERS)
+    assert number > 2
 
 
 def damage(file: Path, how: str, others: Path) -> None:

@@ -61,8 +61,8 @@ class _Chunk:
 class StoredSamples(Sequence[Sample]):
     """Samples of one commit, read from the tree a chunk at a time, as they are asked for.
 
-    ``len``, comparisons and `with_sample` read nothing. Items are checked when they are read;
-    DamageError if they are not those of the commit.
+    ``len``, `with_sample` and comparing two such lists read nothing. Items are checked when they
+    are read; DamageError if they are not those of the commit.
 
     Parameters
     ----------
@@ -103,10 +103,10 @@ class StoredSamples(Sequence[Sample]):
     def __eq__(self, other: object) -> bool:
         if isinstance(other, StoredSamples):
             return (self._count, self.rows, self.chain) == (other._count, other.rows, other.chain)
-        return NotImplemented
+        return tuple(self) == other if isinstance(other, tuple) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash((self._count, self.rows, self.chain))
+        return hash(tuple(self))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_chunks": OrderedDict()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from store.errors import NotAStoreError, SampleExistsError, UsageError
@@ -97,7 +97,8 @@ class Schema:
     scores: tuple[Scores, ...] = ()
     mixed_precision: bool = False  # whether blocks of a model may be computed in unlike precisions
     genetic_code: int = STANDARD_CODE  # NCBI translation table that its records are made by
-    tails: tuple[int, ...] = ()  # of format 3: blocks to look into, see `store.geometry.tails`
+    # Of format 3: blocks to look into, see `store.geometry.tails`; not what a schema is compared by.
+    tails: tuple[int, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if not is_count(self.block_rows, _MOST_BLOCK_ROWS, least=1):

@@ -119,7 +119,10 @@ def test_samples_are_a_sequence(store: Store) -> None:
     assert [each.name for each in found[1:]] == ["s1", "s2"]
     assert found[-1] == found[2] == store.schema.sample("s2")
     assert found == store.schema.samples
-    assert hash(found) == hash(store.schema.samples)
+    assert found == tuple(found)
+    assert tuple(found) == found
+    assert hash(found) == hash(tuple(found))
+    assert found != tuple(found)[1:]
     assert found != open_store(store.path).schema.samples.with_sample(replace(found[0], stop=20))
     assert found[0] in found
     with pytest.raises(IndexError):

@@ -97,7 +97,7 @@ class Schema:
     scores: tuple[Scores, ...] = ()
     mixed_precision: bool = False  # whether blocks of a model may be computed in unlike precisions
     genetic_code: int = STANDARD_CODE  # NCBI translation table that its records are made by
-    # Of format 3: blocks to look into, see `store.geometry.tails`; not what a schema is compared by.
+    # Of format 3: blocks to look into, see `store.geometry.tails`; schemas are equal without.
     tails: tuple[int, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:

@@ -112,7 +112,7 @@ class Store(Reading):
         BusyError
             If another appender is at work.
         """
-        with self._changing() as (transaction, lock):
+        with self._locked() as lock, self._change(lock) as transaction:
             tmp_dir = self.sidecar.make().tmp
             index = DigestIndex(self.sidecar.digests, tmp_dir=tmp_dir, guard=lock.require)
             append = Append(self._backend, transaction, index=index, tmp_dir=tmp_dir)
@@ -129,7 +129,7 @@ class Store(Reading):
         BusyError
             If an appender is at work.
         """
-        with self._changing() as (transaction, _), naming(self.path):
+        with self._changing() as transaction, naming(self.path):
             transaction.commit(self.schema.with_model(model))
 
     def save_scores(
@@ -163,7 +163,7 @@ class Store(Reading):
         DamageError
             If rows to keep are damaged.
         """
-        with self._changing() as (transaction, _), naming(self.path):
+        with self._changing() as transaction, naming(self.path):
             save_scores(
                 transaction,
                 self.schema,
@@ -204,27 +204,31 @@ class Store(Reading):
             yield lock  # given back by the participant, to whom an error then is a warning
 
     @contextmanager
-    def _changing(self) -> Iterator[tuple[Transaction, Claim]]:
-        with self._locked() as lock:
-            before = self.schema
-            with naming(self.path):
-                transaction = self._backend.begin(lock.require)
-            try:
-                yield transaction, lock
-            except BaseException as error:
-                with suppress(OSError, StoreError):
-                    transaction.abort()
-                    # Finishes or undoes at once what the error left half done.
-                    ours = isinstance(error, Exception) and lock.is_current()
-                    self._backend = self._backend.newest(locked=ours)
-                    if isinstance(error, WriteError) and self.schema == before:
-                        error.add("The store is as it was.")
-                raise
-            try:
+    def _changing(self) -> Iterator[Transaction]:
+        with self._locked() as lock, self._change(lock) as transaction:
+            yield transaction
+
+    @contextmanager
+    def _change(self, lock: Claim) -> Iterator[Transaction]:
+        before = self.schema
+        with naming(self.path):
+            transaction = self._backend.begin(lock.require)
+        try:
+            yield transaction
+        except BaseException as error:
+            with suppress(OSError, StoreError):
                 transaction.abort()
-                self.refresh()
-            except (OSError, StoreError) as error:
-                raise AfterCommitError(f"{self.path}: the change", error) from error
+                # Finishes or undoes at once what the error left half done.
+                ours = isinstance(error, Exception) and lock.is_current()
+                self._backend = self._backend.newest(locked=ours)
+                if isinstance(error, WriteError) and self.schema == before:
+                    error.add("The store is as it was.")
+            raise
+        try:
+            transaction.abort()
+            self.refresh()
+        except (OSError, StoreError) as error:
+            raise AfterCommitError(f"{self.path}: the change", error) from error
 
     # -- embedding ------------------------------------------------------------------------------
 

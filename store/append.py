@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from store.backend import Backend, Transaction
-from store.duplicates import NO_DUPLICATE, Digests, DuplicateSearch
+from store.blocks import without_settled
+from store.digest_index import DigestIndex
+from store.duplicates import NO_DUPLICATE, DuplicateSearch
 from store.errors import SampleExistsError
-from store.geometry import block_bounds, chunks_of
 from store.io.clock import utc_now
 from store.io.files import naming
 from store.rows import RowBatch
@@ -21,8 +22,11 @@ from store.schema import Sample
 class Append:
     """Takes the rows of one sample; made by ``store.appending()``."""
 
-    def __init__(self, backend: Backend, transaction: Transaction, *, tmp_dir: Path) -> None:
+    def __init__(
+        self, backend: Backend, transaction: Transaction, *, index: DigestIndex, tmp_dir: Path
+    ) -> None:
         self._backend = backend
+        self._index = index
         self._schema = backend.schema
         self._transaction: Transaction | None = transaction
         self._search = DuplicateSearch(tmp_dir, first_row=backend.schema.n_rows)
@@ -73,8 +77,8 @@ class Append:
             If something failed after the commit: the rows are in.
         """
         transaction = self._open()
-        same = next((known for known in self._schema.samples if known.content == content), None)
-        if same is not None and not allow_same_content:
+        same = None if allow_same_content else self._schema.sample_with("content", content)
+        if same is not None:
             raise SampleExistsError(
                 f"{source} holds the same sequences as sample {same.name}, which is in the store "
                 f"since {same.appended}; append it all the same with --allow-same-content"
@@ -96,13 +100,15 @@ class Append:
             uracils=uracils,
         )
         self._schema.with_sample(sample)  # refuses a name before the duplicates are searched
-        duplicates = self._search.duplicates(self._old_digests)
+        duplicates = self._search.duplicates(partial(self._index.digests, self._backend))
         repeats = int(np.count_nonzero(duplicates != NO_DUPLICATE))
         sample = replace(sample, repeats=repeats)
+        schema = without_settled(self._backend, self._schema.with_sample(sample))
         with naming(self._backend.path):
             transaction.append("twin", duplicates)
-            transaction.commit(self._schema.with_sample(sample))
+            transaction.commit(schema)
         self._transaction = None
+        self._index.extend(schema, self._search.digests[:, 0], duplicates)
         self._search.close()
         return sample
 
@@ -117,14 +123,3 @@ class Append:
         if self._transaction is None:
             raise AssertionError("the append is over")
         return self._transaction
-
-    def _old_digests(self) -> Iterator[tuple[int, Digests]]:
-        """Yield the digests of the committed rows, a chunk at a time."""
-        size = self._backend.column_rows("digest")
-        for chunk in chunks_of(0, self._schema.n_rows, size):
-            start, stop = block_bounds(chunk, self._schema.n_rows, size)
-            parts = [
-                np.asarray(self._backend.read_column(name, chunk, stop - start))[: stop - start]
-                for name in ("digest", "digest_low")
-            ]
-            yield start, np.stack(parts, axis=1)

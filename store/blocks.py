@@ -15,6 +15,7 @@ ones, `certify` finds it and the block is opened again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from store.certificate import (
 )
 from store.errors import ClaimLostError, DamageError
 from store.findings import Finding, Kind, Remedy
-from store.geometry import block_bounds, n_blocks, partial_ends, rows_wanted
+from store.geometry import block_bounds, n_blocks, partial_ends, rows_wanted, tails
 from store.io.clock import utc_now
 from store.io.concurrent import MOST, in_order
 from store.io.words import count
@@ -38,6 +39,8 @@ from store.schema import Schema
 
 _MEMORY = 512 << 20  # bytes for blocks that are read concurrently
 _COPIES = 3  # of a block while it is checked: as it lies on the disk, decoded, its comparisons
+_TAILS = 64  # that a schema keeps in any case
+_LISTED = 32  # blocks that a listing tells of in the time that reading the flags of one takes
 
 
 def publish(
@@ -129,23 +132,52 @@ def filled_of_block(backend: Backend, model: str, block: int) -> int:
     return min(_filled_rows(backend, Cell(Part.FILLED, model, block)), stop - start)
 
 
-def rows_filled(backend: Backend, model: str) -> NDArray[np.int64]:
-    """Filled rows of every block, shape (n_blocks,); damaged flags count as no rows.
+def rows_filled(backend: Backend, model: str, among: range | None = None) -> NDArray[np.int64]:
+    """Filled rows of every block, or of those ``among``; damaged flags count as no rows.
 
     A worker publishes all the rows a block has, so a block with a filled row is finished unless it
-    was a partial tail at some commit: of those few the flags are read.
+    is one of the `store.geometry.tails`: of these few the flags are read. So they are of a few
+    blocks, for which listing all is not worth while.
     """
     schema = backend.schema
-    filled = np.zeros(n_blocks(schema.n_rows, schema.block_rows), dtype=np.int64)
+    total = n_blocks(schema.n_rows, schema.block_rows)
+    if among is not None:
+        if len(among) * _LISTED > total:
+            return rows_filled(backend, model)[among.start : among.stop]
+        return np.array([_counted(backend, model, block) for block in among], dtype=np.int64)
+    filled = np.zeros(total, dtype=np.int64)
     flagged = backend.flagged(model)
     flagged = flagged[flagged < len(filled)]
     filled[flagged] = rows_wanted(schema)[flagged]
-    for block in partial_ends(schema).keys() & flagged.tolist():
-        try:
-            filled[block] = filled_of_block(backend, model, block)
-        except DamageError:
-            filled[block] = 0
+    for block in sorted(tails(schema).intersection(flagged.tolist())):
+        filled[block] = _counted(backend, model, block)
     return filled
+
+
+def _counted(backend: Backend, model: str, block: int) -> int:
+    try:
+        return filled_of_block(backend, model, block)
+    except DamageError:
+        return 0
+
+
+def without_settled(backend: Backend, schema: Schema) -> Schema:
+    """Return a schema to commit, without early tails that need not be looked into any more.
+
+    The last ones stay: a worker that knows an earlier commit may yet fill one of them in part. Of
+    those before, one stays while a model fills it in part, or its flags are damaged. (Of one that
+    is filled in part by a worker that slept through `_TAILS` appends, certifying finds it.)
+    """
+    known = schema.tails
+    early = known[: max(len(known) - _TAILS, 0)]
+    kept = tuple(block for block in early if not _is_settled(backend, block))
+    return replace(schema, tails=kept + known[len(early) :])
+
+
+def _is_settled(backend: Backend, block: int) -> bool:
+    start, stop = _bounds(backend.schema, block)
+    cells = [Cell(Part.FILLED, model.name, block) for model in backend.schema.models]
+    return all(_rows_or_none(backend, cell) in (0, stop - start) for cell in cells)
 
 
 def read_block(backend: Backend, model: str, block: int, filled: int) -> Rows:
@@ -167,7 +199,7 @@ def certify(backend: Backend, model: str, *, threads: int | None = None) -> Cert
     """
     schema = backend.schema
     filled, wanted = rows_filled(backend, model), rows_wanted(schema)
-    partial = partial_ends(schema).keys()
+    partial = () if backend.checks_itself else partial_ends(schema).keys()
     flagged = np.flatnonzero(filled)
 
     def trouble_of(block: int) -> str | None:

@@ -4,8 +4,8 @@ A row's *duplicate* is the first row of the store with the same nucleotide and p
 it is embedded once and copied. Rows are the same if the first 128 bits of SHA-256 over both
 sequences are; comparing letters would mean decompressing a block for each scattered row.
 
-Old digests are streamed past the new ones, of which `_SORTED_AT_ONCE` are held sorted: memory stays
-bounded.
+Of the old digests those that begin like a new one are looked at (`store.digest_index` finds them).
+New ones are held sorted, `_SORTED_AT_ONCE` at a time: memory stays bounded.
 """
 
 from __future__ import annotations
@@ -23,6 +23,11 @@ from store.io.files import naming
 from store.io.ragged import Ragged
 
 Digests: TypeAlias = NDArray[np.uint64]  # (n, 2): first and second eight bytes, big-endian
+# Rows (m,), ascending from call to call, and their digests (m, 2); among them every earlier row
+# whose first half is one of those given (ascending, each once).
+Earlier: TypeAlias = Callable[
+    [NDArray[np.uint64]], Iterable[tuple[NDArray[np.int64], NDArray[np.uint64]]]
+]
 
 NO_DUPLICATE = -1
 _SORTED_AT_ONCE = 1 << 23  # new digests held sorted: about 200 MB
@@ -61,14 +66,18 @@ class DuplicateSearch:
         self._rows += len(digests)
         return digests
 
-    def duplicates(self, old: Callable[[], Iterable[tuple[int, Digests]]]) -> NDArray[np.int64]:
-        """Duplicates (n,) of all rows taken; for ``old`` see `find_duplicates`."""
+    @property
+    def digests(self) -> Digests:
+        """Digests (n, 2) of all rows taken, memory-mapped."""
         if not self._rows:
-            return np.empty(0, dtype=np.int64)
+            return np.empty((0, 2), dtype=np.uint64)
         with naming(self._folder):
             self._spool.flush()
-        new = np.memmap(self._spool, dtype=np.uint64, mode="r", shape=(self._rows, 2))
-        return find_duplicates(new, first_row=self._first_row, old=old)
+        return np.memmap(self._spool, dtype=np.uint64, mode="r", shape=(self._rows, 2))
+
+    def duplicates(self, old: Earlier) -> NDArray[np.int64]:
+        """Duplicates (n,) of all rows taken; for ``old`` see `find_duplicates`."""
+        return find_duplicates(self.digests, first_row=self._first_row, old=old)
 
     def close(self) -> None:
         """Drop the digests; safe to call again."""
@@ -79,21 +88,22 @@ def find_duplicates(
     new: Digests,
     *,
     first_row: int,
-    old: Callable[[], Iterable[tuple[int, Digests]]],
+    old: Earlier,
     sorted_at_once: int = _SORTED_AT_ONCE,
 ) -> NDArray[np.int64]:
     """First row with the same digest, for each new row: int64 (n,); `NO_DUPLICATE` if it is that.
 
-    ``old`` gives the digests of the rows before ``first_row``, as (row number of the first, digests
-    (m, 2)) in row order. It is called once per ``sorted_at_once`` new rows.
+    ``old`` gives digests of rows before ``first_row``. It is called once per ``sorted_at_once`` new
+    rows.
     """
     duplicates = np.full(len(new), NO_DUPLICATE, dtype=np.int64)
     for start in range(0, len(new), sorted_at_once):
         part = _Sorted(np.asarray(new[start : start + sorted_at_once]))
-        for row, digests in old():
-            part.see(row, digests)
+        for rows, digests in old(part.first_halves):
+            part.see(rows, digests)
         for earlier in range(0, start, sorted_at_once):
-            part.see(first_row + earlier, np.asarray(new[earlier : earlier + sorted_at_once]))
+            digests = np.asarray(new[earlier : earlier + sorted_at_once])
+            part.see(first_row + earlier + np.arange(len(digests)), digests)
         part.see_itself(first_row + start)
         duplicates[start : start + part.size] = part.duplicates
     return duplicates
@@ -115,8 +125,13 @@ class _Sorted:
         self._kind = kind
         self._row = np.full(len(self._high), NO_DUPLICATE, dtype=np.int64)
 
-    def see(self, row: int, digests: Digests) -> None:
-        """Note which kinds occur in earlier rows, from ``row`` on; the first sight counts."""
+    @property
+    def first_halves(self) -> NDArray[np.uint64]:
+        """First halves of the digests, ascending, each once."""
+        return np.unique(self._high)
+
+    def see(self, rows: NDArray[np.int64], digests: Digests) -> None:
+        """Note which kinds occur in earlier rows, ascending; the first sight counts."""
         if not len(self._high):
             return
         at = np.searchsorted(self._high, digests[:, 0])
@@ -127,7 +142,7 @@ class _Sorted:
             while kind < len(self._high) and self._high[kind] == digests[hit, 0]:
                 if self._low[kind] == digests[hit, 1]:
                     if self._row[kind] == NO_DUPLICATE:
-                        self._row[kind] = row + hit
+                        self._row[kind] = rows[hit]
                     break
                 kind += 1
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from store.samples import StoredSamples
 from store.schema import Schema
 
 
@@ -37,6 +38,18 @@ def partial_ends(schema: Schema) -> dict[int, set[int]]:
         if rows:
             ends.setdefault(block, set()).add(rows)
     return ends
+
+
+def tails(schema: Schema) -> set[int]:
+    """Blocks that may be filled in part: those that were the partial tail at some commit.
+
+    Of format 3 the schema keeps the last ones, and earlier ones that were found filled in part
+    (`store.blocks.without_settled`); the others are filled whole, or not at all.
+    """
+    if not isinstance(schema.samples, StoredSamples):
+        return set(partial_ends(schema))
+    last = [schema.n_rows // schema.block_rows] if schema.n_rows % schema.block_rows else []
+    return {*schema.tails, *last}
 
 
 def chunks_of(start: int, stop: int, chunk_rows: int) -> range:

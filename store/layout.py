@@ -6,12 +6,19 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from store.geometry import n_blocks
+from store.samples import SAMPLES_CHUNK, StoredSamples
 from store.schema import COLUMN_CHUNK_ROWS, Model, Schema
 
 ROW_DIMENSION = "record"
 _CATEGORY_CHUNK = 1024
-_CHUNK_NAME = re.compile(r"c(?:\.(?:0|[1-9][0-9]{0,17}))*")  # numbers that fit an int64
+_NUMBER = r"(?:0|[1-9][0-9]{0,17})"  # fits an int64
+_CHUNK_NAME = re.compile(rf"c(?:\.{_NUMBER})*")
+_ROW_CHUNK_NAME = re.compile(rf"c\.{_NUMBER}")
+_ROW_CHUNK_NAMES = re.compile(rf"(?:c\.{_NUMBER}\n)*+")  # the last + makes it linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,18 @@ def chunk_of(name: str) -> tuple[int, ...] | None:
     if not _CHUNK_NAME.fullmatch(name):
         return None
     return tuple(map(int, name.split(".")[1:]))
+
+
+def chunks_named(names: list[str]) -> NDArray[np.int64]:
+    """Numbers of the chunks along one axis that file names mean, in their order; others left out.
+
+    All names become numbers at once: 150,000 take 40 ms, a sixth of `chunk_of` for each.
+    """
+    names = [name for name in names if name.startswith("c.")]  # not zarr.json
+    text = "\n".join([*names, ""])
+    if not _ROW_CHUNK_NAMES.fullmatch(text):
+        text = "\n".join([*filter(_ROW_CHUNK_NAME.fullmatch, names), ""])
+    return np.fromstring(text.replace("c.", ""), sep="\n", dtype=np.int64)
 
 
 def row_columns(schema: Schema) -> dict[str, Column]:
@@ -133,6 +152,27 @@ def category_column(schema: Schema) -> Column:
     )
 
 
+def samples_column(schema: Schema) -> Column:
+    """Return the samples of format 3, one JSON text each: string (samples,).
+
+    It lies in ``obs``, where AnnData loads what ``column-order`` lists and no more.
+    """
+    return Column(
+        path="obs/vnp_samples",
+        dtype="string",
+        shape=(len(schema.samples),),
+        chunk=(SAMPLES_CHUNK,),
+        fill="",
+        dimensions=("sample_category",),
+    )
+
+
+def sample_columns(schema: Schema) -> list[Column]:
+    """Return the arrays with an item for each sample."""
+    stored = isinstance(schema.samples, StoredSamples)
+    return [category_column(schema), *([samples_column(schema)] if stored else [])]
+
+
 def score_columns(schema: Schema, name: str) -> list[Column]:
     """Return the two columns of scores of a name: float32 (N,), NaN where there is none."""
     return [
@@ -151,7 +191,7 @@ def score_columns(schema: Schema, name: str) -> list[Column]:
 def appended_columns(schema: Schema) -> list[tuple[Column, int]]:
     """Columns that change by commits only, each with the number of items that it must have."""
     columns = [(column, schema.n_rows) for column in row_columns(schema).values()]
-    columns.append((category_column(schema), len(schema.samples)))
+    columns += [(column, len(schema.samples)) for column in sample_columns(schema)]
     for scores in schema.scores:
         columns += [(column, scores.rows) for column in score_columns(schema, scores.name)]
     return columns
@@ -159,7 +199,7 @@ def appended_columns(schema: Schema) -> list[tuple[Column, int]]:
 
 def all_columns(schema: Schema) -> list[Column]:
     """Every array of the store."""
-    columns = [*row_columns(schema).values(), category_column(schema)]
+    columns = [*row_columns(schema).values(), *sample_columns(schema)]
     for model in schema.models:
         columns += [
             embedding_column(schema, model),

@@ -6,18 +6,29 @@ The schema is the only mutable truth of a store. It lives as the attribute ``vnp
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import google_crc32c
-
 from store.errors import NotAStoreError, SampleExistsError, UsageError
+from store.samples import (
+    ReadChunk,
+    Sample,
+    StoredSamples,
+    check_sample,
+    check_sample_name,
+)
+from store.untrusted import checksum as _checksum
+from store.untrusted import from_object, is_count, shown, to_object
+
+__all__ = ["Model", "Sample", "Schema", "Scores", "check_sample_name"]
 
 FORMAT_VERSION = 1
 # Of a store of another genetic code: code that knows none would append records of the standard one.
 CODED_VERSION = 2
+# Samples are an array of the tree, see `store.samples`: code that looks for them here finds none.
+SPLIT_VERSION = 3
 STANDARD_CODE = 1  # NCBI's translation table of the standard genetic code
 DEFAULT_BLOCK_ROWS = 4096
 _MOST_BLOCK_ROWS = 1 << 20  # limits of what a schema may claim
@@ -26,13 +37,12 @@ _MOST_ROWS = 1 << 36
 _MOST_BLOCKS = 1 << 27
 _MOST_BLOCK_BYTES = 1 << 32  # of embeddings
 _MOST_CODE = 999  # NCBI's tables are numbered; which there are, vnp knows
-_MOST_COUNTED = 1 << 62  # letters, contigs, ... of a sample
 COLUMN_CHUNK_ROWS = 65536  # rows per chunk of the columns only the appender writes
 
 _MODEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 _SOURCE = re.compile(r"[!-~]{0,256}\Z")
 _SCORES_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
-_SAMPLE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
+_CHAIN = re.compile(r"(?:[0-9a-f]{32})?\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,35 +58,15 @@ class Model:
             raise UsageError("no model can be called 'append': that is the appender's lock")
         if not _MODEL_NAME.match(self.name):
             raise UsageError(
-                f"model name {_shown(self.name)}: use lower-case letters, digits and underscores, "
+                f"model name {shown(self.name)}: use lower-case letters, digits and underscores, "
                 "starting with a letter"
             )
         if not _SOURCE.match(self.source):
-            raise UsageError(f"model {self.name}: source {_shown(self.source)} is not printable")
-        if not _is_count(self.dim, _MOST_NUMBERS, least=1):
+            raise UsageError(f"model {self.name}: source {shown(self.source)} is not printable")
+        if not is_count(self.dim, _MOST_NUMBERS, least=1):
             raise UsageError(
-                f"model {self.name}: dimension {_shown(self.dim)} is not 1 to {_MOST_NUMBERS}"
+                f"model {self.name}: dimension {shown(self.dim)} is not 1 to {_MOST_NUMBERS}"
             )
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One appended input file and the rows it holds."""
-
-    name: str  # unique within the store
-    start: int  # first row
-    stop: int  # one past the last row
-    contigs: int  # sequences in the file
-    contigs_without_records: int  # of these, how many gave no record (named in the report)
-    segments: int  # windows the contigs were cut into
-    bases: int  # letters in the file
-    repeats: int  # of its rows, how many have the sequences of an earlier row
-    content: str  # sha-256 over ids and upper-cased sequences
-    file_sha256: str  # sha-256 of the file's bytes; empty for a stream
-    source: str  # the file's base name; "-" for a stream
-    appended: str  # UTC time of the commit, ISO 8601
-    ambiguous: int = 0  # letters of the segments other than ACGT (0 in older stores)
-    uracils: int = 0  # letters U of the file, which were read as T (0 in older stores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +81,7 @@ class Scores:
     def __post_init__(self) -> None:
         if not _SCORES_NAME.match(self.name):
             raise UsageError(
-                f"scores name {_shown(self.name)}: use 1 to 64 letters, digits or '_', a letter "
+                f"scores name {shown(self.name)}: use 1 to 64 letters, digits or '_', a letter "
                 "first"
             )
 
@@ -103,24 +93,26 @@ class Schema:
     block_rows: int  # R: rows per block and per chunk of every worker-written column
     segment_length: int  # bases per window (published: 300, 500); 0: a contig is one window
     models: tuple[Model, ...] = ()
-    samples: tuple[Sample, ...] = ()
+    samples: Sequence[Sample] = ()  # a tuple, or of format 3 what reads them: `StoredSamples`
     scores: tuple[Scores, ...] = ()
     mixed_precision: bool = False  # whether blocks of a model may be computed in unlike precisions
     genetic_code: int = STANDARD_CODE  # NCBI translation table that its records are made by
+    # Of format 3: blocks to look into, see `store.geometry.tails`; schemas are equal without.
+    tails: tuple[int, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        if not _is_count(self.block_rows, _MOST_BLOCK_ROWS, least=1):
+        if not is_count(self.block_rows, _MOST_BLOCK_ROWS, least=1):
             raise UsageError(
-                f"block_rows is {_shown(self.block_rows)}: it must be 1 to {_MOST_BLOCK_ROWS}"
+                f"block_rows is {shown(self.block_rows)}: it must be 1 to {_MOST_BLOCK_ROWS}"
             )
-        if self.segment_length in (1, 2) or not _is_count(self.segment_length, _MOST_ROWS):
+        if self.segment_length in (1, 2) or not is_count(self.segment_length, _MOST_ROWS):
             raise UsageError(
-                f"segment length {_shown(self.segment_length)}: it must hold a codon (3), or be 0 "
+                f"segment length {shown(self.segment_length)}: it must hold a codon (3), or be 0 "
                 "for whole contigs"
             )
-        if not _is_count(self.genetic_code, _MOST_CODE, least=1):
+        if not is_count(self.genetic_code, _MOST_CODE, least=1):
             raise UsageError(
-                f"genetic code {_shown(self.genetic_code)} is not a number of NCBI's, 1 to "
+                f"genetic code {shown(self.genetic_code)} is not a number of NCBI's, 1 to "
                 f"{_MOST_CODE}"
             )
         names = [model.name for model in self.models]
@@ -137,7 +129,16 @@ class Schema:
     @property
     def n_rows(self) -> int:
         """Committed rows, N."""
+        if isinstance(self.samples, StoredSamples):
+            return self.samples.rows
         return self.samples[-1].stop if self.samples else 0
+
+    @property
+    def repeats(self) -> int:
+        """Rows with the sequences of an earlier row."""
+        if isinstance(self.samples, StoredSamples):
+            return self.samples.repeats
+        return sum(sample.repeats for sample in self.samples)
 
     def model(self, name: str) -> Model:
         """Return the model of that name.
@@ -155,7 +156,13 @@ class Schema:
 
     def sample(self, name: str) -> Sample | None:
         """Return the sample of that name, or None."""
-        return next((sample for sample in self.samples if sample.name == name), None)
+        return self.sample_with("name", name)
+
+    def sample_with(self, field: str, value: str) -> Sample | None:
+        """Return the first sample with a text in a field (``content``, ...), or None."""
+        if isinstance(self.samples, StoredSamples):
+            return self.samples.find(field, value)
+        return next((each for each in self.samples if getattr(each, field) == value), None)
 
     def with_model(self, model: Model) -> Schema:
         """Return the schema with one model more."""
@@ -179,27 +186,31 @@ class Schema:
             raise SampleExistsError(f"the store has a sample named {sample.name} already")
         if sample.start != self.n_rows or sample.stop < sample.start:
             raise AssertionError(f"rows {sample.start}..{sample.stop} do not follow {self.n_rows}")
-        return replace(self, samples=(*self.samples, sample))
-
-
-def check_sample_name(name: str) -> None:
-    """Refuse a sample name that cannot be part of a file name or a table."""
-    if not _SAMPLE_NAME.match(name):
-        raise UsageError(
-            f"sample name {_shown(name)}: use 1 to 128 letters, digits, '.', '_' or '-', "
-            "not starting with '.' or '-'"
-        )
+        if not isinstance(self.samples, StoredSamples):
+            return replace(self, samples=(*self.samples, sample))
+        block, rows = divmod(self.n_rows, self.block_rows)
+        tails = (*self.tails, block) if rows and block not in self.tails else self.tails
+        return replace(self, samples=self.samples.with_sample(sample), tails=tails)
 
 
 def to_attribute(schema: Schema) -> dict[str, Any]:
     """Return the schema as the JSON value of the root attribute ``vnp``, checksum included."""
     body: dict[str, Any] = {
-        "format": _format_of(schema.genetic_code),
+        "format": _format_of(schema),
         "block_rows": schema.block_rows,
         "segment_length": schema.segment_length,
-        "models": [_said(model) for model in schema.models],
-        "samples": [_said(sample) for sample in schema.samples],
+        "models": [to_object(model) for model in schema.models],
     }
+    if isinstance(schema.samples, StoredSamples):
+        body["samples"] = {
+            "count": len(schema.samples),
+            "rows": schema.samples.rows,
+            "repeats": schema.samples.repeats,
+            "chain": schema.samples.chain,
+        }
+        body["tails"] = list(schema.tails)
+    else:
+        body["samples"] = [to_object(sample) for sample in schema.samples]
     if schema.scores:  # absent otherwise, as in stores made before there were any
         body["scores"] = [asdict(scores) for scores in schema.scores]
     if schema.mixed_precision:
@@ -209,25 +220,24 @@ def to_attribute(schema: Schema) -> dict[str, Any]:
     return {**body, "crc32c": _checksum(body)}
 
 
-def _format_of(genetic_code: int) -> int:
-    return FORMAT_VERSION if genetic_code == STANDARD_CODE else CODED_VERSION
+def _format_of(schema: Schema) -> int:
+    if isinstance(schema.samples, StoredSamples):
+        return SPLIT_VERSION
+    return FORMAT_VERSION if schema.genetic_code == STANDARD_CODE else CODED_VERSION
 
 
-def _said(part: Model | Sample) -> dict[str, Any]:
-    """Return a part as JSON; a field that older stores lack is absent where it says nothing."""
-    unsaid = {field.name for field in fields(part) if getattr(part, field.name) == field.default}
-    return {name: value for name, value in asdict(part).items() if name not in unsaid}
+def from_attribute(value: object, *, where: str, read_samples: ReadChunk | None = None) -> Schema:
+    """Read the schema back from the root attribute; NotAStoreError if that is impossible.
 
-
-def from_attribute(value: object, *, where: str) -> Schema:
-    """Read the schema back from the root attribute; NotAStoreError if that is impossible."""
+    ``read_samples`` reads chunks of the array of samples, where a store can have one (format 3).
+    """
     if not isinstance(value, dict) or "format" not in value:
         raise NotAStoreError(f"{where} is not a vnp store: its root has no attribute 'vnp'")
     version = value["format"]
-    if type(version) is not int or version not in (FORMAT_VERSION, CODED_VERSION):
+    if type(version) is not int or not FORMAT_VERSION <= version <= SPLIT_VERSION:
         raise NotAStoreError(
-            f"{where} has store format {_shown(version)}; this vnp reads formats "
-            f"{FORMAT_VERSION} and {CODED_VERSION}: use the vnp that made it, or a newer one"
+            f"{where} has store format {shown(version)}; this vnp reads formats "
+            f"{FORMAT_VERSION} to {SPLIT_VERSION}: use the vnp that made it, or a newer one"
         )
     body = {key: item for key, item in value.items() if key != "crc32c"}
     if value.get("crc32c") != _checksum(body):
@@ -236,13 +246,14 @@ def from_attribute(value: object, *, where: str) -> Schema:
         schema = Schema(
             block_rows=_int(body["block_rows"]),
             segment_length=_int(body["segment_length"]),
-            models=tuple(_build(Model, item) for item in _list(body["models"])),
-            samples=tuple(_build(Sample, item) for item in _list(body["samples"])),
-            scores=tuple(_build(Scores, item) for item in _list(body.get("scores", []))),
+            models=tuple(from_object(Model, item) for item in _list(body["models"])),
+            samples=_samples(version, body["samples"], read_samples),
+            scores=tuple(from_object(Scores, item) for item in _list(body.get("scores", []))),
             mixed_precision=_bool(body.get("mixed_precision", False)),
             genetic_code=_int(body.get("genetic_code", STANDARD_CODE)),
+            tails=tuple(map(_int, _list(body["tails"]))) if version == SPLIT_VERSION else (),
         )
-        if version != _format_of(schema.genetic_code):
+        if version != _format_of(schema):
             raise ValueError(f"format {version} with genetic code {schema.genetic_code}")  # noqa: TRY301
         _check_rows(schema)
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
@@ -250,69 +261,65 @@ def from_attribute(value: object, *, where: str) -> Schema:
     return schema
 
 
+def _samples(version: int, value: Any, read: ReadChunk | None) -> Sequence[Sample]:
+    if version != SPLIT_VERSION:
+        return tuple(from_object(Sample, item) for item in _list(value))
+    if read is None:
+        raise ValueError(f"format {version} is not of such stores")
+    if not _CHAIN.match(value["chain"]):
+        raise ValueError(f"{shown(value['chain'])} is not a hash")
+    counts = {name: _int(value[name]) for name in ("count", "rows", "repeats")}
+    if not all(is_count(number, _MOST_ROWS) for number in counts.values()):
+        raise ValueError(f"samples are {shown(counts)}")
+    return StoredSamples(
+        count=counts["count"],
+        rows=counts["rows"],
+        repeats=counts["repeats"],
+        chain=value["chain"],
+        read=read,
+    )
+
+
 def _int(value: object) -> int:
     if type(value) is not int:
-        raise ValueError(f"{_shown(value)} is not a whole number")
+        raise ValueError(f"{shown(value)} is not a whole number")
     return value
 
 
 def _bool(value: object) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"{_shown(value)} is not true or false")  # noqa: TRY004 - of the file
+        raise ValueError(f"{shown(value)} is not true or false")  # noqa: TRY004 - of the file
     return value
 
 
 def _list(value: object) -> list[Any]:
     if not isinstance(value, list):
-        raise ValueError(f"{_shown(value)} is not a list")  # noqa: TRY004 - of the file, not the call
+        raise ValueError(f"{shown(value)} is not a list")  # noqa: TRY004 - of the file, not the call
     return value
-
-
-def _is_count(value: int, most: int, *, least: int = 0) -> bool:
-    return type(value) is int and least <= value <= most
-
-
-def _shown(value: object) -> str:
-    """Write a value of an untrusted file, not at any length."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _check_rows(schema: Schema) -> None:
     """Refuse samples whose rows do not follow one another, names that are twice, absurd counts."""
-    row = 0
-    for sample in schema.samples:
-        check_sample_name(sample.name)
-        if sample.start != row or not row <= sample.stop <= _MOST_ROWS:
-            rows = _shown(sample.start), _shown(sample.stop)
-            raise ValueError(f"rows of sample {sample.name} are {rows[0]} to {rows[1]}")
-        row = sample.stop
-        for name, found in asdict(sample).items():
-            if isinstance(found, int) and not _is_count(found, _MOST_COUNTED):
-                raise ValueError(f"{name} of sample {sample.name} is {_shown(found)}")
+    row = schema.n_rows
+    if not isinstance(schema.samples, StoredSamples):
+        row = 0
+        for sample in schema.samples:
+            if sample.start != row or not row <= sample.stop <= _MOST_ROWS:
+                rows = shown(sample.start), shown(sample.stop)
+                raise ValueError(f"rows of sample {shown(sample.name)} are {rows[0]} to {rows[1]}")
+            row = sample.stop
+            check_sample(sample)
+        _check_names("samples", schema.samples)
     if row > _MOST_BLOCKS * schema.block_rows:
         raise ValueError(f"{row:,} rows are more than {_MOST_BLOCKS:,} blocks hold")
+    if not all(is_count(block, row // schema.block_rows) for block in schema.tails):
+        raise ValueError(f"tails are {shown(schema.tails)}")
     for scores in schema.scores:
         if not 0 <= scores.rows <= row:
-            raise ValueError(f"scores {scores.name} cover {_shown(scores.rows)} of {row} rows")
-    for what, named in (("samples", schema.samples), ("scores", schema.scores)):
-        if len({each.name for each in named}) != len(named):
-            raise ValueError(f"two {what} have one name")
+            raise ValueError(f"scores {scores.name} cover {shown(scores.rows)} of {row} rows")
+    _check_names("scores", schema.scores)
 
 
-def _build(kind: type[Any], item: dict[str, Any]) -> Any:
-    """Build a dataclass from its JSON object, refusing wrong types: the file is untrusted."""
-    values = {}
-    for field in fields(kind):
-        value = (
-            item[field.name] if field.default is MISSING else item.get(field.name, field.default)
-        )
-        if type(value).__name__ != field.type:
-            raise ValueError(f"{kind.__name__}.{field.name} is {_shown(value)}, not {field.type}")
-        values[field.name] = value
-    return kind(**values)
-
-
-def _checksum(body: dict[str, Any]) -> str:
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
-    return f"{google_crc32c.value(canonical):08x}"
+def _check_names(what: str, named: Sequence[Sample] | Sequence[Scores]) -> None:
+    if len({each.name for each in named}) != len(named):
+        raise ValueError(f"two {what} have one name")

@@ -17,7 +17,7 @@ from store.claims.heartbeat import is_worker
 from store.claims.plan import is_claim_name
 from store.io.files import is_temporary, make_dir, names_in
 
-_OWN = frozenset({"claims", "workers", "tmp", "logs", "journal", "provenance"})
+_OWN = frozenset({"claims", "workers", "tmp", "logs", "journal", "provenance", "digests"})
 _WORK = re.compile(r"[a-z]+-[0-9a-f]{32}(?:\.(?:h5|hdf5|h5ad)(?:\.vnp)?)?")
 
 
@@ -36,6 +36,11 @@ class Sidecar:
     def logs(self) -> Path:
         """Reports of appends and logs of workers."""
         return self.path / "logs"
+
+    @property
+    def digests(self) -> Path:
+        """Index of the rows' digests, see `store.digest_index`."""
+        return self.path / "digests"
 
     def make(self) -> Sidecar:
         """Create the directories that are not there yet; `WriteError` if that is impossible."""

@@ -21,13 +21,14 @@ from store.backend import Backend, Cell, Part, Transaction
 from store.certificate import BlockClaim, Certificate, Certification
 from store.claims.claims import APPEND, Claim
 from store.claims.participant import Participant
-from store.errors import AfterCommitError, DamageError, StoreError, UsageError
+from store.digest_index import DigestIndex
+from store.errors import AfterCommitError, DamageError, StoreError
 from store.findings import Finding
-from store.geometry import block_bounds, chunks_of, n_blocks, rows_wanted
+from store.geometry import block_bounds, n_blocks, rows_wanted
 from store.io.files import WriteError, naming
-from store.io.ragged import Ragged, concatenate
+from store.io.ragged import Ragged
 from store.io.words import count
-from store.layout import row_columns
+from store.ranges import column_range, embedding_range
 from store.read.reader import Reading
 from store.schema import Model, Schema
 from store.scores import read_scores, save_scores
@@ -111,8 +112,10 @@ class Store(Reading):
         BusyError
             If another appender is at work.
         """
-        with self._changing() as transaction:
-            append = Append(self._backend, transaction, tmp_dir=self.sidecar.make().tmp)
+        with self._locked() as lock, self._change(lock) as transaction:
+            tmp_dir = self.sidecar.make().tmp
+            index = DigestIndex(self.sidecar.digests, tmp_dir=tmp_dir, guard=lock.require)
+            append = Append(self._backend, transaction, index=index, tmp_dir=tmp_dir)
             try:
                 yield append
             finally:
@@ -203,26 +206,30 @@ class Store(Reading):
 
     @contextmanager
     def _changing(self) -> Iterator[Transaction]:
-        with self._locked() as lock:
-            before = self.schema
-            with naming(self.path):
-                transaction = self._backend.begin(lock.require)
-            try:
-                yield transaction
-            except BaseException as error:
-                with suppress(OSError, StoreError):
-                    transaction.abort()
-                    # Finishes or undoes at once what the error left half done.
-                    ours = isinstance(error, Exception) and lock.is_current()
-                    self._backend = self._backend.newest(locked=ours)
-                    if isinstance(error, WriteError) and self.schema == before:
-                        error.add("The store is as it was.")
-                raise
-            try:
+        with self._locked() as lock, self._change(lock) as transaction:
+            yield transaction
+
+    @contextmanager
+    def _change(self, lock: Claim) -> Iterator[Transaction]:
+        before = self.schema
+        with naming(self.path):
+            transaction = self._backend.begin(lock.require)
+        try:
+            yield transaction
+        except BaseException as error:
+            with suppress(OSError, StoreError):
                 transaction.abort()
-                self.refresh()
-            except (OSError, StoreError) as error:
-                raise AfterCommitError(f"{self.path}: the change", error) from error
+                # Finishes or undoes at once what the error left half done.
+                ours = isinstance(error, Exception) and lock.is_current()
+                self._backend = self._backend.newest(locked=ours)
+                if isinstance(error, WriteError) and self.schema == before:
+                    error.add("The store is as it was.")
+            raise
+        try:
+            transaction.abort()
+            self.refresh()
+        except (OSError, StoreError) as error:
+            raise AfterCommitError(f"{self.path}: the change", error) from error
 
     # -- embedding ------------------------------------------------------------------------------
 
@@ -317,9 +324,9 @@ class Store(Reading):
         except DamageError:
             return False
 
-    def rows_filled(self, model: str) -> NDArray[np.int64]:
-        """Filled rows of every block, shape (n_blocks,)."""
-        return blocks.rows_filled(self._backend, model)
+    def rows_filled(self, model: str, among: range | None = None) -> NDArray[np.int64]:
+        """Filled rows of every block, shape (n_blocks,), or of some that lie side by side."""
+        return blocks.rows_filled(self._backend, model, among)
 
     def open_blocks(self, model: str) -> NDArray[np.int64]:
         """Blocks with unfilled rows, ascending."""
@@ -358,27 +365,7 @@ class Store(Reading):
             If a certified block's chunk is missing or damaged.
         """
         stop = self.n_rows if stop is None else min(stop, self.n_rows)
-        if not 0 <= start <= self.n_rows:
-            raise UsageError(f"row {start} of a store with {count(self.n_rows, 'row')}")
-        dim = self.schema.model(model).dim
-        out = np.full((max(stop - start, 0), dim), np.nan, dtype=np.float16)
-        rows = self.schema.block_rows
-        for block in chunks_of(start, stop, rows):
-            try:
-                filled = blocks.filled_of_block(self._backend, model, block)
-            except DamageError as error:
-                raise DamageError(
-                    f"{model} block {block}: filled: {error}; run 'vnp verify'"
-                ) from None
-            first, last = max(start, block * rows), min(stop, block * rows + filled)
-            if first >= last:
-                continue
-            try:
-                chunk = blocks.read_block(self._backend, model, block, filled)
-            except DamageError as error:
-                raise DamageError(f"{model} block {block}: {error}; run 'vnp verify'") from None
-            out[first - start : last - start] = chunk[first - block * rows : last - block * rows]
-        return out
+        return embedding_range(self._backend, model, start, stop)
 
     def values_file(self, model: str, block: int) -> tuple[Path, int] | None:
         """File of a block's embeddings and the byte at which its (R, dim) values begin.
@@ -393,23 +380,8 @@ class Store(Reading):
 
         Strings come as `Ragged`, ``sample`` as codes into ``schema.samples``.
         """
-        columns = row_columns(self.schema)
-        if name not in columns:
-            raise UsageError(f"no column {name!r} (there are: {', '.join(columns)})")
         stop = self.n_rows if stop is None else min(stop, self.n_rows)
-        rows = self._backend.column_rows(name)
-        strings: list[Ragged] = []
-        numbers: list[NDArray[Any]] = []
-        for chunk in chunks_of(start, stop, rows):
-            first, last = max(start - chunk * rows, 0), min(stop - chunk * rows, rows)
-            values = self._backend.read_column(name, chunk, last)
-            if isinstance(values, Ragged):
-                strings.append(values.slice(first, last))
-            else:
-                numbers.append(values[first:last])
-        if columns[name].dtype == "string":
-            return concatenate(strings)
-        return np.concatenate(numbers) if numbers else np.empty(0, dtype=columns[name].dtype)
+        return column_range(self._backend, name, start, stop)
 
     # -- checking -------------------------------------------------------------------------------
 

@@ -56,6 +56,7 @@ def take(column: Ragged, rows: Ints) -> Ragged:
 
 def sample_names(store: Source, codes: NDArray[Any]) -> NDArray[np.object_]:
     """Sample of each code of the column ``sample``, as str, shape (n,)."""
-    names = np.array([sample.name for sample in store.schema.samples] or [""], dtype=object)
-    chosen: NDArray[np.object_] = names[codes]
+    found, at = np.unique(codes, return_inverse=True)
+    names = [store.schema.samples[code].name for code in found.tolist()]
+    chosen: NDArray[np.object_] = np.array(names or [""], dtype=object)[at]
     return chosen

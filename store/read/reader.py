@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store.errors import UsageError
+from store.geometry import chunks_of
 from store.read.indexing import Ints, row_positions
 from store.read.source import Source
-from store.read.view import Missing, View
+from store.read.view import Missing, View, filled_rows
 
 if TYPE_CHECKING:
     from store.read.search import Hits
@@ -29,9 +30,13 @@ class Reading(Source):
             raise TypeError(f"a store is indexed by a model's name, not by {model!r}")
         return View(self, models=model)
 
-    def filled(self, model: str) -> NDArray[np.bool_]:
-        """Which rows are certified, shape (N,)."""
-        return self[model].filled
+    def filled(self, model: str, start: int = 0, stop: int | None = None) -> NDArray[np.bool_]:
+        """Which of the rows ``start .. stop`` are certified, shape (rows,): one byte a row."""
+        start, stop, _ = slice(start, stop).indices(self.schema.n_rows)
+        size = self.schema.block_rows
+        blocks = chunks_of(start, stop, size)
+        self.schema.model(model)  # also where no block is asked for
+        return filled_rows(self.rows_filled(model, blocks), size=size, start=start, stop=stop)
 
     def merged(
         self,

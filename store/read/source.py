@@ -23,8 +23,8 @@ class Source(Protocol):
     def schema(self) -> Schema:
         """Models, samples and geometry of the commit."""
 
-    def rows_filled(self, model: str) -> NDArray[np.int64]:
-        """Filled rows of every block, shape (n_blocks,)."""
+    def rows_filled(self, model: str, among: range | None = None) -> NDArray[np.int64]:
+        """Filled rows of every block, shape (n_blocks,), or of some that lie side by side."""
 
     def values_file(self, model: str, block: int) -> tuple[Path, int] | None:
         """File of a block's embeddings and the byte at which its (R, dim) begin; None for none."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import DamageError, DataError, UsageError
-from store.geometry import rows_wanted
+from store.geometry import chunks_of, rows_wanted
 from store.io.words import count
 from store.read.first_rows import FirstRows
 from store.read.indexing import Axis, one_by_one, selection
@@ -29,6 +29,7 @@ from store.schema import Model
 
 Missing: TypeAlias = Literal["nan", "raise"]
 Rows: TypeAlias = NDArray[np.float16]
+Mask: TypeAlias = NDArray[np.bool_]
 
 _THREADS = 8  # at most, that copy large parts of blocks concurrently
 _THREADED_BYTES = 1 << 20  # of a block; copying less is faster than handing it to a thread
@@ -143,10 +144,10 @@ class View:
         return self.token
 
     @property
-    def filled(self) -> NDArray[np.bool_]:
+    def filled(self) -> Mask:
         """Rows certified for every model of the view, shape (N,)."""
-        filled = np.arange(self.block_rows) < self.filled_of_blocks[:, None]
-        return filled.ravel()[: self.shape[0]]
+        size = self.block_rows
+        return filled_rows(self.filled_of_blocks, size=size, start=0, stop=self.shape[0])
 
     @property
     def certified(self) -> FirstRows:
@@ -265,6 +266,18 @@ class View:
                     "run 'vnp embed', choose rows by the view's 'filled', or open it with "
                     "missing='nan'"
                 )
+
+
+def filled_rows(filled: NDArray[np.int64], *, size: int, start: int, stop: int) -> Mask:
+    """Which of the rows ``start .. stop`` are filled: bool, one byte a row.
+
+    ``filled`` are the filled rows, the first ones, of the blocks of ``size`` that these lie in.
+    """
+    out = np.zeros(max(stop - start, 0), dtype=np.bool_)
+    for block, rows in zip(chunks_of(start, stop, size), filled.tolist(), strict=True):
+        first = block * size - start
+        out[max(first, 0) : max(first + rows, 0)] = True
+    return out
 
 
 def _cross(rows: Span, columns: Span) -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -20,19 +21,21 @@ from store.findings import Finding, Remedy
 from store.geometry import chunks_of
 from store.io.files import fsync_dir, names_in, publish_new, publish_replace, remove_durable
 from store.io.json import LONGEST, parse_json
-from store.io.ragged import from_items
+from store.io.ragged import Ragged, from_items
 from store.io.regular import open_regular, read_regular
 from store.io.words import count
 from store.layout import (
     Column,
     certificate_column,
-    chunk_of,
+    chunks_named,
     embedding_column,
     filled_column,
     provenance_column,
     row_columns,
+    samples_column,
     score_columns,
 )
+from store.samples import StoredSamples
 from store.schema import Schema, from_attribute
 from store.sidecar import sidecar_of
 from store.zarr.codec import (
@@ -55,6 +58,8 @@ from store.zarr.transaction import (
 )
 from store.zarr.verify import verify_tree
 
+_NO_ROWS = Schema(block_rows=1, segment_length=0)
+_PROBES = 64  # chunks looked for at opening
 _ROWS_UNCHECKED = 1 << 24  # fewer rows cannot cost much memory
 
 
@@ -71,7 +76,8 @@ class ZarrBackend:
 
     @classmethod
     def new(cls, path: Path, schema: Schema) -> Self:
-        """Make an empty store; it appears whole or not at all."""
+        """Make an empty store, of format 3; it appears whole or not at all."""
+        schema = replace(schema, samples=StoredSamples(read=_SampleChunks(path)))
         sidecar = sidecar_of(path).make()
         made = sidecar.temporary("create")
         made.mkdir()
@@ -211,8 +217,7 @@ class ZarrBackend:
     def flagged(self, model: str) -> NDArray[np.int64]:
         """Blocks whose ``filled`` chunk exists, from one directory listing."""
         column = filled_column(self.schema, self.schema.model(model))
-        keys = filter(None, map(chunk_of, names_in(self.path / column.path)))
-        return np.array([index[0] for index in keys if len(index) == 1], dtype=np.int64)
+        return chunks_named(names_in(self.path / column.path))
 
     # -- for people and for memory mapping ----------------------------------------------------
 
@@ -263,9 +268,10 @@ def _check_extent(path: Path, schema: Schema) -> None:
     if schema.n_rows <= _ROWS_UNCHECKED:
         return
     column = row_columns(schema)["id"]
-    names = names_in(path / column.path)
-    rows = sum(chunk_of(name) is not None for name in names) * column.chunk[0]
-    if 2 * rows < schema.n_rows:
+    probed = np.linspace(0, schema.n_rows - 1, _PROBES).astype(np.int64) // column.chunk[0]
+    found = sum(os.path.lexists(path / column.chunk_key(chunk)) for chunk in probed.tolist())
+    if 2 * found < len(probed):
+        rows = len(chunks_named(names_in(path / column.path))) * column.chunk[0]
         raise NotAStoreError(
             f"{path} says that it holds {schema.n_rows:,} rows, but {column.path} has files for "
             f"{rows:,} at most: it is damaged; restore it from a copy"
@@ -294,4 +300,21 @@ def _read_schema(path: Path) -> Schema:
         raise NotAStoreError(f"{root} is damaged: it is not JSON ({error})") from None
     attributes = node.get("attributes") if isinstance(node, dict) else None
     value = attributes.get("vnp") if isinstance(attributes, dict) else None
-    return from_attribute(value, where=str(path))
+    return from_attribute(value, where=str(path), read_samples=_SampleChunks(path))
+
+
+@dataclass(frozen=True, slots=True)
+class _SampleChunks:
+    """Reads chunks of the array of samples."""
+
+    root: Path
+
+    def __call__(self, chunk: int) -> Ragged:
+        column = samples_column(_NO_ROWS)
+        key = column.chunk_key(chunk)
+        try:
+            return decode_strings(read_chunk(self.root / key, column=column), column=column)
+        except FileNotFoundError:
+            raise DamageError(f"{key} is missing; run 'vnp verify'") from None
+        except DamageError as error:
+            raise DamageError(f"{key}: {error}; run 'vnp verify'") from None

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -34,7 +34,15 @@ from store.io.files import fsync_dir, make_dir, naming, publish_replace
 from store.io.json import LONGEST
 from store.io.ragged import from_items
 from store.io.regular import read_regular
-from store.layout import Column, all_columns, category_column, row_columns, score_columns
+from store.layout import (
+    Column,
+    all_columns,
+    category_column,
+    row_columns,
+    samples_column,
+    score_columns,
+)
+from store.samples import StoredSamples
 from store.schema import Schema
 from store.sidecar import Sidecar
 from store.zarr.codec import decode_numbers, encode_numbers, encode_strings, read_chunk
@@ -125,7 +133,8 @@ class ZarrTransaction:
         publish_replace(self._staging, self._staging / _COMMITTING, [])
         self._drop_scores(schema)
         if schema.samples != self._schema.samples:
-            self._stage(*_categories(schema))
+            for name, content in _sample_chunks(schema, had=len(self._schema.samples)):
+                self._stage(name, content)
         old, new = documents(self._schema), documents(schema)
         for name, content in new.items():
             if name != ROOT_DOCUMENT and old.get(name) != content:
@@ -295,10 +304,14 @@ def read_scores_chunk(root: Path, column: Column, chunk: int) -> NDArray[np.floa
         raise DamageError(f"{path}: {error}; save all scores again") from None
 
 
-def _categories(schema: Schema) -> tuple[str, bytes]:
-    """Name and content of the chunk of sample names that the schema's last sample falls in."""
-    column = category_column(schema)
+def _sample_chunks(schema: Schema, *, had: int) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the chunks that samples from number ``had`` on fall in."""
+    column, samples = category_column(schema), schema.samples
     rows = column.chunk[0]
-    chunk = (len(schema.samples) - 1) // rows
-    names = [sample.name.encode() for sample in schema.samples[chunk * rows :]]
-    return column.chunk_key(chunk), encode_strings(from_items(names), column=column)
+    for chunk in chunks_of(had, len(samples), rows):
+        names = [each.name.encode() for each in samples[chunk * rows : (chunk + 1) * rows]]
+        yield column.chunk_key(chunk), encode_strings(from_items(names), column=column)
+    if isinstance(samples, StoredSamples):
+        column = samples_column(schema)
+        for chunk in chunks_of(had, len(samples), column.chunk[0]):
+            yield column.chunk_key(chunk), encode_strings(samples.texts(chunk), column=column)

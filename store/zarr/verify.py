@@ -11,7 +11,8 @@ from store.geometry import chunks_of
 from store.io.json import LONGEST
 from store.io.regular import read_regular
 from store.io.words import count
-from store.layout import Column, appended_columns
+from store.layout import Column, appended_columns, samples_column
+from store.samples import StoredSamples
 from store.schema import Schema
 from store.zarr.codec import decode_numbers, decode_strings, read_chunk
 from store.zarr.metadata import documents, is_of_a_commit
@@ -25,6 +26,7 @@ def verify_tree(root: Path, *, schema: Schema, interrupted: bool) -> Iterator[Fi
     """
     yield from _verify_documents(root, schema, interrupted)
     yield from _verify_rows(root, schema)
+    yield from _verify_samples(schema)
     yield from stray_files(root, schema=schema)
 
 
@@ -68,6 +70,17 @@ def _verify_rows(root: Path, schema: Schema) -> Iterator[Finding]:
             except DamageError as error:
                 detail = f"{error}; {_lost_rows(column, chunk, rows)}"
                 yield Finding(Kind.DAMAGED, name, detail, Remedy.NONE)
+
+
+def _verify_samples(schema: Schema) -> Iterator[Finding]:
+    """Compare the samples with the chain of the root; chunks that cannot be read are told above."""
+    if isinstance(schema.samples, StoredSamples):
+        name = samples_column(schema).path
+        try:
+            schema.samples.check()
+        except DamageError as error:
+            detail = f"{error}; restore the store from a copy"
+            yield Finding(Kind.DAMAGED, name, detail, Remedy.NONE)
 
 
 def _decode(path: Path, column: Column) -> None:

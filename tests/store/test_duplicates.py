@@ -31,8 +31,13 @@ def test_duplicates_are_the_first_rows_with_the_same_digest(
 ) -> None:
     split = min(split, len(digests))
     table = np.array(digests, dtype=np.uint64).reshape(-1, 2)
-    old = [(start, table[start : min(start + chunk, split)]) for start in range(0, split, chunk)]
-    found = find_duplicates(table[split:], first_row=split, old=lambda: old, sorted_at_once=at_once)
+    chunks = [np.arange(start, min(start + chunk, split)) for start in range(0, split, chunk)]
+
+    def old(keys: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        assert keys.tolist() == sorted(set(keys.tolist()))
+        return [(rows, table[rows]) for rows in chunks]
+
+    found = find_duplicates(table[split:], first_row=split, old=old, sorted_at_once=at_once)
     assert found.tolist() == slow_duplicates(digests, split)
 
 
@@ -48,4 +53,4 @@ def test_digests_tell_sequences_apart() -> None:
 @pytest.mark.parametrize("n", [0, 1])
 def test_tiny_appends(n: int) -> None:
     table = np.zeros((n, 2), dtype=np.uint64)
-    assert find_duplicates(table, first_row=0, old=list).tolist() == [NO_DUPLICATE] * n
+    assert find_duplicates(table, first_row=0, old=lambda _: []).tolist() == [NO_DUPLICATE] * n

@@ -298,7 +298,7 @@ def _warn_of_differences(store: Store, classifier: Classifier, chosen: tuple[str
 
 def _samples(store: Store, names: Sequence[str]) -> tuple[Sample, ...]:
     if not names:
-        return store.schema.samples
+        return tuple(store.schema.samples)
     found = []
     for name in dict.fromkeys(names):
         sample = store.schema.sample(name)

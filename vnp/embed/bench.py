@@ -84,7 +84,7 @@ def measure(store: Store, *, model: str, config: WorkerConfig, seconds: float) -
     took = sum(each.seconds for each in rounds)
     busy = [each.busy for each in rounds if each.busy is not None]
     left = int((rows_wanted(store.schema) - store.rows_filled(model)).sum())
-    repeats = sum(sample.repeats for sample in store.schema.samples) if config.dedup else 0
+    repeats = store.schema.repeats if config.dedup else 0
     share = repeats / store.n_rows
     usual = sum(block.tokens for block in work) / sum(block.rows for block in work)
     provenance = encoder.provenance()

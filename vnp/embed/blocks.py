@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from store.certificate import LARGEST
 from store.claims.claims import Claim
 from store.errors import DamageError, DataError, StoreError
-from store.geometry import partial_ends
+from store.geometry import tails
 from store.io.words import count
 from store.read.certified import CertifiedRows
 from store.read.columns import take
@@ -152,7 +152,7 @@ def _plan(
 
 def _rows_to_keep(store: Store, claim: Claim, encoder: Encoder) -> int:
     """Rows of a tail that grew which are certified already, by the same model and precision."""
-    if claim.block not in partial_ends(store.schema):
+    if claim.block not in tails(store.schema):
         return 0
     try:
         certificate = store.certificate(claim.model, claim.block)

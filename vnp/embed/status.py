@@ -145,7 +145,7 @@ def read_status(
     return StoreStatus(
         path=str(store.path),
         rows=store.n_rows,
-        repeats=sum(sample.repeats for sample in store.schema.samples),
+        repeats=store.schema.repeats,
         samples=len(store.schema.samples),
         segment_length=store.schema.segment_length,
         genetic_code=store.schema.genetic_code,

@@ -120,7 +120,7 @@ def import_files(
         rows=made.stop - made.start,
         matched={name: int(np.count_nonzero(known)) for name, known in staged.known.items()},
         certified={
-            name: int(np.count_nonzero(store.filled(name)[made.start : made.stop]))
+            name: int(np.count_nonzero(store.filled(name, made.start, made.stop)))
             for name in staged.known
         },
         files=hashes,

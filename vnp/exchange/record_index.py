@@ -48,7 +48,7 @@ class RecordIndex:
 
     def __init__(self, store: Store, sample: str | None = None) -> None:
         schema = store.schema
-        self.samples: tuple[Sample, ...] = schema.samples
+        self.samples: Sequence[Sample] = schema.samples
         if sample is not None:
             found = schema.sample(sample)
             if found is None:

@@ -20,7 +20,7 @@ from store.io.optional import require
 from store.io.ragged import Ragged
 from store.io.replace import check_free, replacing
 from store.io.words import count
-from store.read.columns import take_column
+from store.read.columns import sample_names, take_column
 from store.store import Store
 from vnp.embed.config import WorkerConfig
 from vnp.embed.encoders import load_for
@@ -118,7 +118,6 @@ def write_residues(
     model = held_model(store.schema, model)
     encoder = _loaded(store, model, layer, config or WorkerConfig(), load)
     h5py = require("h5py", for_what="hidden states of residues")
-    names = store.schema.samples
     written = residues = 0
     with (
         replacing(output, force=force) as part,
@@ -134,7 +133,7 @@ def write_residues(
                 row = int(here[at])
                 [found] = store.column("id", row, row + 1).tolist()
                 record = found.decode(errors="surrogateescape")
-                of = next(each.name for each in names if each.start <= row < each.stop)
+                [of] = sample_names(store, np.asarray(store.column("sample", row, row + 1)))
                 name = escape(record)
                 if name in file:
                     name = escape(f"{of}:{record}")

@@ -113,8 +113,7 @@ def append_file(
     sha256 = files_sha256(files)
     known = store.schema.sample(name)
     if known is None and sha256 and not allow_same_content:
-        same = (held for held in store.schema.samples if held.file_sha256 == sha256)
-        known = next(same, None)
+        known = store.schema.sample_with("file_sha256", sha256)
     if known is not None and sha256 and known.file_sha256 == sha256:
         if existing != "skip":
             raise SampleExistsError(
@@ -157,8 +156,8 @@ def append_file(
             codons += batch.codons
             progress.update(reader.bases)
         content = reader.content_sha256()
-        same = (held for held in store.schema.samples if held.content == content)
-        if existing == "skip" and (held := known or next(same, None)) is not None:
+        held = known or store.schema.sample_with("content", content)
+        if existing == "skip" and held is not None:
             if held.content != content:
                 raise SampleExistsError(
                     f"sample {name} is in the store already, with another content; give this one "

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,8 @@ from store.claims.participant import Participant
 from store.errors import DamageError, UsageError
 from store.io.ragged import Ragged
 from store.io.words import count
-from store.open import create_store, open_store
+from store.location import Location
+from store.open import create_store, is_there, open_store
 from store.read.columns import take_column
 from store.rows import RowBatch
 from store.schema import Sample
@@ -47,7 +47,7 @@ class Conversion:
         return not self.damaged and not self.busy
 
 
-def convert_store(source: Store, target: Path, *, only_certified: bool = False) -> Conversion:
+def convert_store(source: Store, target: Location, *, only_certified: bool = False) -> Conversion:
     """Make, or complete, a copy of a store; the target's suffix says in which backend.
 
     ``only_certified`` leaves out rows that are not certified for every model; otherwise these are
@@ -67,7 +67,7 @@ def convert_store(source: Store, target: Path, *, only_certified: bool = False) 
                 f"{target}: {model.name} was filled by another model there; choose another path"
             )
     blocks, busy, damaged, missing = 0, 0, [], {}
-    with Participant(copy.sidecar.make().path) as participant:
+    with Participant(copy.sidecar.make().room) as participant:
         for model in source.schema.models:
             before = blocks
             filled = source.filled(model.name)[rows]
@@ -106,9 +106,9 @@ def convert_store(source: Store, target: Path, *, only_certified: bool = False) 
     )
 
 
-def _open_or_create(source: Store, target: Path) -> Store:
+def _open_or_create(source: Store, target: Location) -> Store:
     schema = source.schema
-    if not target.exists():
+    if not is_there(target):
         return create_store(
             target,
             models=schema.models,

@@ -28,10 +28,11 @@ from store.io.files import WriteError, naming
 from store.io.ragged import Ragged, concatenate
 from store.io.words import count
 from store.layout import row_columns
+from store.location import Location
 from store.read.reader import Reading
 from store.schema import Model, Schema
 from store.scores import read_scores, save_scores
-from store.sidecar import Sidecar, sidecar_of
+from store.sidecar import Sidecar
 from store.verify import read_provenance, verify
 
 
@@ -52,8 +53,8 @@ class Store(Reading):
         return f"<vnp store {self.path}: {count(self.n_rows, 'row')}; models: {models or 'none'}>"
 
     @property
-    def path(self) -> Path:
-        """The store's directory or file, resolved."""
+    def path(self) -> Location:
+        """The store's directory or file, resolved, or its location in S3."""
         return self._backend.path
 
     @property
@@ -80,8 +81,8 @@ class Store(Reading):
 
     @property
     def sidecar(self) -> Sidecar:
-        """The directory beside the store."""
-        return sidecar_of(self.path)
+        """Claims and heartbeats beside the store, and where temporary files go."""
+        return self._backend.sidecar
 
     @property
     def n_rows(self) -> int:
@@ -195,7 +196,7 @@ class Store(Reading):
 
     @contextmanager
     def _locked(self) -> Iterator[Claim]:
-        with Participant(self.sidecar.path) as participant:
+        with Participant(self.sidecar.room) as participant:
             lock = participant.claims.acquire(APPEND)
             self._backend = self._backend.newest(locked=True)
             yield lock  # given back by the participant, to whom an error then is a warning

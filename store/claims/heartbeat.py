@@ -1,4 +1,4 @@
-"""Signs of life: the file that a worker rewrites every few seconds.
+"""Signs of life: the file, or object, that a worker rewrites every few seconds.
 
 Each time the counter in ``workers/<uuid>`` goes up, so that others can see that the worker lives
 (`store.claims.liveness`). The same file tells `status` how far the worker is.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import threading
 from collections.abc import Mapping
@@ -18,13 +17,14 @@ from typing import Any, Self
 from uuid import uuid4
 
 from store.claims.process import Identity, identify
-from store.errors import DamageError, UsageError
-from store.io.files import WriteError, make_dir, names_in, publish_replace, write_failure
+from store.claims.room import Room, room_of
+from store.errors import UsageError
+from store.io.files import WriteError
 from store.io.json import parse_json
-from store.io.regular import open_regular, read_regular
 
 INTERVAL = 5.0  # seconds between two beats
 
+_FOLDER = "workers"
 _SIZE = 4096  # bytes of a heartbeat file: one page, one write, never more space
 _WORKER = re.compile(r"[0-9a-f]{32}")
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Heartbeat:
 
     def __init__(
         self,
-        directory: Path,
+        place: Room | Path,
         *,
         interval: float = INTERVAL,
         worker: str | None = None,
@@ -72,8 +72,7 @@ class Heartbeat:
         self.worker = worker if worker is not None else new_worker()
         self.identity = identity if identity is not None else identify()
         self.interval = interval
-        self._directory = directory
-        self._path = directory / "workers" / self.worker
+        self._room = room_of(place)
         self._counter = 0
         self._progress: dict[str, Any] = {}
         self._ended = False
@@ -114,20 +113,9 @@ class Heartbeat:
         with self._lock:
             self._counter += 1
             content = self._content(self._progress)
-            # Overwriting in place needs no space, so a worker survives a full disk. A reader may
-            # see a page half old, half new: it differs from the one before, which is all it needs.
-            try:
-                fd = open_regular(self._path, os.O_WRONLY, follow=False)
-                with os.fdopen(fd, "wb", buffering=0) as file:
-                    file.write(content)
-            except FileNotFoundError:
-                make_dir(self._path.parent, durable=False)
-                make_dir(self._directory / "tmp", durable=False)
-                publish_replace(self._directory / "tmp", self._path, [content], durable=False)
-            except DamageError as error:
-                raise WriteError(f"{self._path} {error}: remove it") from None
-            except OSError as error:
-                raise write_failure(error, self._path) from error
+            # A reader may see a page half old, half new: it differs from the one before, which is
+            # all it needs.
+            self._room.overwrite(f"{_FOLDER}/{self.worker}", content)
 
     def __enter__(self) -> Self:
         self.start()
@@ -167,28 +155,26 @@ class Heartbeat:
                 failing = True
 
 
-def read_beat(directory: Path, worker: str) -> Beat | None:
+def read_beat(place: Room | Path, worker: str) -> Beat | None:
     """Read one worker's heartbeat file; None when it is missing or unreadable."""
-    return parse_beat(worker, read_content(directory, worker))
+    return parse_beat(worker, read_content(place, worker))
 
 
-def workers(directory: Path) -> list[str]:
+def workers(place: Room | Path) -> list[str]:
     """Ids of all workers that ever had a heartbeat, in order."""
-    return sorted(filter(is_worker, names_in(directory / "workers")))
+    return sorted(filter(is_worker, room_of(place).names(_FOLDER)))
 
 
-def read_beats(directory: Path) -> list[Beat]:
+def read_beats(place: Room | Path) -> list[Beat]:
     """Read every heartbeat file, in the order of the workers' ids."""
-    beats = (read_beat(directory, name) for name in workers(directory))
+    room = room_of(place)
+    beats = (read_beat(room, name) for name in workers(room))
     return [beat for beat in beats if beat is not None]
 
 
-def read_content(directory: Path, worker: str) -> bytes | None:
+def read_content(place: Room | Path, worker: str) -> bytes | None:
     """Content of a worker's heartbeat file; None when it is missing or unreadable."""
-    try:
-        return read_regular(directory / "workers" / worker, most=_SIZE, follow=False)
-    except (OSError, DamageError):
-        return None
+    return room_of(place).read(f"{_FOLDER}/{worker}", most=_SIZE)
 
 
 def parse_beat(worker: str, content: bytes | None) -> Beat | None:

@@ -11,25 +11,27 @@ from store.claims.claims import Claims
 from store.claims.heartbeat import INTERVAL, Beat, Heartbeat, new_worker, workers
 from store.claims.liveness import LEASE, Liveness, Verdict
 from store.claims.process import identify
+from store.claims.room import Room
 
 
 class Participant:
     """Heartbeat and claims of the calling process; a context manager around its work.
 
     One that is never entered has no heartbeat and leaves no file: enough to look at claims.
-    ``sidecar`` is the directory beside the store (``run.zarr.vnp``). ``interval`` seconds lie
-    between two heartbeats; another worker counts as dead after ``lease`` seconds without one.
+    ``place`` is the room beside the store, or its directory (``run.zarr.vnp``). ``interval``
+    seconds lie between two heartbeats; another worker counts as dead after ``lease`` seconds
+    without one.
     """
 
-    def __init__(self, sidecar: Path, *, interval: float = INTERVAL, lease: float = LEASE) -> None:
+    def __init__(
+        self, place: Room | Path, *, interval: float = INTERVAL, lease: float = LEASE
+    ) -> None:
         self.worker = new_worker()
         identity = identify()
-        self.heartbeat = Heartbeat(
-            sidecar, interval=interval, worker=self.worker, identity=identity
-        )
-        self.liveness = Liveness(sidecar, lease=lease, identity=identity)
-        self.claims = Claims(sidecar, worker=self.worker, identity=identity, liveness=self.liveness)
-        self._sidecar = sidecar
+        self.heartbeat = Heartbeat(place, interval=interval, worker=self.worker, identity=identity)
+        self.liveness = Liveness(place, lease=lease, identity=identity)
+        self.claims = Claims(place, worker=self.worker, identity=identity, liveness=self.liveness)
+        self._place = place
         self._others: list[Beat] = []
         self._skipped: dict[str, float] = {}  # worker -> not looked at until then
         self._look_again = 0.0  # a time of the monotonic clock, as above
@@ -44,7 +46,7 @@ class Participant:
         if began < self._look_again:
             return self._others
         self._others = []
-        for name in workers(self._sidecar):
+        for name in workers(self._place):
             if name == self.worker or self._skipped.get(name, 0.0) > began:
                 continue
             verdict = self.liveness.verdict(name, identity=None)

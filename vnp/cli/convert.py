@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 
 from vnp.cli import options
 from vnp.cli.exit_codes import of_result
@@ -14,8 +13,8 @@ from vnp.cli.output import Outcome
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.store(parser)
-    about = "the copy, e.g. run.h5; one that was cut short is carried on with"
-    parser.add_argument("target", metavar="TARGET", type=Path, help=about)
+    about = "the copy, e.g. run.h5 or s3://BUCKET/run.zarr; one cut short is carried on with"
+    parser.add_argument("target", metavar="TARGET", type=options.place, help=about)
     about = "leave out rows that are not certified for every model (default: they come, open)"
     parser.add_argument("--only-certified", action="store_true", help=about)
 

@@ -73,7 +73,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _stages(given: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], Outcome]]]:
     """Yield the command that does a stage, what it works on, and the work."""
-    from store.open import open_store
+    from store.open import is_there, open_store
     from store.schema import STANDARD_CODE
     from vnp import api
     from vnp.embed.supervisor import embed_store
@@ -112,7 +112,7 @@ def _stages(given: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], 
         return predict.outcome(scored)
 
     chosen = (given.recipe, given.segment_length, given.code)
-    if not path.exists() or any(each is not None for each in chosen):
+    if not is_there(path) or any(each is not None for each in chosen):
         yield "init", str(path), init_store
     for file in given.fasta:
         yield "append", f"{path} {file}", functools.partial(append_one, file)

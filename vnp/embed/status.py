@@ -109,7 +109,7 @@ def read_status(
         Whether to count rows by precision in a store of mixed: every certificate is read.
     """
     precisions = precisions and store.schema.mixed_precision
-    sidecar = store.sidecar.path
+    sidecar = store.sidecar.room
     claims = Participant(sidecar).claims
     wanted = rows_wanted(store.schema)
     statuses = []

@@ -25,6 +25,7 @@ from typing import Any
 from store.claims.participant import Participant
 from store.errors import UsageError
 from store.io.words import count
+from store.location import Location
 from store.open import open_store
 from store.repair import reopen_damaged
 from store.store import Store
@@ -64,7 +65,7 @@ class EmbedReport:
 
 
 def embed_store(
-    path: Path, *, config: WorkerConfig, workers: int | None, in_process: bool = False
+    path: Location, *, config: WorkerConfig, workers: int | None, in_process: bool = False
 ) -> EmbedReport:
     """Fill and certify a store.
 
@@ -226,7 +227,7 @@ def _forwarding(stop: Callable[[int, FrameType | None], None]) -> Iterator[None]
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-def _start(path: Path, config: WorkerConfig) -> subprocess.Popen[str]:
+def _start(path: Location, config: WorkerConfig) -> subprocess.Popen[str]:
     # -P keeps the current folder off the module path: a file store.py in it is data, not code.
     command = [sys.executable, "-P", "-m", "vnp", "worker", str(path), "--json", "--stop-at-eof"]
     if log.isEnabledFor(logging.DEBUG):
@@ -290,7 +291,7 @@ def _reopen_failed(store: Store, models: tuple[str, ...]) -> None:
     failed = [(model, block) for model in models for block, _ in store.certify(model).failed]
     if not failed:
         return
-    with Participant(store.sidecar.path) as participant:
+    with Participant(store.sidecar.room) as participant:
         for model, block in failed:
             log.warning(reopen_damaged(store, model=model, block=block, claims=participant.claims))
 

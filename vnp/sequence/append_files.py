@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from store.errors import UsageError
+from store.location import Location
 from store.open import discard_empty, open_store
 from store.schema import STANDARD_CODE
 from store.store import Store
@@ -39,7 +40,7 @@ class NewStore:
     segment_length: int = 500  # bases; 0: each contig is one window
 
 
-def opened(path: Path, *, genetic_code: int | None) -> Store:
+def opened(path: Location, *, genetic_code: int | None) -> Store:
     """Open a store, which must be of the genetic code that is asked for, if one is."""
     store = open_store(path)
     if genetic_code not in (None, store.schema.genetic_code):
@@ -51,7 +52,7 @@ def opened(path: Path, *, genetic_code: int | None) -> Store:
 
 
 def append_files(
-    path: Path,
+    path: Location,
     samples: Sequence[SampleFiles],
     *,
     new: NewStore | None = None,

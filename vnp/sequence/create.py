@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from store.errors import UsageError
-from store.open import create_store, open_store
+from store.location import Location
+from store.open import create_store, is_there, open_store
 from store.schema import DEFAULT_BLOCK_ROWS, STANDARD_CODE, Model
 from store.store import Store
 from vnp.models import registry
@@ -38,7 +38,7 @@ class InitReport:
 
 
 def create(
-    path: Path,
+    path: Location,
     *,
     recipe: str | None = None,
     models: Sequence[str] = (),
@@ -91,7 +91,7 @@ def create(
             genetic_code=genetic_code,
         )
     except UsageError:
-        if not if_missing or not path.exists():
+        if not if_missing or not is_there(path):
             raise
         made = False
         store = open_store(path)

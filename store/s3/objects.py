@@ -19,7 +19,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -85,6 +85,11 @@ class Tally:
 TALLY = Tally()
 
 
+def wait(seconds: float) -> None:
+    """Wait before a request is repeated; tests do not."""
+    time.sleep(seconds)
+
+
 def send(verb: str, key: str, call: Callable[[], T]) -> T:  # noqa: ARG001 - tests look at the key
     """Make one request; every one goes through here."""
     TALLY.add(verb)
@@ -111,9 +116,8 @@ class _Fault:
 class Objects:
     """The objects below a location; can be pickled, and holds no connection itself."""
 
-    def __init__(self, place: S3Location, *, delays: Sequence[float] = _DELAYS) -> None:
+    def __init__(self, place: S3Location) -> None:
         self.place = place
-        self._delays = tuple(delays)
 
     def get(self, key: str, *, most: int | None = None) -> Object | None:
         """Read an object; None if there is none. ``most`` bounds what is taken into memory."""
@@ -291,7 +295,7 @@ class Objects:
 
     def _repeat(self, verb: str, key: str, act: Callable[[bool], T]) -> T:
         doubtful = False
-        for delay in (*self._delays, None):
+        for delay in (*_DELAYS, None):
             try:
                 return act(doubtful)
             except (self._errors.BaseError, FileNotFoundError) as error:
@@ -299,13 +303,13 @@ class Objects:
                 if delay is None or not (fault.passes or fault.status == _CONFLICT):
                     raise self._failure(verb, key, fault) from None
             doubtful = True
-            time.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            wait(delay * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
         raise AssertionError("the last attempt returns or raises")
 
     def _failure(self, verb: str, key: str, fault: _Fault) -> RequestError:
         where = f"{self.place}/{key}" if key else str(self.place)
         if fault.status is None:
-            said = "no answer; is AWS_ENDPOINT_URL right, and the server running?"
+            said = "no answer: look at AWS_ENDPOINT_URL, and whether the server runs"
         else:
             hint = _HINTS.get(fault.status, "run the command again later")
             said = f"{fault.status} {fault.code}: {hint}"

@@ -96,7 +96,7 @@ def _running(command: list[str], *, cwd: Path | None) -> Iterator[None]:
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(3)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

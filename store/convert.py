@@ -10,7 +10,9 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +22,8 @@ from store.claims.participant import Participant
 from store.errors import DamageError, UsageError
 from store.io.ragged import Ragged
 from store.io.words import count
-from store.location import Location
-from store.open import create_store, is_there, open_store
+from store.location import Location, S3Location
+from store.open import HDF5_SUFFIXES, create_store, is_there, open_store
 from store.read.columns import take_column
 from store.rows import RowBatch
 from store.schema import Sample
@@ -45,6 +47,33 @@ class Conversion:
     def complete(self) -> bool:
         """Whether every certified row of the source is certified in the target."""
         return not self.damaged and not self.busy
+
+
+def convert(source: Location, target: Location, *, only_certified: bool = False) -> Conversion:
+    """Convert by location; an HDF5 file in S3 goes through one in the folder for temporary files.
+
+    See `convert_store`. UsageError if such a target exists.
+    """
+    with TemporaryDirectory(prefix="vnp-convert-") as folder:
+        if _is_remote_file(source):
+            from store.s3.transfer import download
+
+            fetched = Path(folder) / f"source{source.suffix}"
+            download(source, fetched)
+            source = fetched
+        if not _is_remote_file(target):
+            return convert_store(open_store(source), target, only_certified=only_certified)
+        from store.s3.transfer import require_free, upload
+
+        require_free(target)  # before hours of work
+        made = Path(folder) / f"target{target.suffix}"
+        done = convert_store(open_store(source), made, only_certified=only_certified)
+        upload(made, target)
+        return done
+
+
+def _is_remote_file(place: Location) -> TypeGuard[S3Location]:
+    return isinstance(place, S3Location) and place.suffix in HDF5_SUFFIXES
 
 
 def convert_store(source: Store, target: Location, *, only_certified: bool = False) -> Conversion:

@@ -42,6 +42,10 @@ class S3Location:
         """Ending of the name, as of a path: ``.zarr``."""
         return Path(self.name).suffix
 
+    def parent(self) -> tuple[S3Location, str]:
+        """Split into the folder, which may be the whole bucket (an empty key), and the name."""
+        return S3Location(self.bucket, self.key.rpartition("/")[0]), self.name
+
     def with_name(self, name: str) -> S3Location:
         """Return the location beside this one."""
         return S3Location(self.bucket, f"{self.key.removesuffix(self.name)}{name}")

@@ -45,8 +45,9 @@ def backend(place: Location) -> BackendKind:
             return S3Backend
         if place.suffix in HDF5_SUFFIXES:
             raise UsageError(
-                f"{place}: an HDF5 store cannot be worked on in S3, which cannot change a part of "
-                "an object. Use s3://BUCKET/run.zarr, and 'vnp convert' it to a run.h5 on a disk"
+                f"{place}: an HDF5 store cannot be worked on in S3, where a part of an object "
+                "cannot be changed; only 'vnp convert' reads and writes one there. Convert it to "
+                "s3://BUCKET/run.zarr, or to a file"
             )
         raise UsageError(f"{place}: the name of a store in S3 ends in .zarr")
     if place.suffix == ".zarr":

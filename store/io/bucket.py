@@ -45,7 +45,7 @@ def _connected(place: S3Location, _settings: int) -> Any:
     try:
         return library.S3Store(
             place.bucket,
-            prefix=place.key,
+            prefix=place.key or None,
             client_options=options,
             retry_config={"max_retries": 0},
         )

@@ -307,14 +307,22 @@ class Objects:
         raise AssertionError("the last attempt returns or raises")
 
     def _failure(self, verb: str, key: str, fault: _Fault) -> RequestError:
-        where = f"{self.place}/{key}" if key else str(self.place)
-        if fault.status is None:
-            said = "no answer: look at AWS_ENDPOINT_URL, and whether the server runs"
-        else:
-            hint = _HINTS.get(fault.status, "run the command again later")
-            said = f"{fault.status} {fault.code}: {hint}"
-        number = errno.EACCES if fault.status in (401, 403) else None
-        return RequestError(f"{verb} {where}: {said}".strip(), number)
+        return _error(verb, f"{self.place}/{key}", fault)
+
+
+def failure(verb: str, where: str, error: BaseException) -> RequestError:
+    """Say what became of a request, without what the server said in its own words."""
+    return _error(verb, where, _fault_of(error))
+
+
+def _error(verb: str, where: str, fault: _Fault) -> RequestError:
+    if fault.status is None:
+        said = "no answer: look at AWS_ENDPOINT_URL, and whether the server runs"
+    else:
+        hint = _HINTS.get(fault.status, "run the command again later")
+        said = f"{fault.status} {fault.code}: {hint}"
+    number = errno.EACCES if fault.status in (401, 403) else None
+    return RequestError(f"{verb} {where}: {said}".strip(), number)
 
 
 def _fault_of(error: BaseException) -> _Fault:

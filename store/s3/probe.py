@@ -7,6 +7,7 @@ told that a claim is theirs.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from uuid import uuid4
 
 from store.errors import UsageError
@@ -42,7 +43,8 @@ def require_conditions(objects: Objects) -> None:
             raise _refusal(place, "does not know conditional requests") from error
         raise
     finally:
-        objects.delete(key)
+        with suppress(RequestError):
+            objects.delete(key)
     _trusted.add(known)
 
 

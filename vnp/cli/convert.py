@@ -21,12 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Copy, or carry on copying."""
-    from store.convert import convert_store
+    from store.convert import convert
     from store.io.words import count
-    from store.open import open_store
 
-    store, target = open_store(given.store), given.target
-    found = convert_store(store, target, only_certified=given.only_certified)
+    target = given.target
+    found = convert(given.store, target, only_certified=given.only_certified)
     lines = [f"not copied: {line}" for line in found.damaged]
     lines.append(
         f"{target}: {count(found.rows, 'row')}; this run brought "

@@ -8,10 +8,9 @@ import shutil
 import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic, sleep
 
 BUCKET = "bucket"
 KEY_ID, SECRET = "TESTKEYID", "not-a-secret-but-looked-for"
@@ -116,16 +115,15 @@ def _make_bucket(endpoint: str, *names: str) -> None:
         region_name="us-east-1",
         config=Config(retries={"max_attempts": 1}, connect_timeout=5, read_timeout=20),
     )
-    from time import monotonic, sleep
-
     deadline = monotonic() + 90
     while True:
         try:
             for name in (BUCKET, "public", *names):
                 client.create_bucket(Bucket=name)
             client.put_object(Bucket=BUCKET, Key="ready", Body=b"1")
-            return
         except (BotoCoreError, ClientError):
             if monotonic() > deadline:
                 raise
             sleep(0.2)  # until the program listens: there is nothing else to wait on
+        else:
+            return

@@ -58,7 +58,7 @@ def test_a_store_in_s3_from_init_to_report(
     answer(capsys, "predict", store, "--classifier", "mlp.pth", "--save", "phage")
     assert Path("run.zarr.predictions").is_dir()
     assert open_store(place).scores("phage").shape == (45, 2)
-    answer(capsys, "report", store)
+    answer(capsys, "report", store, "--no-umap")
     assert place.name in Path("run.zarr.report.html").read_text()
     answer(capsys, "export", store, "--to", "out.npy")
 

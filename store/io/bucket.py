@@ -15,12 +15,13 @@ from store.errors import UsageError
 from store.io.optional import require
 from store.location import S3Location
 
-_TIMEOUT = "30s"  # of one request, its answer included
+LONG = "120s"  # for one request, its answer included: a block on a slow line
+SHORT = "15s"  # for what is small, and told in time: a heartbeat
 _CONNECT = "5s"
 _used_in: set[int] = set()  # processes in which the library's threads run
 
 
-def bucket_of(place: S3Location) -> Any:
+def bucket_of(place: S3Location, *, timeout: str = LONG) -> Any:
     """Return obstore's store of the objects below a location; it repeats no request by itself."""
     here = os.getpid()
     if _used_in and here not in _used_in:
@@ -31,15 +32,15 @@ def bucket_of(place: S3Location) -> Any:
         )
     _used_in.add(here)
     settings = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith("AWS_")))
-    return _connected(place, hash(settings))
+    return _connected(place, timeout, hash(settings))
 
 
 @lru_cache(maxsize=64)
-def _connected(place: S3Location, _settings: int) -> Any:
+def _connected(place: S3Location, timeout: str, _settings: int) -> Any:
     library = require("obstore.store", for_what=f"{place}: a store in S3")
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     endpoint = endpoint or os.environ.get("AWS_ENDPOINT", "")
-    options: dict[str, Any] = {"timeout": _TIMEOUT, "connect_timeout": _CONNECT}
+    options: dict[str, Any] = {"timeout": timeout, "connect_timeout": _CONNECT}
     if endpoint.startswith("http://"):
         options["allow_http"] = True
     try:

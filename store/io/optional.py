@@ -18,6 +18,7 @@ _PACKAGES = {
     "dask.array": "'dask[array]'",
     "faiss": "faiss-cpu",
     "lance": "pylance",
+    "obstore": "'vnp[s3]'",
     "obstore.store": "'vnp[s3]'",
     "sklearn": "scikit-learn",
     "umap": "umap-learn",

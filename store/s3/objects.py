@@ -23,7 +23,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from store.io.bucket import bucket_of
+from store.io.bucket import LONG, bucket_of
+from store.io.optional import require
 from store.location import S3Location
 
 T = TypeVar("T")
@@ -116,8 +117,9 @@ class _Fault:
 class Objects:
     """The objects below a location; can be pickled, and holds no connection itself."""
 
-    def __init__(self, place: S3Location) -> None:
+    def __init__(self, place: S3Location, *, timeout: str = LONG) -> None:
         self.place = place
+        self._timeout = timeout  # of a request
 
     def get(self, key: str, *, most: int | None = None) -> Object | None:
         """Read an object; None if there is none. ``most`` bounds what is taken into memory."""
@@ -232,11 +234,11 @@ class Objects:
 
     @property
     def _bucket(self) -> Any:
-        return bucket_of(self.place)
+        return bucket_of(self.place, timeout=self._timeout)
 
     @property
     def _library(self) -> Any:
-        bucket_of(self.place)  # says so if it is not installed
+        require("obstore", for_what=f"{self.place}: a store in S3")
         import obstore
 
         return obstore

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from store.claims.plan import is_claim_name, read_names
+from store.io.bucket import SHORT
 from store.io.files import WriteError
 from store.location import S3Location
 from store.s3.listing import list_ranges, unsettled
@@ -26,7 +27,7 @@ class ObjectRoom:
     """A `store.claims.room.Room` of objects."""
 
     def __init__(self, place: S3Location) -> None:
-        self._objects = Objects(place)
+        self._objects = Objects(place, timeout=SHORT)
         self._seen: dict[str, set[str]] = {}  # by folder: names of claims
 
     def __str__(self) -> str:

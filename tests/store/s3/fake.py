@@ -165,7 +165,7 @@ def stage() -> Iterator[Stage]:
     made = Stage(FakeServer())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout, "COLUMN_CHUNK_ROWS", 8)  # several chunks a column, and fast
-        patch.setattr(objects, "bucket_of", str)
+        patch.setattr(objects, "bucket_of", lambda place, timeout: str(place))
         patch.setattr(objects.Objects, "_library", made.server)
         patch.setattr(objects, "wait", lambda _seconds: None)
         patch.setattr(liveness, "is_gone", lambda other, me: other.pid in made.gone)

@@ -11,8 +11,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 # What becomes of a request: it passes; or is not made, and the answer is a status; or it is made
-# and the connection closes without an answer; or the connection closes at once.
+# and the connection closes without an answer; or the connection closes at once; or nothing comes,
+# whether or not it was made.
 PASS, ERROR, SLOW_DOWN, LOST, CLOSED = "pass", "500", "503", "lost", "closed"
+SILENT, LOST_SILENTLY = "silent", "lost silently"
 
 Plan = Callable[[int, str], str]  # number and method of a request -> what becomes of it
 
@@ -28,6 +30,7 @@ def proxy(
     target = urlsplit(endpoint)
     seen: list[str] = []
     lock = threading.Lock()
+    over = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -42,7 +45,9 @@ def proxy(
                 text = f"<Error><Code>{code}</Code></Error>".encode()
                 self.reply(int(fate), [("Content-Length", str(len(text)))], text)
                 return
-            if fate == CLOSED:
+            if fate == SILENT:
+                over.wait()
+            if fate in (CLOSED, SILENT):
                 self.close_connection = True
                 return
             upstream = http.client.HTTPConnection(target.hostname or "", target.port, timeout=30)
@@ -52,7 +57,9 @@ def proxy(
                 upstream.request(self.command, self.path, body=body or None, headers=headers)
                 found = upstream.getresponse()
                 text = found.read()
-                if fate == LOST:
+                if fate == LOST_SILENTLY:
+                    over.wait()
+                if fate in (LOST, LOST_SILENTLY):
                     self.close_connection = True
                     return
                 dropped = ("transfer-encoding", "connection", "content-length")
@@ -88,6 +95,7 @@ def proxy(
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}", seen
     finally:
+        over.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -11,7 +11,17 @@ from store.s3 import objects, probe
 from store.s3.objects import Objects
 from tests.rows import MODELS, append, expected
 from tests.store.s3 import servers
-from tests.store.s3.proxy import CLOSED, ERROR, LOST, PASS, SLOW_DOWN, every, proxy
+from tests.store.s3.proxy import (
+    CLOSED,
+    ERROR,
+    LOST,
+    LOST_SILENTLY,
+    PASS,
+    SILENT,
+    SLOW_DOWN,
+    every,
+    proxy,
+)
 from tests.store.s3.test_s3_faults import fill
 from tests.store.test_faults import Certified
 
@@ -57,6 +67,24 @@ def test_a_lost_answer_to_a_claim_leaves_it_to_its_owner(
         assert Objects(place).create("claims/m/1", b"mine, and nobody else's") is not None
         assert Objects(place).create("claims/m/1", b"another's") is None
     assert [line.split()[0] for line in seen] == ["PUT", "PUT", "GET", "PUT"]
+
+
+@pytest.mark.parametrize("fate", [SILENT, LOST_SILENTLY])
+def test_a_request_without_an_answer_is_given_up_and_made_again(
+    moto: str, place: S3Location, monkeypatch: pytest.MonkeyPatch, fate: str
+) -> None:
+    with proxy(moto, lambda number, _: fate if number in (0, 3) else PASS) as (endpoint, seen):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        objects = Objects(place, timeout="1s")
+        etag = objects.create("key", b"generation 1")
+        assert etag is not None
+        assert objects.etag("key") == etag
+        found = objects.get("key")
+        assert found is not None
+        assert found.content == b"generation 1"
+    # Of the one that was made, its echo is read before it is known as ours.
+    again = ["PUT", "PUT", "GET"] if fate == LOST_SILENTLY else ["PUT", "PUT"]
+    assert [line.split()[0] for line in seen][: len(again)] == again
 
 
 def test_a_lost_answer_to_a_swap_is_found_out(

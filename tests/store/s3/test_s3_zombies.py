@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from store.backend import Cell, Part
+from store.claims.participant import Participant
 from store.errors import ClaimLostError, StoreError
 from store.findings import Remedy
 from store.io.ragged import Ragged, from_items
@@ -93,6 +94,52 @@ def test_an_appender_that_thaws_at_any_request_undoes_nothing() -> None:
         number += 1
     assert number > 60
     assert seen >= {("a", "b"), ("a", "z", "b")}
+
+
+def work(*, add: float) -> None:
+    """Fill what is open, with numbers that tell who did."""
+    store = open_store(PLACE)
+    with Participant(store.sidecar.room) as worker:
+        store.pin_provenance("small", {"name": "small"})
+        for block in store.open_blocks("small").tolist():
+            claim = worker.claims.try_claim("small", block)
+            if claim is None:
+                continue
+            with claim:
+                values = embeddings(store, "small", block) + np.float16(add)
+                store.publish(claim, values)
+
+
+@pytest.mark.slow
+def test_a_worker_that_thaws_at_any_request_leaves_blocks_of_one_owner() -> None:
+    number, came = 0, True
+    while came:
+        with stage() as made:
+            with made.process(Process()):
+                append(create(), "a", 4)
+                work(add=0)
+                append(open_store(PLACE), "b", 8)  # a tail that grows, and a new block
+
+            def other(made: Stage = made) -> None:
+                made.gone.add(made.number)
+                with made.process(Process()):
+                    work(add=1)
+
+            frozen = Frozen(at=number, meanwhile=other)
+            with made.process(frozen), suppress(StoreError, OSError):
+                work(add=2)
+            with made.process(Process()):
+                work(add=1)  # what a worker that dropped its block leaves open
+                store = open_store(PLACE)
+                certification = store.certify("small")
+                assert certification.complete, f"frozen at {number}: {certification.failed}"
+                assert list(store.verify()) == []
+                start = embeddings(store, "small", 0)
+                added = store.read("small", 0, 8) - start
+                assert len(np.unique(added)) == 1, "a block is one worker's"
+        came = frozen.came
+        number += 1
+    assert number > 30
 
 
 def test_a_swap_that_arrives_late_finds_other_bytes_than_it_saw(made: Stage) -> None:

@@ -20,7 +20,7 @@ from uuid import uuid4
 from store.claims.heartbeat import is_worker
 from store.claims.plan import is_claim_name
 from store.claims.room import FileRoom, Room
-from store.io.files import is_temporary, make_dir, names_in
+from store.io.files import is_temporary, make_dir, names_in, temporary_name
 
 _OWN = frozenset({"claims", "workers", "tmp", "logs", "journal", "provenance"})
 _WORK = re.compile(r"[a-z]+-[0-9a-f]{32}(?:\.(?:h5|hdf5|h5ad)(?:\.vnp)?)?")
@@ -53,6 +53,9 @@ class Sidecar(Protocol):
 
     def temporary(self, what: str) -> Path:
         """Return a free path for a file or folder of this kind (a lower-case word)."""
+
+    def draft(self, report: Path) -> Path:
+        """Return a free path from which a file in ``logs`` can be renamed; its folder is made."""
 
     def temporaries(self) -> Iterator[Path]:
         """Yield what lies where temporary files do, under a name that vnp gives."""
@@ -102,6 +105,10 @@ class DirectorySidecar:
     def temporary(self, what: str) -> Path:
         """Return a free path in ``tmp`` for a file or folder of this kind (a lower-case word)."""
         return self.tmp / f"{what}-{uuid4().hex}"
+
+    def draft(self, report: Path) -> Path:  # noqa: ARG002 - on the same file system
+        """Return a free path in ``tmp``."""
+        return self.make().temporary("leftovers")
 
     def temporaries(self) -> Iterator[Path]:
         """Yield what lies in ``tmp`` under a name that vnp gives."""
@@ -159,6 +166,11 @@ class RemoteSidecar:
     def temporary(self, what: str) -> Path:
         """Return a free path for a file or folder of this kind (a lower-case word)."""
         return self.tmp / f"vnp-{what}-{uuid4().hex}"
+
+    def draft(self, report: Path) -> Path:
+        """Return a free path beside the report: ``TMPDIR`` may be on another file system."""
+        make_dir(report.parent, durable=False)
+        return temporary_name(report.parent, report)
 
     def temporaries(self) -> Iterator[Path]:
         """Yield nothing: what a killed process left is the system's to tidy."""

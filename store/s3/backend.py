@@ -14,6 +14,7 @@ from typing import Any, Self
 from store.backend import Cell
 from store.errors import ClaimLostError, DamageError, NotAStoreError, UsageError
 from store.findings import Finding, Remedy
+from store.io.json import LONGEST
 from store.io.words import count
 from store.layout import Column, row_columns
 from store.location import S3Location
@@ -21,7 +22,7 @@ from store.s3.listing import ChunkListing
 from store.s3.objects import Objects
 from store.s3.probe import require_conditions
 from store.s3.room import ObjectRoom
-from store.s3.root import LONGEST_ROOT, Root, Stamp, parse_root, root_document
+from store.s3.root import Root, Stamp, parse_root, root_document
 from store.s3.strays import stray_objects
 from store.s3.transaction import Metadata, S3Transaction
 from store.schema import Schema
@@ -82,7 +83,7 @@ class S3Backend(ZarrTree):
     @classmethod
     def open(cls, path: S3Location) -> Self:
         """Open a store at its last commit, with one request."""
-        root = parse_root(Objects(path).get(ROOT_DOCUMENT, most=LONGEST_ROOT), where=path)
+        root = parse_root(Objects(path).get(ROOT_DOCUMENT, most=LONGEST), where=path)
         return cls(path, root)._checked()
 
     @staticmethod
@@ -134,7 +135,7 @@ class S3Backend(ZarrTree):
 
     def read_document(self, key: str) -> bytes:
         """Read an object of metadata."""
-        found = self._objects.get(key, most=LONGEST_ROOT)
+        found = self._objects.get(key, most=LONGEST)
         if found is None:
             raise FileNotFoundError(key)
         return found.content

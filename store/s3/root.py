@@ -11,7 +11,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 from store.errors import NotAStoreError
-from store.io.json import LONGEST, parse_json
+from store.io.json import parse_json
 from store.location import S3Location
 from store.s3.objects import Object
 from store.schema import Schema, from_attribute
@@ -79,6 +79,3 @@ def _stamp_of(value: object, where: S3Location) -> Stamp:
         f"{where} was copied there file by file, and has no generation in its zarr.json: read it "
         "where it came from, and copy it with 'vnp convert'"
     )
-
-
-LONGEST_ROOT = LONGEST

@@ -31,11 +31,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import AfterCommitError, ClaimLostError, DamageError, StoreError, UsageError
-from store.io.json import parse_json
+from store.io.json import LONGEST, parse_json
 from store.layout import Column
 from store.location import S3Location
 from store.s3.objects import Objects, RequestError
-from store.s3.root import LONGEST_ROOT, Root, Stamp, parse_root, root_document
+from store.s3.root import Root, Stamp, parse_root, root_document
 from store.schema import Schema
 from store.zarr.cells import ZarrTree
 from store.zarr.change import ZarrChange, changed_documents, new_columns, replaced_scores
@@ -200,7 +200,7 @@ class S3Transaction(ZarrChange):
                     )
 
     def _is_of(self, key: str, column: Column) -> bool:
-        found = self._objects.get(key, most=LONGEST_ROOT)
+        found = self._objects.get(key, most=LONGEST)
         return found is not None and is_of_a_commit(found.content, array_document(column))
 
     def _drop_scores(self, schema: Schema) -> None:
@@ -242,9 +242,7 @@ class S3Transaction(ZarrChange):
         old, fence = self._root, self._root.stamp.next()
         with suppress(RequestError, StoreError):
             self._objects.swap(ROOT_DOCUMENT, root_document(old.schema, fence), old.etag)
-            found = parse_root(
-                self._objects.get(ROOT_DOCUMENT, most=LONGEST_ROOT), where=self._path
-            )
+            found = parse_root(self._objects.get(ROOT_DOCUMENT, most=LONGEST), where=self._path)
             if found.stamp == stamp:
                 return found.etag
             if found.stamp == fence:

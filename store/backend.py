@@ -26,7 +26,9 @@ from numpy.typing import NDArray
 
 from store.findings import Finding
 from store.io.ragged import Ragged
+from store.location import Location
 from store.schema import Schema
+from store.sidecar import Sidecar
 
 Rows: TypeAlias = NDArray[np.float16]
 Values: TypeAlias = NDArray[Any] | Ragged  # of a column
@@ -94,8 +96,10 @@ class Backend(Protocol):
 
     Attributes
     ----------
-    path : Path
-        Name of the store; its sidecar lies beside it.
+    path : Location
+        Where the store is.
+    sidecar : Sidecar
+        Claims and heartbeats beside it, and where temporary files go.
     schema : Schema
         The committed schema.
     trouble : str
@@ -105,10 +109,16 @@ class Backend(Protocol):
         finds damage alone. Otherwise only the certificate can tell.
     """
 
-    path: Path
     schema: Schema
-    trouble: str
-    checks_itself: bool
+
+    @property
+    def path(self) -> Location: ...  # noqa: D102
+    @property
+    def sidecar(self) -> Sidecar: ...  # noqa: D102
+    @property
+    def trouble(self) -> str: ...  # noqa: D102
+    @property
+    def checks_itself(self) -> bool: ...  # noqa: D102
 
     # -- commits ------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,8 @@ from store.errors import DamageError, UsageError
 from store.geometry import chunks_of, rows_wanted
 from store.io.ragged import Ragged
 from store.io.words import count
-from store.open import create_store, open_store
+from store.location import Location, S3Location
+from store.open import HDF5_SUFFIXES, create_store, is_there, open_store
 from store.read.columns import take_column
 from store.read.first_rows import FirstRows
 from store.rows import RowBatch
@@ -51,7 +53,34 @@ class Conversion:
         return not self.damaged and not self.busy
 
 
-def convert_store(source: Store, target: Path, *, only_certified: bool = False) -> Conversion:
+def convert(source: Location, target: Location, *, only_certified: bool = False) -> Conversion:
+    """Convert by location; an HDF5 file in S3 goes through one in the folder for temporary files.
+
+    See `convert_store`. UsageError if such a target exists.
+    """
+    with TemporaryDirectory(prefix="vnp-convert-") as folder:
+        if _is_remote_file(source):
+            from store.s3.transfer import download
+
+            fetched = Path(folder) / f"source{source.suffix}"
+            download(source, fetched)
+            source = fetched
+        if not _is_remote_file(target):
+            return convert_store(open_store(source), target, only_certified=only_certified)
+        from store.s3.transfer import require_free, upload
+
+        require_free(target)  # before hours of work
+        made = Path(folder) / f"target{target.suffix}"
+        done = convert_store(open_store(source), made, only_certified=only_certified)
+        upload(made, target)
+        return done
+
+
+def _is_remote_file(place: Location) -> TypeGuard[S3Location]:
+    return isinstance(place, S3Location) and place.suffix in HDF5_SUFFIXES
+
+
+def convert_store(source: Store, target: Location, *, only_certified: bool = False) -> Conversion:
     """Make, or complete, a copy of a store; the target's suffix says in which backend.
 
     ``only_certified`` leaves out rows that are not certified for every model; otherwise these are
@@ -71,7 +100,7 @@ def convert_store(source: Store, target: Path, *, only_certified: bool = False) 
                 f"{target}: {model.name} was filled by another model there; choose another path"
             )
     blocks, busy, damaged, missing = 0, 0, [], {}
-    with Participant(copy.sidecar.make().path) as participant:
+    with Participant(copy.sidecar.make().room) as participant:
         for model in source.schema.models:
             before = blocks
             certified = source[model.name].certified
@@ -120,9 +149,9 @@ def convert_store(source: Store, target: Path, *, only_certified: bool = False) 
     )
 
 
-def _open_or_create(source: Store, target: Path) -> Store:
+def _open_or_create(source: Store, target: Location) -> Store:
     schema = source.schema
-    if not target.exists():
+    if not is_there(target):
         return create_store(
             target,
             models=schema.models,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,15 +46,15 @@ def chunk_of(name: str) -> tuple[int, ...] | None:
     return tuple(map(int, name.split(".")[1:]))
 
 
-def chunks_named(names: list[str]) -> NDArray[np.int64]:
+def chunks_named(names: Iterable[str]) -> NDArray[np.int64]:
     """Numbers of the chunks along one axis that file names mean, in their order; others left out.
 
     All names become numbers at once: 150,000 take 40 ms, a sixth of `chunk_of` for each.
     """
-    names = [name for name in names if name.startswith("c.")]  # not zarr.json
-    text = "\n".join([*names, ""])
+    found = [name for name in names if name.startswith("c.")]  # not zarr.json
+    text = "\n".join([*found, ""])
     if not _ROW_CHUNK_NAMES.fullmatch(text):
-        text = "\n".join([*filter(_ROW_CHUNK_NAME.fullmatch, names), ""])
+        text = "\n".join([*filter(_ROW_CHUNK_NAME.fullmatch, found), ""])
     return np.fromstring(text.replace("c.", ""), sep="\n", dtype=np.int64)
 
 

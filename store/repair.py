@@ -7,7 +7,6 @@ only what vnp itself writes, told by exact names; what it cannot do, it says, an
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -31,7 +30,7 @@ def verify_store(store: Store, *, threads: int | None = None) -> Iterator[Findin
         findings = list(store.verify(threads=threads))
     yield from findings
     sidecar = store.sidecar
-    claims = Participant(sidecar.path).claims
+    claims = Participant(sidecar.room).claims
     live = False
     for model in claims.models():
         known = any(model == spec.name for spec in store.schema.models)
@@ -42,7 +41,7 @@ def verify_store(store: Store, *, threads: int | None = None) -> Iterator[Findin
             elif known:
                 yield Finding(
                     Kind.STALE_CLAIM,
-                    _beside(store, sidecar.path / f"claims/{model}/{state.block}.{state.epoch}"),
+                    f"{sidecar.name}/claims/{model}/{state.block}.{state.epoch}",
                     f"block {state.block} of {model} was claimed by {state.identity}, "
                     f"which is {state.verdict.value}",
                     Remedy.NOTHING,
@@ -52,10 +51,11 @@ def verify_store(store: Store, *, threads: int | None = None) -> Iterator[Findin
     if not live:
         for path in sidecar.temporaries():
             detail = "temporary file of a process that is gone"
-            yield Finding(Kind.ORPHAN, _beside(store, path), detail, Remedy.REMOVE)
-    for path in sidecar.foreign():
+            name = f"{_temporaries(store)}{path.name}"
+            yield Finding(Kind.ORPHAN, name, detail, Remedy.REMOVE)
+    for name in sidecar.foreign():
         detail = "not vnp's; it is left alone"
-        yield Finding(Kind.FOREIGN, _beside(store, path), detail, Remedy.NOTHING)
+        yield Finding(Kind.FOREIGN, f"{sidecar.name}/{name}", detail, Remedy.NOTHING)
 
 
 def repair(store: Store, findings: Iterable[Finding]) -> list[str]:
@@ -82,7 +82,7 @@ def repair(store: Store, findings: Iterable[Finding]) -> list[str]:
         for finding in findings
         if finding.remedy is Remedy.REOPEN and finding.model and finding.block is not None
     }
-    with Participant(store.sidecar.make().path) as participant:
+    with Participant(store.sidecar.make().room) as participant:
         for model, block in sorted(blocks):
             try:
                 said = reopen_damaged(store, model=model, block=block, claims=participant.claims)
@@ -110,7 +110,7 @@ def reopen_damaged(store: Store, *, model: str, block: int, claims: Claims) -> s
 
 def _remove_leftovers(store: Store, findings: list[Finding]) -> list[str]:
     """Remove files, under the appender's lock: until it is ours they may be an append's."""
-    with Participant(store.sidecar.path) as participant:
+    with Participant(store.sidecar.room) as participant:
         try:
             lock = participant.claims.acquire(APPEND)
         except BusyError as error:
@@ -118,14 +118,15 @@ def _remove_leftovers(store: Store, findings: list[Finding]) -> list[str]:
         with lock:
             store.refresh()
             still = {found.path for found in store.verify() if found.remedy is Remedy.REMOVE}
-            still |= {_beside(store, path) for path in store.sidecar.temporaries()}
+            folder = _temporaries(store)
+            still |= {f"{folder}{path.name}" for path in store.sidecar.temporaries()}
             done = []
             for finding in findings:
                 if (path := finding.path) not in still:
                     continue
                 try:
-                    if path.startswith(_beside(store, store.sidecar.path) + os.sep):
-                        _remove_temporary(store.path.parent / path)
+                    if path.startswith(folder):
+                        _remove_temporary(store.sidecar.tmp / path.removeprefix(folder))
                     else:
                         store.remove(finding)
                 except (OSError, StoreError) as error:
@@ -135,8 +136,9 @@ def _remove_leftovers(store: Store, findings: list[Finding]) -> list[str]:
             return done
 
 
-def _beside(store: Store, path: Path) -> str:
-    return os.path.relpath(path, store.path.parent)
+def _temporaries(store: Store) -> str:
+    """Where temporary files lie, as findings name it."""
+    return "/".join((store.sidecar.name, "tmp", ""))
 
 
 def _remove_temporary(path: Path) -> None:

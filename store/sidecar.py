@@ -6,26 +6,83 @@ store's ``journal/growth``: that is part of a commit until the next opening has 
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 from uuid import uuid4
 
 from store.claims.heartbeat import is_worker
 from store.claims.plan import is_claim_name
-from store.io.files import is_temporary, make_dir, names_in
+from store.claims.room import FileRoom, Room
+from store.io.files import is_temporary, make_dir, names_in, temporary_name
 
 _OWN = frozenset({"claims", "workers", "tmp", "logs", "journal", "provenance", "digests"})
 _WORK = re.compile(r"[a-z]+-[0-9a-f]{32}(?:\.(?:h5|hdf5|h5ad)(?:\.vnp)?)?")
 
 
+class Sidecar(Protocol):
+    """What lies beside a store, and where its temporary files and reports go."""
+
+    @property
+    def name(self) -> str:
+        """Name of it beside the store: ``run.zarr.vnp``."""
+
+    @property
+    def room(self) -> Room:
+        """Claims and heartbeats."""
+
+    @property
+    def tmp(self) -> Path:
+        """Folder for temporary files of this process."""
+
+    @property
+    def logs(self) -> Path:
+        """Folder for reports of appends; made by whoever writes one."""
+
+    @property
+    def digests(self) -> Path:
+        """Folder for the index of the rows' digests, see `store.digest_index`."""
+
+    def make(self) -> Sidecar:
+        """Make what has to be there before anything is written; `WriteError` if impossible."""
+
+    def discard(self) -> None:
+        """Undo ``make``, if nothing else is there."""
+
+    def temporary(self, what: str) -> Path:
+        """Return a free path for a file or folder of this kind (a lower-case word)."""
+
+    def draft(self, report: Path) -> Path:
+        """Return a free path from which a file in ``logs`` can be renamed; its folder is made."""
+
+    def temporaries(self) -> Iterator[Path]:
+        """Yield what lies where temporary files do, under a name that vnp gives."""
+
+    def foreign(self) -> Iterator[str]:
+        """Yield the names, from here on, of what is not vnp's."""
+
+
 @dataclass(frozen=True, slots=True)
-class Sidecar:
-    """Paths beside a store."""
+class DirectorySidecar:
+    """The directory beside a store in a file system."""
 
     path: Path  # run.zarr.vnp
+
+    @property
+    def name(self) -> str:
+        """Name of the directory."""
+        return self.path.name
+
+    @property
+    def room(self) -> FileRoom:
+        """Claims and heartbeats, as files."""
+        return FileRoom(self.path)
 
     @property
     def tmp(self) -> Path:
@@ -42,7 +99,7 @@ class Sidecar:
         """Index of the rows' digests, see `store.digest_index`."""
         return self.path / "digests"
 
-    def make(self) -> Sidecar:
+    def make(self) -> DirectorySidecar:
         """Create the directories that are not there yet; `WriteError` if that is impossible."""
         for path in (self.tmp, self.logs):
             make_dir(path, durable=False)
@@ -58,32 +115,114 @@ class Sidecar:
         """Return a free path in ``tmp`` for a file or folder of this kind (a lower-case word)."""
         return self.tmp / f"{what}-{uuid4().hex}"
 
+    def draft(self, report: Path) -> Path:  # noqa: ARG002 - on the same file system
+        """Return a free path in ``tmp``."""
+        return self.make().temporary("leftovers")
+
     def temporaries(self) -> Iterator[Path]:
         """Yield what lies in ``tmp`` under a name that vnp gives."""
         for name in sorted(names_in(self.tmp)):
             if is_temporary(name) or _WORK.fullmatch(name):
                 yield self.tmp / name
 
-    def foreign(self) -> Iterator[Path]:
+    def foreign(self) -> Iterator[str]:
         """Yield what has a name that vnp does not give; logs are anybody's."""
         for name in sorted(names_in(self.path)):
             if name not in _OWN:
-                yield self.path / name
+                yield name
         for name in sorted(names_in(self.tmp)):
             if not (is_temporary(name) or _WORK.fullmatch(name)):
-                yield self.tmp / name
+                yield f"tmp/{name}"
         for name in sorted(names_in(self.path / "workers")):
             if not is_worker(name):
-                yield self.path / "workers" / name
+                yield f"workers/{name}"
         claims = self.path / "claims"
         for folder in sorted(names_in(claims)):
             if not (claims / folder).is_dir():
-                yield claims / folder
+                yield f"claims/{folder}"
             for name in sorted(names_in(claims / folder)):
                 if not is_claim_name(name):
-                    yield claims / folder / name
+                    yield f"claims/{folder}/{name}"
 
 
-def sidecar_of(store: Path) -> Sidecar:
+@dataclass(frozen=True, slots=True)
+class RemoteSidecar:
+    """Beside a store that is not in a file system: only claims and heartbeats lie there.
+
+    Temporary files are in the system's folder for them, reports below the current folder.
+    """
+
+    name: str  # run.zarr.vnp
+    room: Room
+
+    @property
+    def tmp(self) -> Path:
+        """The system's folder for temporary files (``TMPDIR``)."""
+        return Path(tempfile.gettempdir())
+
+    @property
+    def logs(self) -> Path:
+        """``run.zarr.vnp/logs`` below the current folder."""
+        return Path(self.name) / "logs"
+
+    @property
+    def digests(self) -> Path:
+        """``run.zarr.vnp/digests`` below the current folder: made anew where there is none."""
+        return Path(self.name) / "digests"
+
+    def make(self) -> RemoteSidecar:
+        """Make nothing: objects have no folders."""
+        return self
+
+    def discard(self) -> None:
+        """Undo nothing."""
+
+    def temporary(self, what: str) -> Path:
+        """Return a free path for a file or folder of this kind (a lower-case word)."""
+        return self.tmp / f"vnp-{what}-{uuid4().hex}"
+
+    def draft(self, report: Path) -> Path:
+        """Return a free path beside the report: ``TMPDIR`` may be on another file system."""
+        make_dir(report.parent, durable=False)
+        return temporary_name(report.parent, report)
+
+    def temporaries(self) -> Iterator[Path]:
+        """Yield nothing: what a killed process left is the system's to tidy."""
+        return iter(())
+
+    def foreign(self) -> Iterator[str]:
+        """Yield what is neither a claim nor a heartbeat, of these two folders."""
+        for name in self.room.names("workers"):
+            if not is_worker(name):
+                yield f"workers/{name}"
+        for folder in self.room.names("claims"):
+            for name in self.room.names(f"claims/{folder}"):
+                if not is_claim_name(name):
+                    yield f"claims/{folder}/{name}"
+
+
+def sidecar_of(store: Path) -> DirectorySidecar:
     """Return the sidecar of a store's (resolved) path."""
-    return Sidecar(store.with_name(store.name + ".vnp"))
+    return DirectorySidecar(store.with_name(store.name + ".vnp"))
+
+
+@contextmanager
+def making(store: Path) -> Iterator[DirectorySidecar]:
+    """Make the sidecar of a store that is being made; gone again, if new, when that fails."""
+    sidecar = sidecar_of(store)
+    ours = not os.path.lexists(sidecar.path)
+    try:
+        yield sidecar.make()
+    except BaseException:
+        if ours:
+            sidecar.discard()
+        raise
+
+
+def discard_store(store: Path) -> None:
+    """Remove a store's directory or file, and its sidecar."""
+    for path in (store, sidecar_of(store).path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -28,11 +28,12 @@ from store.geometry import block_bounds, n_blocks, rows_wanted
 from store.io.files import WriteError, naming
 from store.io.ragged import Ragged
 from store.io.words import count
+from store.location import Location
 from store.ranges import column_range, embedding_range
 from store.read.reader import Reading
 from store.schema import Model, Schema
 from store.scores import read_scores, save_scores
-from store.sidecar import Sidecar, sidecar_of
+from store.sidecar import Sidecar
 from store.verify import read_provenance, verify
 
 
@@ -53,8 +54,8 @@ class Store(Reading):
         return f"<vnp store {self.path}: {count(self.n_rows, 'row')}; models: {models or 'none'}>"
 
     @property
-    def path(self) -> Path:
-        """The store's directory or file, resolved."""
+    def path(self) -> Location:
+        """The store's directory or file, resolved, or its location in S3."""
         return self._backend.path
 
     @property
@@ -81,8 +82,8 @@ class Store(Reading):
 
     @property
     def sidecar(self) -> Sidecar:
-        """The directory beside the store."""
-        return sidecar_of(self.path)
+        """Claims and heartbeats beside the store, and where temporary files go."""
+        return self._backend.sidecar
 
     @property
     def n_rows(self) -> int:
@@ -198,7 +199,7 @@ class Store(Reading):
 
     @contextmanager
     def _locked(self) -> Iterator[Claim]:
-        with Participant(self.sidecar.path) as participant:
+        with Participant(self.sidecar.room) as participant:
             participant.tidy()
             lock = participant.claims.acquire(APPEND)
             self._backend = self._backend.newest(locked=True)

@@ -51,7 +51,7 @@ def measure_rows_filled(path: Path) -> dict[str, Any]:
 def measure_claims(path: Path) -> dict[str, Any]:
     """Take the first claim and 1,000 more."""
     store = open_store(path)
-    with Participant(store.sidecar.path) as participant:
+    with Participant(store.sidecar.room) as participant:
         work = WorkList(
             participant.claims, model=MODEL, open_blocks=lambda: store.open_blocks(MODEL)
         )

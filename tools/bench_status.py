@@ -76,7 +76,7 @@ def time_status(store: Store, runs: int) -> list[float]:
 
 def time_claims(store: Store, count: int) -> tuple[float, list[float], float]:
     """Seconds of a worker's first claim and of each of the next; processor seconds of one."""
-    with Participant(store.sidecar.path) as participant:
+    with Participant(store.sidecar.room) as participant:
         work = WorkList(
             participant.claims, model="esm2_3b", open_blocks=lambda: store.open_blocks("esm2_3b")
         )

@@ -35,8 +35,9 @@ from store.open import create_store
 from store.samples import Sample, StoredSamples, chained
 from store.schema import Model, Schema
 from store.store import Store
+from store.zarr.change import sample_chunks
 from store.zarr.codec import encode_numbers, encode_strings, numpy_dtype, stored_crc
-from store.zarr.transaction import _sample_chunks, write_documents
+from store.zarr.transaction import write_documents
 
 MODELS = (Model("dnabert_s", 768), Model("esm2_3b", 2560))
 _LINKS = 50_000  # that one file may have on ext4: 65,000
@@ -59,7 +60,7 @@ def make_store(
     ends = [sample.stop for sample in schema.samples]
     tails = dict.fromkeys(end // schema.block_rows for end in ends if end % schema.block_rows)
     schema = replace(schema, tails=tuple(tails)[-_TAILS:])
-    for name, content in _sample_chunks(schema, had=0):
+    for name, content in sample_chunks(schema, had=0):
         _write(path / name, content)
     for name, column in row_columns(schema).items():
         if name in ("digest", "digest_low") and digests:

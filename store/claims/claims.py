@@ -1,13 +1,14 @@
 """Claims: the right to fill one block of one model, held by one worker at a time.
 
-A claim is a file in the store's side directory, ``claims/<model>/<block>.<epoch>``::
+A claim is a name beside the store, ``claims/<model>/<block>.<epoch>``, of a file or an object::
 
-    nothing --link 1--> 1 held --release--> 1 released --link 2--> 2 held --owner dies, link 3-->
+    nothing --make 1--> 1 held --release--> 1 released --make 2--> 2 held --owner dies, make 3-->
 
-Making the next numbered name with ``link`` is the only step that decides: it succeeds for one
-worker and fails for all others, and name and content appear together. Names are never reused and
-never removed, so a worker that was unresponsive can find out that it lost its block: a higher epoch
-exists. Unlinking, renaming or replacing a dead owner's file instead would let two owners in.
+Making the next numbered name (`store.claims.room`: with ``link``, or a PUT that only creates) is
+the only step that decides: it succeeds for one worker and fails for all others, and name and
+content appear together. Names are never reused and never removed, so a worker that was unresponsive
+can find out that it lost its block: a higher epoch exists. Unlinking, renaming or replacing a dead
+owner's file instead would let two owners in.
 
 Claims prevent duplicate work; publishing a block keeps its data whole even when a late owner wakes
 up. On NFS a client may remember for a minute that a name does *not* exist, so `Claim.is_current`
@@ -34,6 +35,7 @@ from store.claims.heartbeat import is_worker
 from store.claims.liveness import Liveness, Verdict
 from store.claims.plan import Candidate, ClaimScan, as_blocks, read_names
 from store.claims.process import Identity
+from store.claims.room import FileRoom, Room
 from store.errors import BusyError, ClaimLostError, UsageError
 from store.io.concurrent import in_order
 from store.io.files import WriteError
@@ -104,14 +106,15 @@ class ClaimState:
 class Claims:
     """One worker's claims in one store: one object per worker, which its threads may share.
 
-    ``directory`` is the side directory of the store; the first claim makes what is missing in it.
+    ``place`` is the room beside the store, or its directory; the first claim makes what is missing
+    in it.
     ``worker`` and ``identity`` are those of its heartbeat file. Tests pause in ``step``, which is
     called with a name between any two steps of a claim, and make ``link`` fail.
     """
 
     def __init__(
         self,
-        directory: Path,
+        place: Room | Path,
         *,
         worker: str,
         identity: Identity,
@@ -124,7 +127,8 @@ class Claims:
         self.worker = worker
         self.identity = identity
         self.liveness = liveness
-        self._files = ClaimFiles(directory, link=self._paced_link)
+        room = FileRoom(place, link=self._paced_link) if isinstance(place, Path) else place
+        self._files = ClaimFiles(room)
         self._step = step
         self._link = link
         self._held: dict[tuple[str, int], Claim] = {}
@@ -202,7 +206,7 @@ class Claims:
                 ours = owner.worker == self.worker
                 who = "this very process" if ours else owner.identity or "another worker"
                 raise BusyError(
-                    f"{self._files.directory}: {model} is locked by {who}. Wait until it is done, "
+                    f"{self._files.room}: {model} is locked by {who}. Wait until it is done, "
                     "or end it, then run the command again."
                 )
             sleep(poll)

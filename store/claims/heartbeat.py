@@ -1,4 +1,4 @@
-"""Signs of life: the file that a worker rewrites every few seconds.
+"""Signs of life: the file, or object, that a worker rewrites every few seconds.
 
 Each time the counter in ``workers/<uuid>`` goes up, so that others can see that the worker lives
 (`store.claims.liveness`). The same file tells `status` how far the worker is. A worker that leaves
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
@@ -20,13 +19,14 @@ from typing import Any, Self
 from uuid import uuid4
 
 from store.claims.process import Identity, identify
-from store.errors import DamageError, UsageError
-from store.io.files import WriteError, make_dir, names_in, publish_replace, write_failure
+from store.claims.room import Room, room_of
+from store.errors import UsageError
+from store.io.files import WriteError
 from store.io.json import parse_json
-from store.io.regular import open_regular, read_regular
 
 INTERVAL = 5.0  # seconds between two beats
 
+_FOLDER = "workers"
 _SIZE = 4096  # bytes of a heartbeat file: one page, one write, never more space
 _WORKER = re.compile(r"[0-9a-f]{32}")
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Heartbeat:
 
     def __init__(
         self,
-        directory: Path,
+        place: Room | Path,
         *,
         interval: float = INTERVAL,
         worker: str | None = None,
@@ -74,8 +74,7 @@ class Heartbeat:
         self.worker = worker if worker is not None else new_worker()
         self.identity = identity if identity is not None else identify()
         self.interval = interval
-        self._directory = directory
-        self._path = directory / "workers" / self.worker
+        self._room = room_of(place)
         self._counter = 0
         self._progress: dict[str, Any] = {}
         self._ended = False
@@ -101,7 +100,7 @@ class Heartbeat:
         if self._ended:
             return
         self._ended = True
-        if remove and remove_beat(self._directory, self.worker):
+        if remove and remove_beat(self._room, self.worker):
             return
         try:
             self.beat()
@@ -121,20 +120,9 @@ class Heartbeat:
         with self._lock:
             self._counter += 1
             content = self._content(self._progress)
-            # Overwriting in place needs no space, so a worker survives a full disk. A reader may
-            # see a page half old, half new: it differs from the one before, which is all it needs.
-            try:
-                fd = open_regular(self._path, os.O_WRONLY, follow=False)
-                with os.fdopen(fd, "wb", buffering=0) as file:
-                    file.write(content)
-            except FileNotFoundError:
-                make_dir(self._path.parent, durable=False)
-                make_dir(self._directory / "tmp", durable=False)
-                publish_replace(self._directory / "tmp", self._path, [content], durable=False)
-            except DamageError as error:
-                raise WriteError(f"{self._path} {error}: remove it") from None
-            except OSError as error:
-                raise write_failure(error, self._path) from error
+            # A reader may see a page half old, half new: it differs from the one before, which is
+            # all it needs.
+            self._room.overwrite(f"{_FOLDER}/{self.worker}", content)
 
     def __enter__(self) -> Self:
         self.start()
@@ -174,42 +162,36 @@ class Heartbeat:
                 failing = True
 
 
-def read_beat(directory: Path, worker: str) -> Beat | None:
+def read_beat(place: Room | Path, worker: str) -> Beat | None:
     """Read one worker's heartbeat file; None when it is missing or unreadable."""
-    return parse_beat(worker, read_content(directory, worker))
+    return parse_beat(worker, read_content(place, worker))
 
 
-def remove_beat(directory: Path, worker: str) -> bool:
+def remove_beat(place: Room | Path, worker: str) -> bool:
     """Remove a worker's heartbeat file; whether it is gone.
 
     A worker that lives after all makes it again with its next beat. Until then it is to others as
     if it had not moved, which is nothing within a lease.
     """
-    try:
-        (directory / "workers" / worker).unlink(missing_ok=True)
-    except OSError:  # another user's, or not a file
-        return False
-    return True
+    return room_of(place).remove(f"{_FOLDER}/{worker}")
 
 
-def workers(directory: Path) -> list[str]:
+def workers(place: Room | Path) -> list[str]:
     """Ids of all workers that have a heartbeat file, in order."""
-    return sorted(filter(is_worker, names_in(directory / "workers")))
+    return sorted(filter(is_worker, room_of(place).names(_FOLDER)))
 
 
-def read_beats(directory: Path, names: Sequence[str] | None = None) -> list[Beat]:
+def read_beats(place: Room | Path, names: Sequence[str] | None = None) -> list[Beat]:
     """Read the heartbeat files of these workers, by default of all in the order of their ids."""
-    names = workers(directory) if names is None else names
-    beats = (read_beat(directory, name) for name in names)
+    room = room_of(place)
+    names = workers(room) if names is None else names
+    beats = (read_beat(room, name) for name in names)
     return [beat for beat in beats if beat is not None]
 
 
-def read_content(directory: Path, worker: str) -> bytes | None:
+def read_content(place: Room | Path, worker: str) -> bytes | None:
     """Content of a worker's heartbeat file; None when it is missing or unreadable."""
-    try:
-        return read_regular(directory / "workers" / worker, most=_SIZE, follow=False)
-    except (OSError, DamageError):
-        return None
+    return room_of(place).read(f"{_FOLDER}/{worker}", most=_SIZE)
 
 
 def parse_beat(worker: str, content: bytes | None) -> Beat | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from store.claims.heartbeat import Beat, is_worker, parse_beat, read_content
 from store.claims.process import Identity, identify, is_gone
+from store.claims.room import Room, room_of
 from store.errors import UsageError
 
 LEASE = 60.0  # seconds without a beat after which a worker counts as dead
@@ -58,7 +59,7 @@ class Liveness:
 
     def __init__(
         self,
-        directory: Path,
+        place: Room | Path,
         *,
         lease: float = LEASE,
         identity: Identity | None = None,
@@ -67,7 +68,7 @@ class Liveness:
         if lease <= 0:
             raise UsageError(f"a lease of {lease} s is not possible: give more than 0")
         self.lease = lease
-        self._directory = directory
+        self._room = room_of(place)
         self._me = identity if identity is not None else identify()
         self._clock = clock
         self._watched: dict[str, _Watch] = {}
@@ -100,7 +101,7 @@ class Liveness:
             watch.final is not None or before - watch.looked < self.lease / 60
         ):
             return watch
-        content = read_content(self._directory, worker) if is_worker(worker) else None
+        content = read_content(self._room, worker) if is_worker(worker) else None
         # Timed from the end of one look to the beginning of the next, so that slow reads of the
         # file never count as silence.
         after = self._clock()

@@ -31,6 +31,7 @@ from store.claims.heartbeat import (
 )
 from store.claims.liveness import LEASE, Liveness, Verdict
 from store.claims.process import identify
+from store.claims.room import Room, room_of
 
 WINDOW = 16  # other workers that one process watches
 _PAUSE = 4  # heartbeats between two looks at them
@@ -40,20 +41,21 @@ class Participant:
     """Heartbeat and claims of the calling process; a context manager around its work.
 
     One that is never entered has no heartbeat and leaves no file: enough to look at claims.
-    ``sidecar`` is the directory beside the store (``run.zarr.vnp``). ``interval`` seconds lie
-    between two heartbeats; another worker counts as dead after ``lease`` seconds without one.
+    ``place`` is the room beside the store, or its directory (``run.zarr.vnp``). ``interval``
+    seconds lie between two heartbeats; another worker counts as dead after ``lease`` seconds
+    without one.
     """
 
-    def __init__(self, sidecar: Path, *, interval: float = INTERVAL, lease: float = LEASE) -> None:
+    def __init__(
+        self, place: Room | Path, *, interval: float = INTERVAL, lease: float = LEASE
+    ) -> None:
         self.worker = new_worker()
         identity = identify()
-        self.heartbeat = Heartbeat(
-            sidecar, interval=interval, worker=self.worker, identity=identity
-        )
-        self.liveness = Liveness(sidecar, lease=lease, identity=identity)
-        self.claims = Claims(sidecar, worker=self.worker, identity=identity, liveness=self.liveness)
+        self.heartbeat = Heartbeat(place, interval=interval, worker=self.worker, identity=identity)
+        self.liveness = Liveness(place, lease=lease, identity=identity)
+        self.claims = Claims(place, worker=self.worker, identity=identity, liveness=self.liveness)
         self.each_stands_for = 1.0  # workers that one of the window stands for
-        self._sidecar = sidecar
+        self._place = room_of(place)
         self._others: list[Beat] = []
         self._skipped: dict[str, float] = {}  # worker -> not looked at until then
         self._look_again = 0.0  # a time of the monotonic clock, as above
@@ -93,7 +95,7 @@ class Participant:
 
     def _window(self, most: int, *, now: float) -> list[str]:
         """Ids that follow ours, without those to skip; at most so many."""
-        names = workers(self._sidecar)
+        names = workers(self._place)
         self._skipped = {name: self._skipped[name] for name in names if name in self._skipped}
         at = bisect_left(names, self.worker)
         ring = names[at + (names[at : at + 1] == [self.worker]) :] + names[:at]
@@ -107,7 +109,7 @@ class Participant:
         Of a worker that was killed a missing file says what a silent one says. One that ended says
         that its claims are free at once, so it stays for as long as there may be any.
         """
-        beat = read_beat(self._sidecar, worker)
+        beat = read_beat(self._place, worker)
         if beat is None:
             return False  # gone already, or not what a worker writes
         last = self.liveness.last_beat(worker)
@@ -115,7 +117,7 @@ class Participant:
             return False  # it moves again
         if self.claims.knows_unsettled(worker) or self._left_behind(beat):
             return False
-        return remove_beat(self._sidecar, worker)
+        return remove_beat(self._place, worker)
 
     def _left_behind(self, beat: Beat) -> bool:
         """Whether a worker that ended could not release a claim, which still owns its block."""

@@ -50,7 +50,7 @@ from store.layout import (
     score_columns,
 )
 from store.schema import Schema
-from store.sidecar import sidecar_of
+from store.sidecar import discard_store, making, sidecar_of
 
 _F16 = np.dtype("<f2")
 
@@ -59,20 +59,37 @@ class Hdf5Backend:
     """One commit of a store in an HDF5 file; see `store.backend.Backend`."""
 
     checks_itself = False  # readers of HDF5 expect the bare values
-    makes_directories = False
 
     def __init__(self, path: Path, file_map: FileMap) -> None:
         self.path = path
+        self.sidecar = sidecar_of(path)
         self.schema = file_map.schema
         self.trouble = file_map.trouble
         self._map = file_map
+
+    @staticmethod
+    def taken(path: Path) -> str | None:
+        """What is in the way of a new file."""
+        if not os.path.lexists(path):
+            return None
+        return "a directory with other files in it" if path.is_dir() else "another file"
+
+    @staticmethod
+    def probe(path: Path) -> None:
+        """Try nothing: ``vnp doctor`` looks at the file system."""
+
+    @staticmethod
+    def discard(path: Path) -> None:
+        """Remove the file, and the directory beside it."""
+        discard_store(path)
 
     @classmethod
     def new(cls, path: Path, schema: Schema) -> Self:
         """Make an empty store; it appears whole or not at all."""
         check_models(schema)
-        create_file(path, schema=schema, sidecar=sidecar_of(path).make())
-        return cls.open(path)
+        with making(path) as sidecar:
+            create_file(path, schema=schema, sidecar=sidecar)
+            return cls.open(path)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -92,7 +109,7 @@ class Hdf5Backend:
             return self if file_map is self._map else type(self)(self.path, file_map)
         fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            recover(fd, sidecar_of(self.path).path)
+            recover(fd, self.sidecar.path)
         finally:
             os.close(fd)
         newest = self.open(self.path)  # also if the commit is the same: another program may write
@@ -103,7 +120,7 @@ class Hdf5Backend:
 
     def begin(self, guard: Callable[[], None]) -> Hdf5Transaction:
         """Begin a change."""
-        sidecar = sidecar_of(self.path).make()
+        sidecar = self.sidecar.make()
         return Hdf5Transaction(self.path, file_map=self._map, sidecar=sidecar, guard=guard)
 
     def repair(self, finding: Finding) -> None:  # noqa: ARG002 - nothing in a file is an orphan
@@ -150,7 +167,7 @@ class Hdf5Backend:
         offset, size = self._locate(cell)
         vote = self._vote(cell.model)
         make_dir(vote.parent)
-        tmp_dir = sidecar_of(self.path).make().tmp
+        tmp_dir = self.sidecar.make().tmp
         ours = publish_new(tmp_dir, vote, [pack_record(json.loads(content), size=size)])
         chosen = read_regular(vote, most=size, follow=False)
         if unpack_record(chosen, what=str(vote)) is None:
@@ -273,7 +290,7 @@ class Hdf5Backend:
             write_all(fd, content, offset)
 
     def _vote(self, model: str) -> Path:
-        return sidecar_of(self.path).path / "provenance" / model
+        return self.sidecar.path / "provenance" / model
 
 
 def _certificate_bytes(text: bytes) -> bytes:

@@ -43,18 +43,20 @@ def rebuild(old: Backend, create: Callable[[Path, Schema], Backend]) -> None:
     DamageError
         If rows cannot be read; the old file stays.
     """
-    sidecar = sidecar_of(old.path)
+    path = old.path
+    assert isinstance(path, Path)
+    sidecar = sidecar_of(path)
     _require_idle(sidecar.path)
-    made = sidecar.make().temporary("rebuild").with_suffix(old.path.suffix)
+    made = sidecar.make().temporary("rebuild").with_suffix(path.suffix)
     try:
         new = _with_rows(old, partial(create, made))
         for model in old.schema.models:
             _copy_blocks(old, new, model.name)
         with made.open("rb") as file:
             os.fsync(file.fileno())
-        shutil.copymode(old.path, made)
-        made.replace(old.path)
-        fsync_dir(old.path.parent)
+        shutil.copymode(path, made)
+        made.replace(path)
+        fsync_dir(path.parent)
     finally:
         made.unlink(missing_ok=True)
         shutil.rmtree(sidecar_of(made).path, ignore_errors=True)

@@ -49,7 +49,7 @@ from store.hdf5.overlay import Overlay
 from store.io.files import fsync_dir, make_dir, naming
 from store.layout import score_columns
 from store.schema import Schema
-from store.sidecar import Sidecar
+from store.sidecar import DirectorySidecar
 
 
 class Hdf5Transaction:
@@ -59,7 +59,7 @@ class Hdf5Transaction:
     """
 
     def __init__(
-        self, path: Path, *, file_map: FileMap, sidecar: Sidecar, guard: Callable[[], None]
+        self, path: Path, *, file_map: FileMap, sidecar: DirectorySidecar, guard: Callable[[], None]
     ) -> None:
         file_map.require_writable(path)
         self._path = path
@@ -185,7 +185,7 @@ class Hdf5Transaction:
             self._lock = -1
 
 
-def create_file(path: Path, *, schema: Schema, sidecar: Sidecar) -> None:
+def create_file(path: Path, *, schema: Schema, sidecar: DirectorySidecar) -> None:
     """Make an empty store's file; it appears whole or not at all."""
     made = sidecar.tmp / f"create-{uuid4().hex}"
     fd = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

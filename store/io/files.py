@@ -28,6 +28,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from store.errors import StoreError
 from store.io.words import count
+from store.location import S3Location
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -259,7 +260,7 @@ def _discard(tmp: Path) -> None:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: Path | S3Location) -> Iterator[None]:
     """Raise a `WriteError` that names the file in place of an error of the operating system."""
     try:
         yield
@@ -267,7 +268,7 @@ def naming(path: Path) -> Iterator[None]:
         raise write_failure(error, path) from error
 
 
-def write_failure(error: OSError, path: Path, data: Buffers = ()) -> WriteError:
+def write_failure(error: OSError, path: Path | S3Location, data: Buffers = ()) -> WriteError:
     """Say in one sentence what failed, where, and the remedy."""
     if error.errno in _FULL:
         size = sum(memoryview(buffer).nbytes for buffer in data)
@@ -288,10 +289,11 @@ def write_failure(error: OSError, path: Path, data: Buffers = ()) -> WriteError:
     return WriteError(f"{explained(error, path)}{hint}", errno=error.errno)
 
 
-def explained(error: OSError, path: Path | None = None) -> str:
+def explained(error: OSError, path: Path | S3Location | None = None) -> str:
     """Say in words what the operating system refused, of which file, and the remedy."""
     named = path if path is not None else error.filename
-    where = "" if named is None else f"{os.fsdecode(named)}: "
+    shown = named if isinstance(named, S3Location | None) else os.fsdecode(named)
+    where = "" if shown is None else f"{shown}: "
     if error.errno is None:
         return f"{where}{error}."
     hint = _HINTS.get(error.errno, "")

@@ -19,6 +19,8 @@ _PACKAGES = {
     "faiss": "faiss-cpu",
     "lance": "pylance",
     "ray": "'vnp[ray]'",
+    "obstore": "'vnp[s3]'",
+    "obstore.store": "'vnp[s3]'",
     "sklearn": "scikit-learn",
     "umap": "umap-learn",
 }

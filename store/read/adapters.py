@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import UsageError
+from store.io.bucket import bucket_of
 from store.io.optional import require
 from store.io.ragged import Ragged
 from store.layout import row_columns
+from store.location import S3Location
 from store.read.columns import sample_names, take_column
 from store.read.first_rows import FirstRows
 from store.read.indexing import Ints
@@ -78,6 +80,9 @@ def lazy_anndata(store: Source) -> Any:
     require("anndata", for_what="an AnnData object")
     require("dask.array", for_what="a lazy AnnData object")
     read_lazy = require("anndata.experimental", for_what="a lazy AnnData object").read_lazy
+    if isinstance(store.path, S3Location):
+        zarr = require("zarr.storage", for_what=f"{store.path} as AnnData")
+        return read_lazy(zarr.ObjectStore(bucket_of(store.path), read_only=True))
     if store.path.is_dir():
         return read_lazy(store.path)
     h5py = require("h5py", for_what="an HDF5 store as AnnData")

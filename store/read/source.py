@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.io.ragged import Ragged
+from store.location import Location
 from store.schema import Schema
 
 
@@ -16,8 +17,8 @@ class Source(Protocol):
     """Rows and their embeddings, at one commit; `store.store.Store` documents the methods."""
 
     @property
-    def path(self) -> Path:
-        """The store's directory or file."""
+    def path(self) -> Location:
+        """Where the store is."""
 
     @property
     def schema(self) -> Schema:

@@ -13,84 +13,83 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from store.backend import Cell, Part, Rows, Values
+from store.backend import Cell
 from store.errors import DamageError, NotAStoreError, UsageError
 from store.findings import Finding, Remedy
-from store.geometry import chunks_of
 from store.io.files import fsync_dir, names_in, publish_new, publish_replace, remove_durable
 from store.io.json import LONGEST, parse_json
-from store.io.ragged import Ragged, from_items
+from store.io.ragged import Ragged
 from store.io.regular import open_regular, read_regular
-from store.io.words import count
 from store.layout import (
     Column,
-    certificate_column,
     chunks_named,
-    embedding_column,
-    filled_column,
-    provenance_column,
     row_columns,
-    samples_column,
-    score_columns,
 )
 from store.samples import StoredSamples
 from store.schema import Schema, from_attribute
-from store.sidecar import sidecar_of
+from store.sidecar import discard_store, making, sidecar_of
+from store.zarr.cells import ZarrTree, samples_of
 from store.zarr.codec import (
-    CRC_BYTES,
-    decode_numbers,
-    decode_strings,
-    encode_numbers,
-    encode_strings,
-    number_bytes,
     read_chunk,
-    stored_crc,
 )
-from store.zarr.strays import remove_stray
+from store.zarr.metadata import attributes_of
+from store.zarr.strays import remove_stray, stray_files
 from store.zarr.transaction import (
     ZarrTransaction,
     is_committing,
-    read_scores_chunk,
     undo_interrupted,
     write_documents,
 )
 from store.zarr.verify import verify_tree
 
-_NO_ROWS = Schema(block_rows=1, segment_length=0)
 _PROBES = 64  # chunks looked for at opening
 _ROWS_UNCHECKED = 1 << 24  # fewer rows cannot cost much memory
 
 
-class ZarrBackend:
+class ZarrBackend(ZarrTree):
     """One commit of a store in a Zarr directory; see `store.backend.Backend`."""
 
     trouble = ""  # other programs leave traces that only `verify` looks for
-    checks_itself = True  # every chunk ends in its CRC-32C
-    makes_directories = True
 
     def __init__(self, path: Path, schema: Schema) -> None:
         self.path = path
+        self.sidecar = sidecar_of(path)
         self.schema = schema
+
+    @staticmethod
+    def taken(path: Path) -> str | None:
+        """What is in the way of a new directory; an empty one is not."""
+        if not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir())):
+            return None
+        return "a directory with other files in it" if path.is_dir() else "another file"
+
+    @staticmethod
+    def probe(path: Path) -> None:
+        """Try nothing: ``vnp doctor`` looks at the file system."""
+
+    @staticmethod
+    def discard(path: Path) -> None:
+        """Remove the directory, and the one beside it."""
+        discard_store(path)
 
     @classmethod
     def new(cls, path: Path, schema: Schema) -> Self:
         """Make an empty store, of format 3; it appears whole or not at all."""
-        schema = replace(schema, samples=StoredSamples(read=_SampleChunks(path)))
-        sidecar = sidecar_of(path).make()
-        made = sidecar.temporary("create")
-        made.mkdir()
-        try:
-            write_documents(made, before=None, after=schema, tmp_dir=sidecar.tmp)
-            made.rename(path)
-        except BaseException as error:
-            shutil.rmtree(made, ignore_errors=True)
-            if isinstance(error, OSError) and path.exists():
-                raise UsageError(f"{path} was created by someone else just now") from None
-            raise
-        fsync_dir(path.parent)
-        return cls(path, schema)
+        schema = replace(schema, samples=StoredSamples(read=SampleChunks(path)))
+        with making(path) as sidecar:
+            made = sidecar.temporary("create")
+            made.mkdir()
+            try:
+                write_documents(made, before=None, after=schema, tmp_dir=sidecar.tmp)
+                made.rename(path)
+            except BaseException as error:
+                shutil.rmtree(made, ignore_errors=True)
+                if isinstance(error, OSError) and path.exists():
+                    raise UsageError(f"{path} was created by someone else just now") from None
+                raise
+            fsync_dir(path.parent)
+            return cls(path, schema)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -105,7 +104,7 @@ class ZarrBackend:
         """Return the last commit, under the lock without what a killed change left of another."""
         schema = _read_schema(self.path)
         if locked:
-            undo_interrupted(self.path, schema=schema, sidecar=sidecar_of(self.path).make())
+            undo_interrupted(self.path, schema=schema, sidecar=self.sidecar.make())
         if schema == self.schema:
             return self
         _check_extent(self.path, schema)
@@ -113,8 +112,8 @@ class ZarrBackend:
 
     def begin(self, guard: Callable[[], None]) -> ZarrTransaction:
         """Begin a change."""
-        sidecar = sidecar_of(self.path).make()
-        return ZarrTransaction(self.path, schema=self.schema, sidecar=sidecar, guard=guard)
+        sidecar = self.sidecar.make()
+        return ZarrTransaction(self, root=self.path, sidecar=sidecar, guard=guard)
 
     def repair(self, finding: Finding) -> None:
         """Write every ``zarr.json`` again, or remove a file."""
@@ -123,141 +122,54 @@ class ZarrBackend:
         else:
             remove_stray(self.path, finding.path)
 
-    # -- rows, read ---------------------------------------------------------------------------
+    # -- files ----------------------------------------------------------------------------------
 
-    def column_rows(self, name: str) -> int:
-        """Rows of a chunk of a row column."""
-        return row_columns(self.schema)[name].chunk[0]
+    def read_file(self, key: str, *, column: Column) -> bytes:
+        """Read a regular file."""
+        return read_chunk(self.path / key, column=column)
 
-    def read_column(self, name: str, chunk: int, rows: int) -> Values:  # noqa: ARG002 - whole
-        """Values of a chunk of a row column."""
-        column = row_columns(self.schema)[name]
-        key = column.chunk_key(chunk)
-        decode = decode_strings if column.dtype == "string" else decode_numbers
-        try:
-            values: Values = decode(read_chunk(self.path / key, column=column), column=column)
-        except FileNotFoundError:
-            raise DamageError(f"{key} is missing; run 'vnp verify'") from None
-        except DamageError as error:
-            raise DamageError(f"{key}: {error}; run 'vnp verify' on the store") from None
-        return values
+    def read_document(self, key: str) -> bytes:
+        """Read a regular file of metadata."""
+        return read_regular(self.path / key, most=LONGEST)
 
-    def read_scores(self, name: str) -> NDArray[np.float32]:
-        """Scores by row: float32 (N, 2)."""
-        [known] = [scores for scores in self.schema.scores if scores.name == name]
-        out = np.full((self.schema.n_rows, 2), np.nan, dtype=np.float32)
-        for at, column in enumerate(score_columns(self.schema, name)):
-            size = column.chunk[0]
-            for chunk in chunks_of(0, known.rows, size):
-                part = out[chunk * size : (chunk + 1) * size, at]
-                part[:] = read_scores_chunk(self.path, column, chunk)[: len(part)]
-        return out
+    def read_end(self, key: str, size: int) -> tuple[int, bytes]:
+        """Read the end of a regular file."""
+        with os.fdopen(open_regular(self.path / key), "rb") as file:
+            found = file.seek(0, 2)
+            file.seek(max(found - size, 0))
+            return found, file.read()
 
-    # -- cells --------------------------------------------------------------------------------
+    def make_file(self, key: str, content: bytes) -> bool:
+        """Create a file with ``link()``."""
+        return publish_new(self._tmp, self.path / key, [content])
 
-    def encode(self, model: str, values: Rows) -> tuple[bytes, str]:
-        """Encode a chunk, padded with NaN; the CRC-32C covers the padding too."""
-        column = embedding_column(self.schema, self.schema.model(model))
-        content = encode_numbers(values, column=column)
-        return content, stored_crc(content)
+    def write_file(self, key: str, content: bytes) -> None:
+        """Replace a file."""
+        publish_replace(self._tmp, self.path / key, [content])
 
-    def create(self, cell: Cell, content: bytes) -> bool:
-        """Create the cell's file with ``link()``."""
-        path, column = self._locate(cell)
-        return publish_new(self._tmp, path, [_encode(cell, content, column)])
+    def remove_file(self, key: str) -> None:
+        """Remove a file for good."""
+        remove_durable(self.path / key)
 
-    def replace(self, cell: Cell, content: bytes) -> None:
-        """Replace the cell's file."""
-        path, column = self._locate(cell)
-        publish_replace(self._tmp, path, [_encode(cell, content, column)])
-
-    def remove(self, cell: Cell) -> None:
-        """Remove the cell's file."""
-        remove_durable(self._locate(cell)[0])
-
-    def read(self, cell: Cell) -> bytes | None:
-        """Content of the cell's file, compared with its checksum."""
-        path, column = self._locate(cell)
-        try:
-            raw = read_chunk(path, column=column)
-        except FileNotFoundError:
-            return None
-        if cell.part is Part.FILLED:
-            return decode_numbers(raw, column=column).tobytes()
-        return decode_strings(raw, column=column)[0]
-
-    def read_values(self, cell: Cell, rows: int) -> tuple[Rows, str] | None:  # noqa: ARG002
-        """Read the whole chunk."""
-        path, column = self._locate(cell)
-        try:
-            raw = read_chunk(path, column=column)
-            return decode_numbers(raw, column=column), stored_crc(raw)
-        except FileNotFoundError:
-            return None
-        except DamageError as error:
-            raise DamageError(f"{self.name(cell)}: {error}") from None
-
-    def checksum(self, cell: Cell, rows: int) -> str | None:  # noqa: ARG002 - of the chunk
-        """Read the end of the chunk: its length and the checksum it carries."""
-        path, column = self._locate(cell)
-        try:
-            fd = open_regular(path)
-        except FileNotFoundError:
-            return None
-        try:
-            found = os.fstat(fd).st_size
-            trailer = os.pread(fd, CRC_BYTES, max(found - CRC_BYTES, 0))
-        finally:
-            os.close(fd)
-        size = number_bytes(column) + CRC_BYTES
-        if found != size:
-            raise DamageError(f"length is {count(found, 'byte')} where {size} belong")
-        return stored_crc(trailer)
-
-    def flagged(self, model: str) -> NDArray[np.int64]:
-        """Blocks whose ``filled`` chunk exists, from one directory listing."""
-        column = filled_column(self.schema, self.schema.model(model))
-        return chunks_named(names_in(self.path / column.path))
+    def chunk_names(self, column: Column, chunks: int) -> list[str]:  # noqa: ARG002 - all
+        """Names in a folder, from one listing."""
+        return names_in(self.path / column.path)
 
     # -- for people and for memory mapping ----------------------------------------------------
 
-    def name(self, cell: Cell) -> str:
-        """Path of the cell's file inside the store."""
-        return self._locate(cell)[0].relative_to(self.path).as_posix()
-
     def values_file(self, cell: Cell) -> tuple[Path, int]:
         """Name the block's own file, whose checksum comes after the values."""
-        return self._locate(cell)[0], 0
+        return self.path / self._locate(cell)[0], 0
 
     def verify(self) -> Iterator[Finding]:
         """Re-read metadata and columns; see `store.zarr.verify.verify_tree`."""
-        committing = is_committing(sidecar_of(self.path))
-        return verify_tree(self.path, schema=self.schema, interrupted=committing)
+        committing = is_committing(self.sidecar)
+        yield from verify_tree(self, interrupted=committing)
+        yield from stray_files(self.path, schema=self.schema)
 
     @property
     def _tmp(self) -> Path:
-        return sidecar_of(self.path).make().tmp
-
-    def _locate(self, cell: Cell) -> tuple[Path, Column]:
-        model = self.schema.model(cell.model)
-        if cell.part is Part.PROVENANCE:
-            column = provenance_column(model)
-            return self.path / column.chunk_key(), column
-        if cell.part is Part.VALUES:
-            column = embedding_column(self.schema, model)
-            return self.path / column.chunk_key(cell.block, 0), column
-        make = filled_column if cell.part is Part.FILLED else certificate_column
-        column = make(self.schema, model)
-        return self.path / column.chunk_key(cell.block), column
-
-
-def _encode(cell: Cell, content: bytes, column: Column) -> bytes:
-    """Content of a cell's file."""
-    if cell.part is Part.VALUES:
-        return content  # as `ZarrBackend.encode` made it
-    if cell.part is Part.FILLED:
-        return encode_numbers(np.frombuffer(content, np.bool_), column=column)
-    return encode_strings(from_items([content]), column=column)
+        return self.sidecar.make().tmp
 
 
 def _check_extent(path: Path, schema: Schema) -> None:
@@ -298,23 +210,16 @@ def _read_schema(path: Path) -> Schema:
         raise NotAStoreError(f"{root} is damaged: it {error}") from None
     except ValueError as error:
         raise NotAStoreError(f"{root} is damaged: it is not JSON ({error})") from None
-    attributes = node.get("attributes") if isinstance(node, dict) else None
-    value = attributes.get("vnp") if isinstance(attributes, dict) else None
-    return from_attribute(value, where=str(path), read_samples=_SampleChunks(path))
+    value = attributes_of(node).get("vnp")
+    return from_attribute(value, where=str(path), read_samples=SampleChunks(path))
 
 
 @dataclass(frozen=True, slots=True)
-class _SampleChunks:
+class SampleChunks:
     """Reads chunks of the array of samples."""
 
     root: Path
 
     def __call__(self, chunk: int) -> Ragged:
-        column = samples_column(_NO_ROWS)
-        key = column.chunk_key(chunk)
-        try:
-            return decode_strings(read_chunk(self.root / key, column=column), column=column)
-        except FileNotFoundError:
-            raise DamageError(f"{key} is missing; run 'vnp verify'") from None
-        except DamageError as error:
-            raise DamageError(f"{key}: {error}; run 'vnp verify'") from None
+        """Texts of a chunk; DamageError if it is missing or damaged."""
+        return samples_of(lambda key, column: read_chunk(self.root / key, column=column), chunk)

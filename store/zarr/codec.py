@@ -10,6 +10,7 @@ from __future__ import annotations
 from math import prod
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import google_crc32c
 import numpy as np
@@ -26,6 +27,7 @@ from store.layout import Column
 
 CRC_BYTES = 4
 _ZSTD_LEVEL = 1
+_SKIPPED = (0x184D2A50).to_bytes(4, "little")  # begins a skippable frame of zstd
 _LARGEST = 1 << 30  # bytes of a chunk; what claims more is damaged or hostile
 _zstd = Zstd(level=_ZSTD_LEVEL)
 
@@ -77,13 +79,14 @@ def read_chunk(path: Path, *, column: Column) -> bytes:
 
     FileNotFoundError is left to the caller, to whom it may mean something.
     """
+    return read_regular(path, most=longest_chunk(column))
+
+
+def longest_chunk(column: Column) -> int:
+    """Bytes that a chunk of a column can have at most."""
     if column.compressed:
-        most = _LARGEST + CRC_BYTES
-    elif column.dtype == "string":
-        most = LONGEST
-    else:
-        most = number_bytes(column) + CRC_BYTES
-    return read_regular(path, most=most)
+        return _LARGEST + CRC_BYTES
+    return LONGEST if column.dtype == "string" else number_bytes(column) + CRC_BYTES
 
 
 def number_bytes(column: Column) -> int:
@@ -94,6 +97,14 @@ def number_bytes(column: Column) -> int:
 def stored_crc(raw: bytes) -> str:
     """Return the checksum a chunk carries in its last four bytes, as eight hex digits."""
     return f"{int.from_bytes(raw[-CRC_BYTES:], 'little'):08x}"
+
+
+def with_nonce(content: bytes) -> bytes:
+    """Return other bytes of the same compressed chunk: a frame that decoders skip is added."""
+    frame = _SKIPPED + (16).to_bytes(4, "little") + uuid4().bytes
+    body = content[:-CRC_BYTES] + frame
+    crc: int = google_crc32c.value(body)
+    return body + crc.to_bytes(CRC_BYTES, "little")
 
 
 def _with_crc(body: bytes, column: Column) -> bytes:

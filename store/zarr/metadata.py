@@ -7,19 +7,22 @@ Growing the store writes ``documents(new schema)``, the root last; verifying com
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from store.io.json import parse_json
 from store.layout import Column, all_columns, listed_columns
 from store.schema import Schema, to_attribute
 
-ROOT_DOCUMENT = "zarr.json"  # renaming it is the commit
+ROOT_DOCUMENT = "zarr.json"  # renaming, or swapping, it is the commit
+STAMP = "vnp_commit"
 
 
-def documents(schema: Schema) -> dict[str, bytes]:
+def documents(schema: Schema, *, stamp: Mapping[str, Any] | None = None) -> dict[str, bytes]:
     """Every ``zarr.json`` of the store by its path, the root last: a valid AnnData.
 
-    AnnData skips the columns of ``obs`` that ``column-order`` does not list.
+    AnnData skips the columns of ``obs`` that ``column-order`` does not list. ``stamp`` is one more
+    attribute of the root, `STAMP`.
     """
     listed = listed_columns(schema)
     nodes: dict[str, dict[str, Any]] = {
@@ -35,12 +38,21 @@ def documents(schema: Schema) -> dict[str, bytes]:
         nodes[column.path] = _array(column)
     # zarr groups consolidated nodes by adjacent equal parents, so order by depth, then by path.
     nodes = dict(sorted(nodes.items(), key=lambda item: (item[0].count("/"), item[0])))
-    root = _group("anndata", "0.1.0", {"vnp": to_attribute(schema)})
+    attributes = {"vnp": to_attribute(schema)}
+    if stamp is not None:
+        attributes[STAMP] = dict(stamp)
+    root = _group("anndata", "0.1.0", attributes)
     consolidated = {"kind": "inline", "must_understand": False, "metadata": nodes}
     root["consolidated_metadata"] = consolidated
     files = {f"{path}/zarr.json": _dump(node) for path, node in nodes.items()}
     files[ROOT_DOCUMENT] = _dump(root)
     return files
+
+
+def attributes_of(node: object) -> dict[str, Any]:
+    """Attributes in a ``zarr.json``; none if it has none."""
+    attributes = node.get("attributes") if isinstance(node, dict) else None
+    return attributes if isinstance(attributes, dict) else {}
 
 
 def array_document(column: Column) -> bytes:

@@ -37,11 +37,11 @@ from store.zarr.metadata import array_document, documents, is_of_a_commit
 
 _DOCUMENT = "zarr.json"
 _MODEL_ARRAY = re.compile(r"(?:obsm/X|obs/filled|obs/certificate|uns/vnp)[_/]([a-z][a-z0-9_]*)")
-_SCORE_ARRAY = re.compile(r"obs/([A-Za-z][A-Za-z0-9_]*)_score[12]")
+SCORE_ARRAY = re.compile(r"obs/([A-Za-z][A-Za-z0-9_]*)_score[12]")
 _NOT_OURS = "is not vnp's; it is left alone"
 
 
-def _expected_files(schema: Schema) -> set[str]:
+def expected_files(schema: Schema) -> set[str]:
     """Every name that may be in the tree: metadata, chunks of rows, cells."""
     expected = set(documents(schema))
     for column, items in appended_columns(schema):
@@ -57,7 +57,7 @@ def _expected_files(schema: Schema) -> set[str]:
 
 def stray_files(root: Path, *, schema: Schema) -> Iterator[Finding]:
     """Yield what lies in the tree but is of no committed row, in the order of the tree."""
-    expected = _expected_files(schema)
+    expected = expected_files(schema)
     arrays = {column.path: column for column in all_columns(schema)}
     folders = {parent for name in expected for parent in _parents(name)}
     for name, is_folder in _walk(root, "", folders):
@@ -66,7 +66,7 @@ def stray_files(root: Path, *, schema: Schema) -> Iterator[Finding]:
             continue
         if is_folder:
             yield from _unlisted(root, name, schema)
-        elif folder in arrays and (_is_chunk(file, arrays[folder]) or is_temporary(file)):
+        elif folder in arrays and (is_chunk(file, arrays[folder]) or is_temporary(file)):
             detail = "file belongs to no committed row"
             yield Finding(Kind.ORPHAN, name, detail, Remedy.REMOVE)
         else:
@@ -111,7 +111,7 @@ def remove_array(root: Path, column: Column) -> None:
 
 def _is_written(name: str, column: Column) -> bool:
     file = name.rpartition("/")[2]
-    return file == _DOCUMENT or _is_chunk(file, column)
+    return file == _DOCUMENT or is_chunk(file, column)
 
 
 def _parents(name: str) -> Iterator[str]:
@@ -135,7 +135,8 @@ def _walk(root: Path, folder: str, folders: set[str]) -> Iterator[tuple[str, boo
             yield name, entry.is_dir(follow_symlinks=False)
 
 
-def _is_chunk(file: str, column: Column) -> bool:
+def is_chunk(file: str, column: Column) -> bool:
+    """Whether a name in its folder is that of a chunk that vnp writes."""
     index = chunk_of(file)
     return index is not None and len(index) == len(column.chunk) and not any(index[1:])
 
@@ -178,7 +179,7 @@ def _files_of_models(root: Path, folder: str, schema: Schema) -> list[str]:
 
 def _files_of_scores(root: Path, folder: str) -> list[str]:
     """Name the chunks and the metadata of a column of scores."""
-    match = _SCORE_ARRAY.fullmatch(folder)
+    match = SCORE_ARRAY.fullmatch(folder)
     if match is None:
         return []
     name = Scores(match[1], 0, "", "").name
@@ -191,7 +192,7 @@ def _files_of_scores(root: Path, folder: str) -> list[str]:
             return []
     ours = [_DOCUMENT] if _DOCUMENT in names else []
     for file in names:
-        if _is_chunk(file, column):
+        if is_chunk(file, column):
             decode_numbers(read_chunk(root / folder / file, column=column), column=column)
             ours.append(file)
     return ours

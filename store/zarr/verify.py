@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from store.errors import DamageError
 from store.findings import Finding, Kind, Remedy
 from store.geometry import chunks_of
-from store.io.json import LONGEST
-from store.io.regular import read_regular
 from store.io.words import count
 from store.layout import Column, appended_columns, samples_column
 from store.samples import StoredSamples
 from store.schema import Schema
-from store.zarr.codec import decode_numbers, decode_strings, read_chunk
+from store.zarr.cells import ZarrTree
+from store.zarr.codec import decode_numbers, decode_strings
 from store.zarr.metadata import documents, is_of_a_commit
-from store.zarr.strays import stray_files
 
 
-def verify_tree(root: Path, *, schema: Schema, interrupted: bool) -> Iterator[Finding]:
+def verify_tree(
+    tree: ZarrTree, *, interrupted: bool, stamp: Mapping[str, Any] | None = None
+) -> Iterator[Finding]:
     """Read every file of the store but cells; yield findings in the order of the tree.
 
     ``interrupted`` says that a commit was begun and is not over: it may never have been finished.
+    ``stamp`` is that of the root, if it has one.
     """
-    yield from _verify_documents(root, schema, interrupted)
-    yield from _verify_rows(root, schema)
-    yield from _verify_samples(schema)
-    yield from stray_files(root, schema=schema)
+    yield from _verify_documents(tree, interrupted, stamp)
+    yield from _verify_rows(tree)
+    yield from _verify_samples(tree.schema)
 
 
-def _verify_documents(root: Path, schema: Schema, interrupted: bool) -> Iterator[Finding]:
+def _verify_documents(
+    tree: ZarrTree, interrupted: bool, stamp: Mapping[str, Any] | None
+) -> Iterator[Finding]:
     ahead: list[str] = []
-    for name, content in documents(schema).items():
+    for name, content in documents(tree.schema, stamp=stamp).items():
         try:
-            found = read_regular(root / name, most=LONGEST)
+            found = tree.read_document(name)
         except FileNotFoundError:
+            if interrupted:
+                ahead.append(name)
+                continue
             yield Finding(Kind.MISSING, name, "metadata file is missing", Remedy.REWRITE)
             continue
         except DamageError as error:
@@ -52,19 +57,19 @@ def _verify_documents(root: Path, schema: Schema, interrupted: bool) -> Iterator
         yield Finding(
             Kind.INTERRUPTED,
             ahead[0],
-            f"this and {len(ahead) - 1} more metadata files are those of a change (an append, a "
-            "model, scores) that is being made, or was interrupted before its commit; the "
-            "committed state is whole, and the next change or 'vnp verify --repair' undoes it",
+            f"this and {len(ahead) - 1} more metadata files are not those of the last commit: a "
+            "change (an append, a model, scores) is being made, or was interrupted; the committed "
+            "state is whole, and the next change or 'vnp verify --repair' mends it",
             Remedy.REWRITE,
         )
 
 
-def _verify_rows(root: Path, schema: Schema) -> Iterator[Finding]:
-    for column, rows in appended_columns(schema):
+def _verify_rows(tree: ZarrTree) -> Iterator[Finding]:
+    for column, rows in appended_columns(tree.schema):
         for chunk in chunks_of(0, rows, column.chunk[0]):
             name = column.chunk_key(chunk)
             try:
-                _decode(root / name, column)
+                _decode(tree.read_file(name, column=column), column)
             except FileNotFoundError:
                 yield Finding(Kind.MISSING, name, _lost_rows(column, chunk, rows), Remedy.NONE)
             except DamageError as error:
@@ -83,8 +88,7 @@ def _verify_samples(schema: Schema) -> Iterator[Finding]:
             yield Finding(Kind.DAMAGED, name, detail, Remedy.NONE)
 
 
-def _decode(path: Path, column: Column) -> None:
-    raw = read_chunk(path, column=column)
+def _decode(raw: bytes, column: Column) -> None:
     if column.dtype == "string":
         decode_strings(raw, column=column)
     else:

@@ -149,8 +149,7 @@ class StoreConformance(abc.ABC):
     def test_a_lost_lock_stops_the_commit(self, store: Store) -> None:
         with store.appending() as appending:
             appending.write(batch("a", 0, 5))
-            taken_over = store.sidecar.path / "claims" / APPEND / "0.2"
-            taken_over.write_text("{}")
+            self.take_over(store)
             with pytest.raises(ClaimLostError):
                 commit(appending, "a", 5)
         assert self.reopen(store).n_rows == 0
@@ -314,6 +313,10 @@ class StoreConformance(abc.ABC):
         self.raw_provenance(store, "small", vanish=False)
         with pytest.raises(DamageError, match="vnp verify"):
             store.provenance("small")
+
+    def take_over(self, store: Store) -> None:
+        """Claim the appender's lock, as another process does after a lease."""
+        assert store.sidecar.room.make(f"claims/{APPEND}/0.2", b"{}")
 
     def contents(self, store: Store) -> object:
         """Every byte of a store: by default of its files, by name."""

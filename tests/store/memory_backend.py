@@ -22,6 +22,7 @@ from store.findings import Finding
 from store.io.ragged import Ragged, concatenate
 from store.layout import row_columns
 from store.schema import Schema
+from store.sidecar import sidecar_of
 
 CHUNK = 24  # rows of a chunk: neither a block nor a multiple of one
 CRC_BYTES = 4
@@ -54,6 +55,7 @@ class MemoryBackend:
 
     def __init__(self, path: Path, bucket: Bucket) -> None:
         self.path = path
+        self.sidecar = sidecar_of(path)
         self._bucket = bucket
         self._commit = bucket.commit
         self.schema = bucket.commit.schema

@@ -23,7 +23,7 @@ from store.open import create_store, open_store
 from store.samples import Sample, StoredSamples, chained
 from store.schema import Schema, _checksum, from_attribute, to_attribute
 from store.store import Store
-from store.zarr.backend import _SampleChunks
+from store.zarr.backend import SampleChunks
 from tests.rows import MODELS, append, expected, publish
 from tools.synthetic_store import make_store
 
@@ -49,13 +49,13 @@ def root(store: Store) -> dict[str, Any]:
 def read_chunks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of the chunks of samples that are read."""
     read: list[int] = []
-    whole = _SampleChunks.__call__
+    whole = SampleChunks.__call__
 
-    def counted(self: _SampleChunks, chunk: int) -> Any:
+    def counted(self: SampleChunks, chunk: int) -> Any:
         read.append(chunk)
         return whole(self, chunk)
 
-    monkeypatch.setattr(_SampleChunks, "__call__", counted)
+    monkeypatch.setattr(SampleChunks, "__call__", counted)
     return read
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from store.errors import UsageError
+from store.location import Location, location
 from store.open import open_store
 from store.store import Store
 from vnp.sequence.segments import WHOLE
@@ -21,14 +21,14 @@ StoreOrPath: TypeAlias = AnyPath | Store
 SegmentLength: TypeAlias = int | Literal["whole"]  # bases of a window; whole: contigs are not cut
 
 
-def path_of(store: StoreOrPath) -> Path:
-    """Path of a store."""
-    return store.path if isinstance(store, Store) else Path(store)
+def path_of(store: StoreOrPath) -> Location:
+    """Where a store is."""
+    return store.path if isinstance(store, Store) else location(store)
 
 
 def newest(store: StoreOrPath) -> Store:
     """Open a store at its newest commit, whichever one an open one holds."""
-    return store.snapshot() if isinstance(store, Store) else open_store(Path(store))
+    return store.snapshot() if isinstance(store, Store) else open_store(store)
 
 
 def names_of(names: str | Sequence[str]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 
 from store.errors import UsageError
+from store.location import location
 from store.open import open_store
 from store.schema import DEFAULT_BLOCK_ROWS, STANDARD_CODE
 from store.store import Store
@@ -81,7 +82,7 @@ def create(
     """
     registry.load_plugins(map(Path, paths_of(plugins)))
     return create_store(
-        Path(path),
+        location(path),
         recipe=recipe,
         models=names_of(models),
         segment_length=bases_of(segment_length),
@@ -105,7 +106,7 @@ def open(path: AnyPath) -> Store:  # noqa: A001 - vnp.open(...) reads best
     NotAStoreError
         If there is none, or it was made by a newer vnp.
     """
-    return open_store(Path(path))
+    return open_store(path)
 
 
 class AppendOptions(TypedDict, total=False):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from store.errors import UsageError
 from store.io.files import mapped_file
 from store.io.replace import refuse_store, write_whole
+from store.location import beside
 from store.schema import Sample
 from store.schema import Scores as KeptScores
 from store.store import Store
@@ -131,7 +132,7 @@ def predict(
     """
     if output is not None:
         refuse_store(output)
-    output = output or store.path.with_name(f"{store.path.name}.predictions")
+    output = output or beside(store.path, ".predictions")
     chosen = choose_models(store, classifier.card, models)
     wanted = _samples(store, samples)
     _warn_of_differences(store, classifier, chosen)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vnp.cli import options
@@ -20,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.store(parser)
     about = "another store, or VirNucPro's files"
-    parser.add_argument("other", metavar="OTHER", nargs="+", type=Path, help=about)
+    parser.add_argument("other", metavar="OTHER", nargs="+", type=options.place, help=about)
     about = "compare only this sample (of STORE, with .pt files)"
     parser.add_argument("--sample", metavar="NAME", help=about)
     options.names(parser, "--model", "compare only this model")

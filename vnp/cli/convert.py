@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 
 from vnp.cli import options
 from vnp.cli.exit_codes import of_result
@@ -14,20 +13,19 @@ from vnp.cli.output import Outcome
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     options.store(parser)
-    about = "the copy, e.g. run.h5; one that was cut short is carried on with"
-    parser.add_argument("target", metavar="TARGET", type=Path, help=about)
+    about = "the copy, e.g. run.h5 or s3://BUCKET/run.zarr; one cut short is carried on with"
+    parser.add_argument("target", metavar="TARGET", type=options.place, help=about)
     about = "leave out rows that are not certified for every model (default: they come, open)"
     parser.add_argument("--only-certified", action="store_true", help=about)
 
 
 def run(given: argparse.Namespace) -> int:
     """Copy, or carry on copying."""
-    from store.convert import convert_store
+    from store.convert import convert
     from store.io.words import count
-    from store.open import open_store
 
-    store, target = open_store(given.store), given.target
-    found = convert_store(store, target, only_certified=given.only_certified)
+    target = given.target
+    found = convert(given.store, target, only_certified=given.only_certified)
     lines = [f"not copied: {line}" for line in found.damaged]
     lines.append(
         f"{target}: {count(found.rows, 'row')}; this run brought "

@@ -40,7 +40,7 @@ _PACKAGES = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     about = "check where this store lies, and its models' weights instead of VirNucPro's"
-    parser.add_argument("store", metavar="STORE", nargs="?", type=Path, help=about)
+    parser.add_argument("store", metavar="STORE", nargs="?", type=options.place, help=about)
     parser.add_argument(
         "--golden",
         type=Path,
@@ -102,7 +102,8 @@ def run(given: argparse.Namespace) -> int:
         models = list(store.schema.models) if store is not None else []
         if store is not None:
             length, code = store.schema.segment_length, store.schema.genetic_code
-            checks += _reported("mount", lambda: _mount(store.path))
+            if isinstance(path := store.path, Path):
+                checks += _reported("mount", lambda: _mount(path))
             checks += _reported("file system", lambda: _file_system(store))
             checks += _reported("disk", lambda: _disk(store))
     if not missing:
@@ -225,7 +226,13 @@ def _mount(path: Path) -> Iterator[Check]:
 def _file_system(store: Store) -> Iterator[Check]:
     """Try what workers and appenders do beside the store; look whether they may do it in it."""
     from store.io.files import publish_new
+    from store.open import backend
+    from store.sidecar import DirectorySidecar
 
+    if not isinstance(store.path, Path) or not isinstance(store.sidecar, DirectorySidecar):
+        backend(store.path).probe(store.path)
+        yield Check("server", "ok", "it honours If-None-Match and If-Match")
+        return
     tmp = store.sidecar.make().tmp
     probe = store.sidecar.temporary("doctor")
     try:
@@ -247,6 +254,8 @@ def _file_system(store: Store) -> Iterator[Check]:
 
 
 def _disk(store: Store) -> Iterator[Check]:
+    if not isinstance(store.path, Path):
+        return  # a bucket has no end
     free = os.statvfs(store.path)
     size = free.f_bavail * free.f_frsize
     wanted = sum(

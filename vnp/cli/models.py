@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vnp.cli import options
@@ -19,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--add", metavar="NAME", help="add this model to the store")
     options.hub_weights(parser)
     options.plugins(parser)
-    parser.add_argument("store", metavar="STORE", nargs="?", type=Path, help="with --add")
+    parser.add_argument("store", metavar="STORE", nargs="?", type=options.place, help="with --add")
 
 
 def run(given: argparse.Namespace) -> int:

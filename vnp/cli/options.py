@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from store.location import Location
 
 T = TypeVar("T")
+STORE = "the store: run.zarr, run.h5, or s3://BUCKET/run.zarr"
 
 
 def common(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +28,7 @@ def common(parser: argparse.ArgumentParser) -> None:
 
 def store(parser: argparse.ArgumentParser) -> None:
     """Add the argument STORE."""
-    parser.add_argument("store", metavar="STORE", type=Path, help="the store, e.g. run.zarr")
+    parser.add_argument("store", metavar="STORE", type=place, help=STORE)
 
 
 def force(parser: argparse.ArgumentParser, what: str = "the output") -> None:
@@ -137,6 +141,17 @@ def feature_models(parser: argparse.ArgumentParser) -> None:
 def classifier_device(parser: argparse.ArgumentParser) -> None:
     """Add the option --device of a command that runs a classifier."""
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+
+
+def place(text: str) -> Location:
+    """Read where a store is."""
+    from store.errors import UsageError
+    from store.location import location
+
+    try:
+        return location(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def positive(text: str) -> int:

@@ -81,7 +81,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _stages(given: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], Outcome]]]:
     """Yield the command that does a stage, what it works on, and the work."""
-    from store.open import open_store
+    from store.open import is_there, open_store
     from vnp.embed.supervisor import embed_store
     from vnp.sequence.append import append_file
     from vnp.sequence.contig_ids import Duplicates
@@ -113,7 +113,7 @@ def _stages(given: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], 
     def score() -> Outcome:
         return predict.score(given, samples=(), device=config.device)
 
-    if not path.exists() or wanted != StoreOptions():
+    if not is_there(path) or wanted != StoreOptions():
         yield "init", str(path), init_store
     for file in given.fasta:
         yield "append", f"{path} {file}", functools.partial(append_one, file)

@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 from store.certificate import Certification
 from store.claims.participant import Participant
 from store.io.words import count
+from store.location import Location
 from store.open import open_store
 from store.repair import reopen_damaged
 from store.store import Store
@@ -135,7 +135,7 @@ def fill(
                 codes = set(team.codes)
                 refused = codes.pop() if len(codes) == 1 and done == at_first else None
                 break  # starting them again would only repeat it
-    Participant(store.sidecar.path).tidy(_TIDIED)
+    Participant(store.sidecar.room).tidy(_TIDIED)
     problems += _failed(certifications)
     return EmbedReport(
         complete=all(certification.complete for certification in certifications),
@@ -150,7 +150,7 @@ def fill(
 
 
 def certify_store(
-    path: Path, *, models: tuple[str, ...] = (), check_threads: int | None = None
+    path: Location, *, models: tuple[str, ...] = (), check_threads: int | None = None
 ) -> EmbedReport:
     """Certify a store that others filled: the end of `embed_store`, without a worker.
 
@@ -228,7 +228,7 @@ def _reopen(store: Store, certifications: Sequence[Certification]) -> None:
     failed = [(found.model, block) for found in certifications for block, _ in found.failed]
     if not failed:
         return
-    with Participant(store.sidecar.path) as participant:
+    with Participant(store.sidecar.room) as participant:
         for model, block in failed:
             log.warning(reopen_damaged(store, model=model, block=block, claims=participant.claims))
 

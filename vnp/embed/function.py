@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from store.location import location
 from store.store import Store
 from vnp.embed.config import WorkerConfig
 from vnp.embed.fill import EmbedReport
@@ -87,7 +88,7 @@ def embed(
         dedup=dedup,
         token_budget=token_budget,
     )
-    path = store.path if isinstance(store, Store) else Path(store)
+    path = store.path if isinstance(store, Store) else location(store)
     report = embed_store(
         path,
         config=config,

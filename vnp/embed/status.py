@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from store.claims.heartbeat import Beat, read_beats, workers
 from store.claims.liveness import Verdict
 from store.claims.participant import Participant
 from store.claims.process import Identity, is_gone
+from store.claims.room import Room
 from store.errors import StoreError
 from store.geometry import rows_wanted
 from store.store import Store
@@ -112,7 +112,7 @@ def read_status(
         Whether to count rows by precision in a store of mixed: every certificate is read.
     """
     precisions = precisions and store.schema.mixed_precision
-    sidecar = store.sidecar.path
+    sidecar = store.sidecar.room
     claims = Participant(sidecar).claims
     wanted = rows_wanted(store.schema)
     statuses = []
@@ -191,15 +191,15 @@ def watching(store: Store, *, models: tuple[str, ...]) -> Iterator[Progress]:
         progress.update(status.rows_done, total=status.rows_wanted)
 
 
-def _beats(sidecar: Path, owners: set[str]) -> list[Beat]:
+def _beats(place: Room, owners: set[str]) -> list[Beat]:
     """Heartbeats of the workers that hold a claim; of all if there are few, past ones among them.
 
     Those of the dead may be thousands.
     """
-    names = workers(sidecar)
+    names = workers(place)
     if len(names) > _BEATS:
         names = sorted(owners.intersection(names))
-    return read_beats(sidecar, names)
+    return read_beats(place, names)
 
 
 def _worker(beat: Beat, me: Identity) -> WorkerStatus:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from store.errors import UsageError
+from store.location import Location
 from store.open import open_store
 from store.store import Store
 from vnp.embed.config import WorkerConfig
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def embed_store(
-    path: Path,
+    path: Location,
     *,
     config: WorkerConfig,
     workers: int | None,
@@ -150,7 +151,7 @@ class _Team:
         return problems
 
 
-def _start(path: Path, config: WorkerConfig) -> subprocess.Popen[str]:
+def _start(path: Location, config: WorkerConfig) -> subprocess.Popen[str]:
     # -P keeps the current folder off the module path: a file store.py in it is data, not code.
     command = [sys.executable, "-P", "-m", "vnp", "worker", str(path), "--json", "--stop-at-eof"]
     if log.isEnabledFor(logging.DEBUG):

@@ -24,12 +24,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from store.claims.heartbeat import INTERVAL
 from store.claims.liveness import LEASE
 from store.claims.participant import Participant
 from store.errors import ClaimLostError, DataError
+from store.location import Location
 from store.open import open_store
 from vnp.embed.blocks import BlockError, EmbeddedBlock, PreparedBlock, publish
 from vnp.embed.config import WorkerConfig
@@ -72,7 +72,7 @@ class Worker:
 
     def __init__(
         self,
-        path: Path,
+        path: Location,
         *,
         config: WorkerConfig,
         stop: threading.Event,
@@ -87,7 +87,7 @@ class Worker:
         self._clock = clock
         self._shutdown = Shutdown(stop)
         self._participant = Participant(
-            store.sidecar.path, interval=config.heartbeat or INTERVAL, lease=config.lease or LEASE
+            store.sidecar.room, interval=config.heartbeat or INTERVAL, lease=config.lease or LEASE
         )
         self._encoders = Encoders(store, config=config, load=load, clock=clock)
         self._accounts = Accounts(block_rows=store.schema.block_rows, clock=clock)

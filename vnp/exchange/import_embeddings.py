@@ -244,7 +244,7 @@ def _publish(
             "vnp": __version__,
         }
 
-    with Participant(store.sidecar.make().path) as participant:
+    with Participant(store.sidecar.make().room) as participant:
         return publish_blocks(
             store,
             participant,

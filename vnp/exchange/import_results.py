@@ -111,7 +111,7 @@ def import_files(
     staged = _Staged(store, made)
     for path in files:
         staged.add(read_results(path), index)
-    with Participant(store.sidecar.path) as participant:
+    with Participant(store.sidecar.room) as participant:
         for name in staged.known:
             _publish(store, participant, name, staged, hashes)
     return ImportReport(

@@ -38,8 +38,8 @@ class Leftovers:
 
     def __init__(self, store: Store, model: str) -> None:
         sidecar = store.sidecar.make()
-        self._part = sidecar.temporary("leftovers")
         self._path = sidecar.logs / f"import-{model}.leftovers.tsv"
+        self._part = sidecar.draft(self._path)
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Leftovers:

@@ -17,6 +17,7 @@ from typing import Any
 from store.claims.participant import Participant
 from store.errors import StoreError
 from store.io.words import count
+from store.location import Location
 from store.open import open_store
 from vnp.embed.config import WorkerConfig
 from vnp.launch import slurm_jobs
@@ -57,7 +58,7 @@ class LaunchReport:
 
 
 def launch(
-    path: Path,
+    path: Location,
     *,
     config: WorkerConfig,
     settings: Settings,
@@ -97,11 +98,11 @@ def launch(
     left = sum(len(store.open_blocks(store.schema.model(model).name)) for model in models)
     if 0 < left < settings.workers:
         log.warning(f"only {count(left, 'block')} open: the other workers will have nothing to do")
-    launcher = _Launcher(store.path.resolve(), config, settings, left, run, store.sidecar.logs)
+    place = store.path.resolve() if isinstance(store.path, Path) else store.path
+    launcher = _Launcher(place, config, settings, left, run, store.sidecar.logs)
     if dry_run:
         return launcher.plan()
-    sidecar = store.sidecar.make().path
-    with Participant(sidecar) as participant, participant.claims.acquire(_LOCK):
+    with Participant(store.sidecar.make().room) as participant, participant.claims.acquire(_LOCK):
         return launcher.submit()
 
 
@@ -109,7 +110,7 @@ def launch(
 class _Launcher:
     """One call."""
 
-    store: Path
+    store: Location
     config: WorkerConfig
     settings: Settings
     open_blocks: int

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from store.errors import UsageError
+from store.location import Location
 from vnp.embed.config import WorkerConfig
 
 _SIGNAL_SECONDS = 120  # between the signal and the end of the time limit
@@ -69,9 +70,9 @@ class Names:
     certify: str
 
     @classmethod
-    def of(cls, store: Path) -> Names:
+    def of(cls, store: Location) -> Names:
         """Name the jobs of a store after its (resolved) path."""
-        digest = hashlib.blake2b(os.fsencode(store), digest_size=5).hexdigest()
+        digest = hashlib.blake2b(os.fsencode(str(store)), digest_size=5).hexdigest()
         name = re.sub(r"[^A-Za-z0-9._-]", "_", store.name)[:40]
         return cls(f"vnp-{name}-{digest}", f"vnp-certify-{name}-{digest}")
 
@@ -131,7 +132,7 @@ def missing_workers(settings: Settings, queue: Queue) -> int:
 
 
 def worker_job(
-    store: Path,
+    store: Location,
     *,
     config: WorkerConfig,
     settings: Settings,
@@ -186,7 +187,7 @@ def worker_job(
 
 
 def certify_job(
-    store: Path,
+    store: Location,
     *,
     config: WorkerConfig,
     settings: Settings,

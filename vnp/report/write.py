@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from store.io.replace import refuse_existing, write_whole
+from store.location import Location, beside
 from store.store import Store
 from vnp.report import multiqc
 from vnp.report.calls import ScoreSource
@@ -18,7 +19,7 @@ from vnp.report.page import page
 class WrittenReport:
     """What was written."""
 
-    store: Path
+    store: Location
     files: tuple[Path, ...]  # the page first
     complete: bool  # whether every row is filled for every model
 
@@ -47,7 +48,7 @@ def write_report(
     """
     if output is not None:
         refuse_existing(output, force=force)
-    output = output or store.path.with_name(f"{store.path.name}.report.html")
+    output = output or beside(store.path, ".report.html")
     data = collect(store, title=title, scores=scores, umap=umap)
     contents = {output: page(data)}
     if for_multiqc:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from store.errors import AfterCommitError, SampleExistsError, UsageError
-from store.io.files import WriteError, fsync_dir, naming, rename_over
+from store.io.files import WriteError, fsync_dir, make_dir, naming, rename_over
 from store.io.replace import refuse_store, write_whole
 from store.io.tables import safe_cell
 from store.io.words import count
@@ -243,6 +243,7 @@ def _write_unusable(path: Path, reader: SampleReader) -> str:
     ]
     if not lines:
         return ""
+    make_dir(path.parent)
     write_whole(path, ("file\trecord\tline\tid\treason\n" + "".join(lines)).encode())
     return str(path)
 

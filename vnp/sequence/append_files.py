@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from store.location import Location
 from store.open import discard_empty, open_store
 from store.store import Store
 from vnp.sequence.append import AppendReport, Existing, Invalid, append_file
@@ -29,7 +30,7 @@ class AppendReports:
         return {"samples": [report.to_json() for report in self.samples]}
 
 
-def opened(path: Path, wanted: StoreOptions) -> Store:
+def opened(path: Location, wanted: StoreOptions) -> Store:
     """Open a store, which must be what is asked for."""
     store = open_store(path)
     wanted.check(store)
@@ -37,7 +38,7 @@ def opened(path: Path, wanted: StoreOptions) -> Store:
 
 
 def append_files(
-    path: Path,
+    path: Location,
     samples: Sequence[SampleFiles],
     *,
     wanted: StoreOptions | None = None,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from store.errors import UsageError
-from store.open import check_new, create_store, open_store
+from store.location import Location
+from store.open import check_new, create_store, is_there, open_store
 from store.schema import DEFAULT_BLOCK_ROWS, STANDARD_CODE, Model
 from store.store import Store
 from vnp.models import registry
@@ -31,7 +31,7 @@ class StoreOptions:
     segment_length: int | None = None  # bases; 0: each contig is one window
     genetic_code: int | None = None
 
-    def make(self, path: Path, *, if_missing: bool = False) -> InitReport:
+    def make(self, path: Location, *, if_missing: bool = False) -> InitReport:
         """Make such a store; see `create`."""
         length, code = self.segment_length, self.genetic_code
         return create(
@@ -81,7 +81,7 @@ class InitReport:
 
 
 def create(
-    path: Path,
+    path: Location,
     *,
     recipe: str | None = None,
     models: Sequence[str] = (),
@@ -123,7 +123,7 @@ def create(
     sources = tuple(models) or registry.sources_of(recipe or DEFAULT_RECIPE)
     registry.check_names(sources)
     about_code = remark(genetic_code)
-    if not (if_missing and os.path.lexists(path)):
+    if not (if_missing and is_there(path)):
         check_new(path, block_rows=block_rows, segment_length=segment_length)
     specs = [registry.model(source, weights_dir=weights_dir) for source in sources]
     wanted = tuple(Model(spec.name, spec.embedding_dim, spec.source) for spec in specs)
@@ -138,7 +138,7 @@ def create(
             genetic_code=genetic_code,
         )
     except UsageError:
-        if not if_missing or not path.exists():
+        if not if_missing or not is_there(path):
             raise
         made = False
         store = open_store(path)

@@ -16,7 +16,7 @@ from store.open import open_store
 from store.repair import repair, verify_store
 from store.schema import Model
 from store.store import Store
-from store.zarr import transaction
+from store.zarr import change, transaction
 from store.zarr.transaction import _Moves
 from tests.rows import append, expected, filled_store
 from tests.store.faulty_backend import Stopped
@@ -62,7 +62,7 @@ def killed(monkeypatch: pytest.MonkeyPatch, operations: int) -> Iterator[list[st
         count(transaction.shutil, "rmtree")
         count(transaction.os, "link")
         count(_Moves, "undo")
-        patched.setattr(transaction, "ThreadPoolExecutor", InTurn)
+        patched.setattr(change, "ThreadPoolExecutor", InTurn)
         yield done
 
 

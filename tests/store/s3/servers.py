@@ -1,0 +1,129 @@
+"""S3 servers on loopback: moto in a thread of this process, SeaweedFS as a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic, sleep
+
+BUCKET = "bucket"
+KEY_ID, SECRET = "TESTKEYID", "not-a-secret-but-looked-for"
+
+
+def environment(endpoint: str) -> dict[str, str]:
+    """What a user sets."""
+    return {
+        "AWS_ACCESS_KEY_ID": KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": endpoint,
+    }
+
+
+def free_ports(count: int) -> list[int]:
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in held]
+    for server in held:
+        server.close()
+    return ports
+
+
+@contextlib.contextmanager
+def moto() -> Iterator[str]:
+    """Run moto in a process of its own and yield its endpoint."""
+    [port] = free_ports(1)
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with _running(command, cwd=None):
+        endpoint = f"http://127.0.0.1:{port}"
+        _make_bucket(endpoint)
+        yield endpoint
+
+
+def weed() -> str | None:
+    """Path of SeaweedFS's program, as the package of PyPI installs it."""
+    beside = Path(sys.executable).with_name("weed")
+    return str(beside) if beside.exists() else shutil.which("weed")
+
+
+@contextlib.contextmanager
+def seaweed(folder: Path) -> Iterator[str]:
+    """Run SeaweedFS on free ports and yield its endpoint."""
+    program = weed()
+    assert program is not None
+    everyone = {
+        "name": "tests",
+        "credentials": [{"accessKey": KEY_ID, "secretKey": SECRET}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    anonymous = {"name": "anonymous", "actions": ["Read:public", "List:public"]}
+    config = folder / "s3.json"
+    config.write_text(json.dumps({"identities": [everyone, anonymous]}))
+    names = ("master.port", "volume.port", "filer.port", "s3.port")
+    ports = dict(zip(names, free_ports(4), strict=True))
+    grpc = dict(zip([f"{name}.grpc" for name in names], free_ports(4), strict=True))
+    command = [
+        program,
+        "server",
+        "-s3",
+        f"-s3.config={config}",
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-volume.max=20",
+        "-master.volumeSizeLimitMB=64",
+        *(f"-{name}={port}" for name, port in {**ports, **grpc}.items()),
+    ]
+    with _running(command, cwd=folder):
+        endpoint = f"http://127.0.0.1:{ports['s3.port']}"
+        _make_bucket(endpoint)
+        yield endpoint
+
+
+@contextlib.contextmanager
+def _running(command: list[str], *, cwd: Path | None) -> Iterator[None]:
+    process = subprocess.Popen(
+        command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(3)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _make_bucket(endpoint: str, *names: str) -> None:
+    """Make the buckets, once the server answers."""
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=KEY_ID,
+        aws_secret_access_key=SECRET,
+        region_name="us-east-1",
+        config=Config(retries={"max_attempts": 1}, connect_timeout=5, read_timeout=20),
+    )
+    deadline = monotonic() + 90
+    while True:
+        try:
+            for name in (BUCKET, "public", *names):
+                client.create_bucket(Bucket=name)
+            client.put_object(Bucket=BUCKET, Key="ready", Body=b"1")
+        except (BotoCoreError, ClientError):
+            if monotonic() > deadline:
+                raise
+            sleep(0.2)  # until the program listens: there is nothing else to wait on
+        else:
+            return

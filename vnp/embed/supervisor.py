@@ -132,7 +132,7 @@ def fill(store: Store, *, team: Team, configs: tuple[WorkerConfig, ...]) -> Embe
             _reopen_failed(store, models)
             if all(store.certify(model).complete for model in models) or team.stopping:
                 break
-            before = read_status(store, models=models).rows_done
+            before, told = read_status(store, models=models).rows_done, len(reports)
             problems = team.work(store, configs, reports)
             store.refresh()
             done = read_status(store, models=models).rows_done
@@ -140,6 +140,9 @@ def fill(store: Store, *, team: Team, configs: tuple[WorkerConfig, ...]) -> Embe
                 codes = set(team.codes)
                 refused = codes.pop() if len(codes) == 1 and done == at_first else None
                 break  # starting them again would only repeat it
+            left_out = _left_out(reports[told:], workers=len(configs))
+            if all(model in left_out or not len(store.open_blocks(model)) for model in models):
+                break  # as would this
     certifications = [store.certify(model) for model in models]
     for certification in certifications:
         problems += [
@@ -156,6 +159,17 @@ def fill(store: Store, *, team: Team, configs: tuple[WorkerConfig, ...]) -> Embe
         refused=refused or None,
         seconds=time.monotonic() - began,
     )
+
+
+def _left_out(reports: list[dict[str, Any]], *, workers: int) -> set[str]:
+    """Models that none of so many workers could load, by their reports."""
+    if len(reports) < workers:
+        return set()
+    each = [
+        {failure["model"] for failure in report.get("failures", ()) if failure["block"] is None}
+        for report in reports
+    ]
+    return set.intersection(*each)
 
 
 def configs_of_workers(config: WorkerConfig, workers: int | None) -> tuple[WorkerConfig, ...]:

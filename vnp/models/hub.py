@@ -14,6 +14,7 @@ from typing import Any
 from store.errors import UsageError
 from vnp.models.errors import WeightsError, WeightsNotFoundError
 from vnp.models.spec import HUB, ModelSpec, store_name
+from vnp.models.text_forms import text_form
 
 log = logging.getLogger(__name__)
 
@@ -90,16 +91,17 @@ def spec_of(
     WeightsNotFoundError
         If the files are neither in the cache nor to be had.
     WeightsError
-        If transformers has no encoder of this kind.
+        If transformers has no encoder of this kind, or its tokenizer knows no such sequence.
     """
     name = name_of(repo, revision)
     place = folder_of(repo, weights_dir, name)
     if weights_dir is not None and place is None:
         log.warning(f"hf:{repo} is not in {weights_dir}; looking in the Hugging Face cache and hub")
     config = configuration(place or repo, revision=revision or "main")
+    found = tokenizer(place or repo, revision=revision or "main")
     if input is None:
-        found = tokenizer(place or repo, revision=revision or "main")
         input = _input_of(found, name=repo)  # noqa: A001
+    text_form(found, input, name=f"{HUB}{repo}")  # refuses what no worker could embed by
     options = ",".join(filter(None, [revision, f"input={input}"]))
     return ModelSpec(
         name=name,

@@ -14,6 +14,7 @@ from typing import Any
 import google_crc32c
 
 from store.errors import NotAStoreError, SampleExistsError, UsageError
+from store.io.words import nearest
 
 FORMAT_VERSION = 1
 # Of a store of another genetic code: code that knows none would append records of the standard one.
@@ -151,7 +152,10 @@ class Schema:
             if model.name == name:
                 return model
         known = ", ".join(model.name for model in self.models) or "none"
-        raise UsageError(f"the store has no model {name!r} (it has: {known})")
+        near = nearest(name, [model.name for model in self.models])
+        raise UsageError(
+            f"the store has no model {name!r} (it has: {known})" + (f"; {near}" if near else "")
+        )
 
     def sample(self, name: str) -> Sample | None:
         """Return the sample of that name, or None."""

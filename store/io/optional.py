@@ -18,7 +18,7 @@ _PACKAGES = {
     "dask.array": "'dask[array]'",
     "faiss": "faiss-cpu",
     "lance": "pylance",
-    "ray": "'vnp[ray]'",
+    "ray": "'.[ray]' in a clone of vnp",
     "sklearn": "scikit-learn",
     "umap": "umap-learn",
 }

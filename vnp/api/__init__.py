@@ -13,8 +13,20 @@ bar in a notebook.
 
 from __future__ import annotations
 
-from vnp.api.results import export, predict, residues
+from vnp.api.classification import predict, train
+from vnp.api.results import export, residues
 from vnp.api.stores import append, create, open, status, verify  # noqa: A004 - vnp.open(...) reads best
 from vnp.embed.function import embed
 
-__all__ = ["append", "create", "embed", "export", "open", "predict", "residues", "status", "verify"]
+__all__ = [
+    "append",
+    "create",
+    "embed",
+    "export",
+    "open",
+    "predict",
+    "residues",
+    "status",
+    "train",
+    "verify",
+]

@@ -18,6 +18,7 @@ from store.claims.participant import Participant
 from store.claims.process import Identity, is_gone
 from store.errors import StoreError
 from store.geometry import rows_wanted
+from store.read.origin import origin_of
 from store.store import Store
 from vnp.embed.precisions import rows_by_precision
 from vnp.embed.progress import Progress
@@ -40,6 +41,7 @@ class ModelStatus:
     claimed: int  # open, held by a worker not known to be dead
     stale: int  # open, held by a worker that is dead
     precisions: dict[str, int]  # filled rows by precision, if asked for in a store of mixed
+    origin: str  # what made the rows, if asked for; empty for a model of vnp's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,11 @@ class StoreStatus:
 
 
 def read_status(
-    store: Store, *, models: tuple[str, ...] = (), precisions: bool = False
+    store: Store,
+    *,
+    models: tuple[str, ...] = (),
+    precisions: bool = False,
+    origins: bool = False,
 ) -> StoreStatus:
     """Read the status of a store: one listing per model, no chunk but the tails'.
 
@@ -107,6 +113,8 @@ def read_status(
         Which; none for all.
     precisions
         Whether to count rows by precision in a store of mixed: every certificate is read.
+    origins
+        Whether to say what made the rows of each model: every provenance is read.
     """
     precisions = precisions and store.schema.mixed_precision
     sidecar = store.sidecar.path
@@ -131,6 +139,7 @@ def read_status(
                 claimed=len(states) - stale,
                 stale=stale,
                 precisions=rows_by_precision(store, model.name) if precisions else {},
+                origin=origin_of(store, model.name) if origins else "",
             )
         )
     appender = claims.owner(APPEND)

@@ -276,6 +276,18 @@ def test_wrong_calls_are_usage_errors(path: Path, tmp_path: Path) -> None:
         vnp.open(tmp_path / "none.zarr")
 
 
+def test_options_in_messages_are_keywords_in_a_note(path: Path) -> None:
+    with pytest.raises(SampleExistsError, match="--existing skip") as caught:
+        vnp.append(path, EXAMPLE)
+    assert caught.value.__notes__ == ["in Python: --existing is existing="]
+    with pytest.raises(UsageError, match="leave --code out") as wrong:
+        vnp.append(path, EXAMPLE, genetic_code=4)
+    assert wrong.value.__notes__ == ["in Python: --code is genetic_code="]
+    with pytest.raises(UsageError, match="no model") as other:
+        vnp.embed(path, models="nope")
+    assert not hasattr(other.value, "__notes__")
+
+
 def test_embedding_in_this_process_gives_the_same_rows(path: Path, tmp_path: Path) -> None:
     report = vnp.embed(path, in_process=True, device="cpu", models="demo_esm2")
     assert report.complete

@@ -5,7 +5,8 @@ returns the report that the command prints with ``--json``: a frozen dataclass w
 ``store`` is always a path or an open store. An error that ends a command is raised, as
 `store.errors.UsageError` if the call is wrong (exit code 2), else as another
 `store.errors.StoreError` or an OSError (1), and KeyboardInterrupt (130). What is incomplete (3) is
-told by the report, and so is the damage that `verify` finds.
+told by the report, and so is the damage that `verify` finds. Messages name options as the
+commands do; a note below an error says which keywords they are.
 
 Messages go to the loggers ``vnp`` and ``store``, progress is shown as the commands show it and as a
 bar in a notebook.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from store.errors import UsageError
 from vnp.api.arguments import AnyPath, StoreOrPath, check_word, names_of, newest, paths_of
+from vnp.embed.keywords import named_in_python
 from vnp.models.extra import require_embed
 from vnp.models.registry import load_plugins
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@named_in_python
 def predict(
     store: StoreOrPath,
     classifier: AnyPath,
@@ -121,6 +123,7 @@ def predict(
     )
 
 
+@named_in_python
 def train(
     store: StoreOrPath,
     labels: AnyPath,

@@ -15,6 +15,7 @@ from vnp.api.arguments import (
     paths_of,
 )
 from vnp.embed.config import WorkerConfig
+from vnp.embed.keywords import named_in_python
 from vnp.exchange.export import Dtype, ExportReport, export_store
 from vnp.exchange.selection import Ids, Incomplete
 from vnp.exchange.torch_files import Layout
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from vnp.inference.encoder import Precision
 
 
+@named_in_python
 def export(
     store: StoreOrPath,
     to: AnyPath,
@@ -91,6 +93,7 @@ def export(
     )
 
 
+@named_in_python
 def residues(
     store: StoreOrPath,
     to: AnyPath,

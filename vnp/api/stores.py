@@ -22,6 +22,7 @@ from vnp.api.arguments import (
     path_of,
     paths_of,
 )
+from vnp.embed.keywords import named_in_python
 from vnp.embed.status import StoreStatus, read_status
 from vnp.embed.verification import VerifyReport
 from vnp.embed.verification import verify as verify_and_repair
@@ -35,6 +36,7 @@ from vnp.sequence.create import create as create_store
 from vnp.sequence.samples import read_sheet, samples_of_files
 
 
+@named_in_python
 def create(
     path: AnyPath,
     *,
@@ -148,6 +150,7 @@ def append(
     report: AnyPath | None = None,
     **options: Unpack[AppendOptions],
 ) -> CheckReport: ...
+@named_in_python
 def append(
     store: StoreOrPath,
     files: AnyPath | Sequence[AnyPath] = (),

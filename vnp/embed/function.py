@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from store.store import Store
 from vnp.embed.config import WorkerConfig
+from vnp.embed.keywords import named_in_python
 from vnp.embed.supervisor import EmbedReport, embed_store
 
 if TYPE_CHECKING:
     from vnp.inference.encoder import Precision
 
 
+@named_in_python
 def embed(
     store: str | os.PathLike[str] | Store,
     *,

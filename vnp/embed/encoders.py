@@ -20,7 +20,7 @@ from vnp.inference.encoder import (
     Precision,
     Provenance,
 )
-from vnp.models.errors import UnknownModelError, WeightsNotFoundError
+from vnp.models.errors import UnknownModelError
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,10 @@ _OTHER_WEIGHTS = (
 
 class ModelMismatchError(DataError):
     """The model at hand is not the one that the store's embeddings were made with."""
+
+
+class AbsentPluginError(DataError):
+    """A worker knows no model of that name, as it has not the plug-in; it costs that model."""
 
 
 class ChangedPluginError(DataError):
@@ -88,7 +92,7 @@ class Encoders:
                 self._store, model, config=self._config, load=self._load, warn=self._warn
             )
         except UnknownModelError as error:  # a plug-in that is not here costs its model alone
-            raise WeightsNotFoundError(str(error)) from None
+            raise AbsentPluginError(str(error)) from None
         dim = self._store.schema.model(model).dim
         if encoder.dim != dim:
             raise ModelMismatchError(

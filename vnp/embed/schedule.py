@@ -24,7 +24,7 @@ from store.errors import DataError
 from store.read.certified import CertifiedRows
 from store.store import Store
 from vnp.embed.blocks import PreparedBlock, name_of, prepare
-from vnp.embed.encoders import ChangedPluginError, ModelMismatchError
+from vnp.embed.encoders import AbsentPluginError, ChangedPluginError, ModelMismatchError
 from vnp.embed.imported import ImportedModelError
 from vnp.embed.report import Accounts, Failure
 from vnp.inference.encoder import Encoder
@@ -113,7 +113,9 @@ class Scheduler:
         if not self._lists:
             raise error
         reason = str(error)
-        said, _, _ = reason.partition(";")  # the whole is in the report
+        said = reason
+        if isinstance(error, AbsentPluginError):  # it lists all models; the report has the list
+            said, _, _ = reason.partition(";")
         log.warning(f"{model} cannot be loaded and is left out: {said}")
         if not isinstance(error, ImportedModelError | ChangedPluginError):
             reason = (

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import re
-from functools import cache
+import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ _PROTEIN = set("ACDEFGHIKLMNPQRSTVWY")
 _BASES = set("ACGTN")
 HEADS = re.compile(r"(pooler|contact_head|lm_head|cls|classifier)\.")  # nothing here reads them
 _PATIENCE = 5.0  # seconds that the hub has to answer
+_REMEMBERED = 60.0  # seconds for which the answer, or none, is remembered
 # Of these, transformers' own class is only the decoder half of what embeds sequences.
 _T5 = ("t5", "mt5", "umt5")
 
@@ -204,12 +206,12 @@ def asks_hub(place: str | Path) -> bool:
 
     Its client tries each file five times, with a line of warning for each, before it gives up.
     """
-    return not isinstance(place, Path) and reachable()
+    return not isinstance(place, Path) and _reachable(int(time.monotonic() / _REMEMBERED))
 
 
-@cache
-def reachable() -> bool:
-    """Whether the hub answers at all, tried once."""
+@lru_cache(maxsize=1)
+def _reachable(_period: int) -> bool:
+    """Whether the hub answers at all, tried once in a period."""
     import httpx
     from huggingface_hub import constants, get_session
 

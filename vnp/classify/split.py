@@ -22,7 +22,7 @@ from vnp.classify.labels import UNLABELLED, LabelsError, RowLabels
 from vnp.classify.mlp import CLASSES
 
 STRETCHES = 20  # a class without enough groups is cut into so many
-_WINDOWS = 3  # at least so many windows make a stretch: the first of one is left out
+_WINDOWS = 3  # of a stretch of a class in ``cut``: of a shorter one little is left at its ends
 _OVERSHOOT = 1.25  # a part may exceed its share by this factor
 
 
@@ -74,7 +74,7 @@ def group_split(
     """Divide whole groups, each class on its own, by shares of its rows (0 for none).
 
     ``stretch`` lets a class with too few groups be cut into stretches, as those of the names in
-    ``cut`` are anyway; `LabelsError` if a class cannot be divided.
+    ``cut`` are anyway, into longer ones; `LabelsError` if a class cannot be divided.
     """
     rng = np.random.default_rng(seed)
     shares = {Part.TEST: test, Part.HELD_OUT: held_out}
@@ -92,7 +92,8 @@ def group_split(
             window = np.cumsum(rows.new_window, dtype=np.int64)[mine]
             window -= window[0]
             n_windows = int(window[-1]) + 1
-            n_groups = min(STRETCHES, max(n_windows // _WINDOWS, min(needed, n_windows)))
+            most = max(n_windows // _WINDOWS, needed) if name in cut else STRETCHES
+            n_groups = min(STRETCHES, n_windows, most)
             group = window * n_groups // n_windows
         if n_groups < needed:
             raise LabelsError(

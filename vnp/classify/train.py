@@ -213,8 +213,8 @@ def _divide_groups(
 ) -> tuple[Split, int]:
     """Divide whole groups, less held-out records that are trained on too; count these.
 
-    A class of which none is left to hold out, as where one contig is part of another, is cut into
-    stretches.
+    A class of which none is left to hold out, as where one contig is part of another, or stretches
+    are too short, is cut into longer stretches.
     """
     cut: set[str] = set()
     while True:

@@ -36,8 +36,9 @@ def name_of(repo: str, revision: str = "") -> str:
     if repo.startswith(("/", ".", "~")) or repo.count("/") > 1:
         folder = repo.rstrip("/").rpartition("/")[2]
         raise UsageError(
-            f"hf:{repo} looks like a path: call the model hf:ORG/NAME, as hf:local/{folder}, and "
-            "give the folder, or the one that it is in, as weights (--weights DIR)"
+            f"hf:{repo} is not the name of a model of the hub, but a path: call the model "
+            f"hf:ORG/NAME, as hf:local/{folder}, and give the folder, or the one that it is in, "
+            "as weights (--weights DIR)"
         )
     name, comma, options = repo.partition(",")
     if comma:

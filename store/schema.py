@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from store.errors import NotAStoreError, SampleExistsError, UsageError
+from store.io.words import nearest
 from store.samples import (
     ReadChunk,
     Sample,
@@ -152,7 +153,10 @@ class Schema:
             if model.name == name:
                 return model
         known = ", ".join(model.name for model in self.models) or "none"
-        raise UsageError(f"the store has no model {name!r} (it has: {known})")
+        near = nearest(name, [model.name for model in self.models])
+        raise UsageError(
+            f"the store has no model {name!r} (it has: {known})" + (f"; {near}" if near else "")
+        )
 
     def sample(self, name: str) -> Sample | None:
         """Return the sample of that name, or None."""

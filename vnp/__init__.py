@@ -17,10 +17,21 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from vnp.whose_store import check_store
+from vnp.whose_store import WrongStoreError, check_store, end_if_run
 
 if TYPE_CHECKING:
-    from vnp.api import append, create, embed, export, open, predict, residues, status, verify  # noqa: A004
+    from vnp.api import (
+        append,
+        create,
+        embed,
+        export,
+        open,  # noqa: A004
+        predict,
+        residues,
+        status,
+        train,
+        verify,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
@@ -33,10 +44,15 @@ __all__ = [
     "predict",
     "residues",
     "status",
+    "train",
     "verify",
 ]
 
-check_store()
+try:
+    check_store()
+except WrongStoreError as error:
+    end_if_run(error)
+    raise
 
 
 def __getattr__(name: str) -> Any:

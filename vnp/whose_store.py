@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 _OURS = Path(__file__).resolve().parents[1] / "store"
+_AGAIN = "in a clone of vnp pip install --force-reinstall --no-deps ."
 _MARK = b"__package_of__"  # a name that only our store/__init__.py binds
 
 
@@ -32,25 +34,33 @@ def check_store() -> None:
     if found is None:
         raise WrongStoreError(
             f"vnp needs its own package 'store', and {_OURS} is not on the module path: install "
-            "vnp again: pip install --force-reinstall --no-deps vnp",
+            f"vnp again: {_AGAIN}",
             name="store",
         )
     if found.resolve().parent != _OURS:
         what = "folder" if found.is_dir() else "file"
         raise WrongStoreError(
             f"vnp needs its own package 'store', which is {_OURS}, and Python finds {found} "
-            f"instead: rename that {what}, or run Python in another folder or with the option -P",
+            f"instead: rename that {what}, take its folder off PYTHONPATH if it is named there, or "
+            "run Python in another folder or with the option -P",
             name="store",
             path=str(found),
         )
     if not _is_marked(found):
         raise WrongStoreError(
             f"{found} is not the package 'store' that comes with vnp: another package of that "
-            "name was installed over it: pip uninstall store, then pip install --force-reinstall "
-            "--no-deps vnp",
+            f"name was installed over it: pip uninstall store, then {_AGAIN}",
             name="store",
             path=str(found),
         )
+
+
+def end_if_run(error: WrongStoreError) -> None:
+    """End ``python -m vnp`` and ``vnp`` with one line: their first import is what failed."""
+    run = sys.argv[:1] == ["-m"] and ("-m", "vnp") in pairwise(sys.orig_argv)
+    if run or Path(sys.argv[0] if sys.argv else "").name == "vnp":
+        print(f"vnp: error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _found() -> Path | None:

@@ -18,9 +18,9 @@ _PACKAGES = {
     "dask.array": "'dask[array]'",
     "faiss": "faiss-cpu",
     "lance": "pylance",
-    "ray": "'vnp[ray]'",
-    "obstore": "'vnp[s3]'",
-    "obstore.store": "'vnp[s3]'",
+    "ray": "'.[ray]' in a clone of vnp",
+    "obstore": "'.[s3]' in a clone of vnp",
+    "obstore.store": "'.[s3]' in a clone of vnp",
     "sklearn": "scikit-learn",
     "umap": "umap-learn",
 }

@@ -11,6 +11,7 @@ from html import escape
 
 from store.errors import StoreError
 from store.io.words import count
+from store.read.origin import origin_of
 from store.read.source import Source
 
 _SHOWN = 10  # samples
@@ -22,7 +23,10 @@ def store_html(store: Source) -> str:
     length = schema.segment_length
     windows = f"{length:,} bp segments" if length else "whole sequences"
     size = f"{count(schema.n_rows, 'row')} of {count(len(schema.samples), 'sample')}"
-    models = [(model.name, f"{model.dim:,}", _filled(store, model.name)) for model in schema.models]
+    models = [
+        (each.name, f"{each.dim:,}", _filled(store, each.name), origin_of(store, each.name))
+        for each in schema.models
+    ]
     samples = [
         (
             sample.name,
@@ -36,7 +40,7 @@ def store_html(store: Source) -> str:
     parts = [
         f"<p><b>vnp store</b> <code>{_text(str(store.path))}</code><br>{size}, {windows}, "
         f"{count(schema.block_rows, 'row')} a block</p>",
-        _table(("model", "numbers a row", "certified rows"), models),
+        _table(("model", "numbers a row", "certified rows", "origin"), models),
     ]
     if samples:
         parts.append(_table(("sample", "contigs", "bases", "rows", "file"), samples))

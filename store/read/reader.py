@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from store.errors import UsageError
 from store.geometry import chunks_of
 from store.read.indexing import Ints, row_positions
+from store.read.origin import origin_of
 from store.read.source import Source
 from store.read.view import Missing, View, filled_rows
 
@@ -29,6 +30,14 @@ class Reading(Source):
         if not isinstance(model, str):
             raise TypeError(f"a store is indexed by a model's name, not by {model!r}")
         return View(self, models=model)
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """What made the embeddings of each model, in one line; see `store.read.origin.origin_of`.
+
+        All that is recorded of one is ``provenance(model)``.
+        """
+        return {model.name: origin_of(self, model.name) for model in self.schema.models}
 
     def filled(self, model: str, start: int = 0, stop: int | None = None) -> NDArray[np.bool_]:
         """Which of the rows ``start .. stop`` are certified, shape (rows,): one byte a row."""

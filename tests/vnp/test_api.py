@@ -21,7 +21,7 @@ from store.errors import NotAStoreError, SampleExistsError, UsageError
 from store.store import Store
 from tests.rows import filled_store
 from tests.vnp.classify.classify_files import publish
-from vnp.cli.main import main
+from vnp.cli.main import main, parser
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "vnp/data/lambda_phage.fa.gz"
@@ -58,12 +58,93 @@ def test_importing_vnp_is_light_and_appending_needs_no_torch(tmp_path: Path) -> 
 
 
 def test_the_names_of_vnp() -> None:
-    assert {*COMMANDS, "open", "predict"} <= set(dir(vnp))
-    for name in (*COMMANDS, "open", "predict"):
+    assert {*COMMANDS, "open", "predict", "train"} <= set(dir(vnp))
+    for name in (*COMMANDS, "open", "predict", "train"):
         assert callable(getattr(vnp, name)), name
         assert inspect.getdoc(getattr(vnp, name)), name
     with pytest.raises(AttributeError, match="nonsense"):
         _ = vnp.nonsense  # type: ignore[attr-defined]
+
+
+# By the option's name in its parser: the keyword of it, None if a function needs none, and why.
+_PROCESS = dict.fromkeys(("json", "verbose", "quiet", "log_file", "help", "run"))  # of a process
+_KEYWORDS = {
+    "init": {"store": "path", "model": "models", "code": "genetic_code", "weights_dir": "weights"},
+    "append": {"code": "genetic_code"},
+    "embed": {"weights_dir": "weights"},
+    "status": {"watch": None},  # call it again
+    "verify": {},
+    "export": {"sample": "samples", "model": "models"},
+    "residues": {"weights_dir": "weights"},
+    "predict": {"sample": "samples"},
+    "train": {},
+}
+
+
+@pytest.mark.parametrize("command", _KEYWORDS)
+def test_a_function_takes_every_option_of_its_command(command: str) -> None:
+    function = vnp.create if command == "init" else getattr(vnp, command)
+    keywords = inspect.signature(function).parameters
+    actions = parser(command)._subparsers._group_actions[0].choices[command]._actions  # type: ignore[union-attr,index,call-overload]
+    known = _PROCESS | _KEYWORDS[command]
+    for action in actions:
+        name = known.get(action.dest, action.dest)
+        if name is None:
+            continue
+        assert name in keywords, f"{command} {action.option_strings}: no {name}="
+        default = keywords[name].default
+        if default is not inspect.Parameter.empty and action.default not in (None, [], ()):
+            assert default == action.default, f"{command} {name}"
+
+
+def test_appending_can_only_look(path: Path, tmp_path: Path, capsys: Any) -> None:
+    bad = tmp_path / "bad.fa"
+    bad.write_text(">a\nAC1T\n>b\n" + "ACGTA" * 120 + "\n")
+    rows = vnp.open(path).n_rows
+    found = vnp.append(path, bad, check=True)
+    assert found.problems == 1
+    told = printed(capsys, "append", path, bad, "--check")
+    assert json.loads(json.dumps(found.to_json())) == told
+    assert vnp.append(tmp_path / "no.zarr", EXAMPLE, check=True, create=True).problems == 0
+    assert not (tmp_path / "no.zarr").exists()
+    assert vnp.open(path).n_rows == rows
+
+
+@pytest.mark.slow
+def test_training_and_calling_with_the_options_of_the_commands(
+    path: Path, tmp_path: Path, capsys: Any
+) -> None:
+    host = tmp_path / "host.fa"
+    host.write_text("".join(f">h{n}\n{('ACGGTCCAGGTTC' + 'ACGT' * n) * 90}\n" for n in range(4)))
+    vnp.append(path, host)
+    assert vnp.embed(path, in_process=True, device="cpu").complete
+    labels = tmp_path / "labels.tsv"
+    labels.write_text("sample\tlabel\nlambda_phage\tvirus\nhost\tothers\n")
+    to = tmp_path / "c.safetensors"
+    made = vnp.train(path, labels, to, held_out=0.25, epochs=2, device="cpu")
+    told = printed(
+        capsys, "train", path, "--labels", labels, "-o", to, "--held-out", 0.25, "--epochs", 2,
+        "--device", "cpu", "--force",
+    )  # fmt: skip
+    mine = json.loads(json.dumps(made.to_json()))
+    assert mine["card"]["training"].pop("made") <= told["card"]["training"].pop("made")
+    assert mine == told
+    for wrong in ({"epochs": 0}, {"folds": 1}, {"split": "x"}, {"classifier": "x"}):
+        with pytest.raises(UsageError, match=next(iter(wrong))):
+            vnp.train(path, labels, to, force=True, **wrong)  # type: ignore[arg-type]
+    bed, gff, fasta = (tmp_path / f"v.{kind}" for kind in ("bed", "gff", "fa"))
+    loose = {"smooth": 1, "enter": 0.0, "leave": 0.0, "min_region": 0}
+    called = vnp.predict(
+        path, to, bed=bed, gff=gff, fasta_out=fasta, contigs=[EXAMPLE, host], device="cpu", **loose
+    )  # type: ignore[arg-type]
+    assert called.written.regions == len(bed.read_text().splitlines()) > 0
+    assert gff.exists()
+    assert fasta.exists()
+    with pytest.raises(UsageError, match=r"v\.bed"):
+        vnp.predict(path, to, bed=bed, device="cpu")
+    vnp.predict(path, to, bed=bed, force=True, device="cpu")
+    with pytest.raises(UsageError, match="odd number"):
+        vnp.predict(path, to, smooth=2, device="cpu")
 
 
 def test_embed_is_the_function_and_the_package() -> None:
@@ -148,7 +229,8 @@ def test_what_a_store_is_said_to_be_is_never_ignored(path: Path, tmp_path: Path)
         ({"segment_length": "whole"}, "holds 500 bp segments, not whole contigs"),
         ({"recipe": "virnucpro"}, "holds demo_dnabert_s, demo_esm2, not dnabert_s, esm2_3b"),
         ({"recipe": "dmeo"}, "there is no recipe 'dmeo'"),
-        ({"genetic_code": 4}, "genetic code 1, not 4"),
+        ({"genetic_code": 4}, r"genetic code 1, not 4: .*another store$"),
+        ({"genetic_code": 11}, r"genetic code 1, not 11: .*so the records are the same\)$"),
         ({"genetic_code": 0}, "genetic code 1, not 0"),
     ):
         with pytest.raises(UsageError, match=said):
@@ -192,6 +274,18 @@ def test_wrong_calls_are_usage_errors(path: Path, tmp_path: Path) -> None:
         vnp.append(path, EXAMPLE)
     with pytest.raises(NotAStoreError):
         vnp.open(tmp_path / "none.zarr")
+
+
+def test_options_in_messages_are_keywords_in_a_note(path: Path) -> None:
+    with pytest.raises(SampleExistsError, match="--existing skip") as caught:
+        vnp.append(path, EXAMPLE)
+    assert caught.value.__notes__ == ["in Python: --existing is existing="]
+    with pytest.raises(UsageError, match="leave --code out") as wrong:
+        vnp.append(path, EXAMPLE, genetic_code=4)
+    assert wrong.value.__notes__ == ["in Python: --code is genetic_code="]
+    with pytest.raises(UsageError, match="no model") as other:
+        vnp.embed(path, models="nope")
+    assert not hasattr(other.value, "__notes__")
 
 
 def test_embedding_in_this_process_gives_the_same_rows(path: Path, tmp_path: Path) -> None:

@@ -36,6 +36,22 @@ def test_a_store_py_in_the_working_folder_is_named(tmp_path: Path) -> None:
     assert "WrongStoreError" in imported, "one that was imported before"
 
 
+def test_a_command_says_it_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "store.py").write_text("raise SystemExit('run by mistake')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "vnp", "status", "x.zarr"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+    )
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("vnp: error: vnp needs its own package 'store'")
+    assert "off PYTHONPATH" in line
+
+
 def test_a_folder_called_store_that_is_no_package_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     assert error_of_import(tmp_path, code="import vnp; vnp.open") == ""

@@ -90,7 +90,7 @@ def test_the_store_works_without(tmp_path: Path) -> None:
     said = subprocess.run(
         [sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True, text=True
     )
-    assert said.stdout.endswith("not installed: pip install 'vnp[embed]'\n")
+    assert said.stdout.endswith("not installed: pip install '.[embed]' in a clone of vnp\n")
 
 
 _NEED_IT = {
@@ -124,7 +124,7 @@ def test_what_needs_torch_says_so_in_one_line(tmp_path: Path) -> None:
         assert err.count("\n") == 1, err
         assert err.startswith(f"vnp {command.split()[0]}: error: ")
         assert "needs torch" in err
-        assert err.endswith("pip install 'vnp[embed]'\n")
+        assert err.endswith("pip install '.[embed]' in a clone of vnp\n")
     assert not list(tmp_path.iterdir()), "nothing was begun"
 
 
@@ -141,5 +141,6 @@ def test_the_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None
     assert extra.missing_packages() == ["safetensors"]
     with pytest.raises(MissingPackageError) as raised:
         extra.require_embed("this")
-    expected = "this needs safetensors, which is not installed: pip install 'vnp[embed]'"
+    advice = "pip install '.[embed]' in a clone of vnp"
+    expected = f"this needs safetensors, which is not installed: {advice}"
     assert str(raised.value) == expected

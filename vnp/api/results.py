@@ -1,8 +1,7 @@
-"""What comes out of a store: ``vnp.predict``, ``export`` and ``residues``."""
+"""What comes out of a store: ``vnp.export`` and ``residues``."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +15,7 @@ from vnp.api.arguments import (
     paths_of,
 )
 from vnp.embed.config import WorkerConfig
+from vnp.embed.keywords import named_in_python
 from vnp.exchange.export import Dtype, ExportReport, export_store
 from vnp.exchange.selection import Ids, Incomplete
 from vnp.exchange.torch_files import Layout
@@ -23,92 +23,11 @@ from vnp.models.extra import require_embed
 from vnp.models.registry import load_plugins
 
 if TYPE_CHECKING:
-    from vnp.classify.call_files import CallFiles
-    from vnp.classify.predict import Prediction
-    from vnp.classify.regions import RegionRule
     from vnp.exchange.residues import ResiduesReport
     from vnp.inference.encoder import Precision
 
-log = logging.getLogger(__name__)
 
-
-def predict(
-    store: StoreOrPath,
-    classifier: AnyPath,
-    *,
-    output: AnyPath | None = None,
-    samples: str | Sequence[str] = (),
-    models: str | Sequence[str] = (),
-    device: str = "auto",
-    plugins: AnyPath | Sequence[AnyPath] = (),
-    save: str | None = None,
-    replace: bool = False,
-    rule: RegionRule | None = None,
-    files: CallFiles | None = None,
-) -> Prediction:
-    """Score the certified rows with a classifier and write the tables, as ``vnp predict`` does.
-
-    Parameters
-    ----------
-    store
-        The store.
-    classifier
-        A published ``.pth``, or a ``.safetensors`` made by ``vnp train``.
-    output
-        Folder of the tables, a folder per sample in it; by default ``STORE.predictions``.
-    samples
-        Names of the samples to score; by default all.
-    models
-        Models whose embeddings make a feature row, in order; by default those that fit.
-    device
-        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-    plugins
-        Python files with recipes, one of which may tell the models that fit; they are run.
-    save, replace
-        Name under which the store keeps the scores too, and whether those of another classifier
-        under that name are dropped.
-    rule
-        How viral regions are found (`vnp.classify.regions.RegionRule`); by default as documented.
-    files
-        FASTA, BED and GFF3 to write besides (`vnp.classify.call_files.CallFiles`).
-
-    Returns
-    -------
-    Prediction
-        ``samples`` with their calls; ``unscored`` rows are those not certified for every model.
-
-    Raises
-    ------
-    UsageError
-        If a sample or model is not there, the widths do not fit, or torch is not installed.
-    DamageError
-        If certified rows cannot be read.
-    DataError
-        If the file is not a classifier.
-    """
-    require_embed("a prediction")
-    from vnp.classify.files import load_classifier
-    from vnp.classify.predict import predict as score
-    from vnp.inference.device import place
-
-    load_plugins(map(Path, paths_of(plugins)))
-    scored = newest(store)
-    if files is not None:
-        files.check(scored.schema.samples)
-    return score(
-        scored,
-        load_classifier(Path(classifier)),
-        None if output is None else Path(output),
-        samples=names_of(samples),
-        models=names_of(models),
-        device=place(device, precision="float32", threads=None, warn=log.warning).device,
-        save=save,
-        replace=replace,
-        rule=rule,
-        files=files,
-    )
-
-
+@named_in_python
 def export(
     store: StoreOrPath,
     to: AnyPath,
@@ -141,7 +60,7 @@ def export(
     ids
         Of ``.pt`` and ``.h5``: ``plain``, ``qualified`` by the sample, or ``auto`` (default).
     sequences
-        Write the sequences too (``.h5ad``, ``.zarr``, ``.parquet``).
+        Write the sequences too (``.h5ad``, ``.zarr``, ``.parquet``, ``.lance``).
     force
         Replace what is at ``to``.
 
@@ -174,6 +93,7 @@ def export(
     )
 
 
+@named_in_python
 def residues(
     store: StoreOrPath,
     to: AnyPath,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
+from typing import Literal, TypedDict, Unpack, overload
 
 from store.errors import UsageError
 from store.location import location
@@ -23,21 +23,21 @@ from vnp.api.arguments import (
     path_of,
     paths_of,
 )
+from vnp.embed.keywords import named_in_python
 from vnp.embed.status import StoreStatus, read_status
 from vnp.embed.verification import VerifyReport
 from vnp.embed.verification import verify as verify_and_repair
 from vnp.models import registry
 from vnp.sequence.append import AppendReport, Existing, Invalid
-from vnp.sequence.append_files import AppendReports, append_files
+from vnp.sequence.append_files import AppendReports, append_files, check_append
+from vnp.sequence.check import CheckReport
 from vnp.sequence.contig_ids import Duplicates
 from vnp.sequence.create import InitReport, StoreOptions
 from vnp.sequence.create import create as create_store
 from vnp.sequence.samples import read_sheet, samples_of_files
 
-if TYPE_CHECKING:
-    pass
 
-
+@named_in_python
 def create(
     path: AnyPath,
     *,
@@ -140,6 +140,18 @@ def append(
     sheet: AnyPath | None = None,
     **options: Unpack[AppendOptions],
 ) -> AppendReports: ...
+@overload
+def append(
+    store: StoreOrPath,
+    files: AnyPath | Sequence[AnyPath] = (),
+    *,
+    check: Literal[True],
+    sheet: AnyPath | None = None,
+    sample: str | None = None,
+    report: AnyPath | None = None,
+    **options: Unpack[AppendOptions],
+) -> CheckReport: ...
+@named_in_python
 def append(
     store: StoreOrPath,
     files: AnyPath | Sequence[AnyPath] = (),
@@ -150,13 +162,14 @@ def append(
     existing: Existing = "refuse",
     invalid: Invalid = "refuse",
     allow_same_content: bool = False,
+    check: bool = False,
     create: bool = False,
     recipe: str | None = None,
     segment_length: SegmentLength | None = None,
     genetic_code: int | None = None,
     plugins: AnyPath | Sequence[AnyPath] = (),
     report: AnyPath | None = None,
-) -> AppendReport | AppendReports:
+) -> AppendReport | AppendReports | CheckReport:
     """Append FASTA, FASTQ, BAM or CRAM files as samples, as ``vnp append`` does.
 
     Parameters
@@ -177,6 +190,8 @@ def append(
         Records that cannot be used: ``refuse`` the file, or ``skip`` and name them.
     allow_same_content
         Whether the store may hold the same content as another sample.
+    check
+        Read everything and write nothing: what an append would meet.
     create
         Whether to make the store first if it is missing; one that is there must be as it would be
         made.
@@ -190,8 +205,9 @@ def append(
 
     Returns
     -------
-    AppendReport or AppendReports
-        Of one file its report; of a list or a sheet the reports of all, in ``samples``.
+    AppendReport, AppendReports or CheckReport
+        Of one file its report; of a list or a sheet the reports of all, in ``samples``. With
+        ``check`` how many ``problems`` there are, and which in each of ``samples``.
 
     Raises
     ------
@@ -215,12 +231,15 @@ def append(
     samples = samples_of_files(named, name=sample) if sheet is None else read_sheet(Path(sheet))
     registry.load_plugins(map(Path, paths_of(plugins)))
     length = None if segment_length is None else bases_of(segment_length)
+    wanted, kind = StoreOptions(recipe, length, genetic_code), Duplicates(duplicates)
+    if check:
+        return check_append(path_of(store), samples, wanted=wanted, make=create, duplicates=kind)
     reports = append_files(
         path_of(store),
         samples,
-        wanted=StoreOptions(recipe, length, genetic_code),
+        wanted=wanted,
         make=create,
-        duplicates=Duplicates(duplicates),
+        duplicates=kind,
         existing=existing,
         invalid=invalid,
         allow_same_content=allow_same_content,
@@ -239,7 +258,7 @@ def status(store: StoreOrPath) -> StoreStatus:
     StoreError
         If the store does not exist.
     """
-    return read_status(newest(store), precisions=True)
+    return read_status(newest(store), precisions=True, origins=True)
 
 
 def verify(

@@ -50,7 +50,10 @@ class RegionRule:
             )
         for name in ("min_length", "merge_gap", "max_blank"):
             if getattr(self, name) < 0:
-                raise UsageError(f"{name} is {getattr(self, name)} bases; it cannot be negative")
+                raise UsageError(
+                    f"{name.replace('length', 'region')} is {getattr(self, name)} bases; it cannot "
+                    "be negative"
+                )
 
 
 @dataclass(frozen=True, slots=True)

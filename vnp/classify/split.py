@@ -10,6 +10,7 @@ the only one that overlaps what lies before.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -21,6 +22,7 @@ from vnp.classify.labels import UNLABELLED, LabelsError, RowLabels
 from vnp.classify.mlp import CLASSES
 
 STRETCHES = 20  # a class without enough groups is cut into so many
+_WINDOWS = 3  # of a stretch of a class in ``cut``: of a shorter one little is left at its ends
 _OVERSHOOT = 1.25  # a part may exceed its share by this factor
 
 
@@ -61,12 +63,18 @@ def random_split(label: NDArray[np.int8], *, held_out: float, test: float, seed:
 
 
 def group_split(
-    rows: RowLabels, *, held_out: float, test: float, seed: int, stretch: bool = True
+    rows: RowLabels,
+    *,
+    held_out: float,
+    test: float,
+    seed: int,
+    stretch: bool = True,
+    cut: Container[str] = (),
 ) -> Split:
     """Divide whole groups, each class on its own, by shares of its rows (0 for none).
 
-    ``stretch`` lets a class with too few groups be cut into stretches; `LabelsError` if a class
-    cannot be divided.
+    ``stretch`` lets a class with too few groups be cut into stretches, as those of the names in
+    ``cut`` are anyway, into longer ones; `LabelsError` if a class cannot be divided.
     """
     rng = np.random.default_rng(seed)
     shares = {Part.TEST: test, Part.HELD_OUT: held_out}
@@ -79,12 +87,13 @@ def group_split(
         mine = np.flatnonzero(rows.label == code)
         _, group = np.unique(rows.group[mine], return_inverse=True)
         n_groups = int(group.max(initial=-1)) + 1
-        is_cut = 0 < n_groups < needed and stretch
+        is_cut = stretch and (0 < n_groups < needed or (n_groups > 0 and name in cut))
         if is_cut:
             window = np.cumsum(rows.new_window, dtype=np.int64)[mine]
             window -= window[0]
             n_windows = int(window[-1]) + 1
-            n_groups = min(STRETCHES, n_windows)
+            most = max(n_windows // _WINDOWS, needed) if name in cut else STRETCHES
+            n_groups = min(STRETCHES, n_windows, most)
             group = window * n_groups // n_windows
         if n_groups < needed:
             raise LabelsError(

@@ -196,17 +196,42 @@ def _divide(store: Store, rows: RowLabels, settings: TrainSettings) -> tuple[Spl
             "records are held out at random, as published: overlapping segments are on both sides"
         )
         return random_split(rows.label, **shares, seed=seed), 0
-    split = group_split(rows, **shares, seed=seed, stretch=settings.split == "contig")
+    split, repeated = _divide_groups(rows, np.asarray(store.column("digest")), settings)
     for name in split.stretched:
         log.warning(
             f"the class {name} has too few contigs to hold some out: stretches of them are held "
             "out, less the segments that overlap across a boundary"
         )
-    part, repeated = without_known(split.part, np.asarray(store.column("digest")))
     if repeated:
         records = count(repeated, "held-out record")
         log.info(f"left out {records} with the sequences of training records")
-    return replace(split, part=part), repeated
+    return split, repeated
+
+
+def _divide_groups(
+    rows: RowLabels, digest: NDArray[np.uint64], settings: TrainSettings, *, test: bool = True
+) -> tuple[Split, int]:
+    """Divide whole groups, less held-out records that are trained on too; count these.
+
+    A class of which none is left to hold out, as where one contig is part of another, or stretches
+    are too short, is cut into longer stretches.
+    """
+    cut: set[str] = set()
+    while True:
+        split = group_split(
+            rows,
+            held_out=settings.held_out,
+            test=settings.test if test else 0.0,
+            seed=settings.schedule.seed,
+            stretch=settings.split == "contig",
+            cut=cut,
+        )
+        part, repeated = without_known(split.part, digest)
+        held = set(rows.label[part == Part.HELD_OUT].tolist())
+        lost = {name for code, name in enumerate(CLASSES) if code not in held} - cut
+        if not lost or settings.split != "contig":
+            return replace(split, part=part), repeated
+        cut |= lost
 
 
 def _cross_validated(
@@ -226,12 +251,13 @@ def _cross_validated(
         rest = replace(rows, label=np.where(fold_of == fold, UNLABELLED, rows.label))
         part = np.where(rest.label == UNLABELLED, Part.UNUSED, Part.TRAIN).astype(np.uint8)
         if settings.kind == "mlp":  # some of the rest say when to stop
-            stretch = settings.split == "contig"
-            share = settings.held_out
-            part = group_split(rest, held_out=share, test=0.0, seed=seed, stretch=stretch).part
+            try:
+                part = _divide_groups(rest, digest, settings, test=False)[0].part
+            except LabelsError as error:
+                raise LabelsError(f"{about}, without the records of that fold: {error}") from None
         part[fold_of == fold] = Part.TEST
         part, _ = without_known(part, digest)
-        data = _data(view, rows.label, part, settings)
+        data = _data(view, rows.label, part, settings, about=f"{about}: ")
         if not len(data[Part.TEST]):
             raise LabelsError(f"{about} holds sequences of other folds alone; ask for fewer folds")
         fitted = _fit(data, settings, device, about=about)
@@ -248,7 +274,12 @@ def _cross_validated(
 
 
 def _data(
-    view: View, label: NDArray[np.int8], part_of: NDArray[np.uint8], settings: TrainSettings
+    view: View,
+    label: NDArray[np.int8],
+    part_of: NDArray[np.uint8],
+    settings: TrainSettings,
+    *,
+    about: str = "",
 ) -> dict[Part, Rows]:
     """Rows of each part; `LabelsError` if one that the fit needs lacks a class."""
     data = {}
@@ -261,9 +292,11 @@ def _data(
         needed.append(Part.HELD_OUT)
     for part in needed:
         if len(set(data[part].label.tolist())) < len(CLASSES):
+            n_rows = count(len(data[part]), "record")
             raise LabelsError(
-                f"the {part.key.replace('_', '-')} records do not hold both classes; label more, "
-                "or hold out another share"
+                f"{about}the {part.key.replace('_', '-')} records ({n_rows}; a share of "
+                f"{settings.held_out:g} is held out) do not hold both classes; label more, or hold "
+                "out another share"
             )
     return data
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +12,7 @@ from vnp.cli.output import Outcome
 
 if TYPE_CHECKING:
     from vnp.sequence.append import AppendReport
-    from vnp.sequence.check import SampleCheck
+    from vnp.sequence.check import CheckReport
 
 _SHOWN = 20  # problems of a sample that --check prints; --json has more
 
@@ -63,11 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Append the files, or check them."""
     from store.errors import UsageError
-    from store.schema import STANDARD_CODE
-    from vnp.sequence.append_files import append_files, opened
-    from vnp.sequence.check import check_samples
+    from vnp.sequence.append_files import append_files, check_append
     from vnp.sequence.contig_ids import Duplicates
-    from vnp.sequence.create import DEFAULT_SEGMENT, StoreOptions
+    from vnp.sequence.create import StoreOptions
     from vnp.sequence.samples import read_sheet, samples_of_files
 
     if bool(given.files) == (given.sheet is not None):
@@ -84,14 +80,11 @@ def run(given: argparse.Namespace) -> int:
         raise UsageError("--report names the table of one sample, and several were given")
     wanted = StoreOptions(given.recipe, given.segment_length, given.code)
     if given.check:
-        missing = given.create and not os.path.lexists(given.store)
-        found = check_samples(
-            None if missing else opened(given.store, wanted),
+        found = check_append(
+            given.store,
             samples,
-            segment_length=DEFAULT_SEGMENT
-            if given.segment_length is None
-            else given.segment_length,
-            genetic_code=given.code or STANDARD_CODE,
+            wanted=wanted,
+            make=given.create,
             duplicates=Duplicates(given.duplicates),
         )
         return checked(found).show(as_json=given.json)
@@ -132,12 +125,12 @@ def outcome(report: AppendReport) -> Outcome:
     return Outcome(report.to_json(), [line])
 
 
-def checked(found: Sequence[SampleCheck]) -> Outcome:
+def checked(found: CheckReport) -> Outcome:
     """Tell what an append would meet; an error code if it would not take everything."""
     from store.io.words import count
 
     lines = []
-    for each in found:
+    for each in found.samples:
         line = (
             f"{each.sample}: {count(each.contigs, 'usable contig')}, {count(each.bases, 'base')}, "
             f"{count(each.segments, 'segment')}, {count(each.records, 'record')}"
@@ -160,7 +153,8 @@ def checked(found: Sequence[SampleCheck]) -> Outcome:
             lines.append(f"  {problem.file}{where}: {problem.reason}")
         if each.problems > _SHOWN:
             lines.append(f"  and {each.problems - _SHOWN:,} more (--json names them)")
-    total = sum(each.problems for each in found)
-    lines.append(f"{count(total, 'problem')} in {count(len(found), 'sample')}; nothing was written")
-    value = {"samples": [each.to_json() for each in found], "problems": total}
-    return Outcome(value, lines, DATA_ERROR if total else DONE)
+    total = found.problems
+    lines.append(
+        f"{count(total, 'problem')} in {count(len(found.samples), 'sample')}; nothing was written"
+    )
+    return Outcome(found.to_json(), lines, DATA_ERROR if total else DONE)

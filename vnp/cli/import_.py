@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "with an .npy: its ids, one a line, or a table with a column id (default: NAME.rows.tsv)"
     )
     parser.add_argument("--ids", type=Path, metavar="FILE", help=about)
-    about = "with AnnData or Parquet: the key of obsm, or the column of lists (default: what fits)"
+    about = "with AnnData or Parquet: a key of obsm or X, or a column of lists (default: what fits)"
     parser.add_argument("--key", metavar="NAME", help=about)
 
 

@@ -8,7 +8,7 @@ import logging
 import sys
 from pathlib import Path
 
-from vnp.embed.progress import WARNING_PREFIX
+from vnp.embed.progress import WARNING_PREFIX, show_progress
 
 _PACKAGES = ("vnp", "store")
 _OURS = "vnp.cli"  # name of the handlers that `configure` installs
@@ -52,7 +52,9 @@ class _LogFile(logging.FileHandler):
 def configure(options: argparse.Namespace) -> None:
     """Send the log of both packages to standard error, and to a file if one is named."""
     level = logging.DEBUG if getattr(options, "verbose", False) else logging.INFO
-    shown = _StandardError(logging.WARNING if getattr(options, "quiet", False) else level)
+    quiet = getattr(options, "quiet", False)
+    show_progress(not quiet)
+    shown = _StandardError(logging.WARNING if quiet else level)
     handlers: list[logging.Handler] = [shown]
     log_file: Path | None = getattr(options, "log_file", None)
     if log_file is not None:

@@ -20,7 +20,8 @@ def common(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--json", action="store_true", help="print the result as JSON")
     loud = group.add_mutually_exclusive_group()
     loud.add_argument("-v", "--verbose", action="store_true", help="say more")
-    loud.add_argument("-q", "--quiet", action="store_true", help="only warnings and errors")
+    about = "only warnings and errors, no progress"
+    loud.add_argument("-q", "--quiet", action="store_true", help=about)
     group.add_argument(
         "--log-file", type=Path, metavar="FILE", help="append all messages to FILE, with times"
     )

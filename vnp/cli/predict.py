@@ -117,8 +117,17 @@ def score(given: argparse.Namespace, *, samples: Sequence[str], device: str) -> 
         models=given.models,
         save=given.save,
         replace=given.replace,
-        rule=rule_of(given),
-        files=files_of(given),
+        fasta_out=given.fasta_out,
+        contigs=given.contigs,
+        bed=given.bed,
+        gff=given.gff,
+        force=given.force,
+        smooth=given.smooth,
+        enter=given.enter,
+        leave=given.leave,
+        min_region=given.min_region,
+        merge_gap=given.merge_gap,
+        max_blank=given.max_blank,
     )
     return outcome(result)
 

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="NAME", help="a model of the store")
     which = parser.add_mutually_exclusive_group(required=True)
     about = "records by row: numbers, and ranges such as 0:100"
-    which.add_argument("--rows", nargs="+", type=_rows, metavar="ROW", help=about)
+    which.add_argument("--rows", nargs="+", metavar="ROW", help=about)
     which.add_argument("--ids", nargs="+", metavar="ID", help="records by id, or <sample>:<id>")
     parser.add_argument("--sample", metavar="NAME", help="sample that the ids belong to")
     about = "layer, from 1 (default: that of the store's rows)"
@@ -37,15 +37,19 @@ def run(given: argparse.Namespace) -> int:
     from store.open import open_store
     from vnp.exchange.residues import write_residues
 
+    parts = [_rows(text) for text in given.rows or ()]
     store = open_store(given.store)
-    for part in given.rows or ():  # before its rows are listed: a range may be of any length
+    for part in parts:  # before its rows are listed: a range may be of any length
         if part.stop > store.n_rows:
-            raise UsageError(f"there is no row {part.stop - 1} among {store.n_rows:,}")
+            held = f"the store has {count(store.n_rows, 'row')}, 0:{store.n_rows}"
+            if len(part) == 1:
+                raise UsageError(f"there is no row {part.start}: {held}")
+            raise UsageError(f"rows {part.start}:{part.stop} are not all there: {held}")
     report = write_residues(
         store,
         given.to,
         model=given.model,
-        rows=[row for part in given.rows or () for row in part],
+        rows=[row for part in parts for row in part],
         ids=given.ids or (),
         sample=given.sample,
         layer=given.layer,
@@ -62,6 +66,8 @@ def run(given: argparse.Namespace) -> int:
 
 def _rows(text: str) -> range:
     """Read a row, or rows ``first:stop``."""
+    from store.errors import UsageError
+
     first, colon, stop = text.partition(":")
     try:
         start = int(first)
@@ -69,5 +75,7 @@ def _rows(text: str) -> range:
     except ValueError:
         rows = range(0)
     if not rows:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a row, nor rows FIRST:STOP")
+        raise UsageError(
+            f"{text!r} is not a row, nor rows FIRST:STOP; several are set apart by blanks"
+        )
     return rows

@@ -34,7 +34,8 @@ def run(given: argparse.Namespace) -> int:
     first: tuple[float, int] | None = None
     while True:
         store.refresh()
-        now, status = time.monotonic(), read_status(store, precisions=not given.watch)
+        now, once = time.monotonic(), not given.watch
+        status = read_status(store, precisions=once, origins=once)
         done, rate = status.rows_done + status.rows_in_hand, None
         if first is None:
             first = (now, done)
@@ -82,6 +83,8 @@ def _lines(status: StoreStatus, rate: float | None) -> Iterator[str]:
         if model.stale:
             text += f", {model.stale:,} left by dead workers (taken over by the next)"
         yield text
+        if model.origin:
+            yield f"    {printable(model.origin)}"
         if model.precisions:
             parts = (
                 f"{count(n, 'row')} in {printable(name)}" for name, n in model.precisions.items()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,6 @@ from vnp.cli.output import Outcome
 
 if TYPE_CHECKING:
     from vnp.classify.train import TrainReport
-
-log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("mlp", "logistic", "hist-gradient-boosting"),
         default="mlp",
         help="what is trained: VirNucPro's network (default), or one of scikit-learn's, which need "
-        "pip install 'vnp[train]'",
+        "pip install scikit-learn",
     )
     parser.add_argument(
         "--split",
@@ -64,36 +61,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Train, write the classifier, tell how well it does."""
-    from store.errors import UsageError
-    from store.open import open_store
-    from vnp.classify.fit import Schedule
-    from vnp.classify.train import TrainSettings, train
-    from vnp.inference.device import place
+    from vnp.api import train
 
-    names = ("epochs", "patience", "batch", "learning_rate")
-    schedule = {name: value for name in names if (value := getattr(given, name)) is not None}
-    if schedule and given.classifier != "mlp":
-        flags = " and ".join(f"--{name.replace('_', '-')}" for name in schedule)
-        raise UsageError(
-            f"{flags} {'is' if len(schedule) == 1 else 'are'} of the schedule of an mlp, and "
-            f"--classifier {given.classifier} has none"
-        )
-    settings = TrainSettings(
-        kind=given.classifier,
-        models=tuple(given.models),
+    report = train(
+        given.store,
+        given.labels,
+        given.output,
+        classifier=given.classifier,
+        models=given.models,
         split=given.split,
         held_out=given.held_out,
         test=given.test,
         folds=given.folds,
-        schedule=Schedule(seed=given.seed, **schedule),
-    )
-    report = train(
-        open_store(given.store),
-        given.labels,
-        given.output,
-        settings=settings,
+        epochs=given.epochs,
+        patience=given.patience,
+        batch=given.batch,
+        learning_rate=given.learning_rate,
+        seed=given.seed,
+        device=given.device,
         force=given.force,
-        device=place(given.device, precision="float32", threads=None, warn=log.warning).device,
     )
     code = INCOMPLETE if report.uncertified else DONE
     return Outcome(report.to_json(), _lines(report), code).show(as_json=given.json)

@@ -68,7 +68,7 @@ class _Round:
 
 def measure(store: Store, *, model: str, config: WorkerConfig, seconds: float) -> Speed:
     """Embed records of a store with rows for about so many seconds; nothing is published."""
-    refuse_imported(store, model)
+    refuse_imported(store, model, advice="there is nothing to measure")
     began = time.monotonic()
     # In the precision of the store, so that what is measured is what a worker does.
     encoder = load_for(store, model, config=config, load=load_encoder, warn=log.warning)

@@ -20,7 +20,7 @@ from vnp.inference.encoder import (
     Precision,
     Provenance,
 )
-from vnp.models.errors import UnknownModelError, WeightsNotFoundError
+from vnp.models.errors import UnknownModelError
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,14 @@ _OTHER_WEIGHTS = (
 
 class ModelMismatchError(DataError):
     """The model at hand is not the one that the store's embeddings were made with."""
+
+
+class AbsentPluginError(DataError):
+    """A worker knows no model of that name, as it has not the plug-in; it costs that model."""
+
+
+class ChangedPluginError(DataError):
+    """A plug-in's code is not the one that the store's rows were made with; it costs its model."""
 
 
 class Encoders:
@@ -66,8 +74,9 @@ class Encoders:
     def get(self, model: str) -> Encoder:
         """Return the encoder of a model, loading it at the first call.
 
-        Weights, tokenizer, pooling or precision unlike the store's are a ModelMismatchError, and
-        embeddings that came from files of others an ImportedModelError.
+        Weights, tokenizer, pooling or precision unlike the store's are a ModelMismatchError, a
+        plug-in's changed code is a ChangedPluginError, and embeddings that came from files of
+        others are an ImportedModelError.
         """
         with self._lock:
             if model not in self._loaded:
@@ -83,7 +92,7 @@ class Encoders:
                 self._store, model, config=self._config, load=self._load, warn=self._warn
             )
         except UnknownModelError as error:  # a plug-in that is not here costs its model alone
-            raise WeightsNotFoundError(str(error)) from None
+            raise AbsentPluginError(str(error)) from None
         dim = self._store.schema.model(model).dim
         if encoder.dim != dim:
             raise ModelMismatchError(
@@ -112,6 +121,14 @@ class Encoders:
             for key in sorted(mine.identity.keys() | theirs.keys())
             if mine.identity.get(key) != theirs.get(key)
         ]
+        scripts = [each.get("plugin") for each in (mine.identity, theirs)]
+        if None not in scripts and scripts[0] != scripts[1]:
+            raise ChangedPluginError(
+                f"the plug-in of {model} is not the one that its rows here were made with: "
+                f"{scripts[0]} now, {scripts[1]} recorded. Changed code is another model: bring "
+                "the old code back, or give the model in the plug-in a new name and add it with "
+                "'vnp models --add NAME STORE'"
+            )
         only_precision = len(differences) == 1 and differences[0].startswith("precision ")
         same_weights = mine.identity.get("weights") == theirs.get("weights")
         if differences:
@@ -136,9 +153,9 @@ class Encoders:
                 )
 
     def _warn(self, message: str) -> None:
-        if message not in self.fallbacks:
+        if message not in self.fallbacks:  # once, though each model is loaded on the same device
             self.fallbacks.append(message)
-        log.warning(message)
+            log.warning(message)
 
 
 def load_for(

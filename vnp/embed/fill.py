@@ -126,7 +126,7 @@ def fill(
             _reopen(store, certifications)
             if all(found.complete for found in certifications) or team.stopping:
                 break
-            before = read_status(store, models=models).rows_done
+            before, told = read_status(store, models=models).rows_done, len(reports)
             problems = team.work(store, configs, reports)
             store.refresh()
             certifications = certified()
@@ -135,6 +135,9 @@ def fill(
                 codes = set(team.codes)
                 refused = codes.pop() if len(codes) == 1 and done == at_first else None
                 break  # starting them again would only repeat it
+            left_out = _left_out(reports[told:], workers=len(configs))
+            if all(model in left_out or not len(store.open_blocks(model)) for model in models):
+                break  # as would this
     Participant(store.sidecar.room).tidy(_TIDIED)
     problems += _failed(certifications)
     return EmbedReport(
@@ -213,6 +216,17 @@ def summary(report: EmbedReport, *, filling: bool = True) -> list[str]:
             else "incomplete: run the same command again to fill the rest"
         )
     return lines
+
+
+def _left_out(reports: list[dict[str, Any]], *, workers: int) -> set[str]:
+    """Models that none of so many workers could load, by their reports."""
+    if len(reports) < workers:
+        return set()
+    each = [
+        {failure["model"] for failure in report.get("failures", ()) if failure["block"] is None}
+        for report in reports
+    ]
+    return set.intersection(*each)
 
 
 def _failed(certifications: Sequence[Certification]) -> list[str]:

@@ -11,12 +11,14 @@ from store.location import location
 from store.store import Store
 from vnp.embed.config import WorkerConfig
 from vnp.embed.fill import EmbedReport
+from vnp.embed.keywords import named_in_python
 from vnp.embed.supervisor import embed_store
 
 if TYPE_CHECKING:
     from vnp.inference.encoder import Precision
 
 
+@named_in_python
 def embed(
     store: str | os.PathLike[str] | Store,
     *,

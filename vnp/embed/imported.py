@@ -61,11 +61,13 @@ def files_named(provenance: Mapping[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def refuse_imported(store: Store, model: str) -> None:
-    """Raise ImportedModelError if a model's embeddings came from files."""
+def refuse_imported(
+    store: Store, model: str, *, advice: str = "import those of the rows that are missing too"
+) -> None:
+    """Raise ImportedModelError if a model's embeddings came from files, with what to do."""
     files = imported_from(store, model)
     if files is not None:
         raise ImportedModelError(
             f"the embeddings of {model} were imported from {files}, and what made them is not "
-            "known here: import those of the rows that are missing too"
+            f"known here: {advice}"
         )

@@ -13,6 +13,14 @@ PLAIN_INTERVAL = 30.0  # seconds between two plain lines
 WARNING_PREFIX = "warning: "  # of a warning's line on standard error; a worker's parent reads it
 
 
+_shown = [True]  # whether progress is shown in this process
+
+
+def show_progress(shown: bool) -> None:
+    """Say whether progress is shown in this process; it is at first."""
+    _shown[0] = shown
+
+
 class Progress:
     """Progress, rate and time left of one piece of work, on standard error.
 
@@ -38,7 +46,8 @@ class Progress:
         self._already = self._done = already
         self._told = self._began
         self._bar: Any = None
-        bar = _bar_for(self._stream)
+        self._quiet = not _shown[0]
+        bar = None if self._quiet else _bar_for(self._stream)
         if bar is not None:
             self._bar = bar(
                 total=total,
@@ -64,6 +73,8 @@ class Progress:
             self._print(self.line())
 
     def _print(self, line: str) -> None:
+        if self._quiet:
+            return
         with contextlib.suppress(OSError, ValueError):  # nobody can read it: no reason to fail
             print(line, file=self._stream, flush=True)
 

@@ -24,7 +24,7 @@ from store.errors import DataError
 from store.read.certified import CertifiedRows
 from store.store import Store
 from vnp.embed.blocks import PreparedBlock, name_of, prepare
-from vnp.embed.encoders import ModelMismatchError
+from vnp.embed.encoders import AbsentPluginError, ChangedPluginError, ModelMismatchError
 from vnp.embed.imported import ImportedModelError
 from vnp.embed.report import Accounts, Failure
 from vnp.inference.encoder import Encoder
@@ -115,9 +115,12 @@ class Scheduler:
         del self._lists[model]
         if not self._lists:
             raise error
-        log.warning(f"{model} cannot be loaded and is left out: {error}")
         reason = str(error)
-        if not isinstance(error, ImportedModelError):
+        said = reason
+        if isinstance(error, AbsentPluginError):  # it lists all models; the report has the list
+            said, _, _ = reason.partition(";")
+        log.warning(f"{model} cannot be loaded and is left out: {said}")
+        if not isinstance(error, ImportedModelError | ChangedPluginError):
             reason = (
                 f"the model cannot be loaded: {error}; once that is mended, '--model {model}' "
                 "fills it"

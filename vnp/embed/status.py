@@ -20,6 +20,7 @@ from store.claims.process import Identity, is_gone
 from store.claims.room import Room
 from store.errors import StoreError
 from store.geometry import rows_wanted
+from store.read.origin import origin_of
 from store.store import Store
 from vnp.embed.precisions import rows_by_precision
 from vnp.embed.progress import Progress
@@ -43,6 +44,7 @@ class ModelStatus:
     claimed: int  # open, held by a worker not known to be dead
     stale: int  # open, held by a worker that is dead
     precisions: dict[str, int]  # filled rows by precision, if asked for in a store of mixed
+    origin: str  # what made the rows, if asked for; empty for a model of vnp's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,11 @@ class StoreStatus:
 
 
 def read_status(
-    store: Store, *, models: tuple[str, ...] = (), precisions: bool = False
+    store: Store,
+    *,
+    models: tuple[str, ...] = (),
+    precisions: bool = False,
+    origins: bool = False,
 ) -> StoreStatus:
     """Read the status of a store: one listing per model, no chunk but the tails'.
 
@@ -110,6 +116,8 @@ def read_status(
         Which; none for all.
     precisions
         Whether to count rows by precision in a store of mixed: every certificate is read.
+    origins
+        Whether to say what made the rows of each model: every provenance is read.
     """
     precisions = precisions and store.schema.mixed_precision
     sidecar = store.sidecar.room
@@ -136,6 +144,7 @@ def read_status(
                 claimed=len(states) - stale,
                 stale=stale,
                 precisions=rows_by_precision(store, model.name) if precisions else {},
+                origin=origin_of(store, model.name) if origins else "",
             )
         )
     appender = claims.owner(APPEND)

@@ -109,7 +109,7 @@ def open_anndata_zarr(path: Path, *, key: str | None, model: str) -> EmbeddingFi
 
 
 def _open_anndata(path: Path, root: Any, *, key: str | None, model: str) -> EmbeddingFile:
-    """Open one matrix of ``obsm``; ids are the names of ``obs``, samples its column ``sample``."""
+    """Open a matrix of ``obsm``, or ``X``; ids are the names of ``obs``, samples its ``sample``."""
     if "vnp" in root.attrs:
         raise EmbeddingFileError(
             f"{path} is a vnp store, whose rows count only where they are certified: write them to "
@@ -120,12 +120,15 @@ def _open_anndata(path: Path, root: Any, *, key: str | None, model: str) -> Embe
     chosen = next((name for name in wanted if name in keys), None)
     if chosen is None and key is None and len(keys) == 1:
         chosen = keys[0]
+    in_x = "X" in root and chosen is None and (key == "X" or (key is None and not keys))
+    if in_x:  # as programs write it that have nothing but embeddings
+        chosen = "X"
     if chosen is None:
         raise EmbeddingFileError(
             f"{path}: obsm has {', '.join(map(shown, keys[:10])) or 'nothing'}, and not "
-            f"{' or '.join(wanted)}: say which with --key"
+            f"{' or '.join(wanted)}: say which with --key, X for the matrix of that name"
         )
-    name = f"obsm/{chosen}"
+    name = "X" if in_x else f"obsm/{chosen}"
     matrix = root[name]
     if len(getattr(matrix, "shape", ())) != 2:
         raise EmbeddingFileError(f"{path}: {name} is not a dense matrix of rows and columns")

@@ -54,7 +54,7 @@ class ResiduesReport:
 
     path: str
     model: str
-    layer: int | None  # None: the one that the store's rows were made from
+    layer: int | None  # whose states they are, from 1; None: not told by the model
     records: int
     residues: int  # rows of all datasets
     dim: int
@@ -125,8 +125,9 @@ def write_residues(
         Progress("residues", total=len(chosen), unit="records") as progress,
     ):
         file.attrs.update({"model": model, "dim": encoder.spec.dim, "store": store.path.name})
-        if encoder.spec.layer or encoder.spec.layers:
-            file.attrs["layer"] = encoder.spec.layer or encoder.spec.layers
+        of_layer = encoder.spec.layer or encoder.spec.layers or None
+        if of_layer is not None:
+            file.attrs["layer"] = of_layer
         for first in range(0, len(chosen), _STEP):
             here = chosen[first : first + _STEP]
             for at, states in _states(store, encoder, here):
@@ -148,7 +149,7 @@ def write_residues(
                 made.attrs.update({"id": record, "sample": of, "row": row})
                 written, residues = written + 1, residues + len(states)
                 progress.update(written)
-    return ResiduesReport(str(output), model, layer, written, residues, encoder.spec.dim)
+    return ResiduesReport(str(output), model, of_layer, written, residues, encoder.spec.dim)
 
 
 def _states(
@@ -203,7 +204,7 @@ def _loaded(
     load: Callable[..., Encoder],
 ) -> StatesEncoder:
     """Load the model that filled the store, to give the states of a layer."""
-    refuse_imported(store, model)
+    refuse_imported(store, model, advice="it has rows here, and no hidden states to compute")
 
     def of_layer(source: str, **settings: Any) -> Encoder:
         if layer is not None:

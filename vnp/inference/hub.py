@@ -18,65 +18,95 @@ import transformers
 from numpy.typing import NDArray
 
 import vnp
+from store.errors import DataError
 from store.io.ragged import Ragged
+from store.io.words import count
 from vnp.inference.device import place
-from vnp.inference.encoder import Precision, Warn
+from vnp.inference.encoder import Precision, Provenance, Warn
 from vnp.inference.loop import BatchEncoder, Settings
 from vnp.inference.pooling import pool_masked
 from vnp.models import hub, weights
 from vnp.models.errors import RecordTooLongError
 from vnp.models.packing import Batch
 from vnp.models.spec import ModelSpec
+from vnp.models.text_forms import (
+    has_plain_letters,
+    special_ids,
+    text_form,
+    unknown_shares,
+)
 from vnp.models.tokens import Tokens, refuse_empty
 
 log = logging.getLogger(__name__)
 
-_PROBE = "MKVLAAGICQW"
+_MOST_UNKNOWN = 0.5  # of a record's tokens; a record of usual letters with more is refused
+_MANY_UNKNOWN = 0.1  # of a block's tokens; more is said and recorded
 _RARE = str.maketrans("UZOB", "XXXX")  # as the authors of ProtT5 do before they embed
 
 
 class HubTokenizer:
     """A tokenizer of transformers, never truncating or padding.
 
-    Residues are set apart by blanks for vocabularies that need it, as those of ProtT5 and ProtBert.
+    Sequences are written as its vocabulary wants them: see `vnp.models.text_forms`.
     """
 
-    def __init__(self, found: Any, spec: ModelSpec) -> None:
+    def __init__(self, found: Any, spec: ModelSpec, *, warn: Warn = log.warning) -> None:
         self._tokenizer = found
+        self._name = spec.name
+        self._input = spec.input
         self._what = "protein" if spec.input == "protein" else "nucleotide sequence"
-        self._spaced = spec.input == "protein" and self._needs_blanks()
+        self._warn = warn
         self._rare = _RARE if spec.name.startswith("prot_t5") else {}
-        special = ("pad", "cls", "sep", "bos", "eos", "mask")
-        ids = {getattr(found, f"{name}_token_id", None) for name in special}
-        self.special = np.array(sorted(each for each in ids if each is not None), dtype=np.int32)
+        self.form = text_form(found, spec.input, name=spec.name)
+        self.unknown = 0.0  # largest share of unknown tokens in a block so far
+        self.special = special_ids(found)
         self.pad = next((i for i in (found.pad_token_id, found.eos_token_id) if i is not None), 0)
-        described = [sorted(found.get_vocab().items()), self.special.tolist(), self._spaced]
+        # Forms of other stores' rows stay what they were called.
+        form = self.form.k if self.form.k > 1 else bool(self.form.k)
+        described = [sorted(found.get_vocab().items()), self.special.tolist(), form]
         text = json.dumps([described, sorted(self._rare.items()), type(found).__name__])
         self.identity = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
     def __call__(self, sequences: Ragged) -> Tokens:
-        """Tokenise a column of sequences; `DataError` if one is empty."""
+        """Tokenise a column of sequences.
+
+        `DataError` if one is empty, or if most of one is unknown though its letters are usual.
+        """
         refuse_empty(sequences, self._what)
         texts = [item.decode("ascii", errors="replace") for item in sequences.tolist()]
         if self._rare:
             texts = [text.translate(self._rare) for text in texts]
-        if self._spaced:
-            texts = [" ".join(text) for text in texts]
-        parts = self._ids(texts)
+        # ``verbose``: no warning about lengths that the model is fine with.
+        encoded = self._tokenizer(
+            list(map(self.form, texts)), return_attention_mask=False, verbose=False
+        )
+        parts: list[list[int]] = encoded["input_ids"]
         lengths = np.fromiter(map(len, parts), dtype=np.int64, count=len(parts))
         ids = np.fromiter(chain.from_iterable(parts), dtype=np.int32, count=int(lengths.sum()))
+        self._check_known(texts, ids, lengths)
         return Tokens(ids, lengths)
 
-    def _ids(self, texts: list[str]) -> list[list[int]]:
-        # ``verbose``: no warning about lengths that the model is fine with.
-        encoded = self._tokenizer(texts, return_attention_mask=False, verbose=False)
-        ids: list[list[int]] = encoded["input_ids"]
-        return ids
-
-    def _needs_blanks(self) -> bool:
-        plain, bare = self._ids([_PROBE, ""])
-        unknown = self._tokenizer.unk_token_id
-        return len(plain) - len(bare) != len(_PROBE) or unknown in plain
+    def _check_known(
+        self, texts: list[str], ids: NDArray[np.int32], lengths: NDArray[np.int64]
+    ) -> None:
+        """Say how much of a block the tokenizer does not know; refuse what it should."""
+        if not texts:
+            return
+        shares = unknown_shares(self._tokenizer, ids, lengths)
+        for at in np.flatnonzero(shares > _MOST_UNKNOWN).tolist():
+            if has_plain_letters(texts[at], self._input):
+                raise DataError(
+                    f"record {at + 1} of {len(texts)}, of {count(len(texts[at]), 'letter')}: the "
+                    f"tokenizer of {self._name} knows {1 - shares[at]:.0%} of its tokens; its row "
+                    "would mean nothing"
+                )
+        share = float(np.average(shares, weights=lengths))
+        if share > _MANY_UNKNOWN >= self.unknown:
+            self._warn(
+                f"{self._name}: its tokenizer does not know {share:.0%} of the tokens of a block "
+                "(ambiguous letters, perhaps); the rows of such records say little"
+            )
+        self.unknown = max(self.unknown, share)
 
 
 class HubEncoder(BatchEncoder):
@@ -90,6 +120,14 @@ class HubEncoder(BatchEncoder):
         self._special = tokenizer.special
         self._pad = tokenizer.pad
         self._longest = _longest(model)
+        self._tokens = tokenizer
+
+    def provenance(self) -> Provenance:
+        """Say what makes the embeddings, as of now."""
+        made = super().provenance()
+        if self._tokens.unknown > _MANY_UNKNOWN:
+            made.environment["unknown_tokens"] = f"up to {self._tokens.unknown:.1%} of a block"
+        return made
 
     @torch.inference_mode()
     def states(self, batch: Batch, tokens: Tokens) -> list[NDArray[np.float32]]:
@@ -151,7 +189,7 @@ def load(
         warn(f"{spec.name} is not in {weights_dir}; looking in the Hugging Face cache and hub")
     config = hub.configuration(where, revision=spec.revision)
     hub.check_shape(spec, config)
-    tokenizer = HubTokenizer(hub.tokenizer(where, revision=spec.revision), spec)
+    tokenizer = HubTokenizer(hub.tokenizer(where, revision=spec.revision), spec, warn=warn)
     if placement.device.type == "cpu":
         torch.set_num_threads(placement.threads)
     # In the numbers of the files first, so that their hash does not depend on the device.
@@ -180,6 +218,7 @@ def load(
             "revision": str(commit or ("local" if isinstance(where, Path) else spec.revision)),
             "origin": "folder" if isinstance(where, Path) else "cache or hub",
             "engine": "transformers",
+            "text": str(tokenizer.form),
             "attention": str(getattr(model.config, "_attn_implementation", "unknown")),
             "device": placement.device_name,
             "chosen": placement.chosen,

@@ -1,4 +1,4 @@
-"""What ``pip install 'vnp[embed]'`` brings, and the one error of a call that needs it without it.
+"""What the extra ``embed`` brings, and the one error of a call that needs it without it.
 
 The store, its readers and ``init``, ``append``, ``launch slurm``, ``status``, ``verify``,
 ``convert`` and ``export`` do without these packages; what loads a model, a classifier or one of
@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from store.io.optional import MissingPackageError
 
 PACKAGES = ("torch", "safetensors", "tokenizers", "huggingface_hub", "httpx", "transformers")
-INSTALL = "pip install 'vnp[embed]'"
+INSTALL = "pip install '.[embed]' in a clone of vnp"
 
 
 def missing_packages() -> list[str]:

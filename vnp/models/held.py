@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from store.errors import UsageError
+from store.io.words import nearest
 from store.schema import Schema
 from vnp.models import registry
 from vnp.models.errors import UnknownModelError
@@ -44,7 +45,7 @@ def held_model(schema: Schema, asked: str) -> str:
         return name
     known = ", ".join(held) or "none"
     sources = [source for source in held.values() if source]
-    near = registry.nearest(name, held) or registry.nearest(asked, sources)
+    near = nearest(name, held) or nearest(asked, sources)
     raise UsageError(
         f"the store has no model {asked!r} (it has: {known})" + (f"; {near}" if near else "")
     )

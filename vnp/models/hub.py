@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import logging
 import re
+import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from store.errors import UsageError
 from vnp.models.errors import WeightsError, WeightsNotFoundError
 from vnp.models.spec import HUB, ModelSpec, store_name
+from vnp.models.text_forms import text_form
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +25,24 @@ _REVISION = re.compile(r"[\w./-]{0,100}\Z")
 _PROTEIN = set("ACDEFGHIKLMNPQRSTVWY")
 _BASES = set("ACGTN")
 HEADS = re.compile(r"(pooler|contact_head|lm_head|cls|classifier)\.")  # nothing here reads them
+_PATIENCE = 5.0  # seconds that the hub has to answer
+_REMEMBERED = 60.0  # seconds for which the answer, or none, is remembered
 # Of these, transformers' own class is only the decoder half of what embeds sequences.
 _T5 = ("t5", "mt5", "umt5")
 
 
 def name_of(repo: str, revision: str = "") -> str:
     """Name of a model of the hub in a store; UsageError if ``repo`` or ``revision`` is not one."""
+    if repo.startswith(("/", ".", "~")) or repo.count("/") > 1:
+        folder = repo.rstrip("/").rpartition("/")[2]
+        raise UsageError(
+            f"hf:{repo} is not the name of a model of the hub, but a path: call the model "
+            f"hf:ORG/NAME, as hf:local/{folder}, and give the folder, or the one that it is in, "
+            "as weights (--weights DIR)"
+        )
+    name, comma, options = repo.partition(",")
+    if comma:
+        raise UsageError(f"hf:{repo}: options go behind an @: hf:{name}@{options}")
     if not _REPO.match(repo) or not _REVISION.match(revision):
         raise UsageError(f"hf:{repo} is not the name of a model of the hub, hf:ORG/NAME[@REVISION]")
     return store_name(f"hf_{repo}" + (f"_{revision}" if revision else ""))
@@ -90,16 +105,17 @@ def spec_of(
     WeightsNotFoundError
         If the files are neither in the cache nor to be had.
     WeightsError
-        If transformers has no encoder of this kind.
+        If transformers has no encoder of this kind, or its tokenizer knows no such sequence.
     """
     name = name_of(repo, revision)
     place = folder_of(repo, weights_dir, name)
     if weights_dir is not None and place is None:
         log.warning(f"hf:{repo} is not in {weights_dir}; looking in the Hugging Face cache and hub")
     config = configuration(place or repo, revision=revision or "main")
+    found = tokenizer(place or repo, revision=revision or "main")
     if input is None:
-        found = tokenizer(place or repo, revision=revision or "main")
         input = _input_of(found, name=repo)  # noqa: A001
+    text_form(found, input, name=f"{HUB}{repo}")  # refuses what no worker could embed by
     options = ",".join(filter(None, [revision, f"input={input}"]))
     return ModelSpec(
         name=name,
@@ -121,7 +137,9 @@ def configuration(place: str | Path, *, revision: str) -> Any:
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     try:
-        config: Any = AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=False)
+        config: Any = AutoConfig.from_pretrained(
+            place, revision=revision, trust_remote_code=False, local_files_only=not asks_hub(place)
+        )
     except (OSError, ValueError, KeyError) as error:
         if "trust_remote_code" in str(error) or "does not recognize this architecture" in str(
             error
@@ -164,6 +182,7 @@ def model_of(place: str | Path, config: Any, *, revision: str, dtype: Any) -> An
     else:
         cls = transformers.AutoModel
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False, "dtype": dtype}
+    options["local_files_only"] = not asks_hub(place)
     messages: Any = transformers.utils.logging
     verbosity = messages.get_verbosity()
     messages.set_verbosity_error()  # what is missing is said below
@@ -183,13 +202,39 @@ def model_of(place: str | Path, config: Any, *, revision: str, dtype: Any) -> An
     return model.eval()
 
 
+def asks_hub(place: str | Path) -> bool:
+    """Whether the hub is asked for a model: it is not for a folder, nor where it cannot be reached.
+
+    Its client tries each file five times, with a line of warning for each, before it gives up.
+    """
+    return not isinstance(place, Path) and _reachable(int(time.monotonic() / _REMEMBERED))
+
+
+@lru_cache(maxsize=1)
+def _reachable(_period: int) -> bool:
+    """Whether the hub answers at all, tried once in a period."""
+    import httpx
+    from huggingface_hub import constants, get_session
+
+    if constants.is_offline_mode():
+        return False
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_PATIENCE, follow_redirects=False)
+    except (httpx.HTTPError, OSError, RuntimeError) as error:
+        log.info(f"{constants.ENDPOINT} cannot be reached ({error}): looking on this machine only")
+        return False
+    return True
+
+
 def tokenizer(place: str | Path, *, revision: str) -> Any:
     """Load a model's tokenizer, without remote code."""
     from transformers import AutoTokenizer
 
     load: Any = AutoTokenizer.from_pretrained
     try:
-        return load(place, revision=revision, trust_remote_code=False)
+        return load(
+            place, revision=revision, trust_remote_code=False, local_files_only=not asks_hub(place)
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise missing(place, error) from None
 

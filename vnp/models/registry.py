@@ -12,12 +12,12 @@ Importing this module costs a few milliseconds: it needs neither torch nor the m
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from store.errors import UsageError
+from store.io.words import nearest
 from vnp.models import plugins
 from vnp.models.errors import UnknownModelError
 from vnp.models.pooling import parts_of
@@ -287,12 +287,6 @@ def _named(name: str) -> ModelSpec:
             "one of a package that package"
         )
     return others[name]
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Ask whether the nearest word was meant; nothing if none is near."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {near[0]}?" if near else ""
 
 
 def _parsed(source: str) -> tuple[str, dict[str, str], str]:

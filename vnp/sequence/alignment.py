@@ -33,7 +33,7 @@ def alignment_reads(path: str | Path, notes: Notes) -> Iterator[Contigs]:
     except ImportError:
         raise InputError(
             notes.source,
-            "is a BAM or CRAM file, and these need pysam: pip install 'vnp[bam]'; or convert it: "
+            "is a BAM or CRAM file, and these need pysam: pip install pysam; or convert it: "
             f"samtools fasta {path} > reads.fa",
         ) from None
     record = 0

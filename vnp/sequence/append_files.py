@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from store.location import Location
-from store.open import discard_empty, open_store
+from store.open import discard_empty, is_there, open_store
+from store.schema import STANDARD_CODE
 from store.store import Store
 from vnp.sequence.append import AppendReport, Existing, Invalid, append_file
+from vnp.sequence.check import CheckReport, check_samples
 from vnp.sequence.contig_ids import Duplicates
-from vnp.sequence.create import StoreOptions
+from vnp.sequence.create import DEFAULT_SEGMENT, StoreOptions
 from vnp.sequence.samples import SampleFiles, check_files
 
 log = logging.getLogger(__name__)
@@ -109,3 +111,30 @@ def append_files(
             log.info(f"{store.path}, made for this, was removed again")
         raise
     return AppendReports(tuple(done))
+
+
+def check_append(
+    path: Location,
+    samples: Sequence[SampleFiles],
+    *,
+    wanted: StoreOptions | None = None,
+    make: bool = False,
+    duplicates: Duplicates = Duplicates.REFUSE,
+) -> CheckReport:
+    """Tell what `append_files` would meet, with its parameters; nothing is written.
+
+    Raises
+    ------
+    UsageError
+        If the store is not what is wanted.
+    """
+    wanted = wanted or StoreOptions()
+    missing = make and not is_there(path)
+    length, code = wanted.segment_length, wanted.genetic_code
+    return check_samples(
+        None if missing else opened(path, wanted),
+        samples,
+        segment_length=DEFAULT_SEGMENT if length is None else length,
+        genetic_code=STANDARD_CODE if code is None else code,
+        duplicates=duplicates,
+    )

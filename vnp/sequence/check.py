@@ -59,6 +59,22 @@ class SampleCheck:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What an append would meet."""
+
+    samples: tuple[SampleCheck, ...]
+
+    @property
+    def problems(self) -> int:
+        """Problems of all samples; without one an append would take everything."""
+        return sum(each.problems for each in self.samples)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        return {"samples": [each.to_json() for each in self.samples], "problems": self.problems}
+
+
 def check_sample(
     sample: SampleFiles,
     *,
@@ -162,7 +178,7 @@ def check_samples(
     segment_length: int,
     genetic_code: int = STANDARD_CODE,
     duplicates: Duplicates,
-) -> list[SampleCheck]:
+) -> CheckReport:
     """Check every sample in turn, for a store or, without one, for windows of a length.
 
     Without a store ``genetic_code`` counts too.
@@ -183,4 +199,4 @@ def check_samples(
             named = (*check.named, problem)
             check = replace(check, named=named, problems=check.problems + 1)
         found.append(check)
-    return found
+    return CheckReport(tuple(found))

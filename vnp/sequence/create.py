@@ -14,7 +14,7 @@ from store.open import check_new, create_store, is_there, open_store
 from store.schema import DEFAULT_BLOCK_ROWS, STANDARD_CODE, Model
 from store.store import Store
 from vnp.models import registry
-from vnp.sequence.genetic_codes import remark
+from vnp.sequence.genetic_codes import remark, translate_alike
 from vnp.sequence.segments import PUBLISHED, WHOLE, described
 
 log = logging.getLogger(__name__)
@@ -186,6 +186,12 @@ def _check_same(
         raise UsageError(
             f"{store.path} was made for genetic code {store.schema.genetic_code}, not "
             f"{genetic_code}: {advice}, or choose another store"
+            + (
+                f" ({genetic_code} has its stops and translation, so the records are the same)"
+                if genetic_code is not None
+                and translate_alike(genetic_code, store.schema.genetic_code)
+                else ""
+            )
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import vnp.classify.fit_estimators as fit_estimators
 from store.open import open_store
 from store.store import Store
 from tests.rows import filled_store
+from vnp import api
 from vnp.classify.batches import Rows
 from vnp.classify.estimators import Trees, estimator_from_tensors
 from vnp.classify.files import Card, load_classifier, save_classifier
@@ -28,6 +30,7 @@ from vnp.classify.labels import LabelsError, RowLabels
 from vnp.classify.mlp import ClassifierError
 from vnp.classify.split import fold_split
 from vnp.cli.main import main
+from vnp.embed.function import embed
 
 pytestmark = pytest.mark.slow
 
@@ -279,6 +282,28 @@ def test_an_mlp_is_cross_validated_too(
     metrics = cross["metrics"]
     assert sum(fold["records"] for fold in metrics) == 240
     assert cross["mean"]["accuracy"] == pytest.approx(np.mean([m["accuracy"] for m in metrics]))
+
+
+def test_folds_that_leave_a_class_one_short_or_repeated_contig(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two contigs a class, of one class a part of the other: each fold holds out stretches."""
+    letters = "".join(random.Random(2).choices("ACGT", weights=(15, 35, 35, 15), k=30_000))
+    host = ["".join(random.Random(n).choices("ACGT", (15, 35, 35, 15), k=15_000)) for n in (3, 4)]
+    (tmp_path / "all.fa").write_text(
+        f">whole\n{letters}\n>part\n{letters[5000:17_000]}\n>h0\n{host[0]}\n>h1\n{host[1]}\n"
+    )
+    (tmp_path / "labels.tsv").write_text(
+        "contig\tlabel\nwhole\tvirus\npart\tvirus\nh0\tothers\nh1\tothers\n"
+    )
+    api.create(tmp_path / "run.zarr", recipe="demo")
+    api.append(tmp_path / "run.zarr", tmp_path / "all.fa")
+    assert embed(tmp_path / "run.zarr", in_process=True, device="cpu").complete
+    words = ("--labels", str(tmp_path / "labels.tsv"), "-o", str(tmp_path / "m.safetensors"))
+    folds = ("--folds", "2", "--epochs", "2", "--device", "cpu", "--json")
+    assert main(["train", str(tmp_path / "run.zarr"), *words, *folds]) == 0
+    card = json.loads(capsys.readouterr().out)["card"]["training"]
+    assert [each["records"] > 0 for each in card["cross_validation"]["metrics"]] == [True, True]
 
 
 @pytest.mark.parametrize(

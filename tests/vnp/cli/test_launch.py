@@ -33,7 +33,8 @@ def test_without_ray_one_line_says_what_to_install(
 
     monkeypatch.setattr(importlib, "import_module", without)
     line = refused(capsys, "ray", tmp_path / "run.zarr", "--workers", 2)
-    assert line.endswith("vnp launch ray needs ray, which is not installed: pip install 'vnp[ray]'")
+    advice = "pip install '.[ray]' in a clone of vnp"
+    assert line.endswith(f"vnp launch ray needs ray, which is not installed: {advice}")
 
 
 @pytest.mark.parametrize("gpus", ["1.5", "2.25"])

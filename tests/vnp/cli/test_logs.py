@@ -31,6 +31,15 @@ def test_messages_are_plain_lines_and_quiet_leaves_them_out(
     assert capsys.readouterr().err == ""
 
 
+def test_quiet_shows_no_progress(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "a.zarr")
+    assert main(init(tmp_path / "a.zarr", "-q")) == 0
+    assert main(["append", path, str(EXAMPLE), "-q"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["append", path, str(EXAMPLE), "--sample", "b", "--allow-same-content"]) == 0
+    assert "append b: 48,502 bases" in capsys.readouterr().err, "the next command shows it again"
+
+
 def test_a_log_file_has_times_and_names_even_when_quiet(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,6 +32,7 @@ def test_averaged_they_are_the_rows_of_the_store(store: Store, model: str, tmp_p
         store, tmp_path / "out.h5", model=model, rows=range(45), dtype="float32", device="cpu"
     )
     assert (report.records, report.dim) == (45, store.schema.model(model).dim)
+    assert report.layer == 2, "the last, which was written"
     ids = [each.decode() for each in store.column("id").tolist()]
     lengths = store.column("protein").lengths
     with h5py.File(report.path) as file:
@@ -46,12 +47,17 @@ def test_averaged_they_are_the_rows_of_the_store(store: Store, model: str, tmp_p
     np.testing.assert_allclose(means, store.read(model), rtol=2**-10, atol=1e-6)
 
 
-def test_another_layer_is_that_of_a_model_with_it(store: Store, tmp_path: Path) -> None:
+def test_another_layer_is_that_of_a_model_with_it(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     [one] = store.column("id", 3, 4).tolist()
     path = tmp_path / "out.h5"
     words = ["--ids", one.decode(), "--layer", "1", "--dtype", "float32", "--device", "cpu"]
+    words += ["--json"]
     assert main(["residues", str(store.path), "--model", "demo_esm2", "-o", str(path), *words]) == 0
+    assert '"layer": 1' in capsys.readouterr().out
     with h5py.File(path) as file:
+        assert file.attrs["layer"] == 1
         found = file[one.decode()][:].max(axis=0)
     np.testing.assert_array_equal(
         found.astype(np.float16), store.read("demo_esm2_layer1_max", 3, 4)[0]
@@ -69,6 +75,22 @@ def test_what_cannot_be_chosen_is_named_and_leaves_no_file(store: Store, tmp_pat
         with pytest.raises(UsageError, match=said):
             vnp.residues(store, path, model="demo_esm2", device="cpu", **chosen)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_imported_model_has_no_states(tmp_path: Path) -> None:
+    path = tmp_path / "run.zarr"
+    vnp.create(path, recipe="demo")
+    vnp.append(path, EXAMPLE)
+    ids = vnp.open(path).column("id").decode()
+    np.savez(tmp_path / "x.npz", embeddings=np.ones((45, 4), np.float32), ids=np.array(ids))
+    assert main(["import", str(path), str(tmp_path / "x.npz"), "--model", "theirs"]) == 0
+    with pytest.raises(DataError, match=r"from x\.npz, .* no hidden states to compute$"):
+        vnp.residues(path, tmp_path / "out.h5", model="theirs", rows=[0], device="cpu")
+    # Where it came from is told by every way to look at a store.
+    run = vnp.open(path)
+    assert run.origins == {"demo_dnabert_s": "", "demo_esm2": "", "theirs": "imported from x.npz"}
+    assert "<td>imported from x.npz</td>" in run._repr_html_()
+    assert [each.origin for each in vnp.status(run).models] == list(run.origins.values())
 
 
 def test_other_weights_are_refused(
@@ -104,7 +126,9 @@ def test_rows_as_ranges_and_arrays(
 ) -> None:
     path = tmp_path / "out.h5"
     for words, said in (
-        ("0:1000000000000", "no row 999999999999 among 45"),
+        ("0:1000000000000", "rows 0:1000000000000 are not all there: the store has 45 rows, 0:45"),
+        ("45", "there is no row 45: the store has 45 rows"),
+        ("0,1", "'0,1' is not a row, nor rows FIRST:STOP; several are set apart by blanks"),
         ("3:3", "'3:3' is not a row"),
         ("5:3", "'5:3' is not a row"),
     ):

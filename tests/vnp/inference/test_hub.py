@@ -289,6 +289,18 @@ def test_a_model_of_the_hub_begins_and_runs_from_a_folder_alone(tmp_path: Path) 
     assert "did you mean hf_someone_modern_dna_layer2?" in wrong.stderr
 
 
+def test_without_internet_the_hub_is_tried_once(tmp_path: Path) -> None:
+    environment = os.environ | {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    environment.pop("HF_HUB_OFFLINE", None)
+    command = [sys.executable, "-m", "vnp", "init", str(tmp_path / "a.zarr")]
+    command += ["--model", "hf:someone/other"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    said, error = done.stderr.splitlines()
+    assert "http://127.0.0.1:9 cannot be reached" in said
+    assert "hf download someone/other" in error
+
+
 def test_code_of_a_repository_is_never_run(tmp_path: Path) -> None:
     folder = tmp_path / "nt_500m_1000g"
     folder.mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -63,7 +64,8 @@ def test_an_installed_package_adds_a_model_and_a_recipe(tmp_path: Path) -> None:
 
     without = vnp("embed", path, "--device", "cpu")
     assert without.returncode == 3, without.stderr
-    assert "there is no model 'composition'" in without.stderr
+    assert without.stderr.count("there is no model 'composition'") == 1
+    assert without.stdout.count("there is no model 'composition'") == 1
     store = open_store(path)
     assert store.certify("demo_esm2").complete
     assert not store.filled("composition").any()
@@ -105,7 +107,35 @@ def test_a_script_is_passed_to_every_worker_and_its_hash_is_recorded(
     script.write_text(script.read_text() + "# changed\n")
     other = vnp("worker", path, "--plugin", script, "--device", "cpu")
     assert other.returncode == 1
-    assert "plugin is sha256:" in other.stderr
+    old = provenance["identity"]["plugin"]
+    new = hashlib.sha256(script.read_bytes()).hexdigest()
+    assert f"sha256:{new} now, {old} recorded" in other.stderr
+    assert "vnp models --add" in other.stderr
+
+
+def test_a_changed_script_costs_its_model_alone_and_no_second_worker(
+    tmp_path: Path, script: Path
+) -> None:
+    path = begun(tmp_path, script)
+    assert vnp("embed", path, "--plugin", script, "--device", "cpu").returncode == 0
+    assert vnp("models", "--add", "demo_esm2", path).returncode == 0
+    store = open_store(path)
+    store.reopen("composition", 0)
+    script.write_text(script.read_text() + "# changed\n")
+    done = vnp("embed", path, "--plugin", script, "--device", "cpu", "--json")
+    assert done.returncode == 3, done.stderr
+    report = json.loads(done.stdout)
+    assert report["certified"] == {"composition": 0, "demo_esm2": 45}
+    [worker] = report["workers"]
+    assert worker["failures"][0]["model"] == "composition"
+    [problem] = report["problems"]
+    assert "Changed code is another model" in problem
+    # As the docs say to go on.
+    script.write_text(script.read_text().replace('"composition"', '"composition_2"'))
+    added = vnp("models", "--add", "composition_2", path, "--plugin", script)
+    assert added.returncode == 0, added.stderr
+    rest = ("--model", "composition_2", "--plugin", script, "--device", "cpu")
+    assert vnp("embed", path, *rest).returncode == 0
 
 
 @pytest.mark.parametrize(

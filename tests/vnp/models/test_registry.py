@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from store.errors import UsageError
 from vnp.inference.load import naming_of
 from vnp.models import registry
 from vnp.models.errors import UnknownModelError
@@ -17,6 +18,21 @@ PUBLISHED = {
     "dnabert_s": (768, 12, 12, "zhihan1996/DNABERT-S"),
     "dnabert2": (768, 12, 12, "zhihan1996/DNABERT-2-117M"),
 }
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("hf:ORG/NAME,input=protein", "options go behind an @: hf:ORG/NAME@input=protein"),
+        ("hf:/data/models/mine", "give the folder, or the one that it is in, as weights"),
+        ("hf:./mine", "call the model hf:ORG/NAME, as hf:local/mine"),
+        ("hf:a/b/mine@layer=2", "--weights DIR"),
+        ("hf:mine", "not the name of a model of the hub"),
+    ],
+)
+def test_slips_in_the_name_of_a_model_of_the_hub(source, said):
+    with pytest.raises(UsageError, match=said):
+        registry.name_in_store(source)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

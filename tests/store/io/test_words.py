@@ -1,0 +1,34 @@
+"""Names that may have been meant."""
+
+from __future__ import annotations
+
+import pytest
+
+from store.errors import UsageError
+from store.io.words import nearest
+from store.schema import Model, Schema
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "near"),
+    [
+        ("demo_esm", ["demo_dnabert_s", "demo_esm2"], "demo_esm2"),
+        ("esm2", ["hf_esm2", "esm2_3b"], "esm2_3b"),
+        ("esmc_650m", ["esm2_650m", "esmc_600m"], "esmc_600m"),
+        ("ems2_3b", ["dnabert_s", "esm2_3b"], "esm2_3b"),
+    ],
+)
+def test_the_nearest_name(word: str, known: list[str], near: str) -> None:
+    assert nearest(word, known) == f"did you mean {near}?"
+
+
+def test_nothing_is_near() -> None:
+    assert nearest("nope", ["demo_esm2"]) == ""
+    assert nearest("", ["demo_esm2"]) == ""
+    assert nearest("esm", []) == ""
+
+
+def test_a_store_asks_whether_it_was_meant() -> None:
+    schema = Schema(block_rows=16, segment_length=500, models=(Model("demo_esm2", 8),))
+    with pytest.raises(UsageError, match=r"'demo_esm' .*demo_esm2\); did you mean demo_esm2\?"):
+        schema.model("demo_esm")

@@ -103,7 +103,8 @@ def import_embeddings(
     EmbeddingFileError
         If a file is damaged, of another width than the model, holds numbers that are no embedding,
         contradicts another or what is certified, or has an id that several samples have.
-        Nothing is then changed.
+        Nothing is then changed, unless it is another import at the same time that contradicts:
+        blocks that were published before stay.
     BusyError
         If the model is to be added and an appender is at work.
     """
@@ -133,7 +134,7 @@ def import_embeddings(
         blocks = staged.blocks()
         if added and not any(map(staged.is_whole, blocks)):
             # A model without a certified row would only be in the way.
-            added, done = False, Published(0, tuple(blocks), ())
+            added, done = False, Published((), tuple(blocks), ())
             filled = np.zeros(store.n_rows, dtype=np.bool_)
         else:
             if added:
@@ -142,6 +143,8 @@ def import_embeddings(
                 staged.check_certified(model, blocks)
             done = _publish(store, staged, wanted, blocks, opened, hashes)
             filled = store.filled(model)
+            # Of these another import may have certified rows since they were passed over.
+            staged.check_certified(model, (*done.partial, *done.busy))
         without, waiting = staged.name_open_rows(filled, busy=done.busy)
         leftovers_file = leftovers.finish()
     return EmbeddingImport(
@@ -158,7 +161,7 @@ def import_embeddings(
         unknown=staged.unknown,
         rows=index.stop - index.start,
         certified=int(np.count_nonzero(filled[index.start : index.stop])),
-        published=done.blocks,
+        published=len(done.blocks),
         without=without,
         waiting=waiting,
         partial_blocks=len(done.partial),
@@ -254,6 +257,7 @@ def _publish(
             details_of=details,
             provenance=imported_provenance(hashes, form=form, numbers=numbers, version=__version__),
             accept=lambda recorded: _accept(store, model.name, recorded),
+            compare=lambda block: staged.check_certified(model.name, [block]),
         )
 
 

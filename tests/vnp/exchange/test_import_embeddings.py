@@ -36,6 +36,7 @@ from vnp.exchange.embedding_files import SUFFIXES
 from vnp.exchange.embedding_rows import EmbeddingFileError
 from vnp.exchange.export import export_store
 from vnp.exchange.import_embeddings import EmbeddingImport, import_embeddings
+from vnp.exchange.staging import Staged
 
 pytestmark = pytest.mark.slow
 
@@ -253,3 +254,36 @@ def test_ids_with_strange_letters(tmp_path: Path) -> None:
         assert report.complete, suffix
         found = open_store(store.path).read(f"copy{number}")
         np.testing.assert_array_equal(found, expected(store, "small"))
+
+
+@pytest.mark.parametrize(
+    ("cls", "method", "first_row"),
+    [(Store, "add_model", 0), (Staged, "block", 0), (Store, "filled", 20)],
+    ids=["before", "before the claim", "at the end"],
+)
+def test_two_imports_at_once_never_mix_in_silence(
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cls: type,
+    method: str,
+    first_row: int,
+) -> None:
+    """What another import certifies meanwhile is compared, whenever it does."""
+    (tmp_path / "theirs").mkdir()
+    theirs = npz_single(tmp_path / "theirs", ids(store)[:32], made()[:32] + 1)
+    ours = npy(tmp_path, ids(store)[first_row:], made()[first_row:])  # from row 20: half of block 1
+    original = getattr(cls, method)
+
+    def meanwhile(*given: object) -> object:
+        monkeypatch.undo()
+        result = original(*given) if method != "filled" else None
+        import_embeddings(open_store(store.path), [theirs], model="mine")
+        return original(*given) if method == "filled" else result
+
+    monkeypatch.setattr(cls, method, meanwhile)
+    with pytest.raises(EmbeddingFileError, match="has other numbers of mine"):
+        import_embeddings(store, [ours], model="mine")
+    np.testing.assert_array_equal(
+        open_store(store.path).read("mine")[:32], (made()[:32] + 1).astype("f2")
+    )

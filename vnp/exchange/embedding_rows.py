@@ -63,6 +63,8 @@ class EmbeddingFile:
     dim: int  # numbers a row
     dtype: str  # of the numbers in the file
     batches: Callable[[], Iterator[Rows]]  # all rows in the file's order
+    columns: tuple[str, ...] = ()  # of a table: names of the columns of the numbers, if it has any
+    passed_over: tuple[str, ...] = ()  # of a table: other columns, but for vnp's own
 
 
 @contextmanager

@@ -47,6 +47,7 @@ class EmbeddingImport:
     added: bool  # the store did not have the model before
     files: dict[str, str]  # name of each file and its SHA-256
     format: str
+    passed_over: tuple[str, ...]  # columns of tables that are neither ids nor embeddings
     records: int  # of the files
     matched: int  # of these, records of the store
     repeated: int  # of these, given before with the same numbers
@@ -154,6 +155,7 @@ def import_embeddings(
         added=added,
         files=hashes,
         format="; ".join(dict.fromkeys(file.form for file in opened)),
+        passed_over=tuple(dict.fromkeys(name for file in opened for name in file.passed_over)),
         records=staged.records,
         matched=staged.matched,
         repeated=staged.repeated,
@@ -179,6 +181,7 @@ def _wanted(store: Store, name: str, files: Sequence[EmbeddingFile]) -> Model:
                 f"{file.path} has {count(file.dim, 'number')} a row and {first.path} "
                 f"{first.dim:,}: they are not of one model"
             )
+    _check_columns([file for file in files if file.columns])
     wanted = Model(name, first.dim)  # refuses an illegal name
     width = f"{first.path} has {count(first.dim, 'number')} a row"
     known = next((model for model in store.schema.models if model.name == name), None)
@@ -200,6 +203,17 @@ def _wanted(store: Store, name: str, files: Sequence[EmbeddingFile]) -> Model:
         if certificate is None or "imported" not in certificate.details:
             raise _begun(store, name)
     return wanted
+
+
+def _check_columns(files: Sequence[EmbeddingFile]) -> None:
+    """Refuse tables whose columns of numbers are called differently, or come in another order."""
+    for file in files[1:]:
+        for here, there in zip(file.columns, files[0].columns, strict=True):
+            if here != there:
+                raise EmbeddingFileError(
+                    f"{file.path} has the column {shown(here)} where {files[0].path} has "
+                    f"{shown(there)}: which numbers belong together cannot be told"
+                )
 
 
 def _accept(store: Store, model: str, provenance: Mapping[str, Any]) -> None:

@@ -154,6 +154,18 @@ def parquet_no_id(folder: Path, store: Store) -> Path:
     return parquet_file(folder, {"name": ids(store), "embedding": made().tolist()})
 
 
+def parquet_twice(name: str) -> Callable[[Path, Store], Path]:
+    def write(folder: Path, store: Store) -> Path:
+        pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        columns = {"id": ids(store), "e0": made()[:, 0], "e1": made()[:, 1]}
+        arrays = [*map(pa.array, columns.values()), pa.array(columns[name])]
+        table = pa.Table.from_arrays(arrays, names=[*columns, name])
+        parquet.write_table(table, folder / "e.parquet")
+        return folder / "e.parquet"
+
+    return write
+
+
 REFUSED: dict[str, tuple[Callable[[Path, Store], Path], str]] = {
     "nan": (with_ids(put((3, 2), np.nan)), r"record 4 \(.*\) holds NaN or infinity"),
     "infinite": (with_ids(put((39, 0), np.inf)), r"record 40 \(.*\) holds NaN or infinity"),
@@ -180,14 +192,24 @@ REFUSED: dict[str, tuple[Callable[[Path, Store], Path], str]] = {
     "widths": (widths, r"record 2 \(b\): 7 numbers where the first record has 6"),
     "a store": (a_store, "is a vnp store, .*'vnp export' first"),
     "no key": (no_key, "obsm has a, b, and not X_mine or mine: say which with --key"),
-    "no number": (text("e.csv", "id,a,b\nID,1,2\nID,1,x\n"), r"line 3 \(.*\): column 3 is 'x'"),
-    "columns": (text("e.csv", "id,a,b\nID,1,2\nID,1\n"), "line 3: 2 columns where 3 belong"),
+    "no number": (text("e.csv", "id,e0,e1\nID,1,2\nID,1,x\n"), r"line 3 \(.*\): column 3 is 'x'"),
+    "columns": (text("e.csv", "id,e0,e1\nID,1,2\nID,1\n"), "line 3: 2 columns where 3 belong"),
     "no id": (text("e.tsv", "a\t1\n \t2\n"), "line 2: its id is empty"),
     "bytes": (text("e.csv", b"id,a\nID,1\n\xff,2\n"), "e.csv is not UTF-8 text"),
     "empty table": (text("e.csv", ""), "holds no row"),
     "header alone": (text("e.csv", "id,a,b\n"), "holds no row"),
     "id twice": (text("e.csv", "id,id,b\nx,y,1\n"), "line 1: the column id is there twice"),
     "quote": (text("e.csv", 'id,a\n"ID,1\n' + "x" * 200_000), "line 3: field larger"),
+    "parquet ids twice": (parquet_twice("id"), "e.parquet: the column id is there twice"),
+    "parquet column twice": (parquet_twice("e0"), "e.parquet: the column e0 is there twice"),
+    "column twice": (text("e.csv", "id,e0,e0\nID,1,2\n"), "line 1: the column e0 is there twice"),
+    "number twice": (text("e.csv", "id,e1,e01\nID,1,2\n"), "columns e1 and e01 have one number"),
+    "gap": (text("e.csv", "id,e0,e2\nID,1,2\n"), "between the columns e0 and e2 one is missing"),
+    "names": (text("e.csv", "id,a,b\nID,1,2\n"), r"cannot be told \(it has a, b\): .*--key"),
+    "two kinds": (text("e.csv", "id,a0,a1,b0\nID,1,2,3\n"), "cannot be told .*--key"),
+    "nothing but ours": (text("e.csv", "id,start,end\nID,1,2\n"), r"cannot be told \(it has none"),
+    "semicolons": (text("e.csv", "id;e0;e1\nID;1;2\n"), "semicolons .*, where commas belong"),
+    "tabs": (text("e.csv", "ID\t1\t2\n"), "tabs between its cells, where commas belong"),
     "texts in parquet": (parquet_texts, "column x is string, where numbers belong"),
     "ragged parquet": (parquet_ragged, "record 10: 5 numbers where the first record has 6"),
     "parquet ids": (parquet_no_id, r"has no column id \(it has name, embedding\)"),
@@ -242,9 +264,10 @@ def test_options_must_fit_the_file(plain: Store, tmp_path: Path) -> None:
     with pytest.raises(EmbeddingFileError, match="gaps.txt, line 2"):
         import_embeddings(plain, [tmp_path / "e.npy"], model="mine", ids=tmp_path / "gaps.txt")
     table = csv_with_header(tmp_path, ids(plain), made())
-    for options, words in (({"ids": names}, "--ids is for"), ({"key": "x"}, "--key is for")):
-        with pytest.raises(UsageError, match=words):
-            import_embeddings(plain, [table], model="mine", **options)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="--ids is for"):
+        import_embeddings(plain, [table], model="mine", ids=names)
+    with pytest.raises(UsageError, match="--key is for"):
+        import_embeddings(plain, [tmp_path / "e.npy"], model="mine", ids=names, key="x")
     with pytest.raises(UsageError, match=r"end in .npy, .npz"):
         import_embeddings(plain, [names], model="mine")
     os.mkfifo(tmp_path / "pipe.csv")

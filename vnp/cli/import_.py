@@ -152,6 +152,11 @@ def _embeddings(given: argparse.Namespace) -> Outcome:
         lines.append(
             f"  being filled by others: {count(report.busy_blocks, 'block')}; run it again"
         )
+    if report.faded:
+        log.warning(
+            f"{count(report.faded, 'record')} of the files lost half of the numbers or more: they "
+            "are too small for float16 and became zero; scale all by one factor to keep them"
+        )
     if report.leftovers_file:
         log.warning(f"what found no place is named in {report.leftovers_file}")
     return Outcome(report.to_json(), lines, of_result(complete=report.complete))

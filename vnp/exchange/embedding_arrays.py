@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import math
 import zipfile
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ from vnp.exchange.embedding_rows import (
     Rows,
     as_float32,
     batch_rows,
+    check_counts,
     check_row_shape,
     checked_dim,
     checked_ids,
@@ -35,7 +38,8 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 def open_npy(path: Path, ids: Path | None) -> EmbeddingFile:
     """Open a matrix (n, dim) and the file that names its rows, by default ``NAME.rows.tsv``."""
-    with reading(path, "an array of numbers"):  # of Python objects neither
+    # Of Python objects neither; a size that overflows is an error, not a warning.
+    with reading(path, "an array of numbers"), np.errstate(over="ignore"):
         matrix = np.lib.format.open_memmap(path, mode="r")
     _check_matrix(matrix.shape, where=str(path))
     dtype = checked_type(matrix.dtype, where=str(path))
@@ -88,10 +92,16 @@ def open_npz(path: Path) -> EmbeddingFile:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
         if not names:
             raise EmbeddingFileError(f"{path} holds no array")
+        twice = next((name for name, times in Counter(names).items() if times > 1), None)
+        if twice is not None:
+            raise EmbeddingFileError(f"{path} holds two arrays called {shown(twice)}")
         if {"embeddings", "ids"} <= set(names):
             shape, dtype = _head(archive, "embeddings", path)
             _check_matrix(shape, where=f"{path}: embeddings")
             checked_type(dtype, where=f"{path}: embeddings")
+            n_ids = _head(archive, "ids", path)[0]
+            if len(n_ids) == 1:
+                check_counts(n_ids[0], shape[0], path=path, ids_from=f"{path}: ids")
             matrix = _array(archive, "embeddings", path)
             ids = _strings(_array(archive, "ids", path), where=f"{path}: ids")
             checked_ids(ids, len(matrix), path=path, ids_from=f"{path}: ids")
@@ -128,10 +138,7 @@ def _members(path: Path) -> Iterator[zipfile.ZipFile]:
 
 def _head(archive: zipfile.ZipFile, name: str, path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and type that the head of an array tells."""
-    with (
-        reading(path, f"an .npz with an array of numbers {shown(name)}"),
-        archive.open(f"{name}.npy") as file,
-    ):
+    with _member(archive, name, path) as file:
         version = np.lib.format.read_magic(file)
         if version == (1, 0):
             shape, _, dtype = np.lib.format.read_array_header_1_0(file)
@@ -141,12 +148,27 @@ def _head(archive: zipfile.ZipFile, name: str, path: Path) -> tuple[tuple[int, .
 
 
 def _array(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:
+    """An array whose bytes the archive has: what its head claims may not fit into memory."""
+    shape, dtype = _head(archive, name, path)
+    claimed = math.prod(shape) * dtype.itemsize
+    held = archive.getinfo(f"{name}.npy").file_size
+    if not dtype.hasobject and claimed > held:
+        raise EmbeddingFileError(
+            f"{path}: the array {shown(name)} claims {claimed:,} bytes (shape {shape}, {dtype}), "
+            f"and {held:,} are there"
+        )
+    with _member(archive, name, path) as file:
+        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        return array
+
+
+@contextmanager
+def _member(archive: zipfile.ZipFile, name: str, path: Path) -> Iterator[IO[bytes]]:
     with (
         reading(path, f"an .npz with an array of numbers {shown(name)}"),
         archive.open(f"{name}.npy") as file,
     ):
-        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-        return array
+        yield file
 
 
 def _strings(array: NDArray[Any], *, where: str) -> list[str]:

@@ -44,6 +44,8 @@ def open_parquet(path: Path, *, key: str | None, model: str) -> EmbeddingFile:
         for name in (ids, "sample"):
             if schema.names.count(name) > 1:
                 raise EmbeddingFileError(f"{path}: the column {name} is there twice")
+        if not file.metadata.num_rows:
+            raise EmbeddingFileError(f"{path} holds no row")
         chosen = _number_columns(pa, schema, path, key=key, model=model, ids=ids)
         numbers = list(chosen.names)
         dim = checked_dim(_dim(pa, file, numbers), where=str(path))

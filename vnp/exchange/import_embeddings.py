@@ -52,6 +52,7 @@ class EmbeddingImport:
     matched: int  # of these, records of the store
     repeated: int  # of these, given before with the same numbers
     empty: int  # records of NaN, which count as not there
+    faded: int  # records half of whose numbers, or more, float16 makes zero
     unknown: int  # records that the store, or the sample, does not have
     rows: int  # of the store, or the sample
     certified: int  # of these, certified now
@@ -160,6 +161,7 @@ def import_embeddings(
         matched=staged.matched,
         repeated=staged.repeated,
         empty=staged.empty,
+        faded=staged.faded,
         unknown=staged.unknown,
         rows=index.stop - index.start,
         certified=int(np.count_nonzero(filled[index.start : index.stop])),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -287,3 +288,31 @@ def test_two_imports_at_once_never_mix_in_silence(
     np.testing.assert_array_equal(
         open_store(store.path).read("mine")[:32], (made()[:32] + 1).astype("f2")
     )
+
+
+def test_numbers_that_float16_makes_zero_are_counted(plain: Store, tmp_path: Path) -> None:
+    values = made()
+    values[:3, : DIM // 2] = 1e-9
+    values[3] = 0  # which it was before
+    assert import_embeddings(plain, [npy(tmp_path, ids(plain), values)], model="mine").faded == 3
+
+
+def test_an_id_that_reads_two_ways_is_ambiguous(tmp_path: Path) -> None:
+    """A record ``one:x`` and the record ``x`` of the sample ``one``."""
+    store = create_store(tmp_path / "run.zarr", models=[SMALL], segment_length=500, block_rows=16)
+    with store.appending() as appending:
+        rows = batch("x", 0, 2)
+        names = rows.id.tolist()
+        two = from_items([names[0], b"one:" + names[0]])
+        appending.write(replace(rows, id=two))
+        commit(appending, "one", 2)
+    plain, prefixed = names[0].decode(), f"one:{names[0].decode()}"
+    path = tmp_path / "e.csv"
+    path.write_text(f"{plain},1\n{prefixed},2\n")
+    with pytest.raises(EmbeddingFileError, match=f"one as {prefixed}, one as {plain}"):
+        import_embeddings(store, [path], model="mine")
+    path.write_text(f"id,sample,x\n{plain},one,1\n{prefixed},one,2\n")
+    assert import_embeddings(store, [path], model="mine").complete
+    path.write_text(f"{plain},1\none:{prefixed},2\n")
+    report = import_embeddings(store, [path], model="mine")
+    assert (report.complete, report.published) == (True, 0)

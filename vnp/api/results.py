@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Literal
 from vnp.api.arguments import (
     AnyPath,
     StoreOrPath,
+    check_type,
     check_word,
     names_of,
     newest,
     paths_of,
+    rows_of,
 )
 from vnp.embed.config import WorkerConfig
 from vnp.exchange.export import Dtype, ExportReport, export_store
@@ -87,14 +89,17 @@ def predict(
         If the file is not a classifier.
     """
     require_embed("a prediction")
+    from vnp.classify.call_files import CallFiles
     from vnp.classify.files import load_classifier
     from vnp.classify.predict import predict as score
+    from vnp.classify.regions import RegionRule
     from vnp.inference.device import place
 
-    load_plugins(map(Path, paths_of(plugins)))
+    check_type("rule", rule, RegionRule)
+    check_type("files", files, CallFiles)
+    scripts = tuple(map(Path, paths_of(plugins)))
+    load_plugins(scripts)
     scored = newest(store)
-    if files is not None:
-        files.check(scored.schema.samples)
     return score(
         scored,
         load_classifier(Path(classifier)),
@@ -106,6 +111,7 @@ def predict(
         replace=replace,
         rule=rule,
         files=files,
+        inputs=scripts,
     )
 
 
@@ -233,7 +239,7 @@ def residues(
         newest(store),
         Path(to),
         model=model,
-        rows=rows,
+        rows=rows_of(rows),
         ids=names_of(ids),
         sample=sample,
         layer=layer,

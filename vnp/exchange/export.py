@@ -103,8 +103,8 @@ def export_store(
     if suffix not in FORMATS:
         raise UsageError(f"{target}: the name of an export must end in {', '.join(FORMATS)}")
     _check(suffix, ids=ids, dtype=dtype, layout=layout, sequences=sequences)
-    refuse_shared([target], [store.path])
     check_free(target, force=force)
+    refuse_shared([target], [store.path])  # which may lie in a folder that is replaced
     if suffix == ".pt":
         named = held_models(store.schema, models)
         known = named or tuple(model.name for model in store.schema.models)

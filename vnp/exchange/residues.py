@@ -114,8 +114,8 @@ def write_residues(
     if output.suffix not in (".h5", ".hdf5") or output.is_dir():
         raise UsageError(f"{output}: name a file that ends in .h5 or .hdf5")
     settings = config or WorkerConfig()
-    refuse_shared([output], [store.path, *settings.plugins])
     check_free(output, force=force)
+    refuse_shared([output], settings.plugins)
     chosen = _rows_of(store, rows, ids, sample)
     model = held_model(store.schema, model)
     encoder = _loaded(store, model, layer, settings, load)

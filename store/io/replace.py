@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from store.errors import UsageError
@@ -24,6 +25,7 @@ from store.io.files import (
     temporary_name,
     write_failure,
 )
+from store.io.regular import kind_of
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
@@ -84,10 +86,68 @@ def refuse_existing(target: Path, *, force: bool) -> None:
 
 
 def refuse_store(target: Path) -> None:
-    """Refuse an output that is a store, or lies inside one."""
+    """Refuse an output that is a store, lies inside one or its sidecar, or is no file or folder.
+
+    Logs in a sidecar are anybody's.
+    """
     refuse_inside_store(target)
+    with suppress(OSError):  # which whoever writes it will meet
+        mode = target.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise UsageError(
+                f"{target} is {kind_of(mode)}, and an output appears whole under its name: "
+                "choose another name"
+            )
     if _is_a_store(target):
         raise UsageError(f"{target} is a store; no output replaces one, choose another name")
+    real = Path(os.path.realpath(target.parent), target.name)
+    for folder in (real, *real.parents):
+        if folder.suffix == ".vnp" and _is_a_store(folder.with_suffix("")):
+            below = real.relative_to(folder).parts
+            if len(below) < 2 or below[0] != "logs":
+                raise UsageError(
+                    f"{target} lies in {folder}, where vnp keeps its own files of the store beside "
+                    "it: choose another place"
+                )
+
+
+def refuse_shared(outputs: Iterable[Path | None], inputs: Iterable[Path | None] = ()) -> None:
+    """Refuse two outputs that are one file, and an output that is an input or has one inside.
+
+    Files are compared, not names: by another path, a symbolic or a hard link it is the same one.
+    None stands for a file that is not wanted.
+    """
+    named = [path for path in outputs if path is not None]
+    sources = [path for path in inputs if path is not None]
+    for number, target in enumerate(named):
+        for other in named[:number]:
+            if _same(target, other):
+                spelt = "" if target == other else f" (also as {other})"
+                raise UsageError(
+                    f"{target} is named for two outputs{spelt}; give each its own name"
+                )
+    for target in named:
+        for source in sources:
+            if _same(target, source) or _inside(target, source):
+                raise UsageError(
+                    f"{target} is one of the files to read, or holds one ({source}); give the "
+                    "output another name"
+                )
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, which need not be there yet."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _inside(folder: Path, path: Path) -> bool:
+    """Whether a path lies in a folder that is there."""
+    if not folder.is_dir():
+        return False
+    return Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents
 
 
 def refuse_inside_store(target: Path) -> None:
@@ -104,9 +164,12 @@ def refuse_inside_store(target: Path) -> None:
 def _is_a_store(target: Path) -> bool:
     """Whether the root of a Zarr group or HDF5 file has the attribute of a store."""
     try:
-        if target.is_dir():
+        mode = target.stat().st_mode
+        if stat.S_ISDIR(mode):
             root = json.loads((target / "zarr.json").read_bytes())
             return isinstance(root, dict) and "vnp" in (root.get("attributes") or {})
+        if not stat.S_ISREG(mode):
+            return False  # opening a pipe would wait
         with target.open("rb") as file:
             if file.read(len(_HDF5)) != _HDF5:
                 return False

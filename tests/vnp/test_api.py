@@ -363,3 +363,36 @@ def test_the_open_store_reads(tmp_path: Path) -> None:
     pytest.importorskip("pandas")
     assert list(run.obs["sample"].unique()) == ["first", "second"]
     assert run.obs["filled_wide"].all()
+
+
+WRONG = {
+    "workers": (lambda path: vnp.embed(path, workers=1.5), "workers is 1.5: give a positive whole"),
+    "files": (lambda path: vnp.append(path, None), "None is not a list of files"),
+    "file": (lambda path: vnp.append(path, [1]), "1 is not the path of a file"),
+    "rows": (
+        lambda path: vnp.residues(path, "o.h5", model="demo_esm2", rows=5),
+        "5 is not a list of row numbers",
+    ),
+    "ids": (
+        lambda path: vnp.residues(path, "o.h5", model="demo_esm2", ids=[0]),
+        "0 is not a name: names are texts",
+    ),
+    "rule": (lambda path: vnp.predict(path, "c.pth", rule=5), "rule is 5: give a .*RegionRule"),
+    "calls": (lambda path: vnp.predict(path, "c.pth", files="x"), "files is 'x': give a .*Files"),
+    "code": (
+        lambda path: vnp.create(path.with_name("n.zarr"), genetic_code="11"),
+        "genetic_code is '11': give a whole number",
+    ),
+    "length": (
+        lambda path: vnp.create(path.with_name("n.zarr"), segment_length="500"),
+        "segment_length is '500': give a whole number",
+    ),
+    "samples": (lambda path: vnp.export(path, "o.csv", samples=[1]), "1 is not a name"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_an_argument_of_the_wrong_type_is_a_usage_error(path: Path, name: str) -> None:
+    call, words = WRONG[name]
+    with pytest.raises(UsageError, match=words):
+        call(path)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
 
 from store.errors import UsageError
 from store.location import Location, location
@@ -15,6 +15,7 @@ from vnp.sequence.segments import WHOLE
 if TYPE_CHECKING:
     pass
 
+T = TypeVar("T")
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 StoreOrPath: TypeAlias = AnyPath | Store
@@ -33,12 +34,44 @@ def newest(store: StoreOrPath) -> Store:
 
 def names_of(names: str | Sequence[str]) -> tuple[str, ...]:
     """One name or several; a str is no sequence of names."""
-    return (names,) if isinstance(names, str) else tuple(names)
+    found = (names,) if isinstance(names, str) else _listed(names, "names")
+    for each in found:
+        if not isinstance(each, str):
+            raise UsageError(f"{each!r} is not a name: names are texts")
+    return found
 
 
 def paths_of(paths: AnyPath | Sequence[AnyPath]) -> tuple[AnyPath, ...]:
     """One path or several."""
-    return (paths,) if isinstance(paths, str | os.PathLike) else tuple(paths)
+    found = (paths,) if isinstance(paths, str | os.PathLike) else _listed(paths, "files")
+    for each in found:
+        if not isinstance(each, str | os.PathLike):
+            raise UsageError(f"{each!r} is not the path of a file")
+    return found
+
+
+def rows_of(rows: Sequence[int]) -> Sequence[int]:
+    """Row numbers; one alone is no sequence of them."""
+    return rows if isinstance(rows, range) else _listed(rows, "row numbers")
+
+
+def _listed(values: Iterable[T], what: str) -> tuple[T, ...]:
+    try:
+        return tuple(values)
+    except TypeError:
+        raise UsageError(f"{values!r} is not a list of {what}") from None
+
+
+def check_whole(name: str, value: object) -> None:
+    """Refuse what is not a whole number, nor None."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise UsageError(f"{name} is {value!r}: give a whole number")
+
+
+def check_type(name: str, value: object, kind: type) -> None:
+    """Refuse what is not an object of a class, nor None."""
+    if value is not None and not isinstance(value, kind):
+        raise UsageError(f"{name} is {value!r}: give a {kind.__module__}.{kind.__name__}")
 
 
 def check_word(name: str, value: object, words: object) -> None:
@@ -50,4 +83,6 @@ def check_word(name: str, value: object, words: object) -> None:
 
 def bases_of(length: SegmentLength) -> int:
     """Convert a segment length to bases; 0: contigs are not cut."""
+    if length != "whole":
+        check_whole("segment_length", length)
     return WHOLE if length == "whole" else length

@@ -98,7 +98,8 @@ def predict(
     from vnp.classify.regions import RegionRule
     from vnp.inference.device import place
 
-    load_plugins(map(Path, paths_of(plugins)))
+    scripts = tuple(map(Path, paths_of(plugins)))
+    load_plugins(scripts)
     rule = RegionRule(smooth, enter, leave, min_region, merge_gap, max_blank)
     scored = newest(store)
     files = CallFiles(
@@ -108,7 +109,6 @@ def predict(
         gff=_path(gff),
         force=force,
     )
-    files.check(scored.schema.samples)
     return score(
         scored,
         load_classifier(Path(classifier)),
@@ -120,6 +120,7 @@ def predict(
         replace=replace,
         rule=rule,
         files=files,
+        inputs=scripts,
     )
 
 

@@ -13,6 +13,7 @@ from vnp.api.arguments import (
     names_of,
     newest,
     paths_of,
+    rows_of,
 )
 from vnp.embed.config import WorkerConfig
 from vnp.embed.keywords import named_in_python
@@ -153,7 +154,7 @@ def residues(
         newest(store),
         Path(to),
         model=model,
-        rows=rows,
+        rows=rows_of(rows),
         ids=names_of(ids),
         sample=sample,
         layer=layer,

@@ -17,6 +17,7 @@ from vnp.api.arguments import (
     SegmentLength,
     StoreOrPath,
     bases_of,
+    check_whole,
     check_word,
     names_of,
     newest,
@@ -80,6 +81,8 @@ def create(
     UsageError
         If the path is taken, the store there is another one than asked for, or a name is unknown.
     """
+    check_whole("genetic_code", genetic_code)
+    check_whole("block_rows", block_rows)
     registry.load_plugins(map(Path, paths_of(plugins)))
     return create_store(
         location(path),
@@ -219,10 +222,10 @@ def append(
         If a file is not what it must be; it left nothing behind, and the samples before it are in.
     """
     one = isinstance(files, str | os.PathLike)
-    given = [files] if isinstance(files, str | os.PathLike) else files
-    named = [os.fspath(file) for file in given]
+    named = [os.fspath(file) for file in paths_of(files)]
     if bool(named) == (sheet is not None):
         raise UsageError("name the files to append, or a sheet of them, and not both")
+    check_whole("genetic_code", genetic_code)
     check_word("duplicates", duplicates, Literal["refuse", "number"])
     check_word("existing", existing, Existing)
     check_word("invalid", invalid, Invalid)

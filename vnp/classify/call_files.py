@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from store.errors import UsageError
-from store.io.replace import check_free, write_whole
+from store.io.replace import check_free, refuse_shared, refuse_store, write_whole
 from store.io.tables import safe_cell
+from store.location import Location, beside
 from store.schema import Sample
 from vnp.classify.calls import Contig
 from vnp.classify.regions import Region
@@ -23,6 +24,22 @@ from vnp.classify.viral_contigs import (
 )
 
 MISSING = "missing_contigs.tsv"
+SAMPLES = "samples.tsv"
+REPORT = "predict.json"
+
+
+def tables_folder(store: Location, output: Path | None) -> Path:
+    """Where the tables go, by default beside the store; UsageError if they may not go there."""
+    folder = output or beside(store, ".predictions")
+    refuse_store(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, and the tables go into a folder; name another")
+    return folder
+
+
+def own_tables(folder: Path) -> tuple[Path, ...]:
+    """Files that a prediction writes into its folder, beside the folders of the samples."""
+    return folder / SAMPLES, folder / REPORT, folder / MISSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +52,25 @@ class CallFiles:
     gff: Path | None = None  # the same as GFF3
     force: bool = False  # replace what exists
 
-    def check(self, samples: Sequence[Sample] = ()) -> None:
+    def check(
+        self,
+        samples: Sequence[Sample] = (),
+        *,
+        outputs: Iterable[Path] = (),
+        inputs: Iterable[Path] = (),
+    ) -> None:
         """Refuse, before hours of work, what cannot be written.
 
-        `UsageError` if a file exists (without ``force``), two have one name, or one of ``fasta``
-        and ``contigs`` is given without the other.
+        `UsageError` if a file exists (without ``force``), two of them and of the other ``outputs``
+        are one file, one is among the ``inputs`` or contigs, or one of ``fasta`` and ``contigs`` is
+        given without the other.
         """
         paths = [path for path in (self.fasta, self.bed, self.gff) if path is not None]
+        refuse_shared([*outputs, *paths], [*inputs, *map(Path, self.contigs)])
         for path in paths:
-            check_free(path, force=self.force)
-            if paths.count(path) > 1:
-                raise UsageError(f"{path} is named for two outputs; give each its own name")
             if path.is_dir():
                 raise UsageError(f"{path} is a directory; name a file")
-            if any(
-                Path(file).exists() and path.exists() and path.samefile(file)
-                for file in self.contigs
-            ):
-                raise UsageError(
-                    f"{path} is one of the files to read; give the output another name"
-                )
+            check_free(path, force=self.force)
         if self.fasta is not None and not self.contigs:
             sources = ", ".join(sample.source for sample in samples[:10])
             appended = f" ({sources})" if sources else ""

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from store.io.replace import refuse_existing
+from store.io.replace import refuse_existing, refuse_shared
 from vnp.classify.features import FeaturesError, first_fitting
-from vnp.classify.files import Card, load_classifier, save_classifier
+from vnp.classify.files import Card, card_path, load_classifier, save_classifier
 from vnp.models import registry
 
 
@@ -42,6 +42,7 @@ def convert_classifier(
     `UsageError` if the output exists, without ``force``, or has another suffix; `ClassifierError`
     or `FeaturesError` if the file holds no classifier, or one of another width than the models'.
     """
+    refuse_shared([output, card_path(output)], [path])
     refuse_existing(output, force=force)
     classifier = load_classifier(path)
     known = classifier.card.models if models is None else ()

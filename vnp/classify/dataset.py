@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from store.errors import UsageError
-from store.io.replace import refuse_existing, replacing
+from store.io.replace import refuse_existing, refuse_shared, replacing
 from store.io.tables import safe_cell
 from store.io.words import count
 from store.schema import STANDARD_CODE, check_sample_name
@@ -115,6 +115,7 @@ def make_dataset(
     `UsageError` if the folder exists, without ``force``, or the groups make no sense;
     `DatasetError` if an input is not what it must be, or a group has less than its share.
     """
+    refuse_shared([folder], [path for paths in inputs.values() for path in paths])
     refuse_existing(folder, force=force)
     codon_table(recipe.genetic_code)  # there is one
     for group in inputs:

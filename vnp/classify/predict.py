@@ -20,12 +20,20 @@ from numpy.typing import NDArray
 
 from store.errors import UsageError
 from store.io.files import mapped_file
-from store.io.replace import refuse_store, write_whole
-from store.location import beside
+from store.io.replace import write_whole
 from store.schema import Sample
 from store.schema import Scores as KeptScores
 from store.store import Store
-from vnp.classify.call_files import CallFiles, CallWriter, Written, call_writer
+from vnp.classify.call_files import (
+    REPORT,
+    SAMPLES,
+    CallFiles,
+    CallWriter,
+    Written,
+    call_writer,
+    own_tables,
+    tables_folder,
+)
 from vnp.classify.calls import Counts, RecordScores, call_contigs
 from vnp.classify.features import Scores, choose_models, score_rows, with_records
 from vnp.classify.files import Classifier
@@ -37,9 +45,6 @@ from vnp.sequence.genetic_codes import translate_alike
 from vnp.sequence.segments import described
 
 log = logging.getLogger(__name__)
-
-SAMPLES = "samples.tsv"
-REPORT = "predict.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,7 @@ def predict(
     replace: bool = False,
     rule: RegionRule | None = None,
     files: CallFiles | None = None,
+    inputs: Sequence[Path] = (),
 ) -> Prediction:
     """Score samples of a store, by default all, and write their tables under ``output``.
 
@@ -117,6 +123,8 @@ def predict(
         What makes a viral region.
     files
         Files beside the tables that the calls go to; by default none.
+    inputs
+        What else was read, as plug-ins: no output may be one of them.
 
     Raises
     ------
@@ -130,9 +138,11 @@ def predict(
     BusyError
         At the end, if scores are to be kept and an appender is at work.
     """
-    if output is not None:
-        refuse_store(output)
-    output = output or beside(store.path, ".predictions")
+    output = tables_folder(store.path, output)
+    if files is not None:
+        files.check(
+            store.schema.samples, outputs=own_tables(output), inputs=[classifier.path, *inputs]
+        )
     chosen = choose_models(store, classifier.card, models)
     wanted = _samples(store, samples)
     _warn_of_differences(store, classifier, chosen)

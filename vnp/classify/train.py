@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from store.errors import UsageError
-from store.io.replace import refuse_existing
+from store.io.replace import refuse_existing, refuse_shared
 from store.io.words import count
 from store.read.view import View
 from store.store import Store
 from vnp import __version__
 from vnp.classify.batches import MEMORY, Rows
 from vnp.classify.estimators import Module
-from vnp.classify.files import Card, check_name, save_classifier
+from vnp.classify.files import Card, card_path, check_name, save_classifier
 from vnp.classify.fit import Epoch, Schedule, fit, score_rows_of
 from vnp.classify.fit_estimators import fit_logistic, fit_trees
 from vnp.classify.labels import UNLABELLED, LabelsError, RowLabels, label_rows, read_labels
@@ -110,6 +110,7 @@ def train(
         end in ``.safetensors``.
     """
     check_name(output)
+    refuse_shared([output, card_path(output), output.with_suffix(".md")], [labels])
     refuse_existing(output, force=force)
     models = held_models(store.schema, settings.models)
     view = store.merged(models or None, missing="raise", verify=True)

@@ -46,7 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "with an .npy: its ids, one a line, or a table with a column id (default: NAME.rows.tsv)"
     )
     parser.add_argument("--ids", type=Path, metavar="FILE", help=about)
-    about = "with AnnData or Parquet: a key of obsm or X, or a column of lists (default: what fits)"
+    about = (
+        "which of the embeddings in a file (default: what fits): a key of obsm or X of AnnData; of "
+        "Parquet the column of lists; where each number has a column, the name before their "
+        "numbers, e for e0, e1, ..., or the columns with commas between them"
+    )
     parser.add_argument("--key", metavar="NAME", help=about)
 
 
@@ -109,6 +113,7 @@ def _embeddings(given: argparse.Namespace) -> Outcome:
     """Import embeddings of others."""
     from store.io.words import count
     from store.open import open_store
+    from vnp.exchange.embedding_rows import shown
     from vnp.exchange.import_embeddings import import_embeddings
 
     report = import_embeddings(
@@ -134,6 +139,10 @@ def _embeddings(given: argparse.Namespace) -> Outcome:
     ):
         if number:
             lines.append(f"  {count(number, noun)} {what}")
+    if report.passed_over:
+        names = ", ".join(map(shown, report.passed_over[:10]))
+        more = ", ..." if len(report.passed_over) > 10 else ""
+        lines.append(f"  taken: {report.format}; columns passed over: {names}{more}")
     if report.partial_blocks:
         lines.append(
             f"  open for lack of rows: {count(report.partial_blocks, 'block')}; import them again "
@@ -142,6 +151,11 @@ def _embeddings(given: argparse.Namespace) -> Outcome:
     if report.busy_blocks:
         lines.append(
             f"  being filled by others: {count(report.busy_blocks, 'block')}; run it again"
+        )
+    if report.faded:
+        log.warning(
+            f"{count(report.faded, 'record')} of the files lost half of the numbers or more: they "
+            "are too small for float16 and became zero; scale all by one factor to keep them"
         )
     if report.leftovers_file:
         log.warning(f"what found no place is named in {report.leftovers_file}")

@@ -58,9 +58,11 @@ def configure(options: argparse.Namespace) -> None:
     handlers: list[logging.Handler] = [shown]
     log_file: Path | None = getattr(options, "log_file", None)
     if log_file is not None:
-        from store.io.replace import refuse_store
+        from store.io.replace import refuse_shared, refuse_store
 
-        refuse_store(log_file)
+        if log_file.is_file() or not log_file.exists():  # not a pipe or terminal
+            refuse_store(log_file)
+        refuse_shared([log_file], _files_of(options))
         file = _LogFile(log_file, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         handlers.append(file)
@@ -74,6 +76,20 @@ def configure(options: argparse.Namespace) -> None:
         for handler in handlers:
             handler.name = _OURS
             logger.addHandler(handler)
+
+
+def _files_of(options: argparse.Namespace) -> list[Path]:
+    """All files that the other options name and that are there."""
+    named = [value for name, value in vars(options).items() if name != "log_file"]
+    each = [one for value in named for one in (value if isinstance(value, list) else [value])]
+    return [Path(one) for one in each if isinstance(one, str | Path) and _is_file(one)]
+
+
+def _is_file(name: str | Path) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # a word too long to be a name
+        return False
 
 
 def complain(command: str, error: BaseException) -> None:

@@ -10,6 +10,7 @@ import argparse
 import functools
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from vnp.cli import append, embed, init, options, predict
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Run the stages until one does not end well; its exit code is the answer."""
     from store.errors import StoreError, UsageError
-    from store.io.replace import refuse_store
+    from vnp.classify.call_files import own_tables, tables_folder
     from vnp.cli.logs import complain
 
     if given.sample is not None and len(given.fasta) > 1:
@@ -50,9 +51,9 @@ def run(given: argparse.Namespace) -> int:
         given.contigs = [file for file in given.fasta if file != "-"]
     # Before hours of work, what the last stage would refuse.
     predict.rule_of(given)
-    predict.files_of(given).check()
-    if given.output is not None:
-        refuse_store(given.output)
+    outputs = own_tables(tables_folder(given.store, given.output))
+    read = [given.classifier, *map(Path, given.fasta), *(given.plugins or ())]
+    predict.files_of(given).check(outputs=outputs, inputs=read)
     results: dict[str, Any] = {}
     code = DONE
     for name, about, work in _stages(given):

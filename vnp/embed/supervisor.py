@@ -63,8 +63,12 @@ def embed_store(
         in one process.
     """
     require_embed("embedding")
-    if workers is not None and (isinstance(workers, bool) or workers < 1):
-        raise UsageError(f"workers is {workers}: give a positive number, or none for one per GPU")
+    if workers is not None and (
+        isinstance(workers, bool) or not isinstance(workers, int) or workers < 1
+    ):
+        raise UsageError(
+            f"workers is {workers!r}: give a positive whole number, or none for one per GPU"
+        )
     store = open_store(path)
     if in_process and workers not in (None, 1):
         raise UsageError(f"{workers} workers need processes of their own: leave in_process out")

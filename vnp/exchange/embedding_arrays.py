@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import math
 import zipfile
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.io.words import count
+from vnp.exchange.embedding_columns import Columns, embedding_columns
 from vnp.exchange.embedding_rows import (
     EmbeddingFile,
     EmbeddingFileError,
     Rows,
     as_float32,
     batch_rows,
+    check_counts,
     check_row_shape,
     checked_dim,
     checked_ids,
@@ -34,7 +38,8 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 def open_npy(path: Path, ids: Path | None) -> EmbeddingFile:
     """Open a matrix (n, dim) and the file that names its rows, by default ``NAME.rows.tsv``."""
-    with reading(path, "an array of numbers"):  # of Python objects neither
+    # Of Python objects neither; a size that overflows is an error, not a warning.
+    with reading(path, "an array of numbers"), np.errstate(over="ignore"):
         matrix = np.lib.format.open_memmap(path, mode="r")
     _check_matrix(matrix.shape, where=str(path))
     dtype = checked_type(matrix.dtype, where=str(path))
@@ -87,10 +92,16 @@ def open_npz(path: Path) -> EmbeddingFile:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
         if not names:
             raise EmbeddingFileError(f"{path} holds no array")
+        twice = next((name for name, times in Counter(names).items() if times > 1), None)
+        if twice is not None:
+            raise EmbeddingFileError(f"{path} holds two arrays called {shown(twice)}")
         if {"embeddings", "ids"} <= set(names):
             shape, dtype = _head(archive, "embeddings", path)
             _check_matrix(shape, where=f"{path}: embeddings")
             checked_type(dtype, where=f"{path}: embeddings")
+            n_ids = _head(archive, "ids", path)[0]
+            if len(n_ids) == 1:
+                check_counts(n_ids[0], shape[0], path=path, ids_from=f"{path}: ids")
             matrix = _array(archive, "embeddings", path)
             ids = _strings(_array(archive, "ids", path), where=f"{path}: ids")
             checked_ids(ids, len(matrix), path=path, ids_from=f"{path}: ids")
@@ -127,10 +138,7 @@ def _members(path: Path) -> Iterator[zipfile.ZipFile]:
 
 def _head(archive: zipfile.ZipFile, name: str, path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and type that the head of an array tells."""
-    with (
-        reading(path, f"an .npz with an array of numbers {shown(name)}"),
-        archive.open(f"{name}.npy") as file,
-    ):
+    with _member(archive, name, path) as file:
         version = np.lib.format.read_magic(file)
         if version == (1, 0):
             shape, _, dtype = np.lib.format.read_array_header_1_0(file)
@@ -140,12 +148,27 @@ def _head(archive: zipfile.ZipFile, name: str, path: Path) -> tuple[tuple[int, .
 
 
 def _array(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:
+    """An array whose bytes the archive has: what its head claims may not fit into memory."""
+    shape, dtype = _head(archive, name, path)
+    claimed = math.prod(shape) * dtype.itemsize
+    held = archive.getinfo(f"{name}.npy").file_size
+    if not dtype.hasobject and claimed > held:
+        raise EmbeddingFileError(
+            f"{path}: the array {shown(name)} claims {claimed:,} bytes (shape {shape}, {dtype}), "
+            f"and {held:,} are there"
+        )
+    with _member(archive, name, path) as file:
+        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        return array
+
+
+@contextmanager
+def _member(archive: zipfile.ZipFile, name: str, path: Path) -> Iterator[IO[bytes]]:
     with (
         reading(path, f"an .npz with an array of numbers {shown(name)}"),
         archive.open(f"{name}.npy") as file,
     ):
-        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-        return array
+        yield file
 
 
 def _strings(array: NDArray[Any], *, where: str) -> list[str]:
@@ -169,28 +192,38 @@ def _check_matrix(shape: tuple[int, ...], *, where: str) -> None:
     checked_dim(shape[1], where=where)
 
 
-def open_table(path: Path) -> EmbeddingFile:
+def open_table(path: Path, *, key: str | None, model: str) -> EmbeddingFile:
     """Open a table of comma- or tab-separated lines: an id, then numbers.
 
     With a header the ids are its column ``id``, else the first one; a column ``sample`` names the
-    sample of each. All other columns are numbers, in the order of the file.
+    sample of each, and the numbers are the columns that `embedding_columns` chooses. Without one
+    all columns behind the first are numbers, in the order of the file.
     """
     lines = _lines(path)
     try:
         head = next(lines, (1, []))[1]
+        _check_delimiter(head, path)
         first = head if head and _is_data(head) else next(lines, (2, []))[1]
     finally:
         lines.close()
-    header = None if first is head else head
+    header = None if first is head else [cell.strip() for cell in head]
     if not first:
         raise EmbeddingFileError(f"{path} holds no row")
-    at = header.index("id") if header is not None and "id" in header else 0
-    sample = header.index("sample") if header is not None and "sample" in header else None
-    if header is not None:
-        for name in ("id", "sample"):
-            if header.count(name) > 1:
-                raise EmbeddingFileError(f"{path}, line 1: the column {name} is there twice")
-    columns = [number for number in range(len(first)) if number not in (at, sample)]
+    at, sample, named = 0, None, Columns(())
+    if header is None:
+        if key is not None:
+            raise EmbeddingFileError(f"{path} has no header, whose columns --key could name")
+        columns = list(range(1, len(first)))
+    else:
+        where = f"{path}, line 1"
+        at = header.index("id") if "id" in header else 0
+        sample = header.index("sample") if "sample" in header else None
+        if header.count("id") > 1:
+            raise EmbeddingFileError(f"{where}: the column id is there twice")
+        others = header[:at] + header[at + 1 :]
+        named = embedding_columns(others, key=key, model=model, where=where)
+        place = {name: number for number, name in enumerate(header) if number != at}
+        columns = [place[name] for name in named.names]
     dim = checked_dim(len(columns), where=str(path))
     width = len(header if header is not None else first)
 
@@ -223,7 +256,8 @@ def open_table(path: Path) -> EmbeddingFile:
         if ids:
             yield Rows(number, ids, values[: len(ids)], samples if sample is not None else None)
 
-    return EmbeddingFile(path, f"{path.suffix[1:]} table", dim, "text", batches)
+    form = f"{path.suffix[1:]} table" + (f", {named}" if named.names else "")
+    return EmbeddingFile(path, form, dim, "text", batches, named.names, named.passed_over)
 
 
 def _numbers(cells: list[str], columns: list[int], *, where: str) -> NDArray[np.float32]:
@@ -241,10 +275,24 @@ def _is_data(cells: list[str]) -> bool:
     """Whether a first line is a row already.
 
     A header has no numbers behind its first cell, or it names its ids, or leaves that cell empty
-    as pandas does.
+    as pandas does, or behind it the numbers are those of columns, 0, 1, 2 and so on.
     """
     named = cells[0].strip() == "" or "id" in cells
-    return not named and any(map(_is_number, cells[1:]))
+    counted = len(cells) > 2 and cells[1:] == [str(number) for number in range(len(cells) - 1)]
+    return not named and not counted and any(map(_is_number, cells[1:]))
+
+
+def _check_delimiter(head: list[str], path: Path) -> None:
+    """Refuse a first line of one cell that another delimiter parts."""
+    if len(head) != 1:
+        return
+    for other, name in ((";", "semicolons"), (",", "commas"), ("\t", "tabs")):
+        if other in head[0]:
+            belongs = {",": "commas", "\t": "tabs"}[_DELIMITERS[path.suffix]]
+            raise EmbeddingFileError(
+                f"{path}: its first line has {name} between its cells, where {belongs} belong in a "
+                f"{path.suffix} (a .csv has commas, a .tsv tabs)"
+            )
 
 
 def _is_number(cell: str) -> bool:

@@ -6,7 +6,7 @@ its name is not the id, as bio-embeddings has it, the attribute ``original_id`` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from vnp.exchange.embedding_rows import (
     EmbeddingFile,
     EmbeddingFileError,
     Rows,
+    check_counts,
     check_row_shape,
     checked_dim,
     checked_ids,
@@ -30,28 +31,33 @@ from vnp.exchange.embedding_rows import (
     stacked,
 )
 
+_MOST_LINKS = 16  # soft ones that lead to one another
+
 
 def open_hdf5(path: Path, *, key: str | None, model: str) -> EmbeddingFile:
     """Open an HDF5 file: AnnData, datasets ``embeddings`` and ``ids``, or a dataset a record."""
     with _hdf5(path) as (h5py, file):
-        if "obsm" in file and "obs" in file:
+        names = _names(path, file)
+        if {"obsm", "obs"} <= set(names):
             return _open_anndata(path, file, key=key, model=model)
         if key is not None:
             raise EmbeddingFileError(f"{path} is not an AnnData: --key has nothing to choose there")
-        if {"embeddings", "ids"} <= set(file) and getattr(file["embeddings"], "ndim", 0) == 2:
-            matrix = _dataset(h5py, file, "embeddings", path)
+        both = {"embeddings", "ids"} <= set(names)
+        if both and getattr(matrix := _item(h5py, file, "embeddings", path), "ndim", 0) == 2:
             dtype = checked_type(matrix.dtype, where=f"{path}: embeddings")
-            ids = _texts(file["ids"], where=f"{path}: ids")
-            checked_ids(ids, len(matrix), path=path, ids_from=f"{path}: ids")
             dim = checked_dim(matrix.shape[1], where=str(path))
+            found = _item(h5py, file, "ids", path)
+            ids = _ids(found, len(matrix), path=path, ids_from=f"{path}: ids")
             form = "HDF5, embeddings and ids"
             return EmbeddingFile(path, form, dim, dtype, lambda: _of_hdf5(path, "embeddings", ids))
-        names: list[str] = []
+        names = []
         file.visititems(
             lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
         )
         if not names:
             raise EmbeddingFileError(f"{path} holds no dataset")
+        if not all(isinstance(name, str) for name in names):
+            raise EmbeddingFileError(f"{path}: the name of a dataset is not UTF-8 text")
         first = _dataset(h5py, file, names[0], path)
         where = f"{path}: record 1 ({shown(names[0])})"
         dim = check_row_shape(first.shape, None, where=where)
@@ -81,21 +87,53 @@ def _hdf5(path: Path) -> Iterator[tuple[Any, Any]]:
         yield h5py, file
 
 
+def _names(path: Path, group: Any) -> list[str]:
+    """Names in a group, whose targets are not looked at."""
+    names = list(group)
+    if not all(isinstance(name, str) for name in names):
+        raise EmbeddingFileError(f"{path}: the name of a dataset is not UTF-8 text")
+    return names
+
+
 def _dataset(h5py: Any, file: Any, name: str, path: Path) -> Any:
-    """A dataset whose numbers are in this very file: the file may be a stranger's."""
-    found = file[name]
+    """A dataset that `_item` finds."""
+    found = _item(h5py, file, name, path)
     if not isinstance(found, h5py.Dataset):
         raise EmbeddingFileError(f"{path}: {shown(name)} is not a dataset")
-    if found.is_virtual or found.external:
-        raise EmbeddingFileError(f"{path}: {shown(name)} refers to other files, which are not read")
     return found
+
+
+def _item(h5py: Any, file: Any, name: str, path: Path, *, links: int = 0) -> Any:
+    """A group, or a dataset whose numbers are in this very file: the file may be a stranger's.
+
+    No link to another file is followed, not even to look what is there.
+    """
+    elsewhere = f"{path}: {shown(name)} refers to other files, which are not read"
+    at = file
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    for number, part in enumerate(parts, start=1):
+        link = at.get(part, getlink=True)
+        if isinstance(link, h5py.ExternalLink) or links > _MOST_LINKS:
+            raise EmbeddingFileError(elsewhere)
+        if isinstance(link, h5py.SoftLink):
+            start = "" if link.path.startswith("/") else f"{at.name}/"
+            target = "/".join([f"{start}{link.path}", *parts[number:]])
+            return _item(h5py, file, target, path, links=links + 1)
+        at = at[part]
+    if isinstance(at, h5py.Dataset):
+        if at.is_virtual or at.external:
+            raise EmbeddingFileError(elsewhere)
+        if at.shape is None:
+            raise EmbeddingFileError(f"{path}: {shown(name)} holds nothing")
+    return at
 
 
 def _of_hdf5(
     path: Path, name: str, ids: list[str], samples: list[str] | None = None
 ) -> Iterator[Rows]:
-    with _hdf5(path) as (_, file):
-        yield from matrix_batches(file[name], ids, samples=samples, where=f"{path}: {name}")
+    with _hdf5(path) as (h5py, file):
+        matrix = _dataset(h5py, file, name, path)
+        yield from matrix_batches(matrix, ids, samples=samples, where=f"{path}: {name}")
 
 
 def open_anndata_zarr(path: Path, *, key: str | None, model: str) -> EmbeddingFile:
@@ -115,7 +153,14 @@ def _open_anndata(path: Path, root: Any, *, key: str | None, model: str) -> Embe
             f"{path} is a vnp store, whose rows count only where they are certified: write them to "
             "a file with 'vnp export' first (or copy a whole store with 'vnp convert')"
         )
-    keys = sorted(root["obsm"])
+    of_hdf5 = not hasattr(root, "store")  # which groups of Zarr have
+
+    def item(name: str) -> Any:
+        return (
+            _item(require("h5py", for_what=str(path)), root, name, path) if of_hdf5 else root[name]
+        )
+
+    keys = sorted(_names(path, item("obsm")))
     wanted = [key] if key is not None else [f"X_{model}", model]
     chosen = next((name for name in wanted if name in keys), None)
     if chosen is None and key is None and len(keys) == 1:
@@ -129,18 +174,15 @@ def _open_anndata(path: Path, root: Any, *, key: str | None, model: str) -> Embe
             f"{' or '.join(wanted)}: say which with --key, X for the matrix of that name"
         )
     name = "X" if in_x else f"obsm/{chosen}"
-    matrix = root[name]
+    matrix = item(name)
     if len(getattr(matrix, "shape", ())) != 2:
         raise EmbeddingFileError(f"{path}: {name} is not a dense matrix of rows and columns")
-    of_hdf5 = hasattr(matrix, "is_virtual")
-    if of_hdf5:
-        _dataset(require("h5py", for_what=str(path)), root, name, path)
     dtype = checked_type(matrix.dtype, where=f"{path}: {name}")
     dim = checked_dim(matrix.shape[1], where=f"{path}: {name}")
-    obs = root["obs"]
-    ids = _texts(obs[str(obs.attrs.get("_index", "_index"))], where=f"{path}: names of obs")
-    checked_ids(ids, matrix.shape[0], path=path, ids_from=f"{path}: obs")
-    samples = _samples(obs, path) if "sample" in obs else None
+    obs = item("obs")
+    found = item(f"obs/{obs.attrs.get('_index', '_index')}")
+    ids = _ids(found, matrix.shape[0], path=path, ids_from=f"{path}: names of obs")
+    samples = _samples(item, path) if "sample" in set(obs) else None
 
     def batches() -> Iterator[Rows]:
         if of_hdf5:
@@ -152,17 +194,28 @@ def _open_anndata(path: Path, root: Any, *, key: str | None, model: str) -> Embe
     return EmbeddingFile(path, f"AnnData, {name}", dim, dtype, batches)
 
 
-def _samples(obs: Any, path: Path) -> list[str]:
+def _samples(item: Callable[[str], Any], path: Path) -> list[str]:
     """The column ``sample`` of ``obs``: texts, or categories and codes."""
-    column = obs["sample"]
+    where = f"{path}: obs/sample"
+    column = item("obs/sample")
     if hasattr(column, "shape"):
-        return _texts(column, where=f"{path}: obs/sample")
-    names = np.array([*_texts(column["categories"], where=f"{path}: obs/sample"), ""], dtype=object)
-    codes = np.asarray(column["codes"][:])
+        return _texts(column, where=where)
+    names = np.array([*_texts(item("obs/sample/categories"), where=where), ""], dtype=object)
+    codes = np.asarray(item("obs/sample/codes")[:])
     if codes.dtype.kind not in "iu" or ((codes < -1) | (codes >= len(names) - 1)).any():
         raise EmbeddingFileError(f"{path}: obs/sample has codes of no category")
     chosen: list[str] = names[codes].tolist()  # -1, which means none, is the empty name
     return chosen
+
+
+def _ids(array: Any, n_rows: int, *, path: Path, ids_from: str) -> list[str]:
+    """Ids of an array of HDF5 or Zarr; that they are one a row is known before they are read."""
+    shape: tuple[int, ...] = getattr(array, "shape", ())
+    if len(shape) == 1:
+        check_counts(shape[0], n_rows, path=path, ids_from=ids_from)
+    ids = _texts(array, where=ids_from)
+    checked_ids(ids, n_rows, path=path, ids_from=ids_from)
+    return ids
 
 
 def _texts(array: Any, *, where: str) -> list[str]:

@@ -10,8 +10,8 @@ from vnp.exchange.embedding_containers import open_anndata_zarr, open_hdf5
 from vnp.exchange.embedding_parquet import open_parquet
 from vnp.exchange.embedding_rows import EmbeddingFile, EmbeddingFileError
 
-_WITH_KEY = (".h5ad", ".zarr", ".h5", ".hdf5", ".parquet")
-SUFFIXES = (".npy", ".npz", ".csv", ".tsv", *_WITH_KEY)
+_WITH_KEY = (".csv", ".tsv", ".h5ad", ".zarr", ".h5", ".hdf5", ".parquet")
+SUFFIXES = (".npy", ".npz", *_WITH_KEY)
 
 
 def open_embeddings(
@@ -28,7 +28,8 @@ def open_embeddings(
     ids
         Of an ``.npy``: the file with the ids of its rows, one a line.
     key
-        Of AnnData and Parquet: the key of ``obsm``, or the column of lists.
+        Of AnnData the key of ``obsm``; of Parquet a column of lists; of a table with a column for
+        each number see `vnp.exchange.embedding_columns.embedding_columns`.
 
     Raises
     ------
@@ -45,7 +46,7 @@ def open_embeddings(
     if ids is not None and suffix != ".npy":
         raise UsageError(f"--ids is for .npy, which has no place for them; {path} has its own")
     if key is not None and suffix not in _WITH_KEY:
-        raise UsageError(f"--key is for AnnData and Parquet; {path} has one matrix")
+        raise UsageError(f"--key is for AnnData, Parquet and tables; {path} has one matrix")
     for each in (path, ids):
         if each is not None and not each.exists():
             raise EmbeddingFileError(f"{each}: there is no such file")
@@ -61,7 +62,7 @@ def open_embeddings(
     if suffix == ".npz":
         return open_npz(path)
     if suffix in (".csv", ".tsv"):
-        return open_table(path)
+        return open_table(path, key=key, model=model)
     if suffix == ".zarr":
         return open_anndata_zarr(path, key=key, model=model)
     if suffix == ".parquet":

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from store.io.optional import require
 from store.io.words import count
+from vnp.exchange.embedding_columns import Columns, embedding_columns, some
 from vnp.exchange.embedding_rows import (
     EmbeddingFile,
     EmbeddingFileError,
@@ -23,8 +24,6 @@ from vnp.exchange.embedding_rows import (
 )
 
 _IDS = ("id", "__index_level_0__")  # the second is where pandas writes an index
-# Columns of numbers and texts beside the lists of an export of ours.
-_OURS = ("contig", "segment", "start", "end", "strand", "frame", "nucleotide", "protein")
 
 
 def open_parquet(path: Path, *, key: str | None, model: str) -> EmbeddingFile:
@@ -32,8 +31,8 @@ def open_parquet(path: Path, *, key: str | None, model: str) -> EmbeddingFile:
 
     Its ids are the column ``id``; a column ``sample`` names the sample of each. The embeddings are
     a column of lists: ``key``, else ``X_<model>``, ``<model>``, ``embedding`` or ``embeddings``,
-    else the only one; or, where there is none, all other columns in the file's order. A list
-    that is missing is a row of NaN.
+    else the only one; or, where there is none, columns of numbers as `embedding_columns` chooses
+    them. A list that is missing is a row of NaN.
     """
     pa = require("pyarrow", for_what=f"{path}: embeddings in Parquet")
     parquet = require("pyarrow.parquet", for_what=f"{path}: embeddings in Parquet")
@@ -41,8 +40,14 @@ def open_parquet(path: Path, *, key: str | None, model: str) -> EmbeddingFile:
         schema = file.schema_arrow
         ids = next((name for name in _IDS if name in schema.names), None)
         if ids is None:
-            raise EmbeddingFileError(f"{path} has no column id (it has {_some(schema.names)})")
-        numbers = _number_columns(pa, schema, path, key=key, model=model, ids=ids)
+            raise EmbeddingFileError(f"{path} has no column id (it has {some(schema.names)})")
+        for name in (ids, "sample"):
+            if schema.names.count(name) > 1:
+                raise EmbeddingFileError(f"{path}: the column {name} is there twice")
+        if not file.metadata.num_rows:
+            raise EmbeddingFileError(f"{path} holds no row")
+        chosen = _number_columns(pa, schema, path, key=key, model=model, ids=ids)
+        numbers = list(chosen.names)
         dim = checked_dim(_dim(pa, file, numbers), where=str(path))
     sample = "sample" if "sample" in schema.names else None
     wanted = [ids, *([sample] if sample else []), *numbers]
@@ -57,46 +62,43 @@ def open_parquet(path: Path, *, key: str | None, model: str) -> EmbeddingFile:
                 yield Rows(first, names, values, samples)
                 first += len(names)
 
-    form = f"Parquet, {numbers[0]}" if len(numbers) == 1 else "Parquet, columns of numbers"
-    dtype = _type_of(schema.field(numbers[0]).type)
-    return EmbeddingFile(path, form, dim, str(dtype), batches)
+    field = schema.field(numbers[0])
+    named = () if _is_list(field.type) else chosen.names
+    dtype = str(_type_of(field.type))
+    return EmbeddingFile(path, f"Parquet, {chosen}", dim, dtype, batches, named, chosen.passed_over)
 
 
 def _number_columns(
     pa: Any, schema: Any, path: Path, *, key: str | None, model: str, ids: str
-) -> list[str]:
+) -> Columns:
     """Choose the column of lists, or else the columns of numbers."""
     lists = [field.name for field in schema if _is_list(field.type)]
-    if key is not None or lists:
+    if lists if key is None else key in lists:
         wanted = [key] if key is not None else [f"X_{model}", model, "embedding", "embeddings"]
-        chosen = next((name for name in wanted if name in lists), None)
-        if chosen is None and key is None and len(lists) == 1:
-            chosen = lists[0]
-        if chosen is None:
+        found = next((name for name in wanted if name in lists), None)
+        if found is None and len(lists) == 1:
+            found = lists[0]
+        if found is None:
             raise EmbeddingFileError(
-                f"{path}: its columns of lists are {_some(lists)}, and not "
+                f"{path}: its columns of lists are {some(lists)}, and not "
                 f"{' or '.join(wanted)}: say which with --key"
             )
-        columns = [schema.field(chosen)]
+        if lists.count(found) > 1:
+            raise EmbeddingFileError(f"{path}: the column {shown(found)} is there twice")
+        chosen = Columns((found,))
     else:
-        columns = [field for field in schema if field.name not in (ids, "sample", *_OURS)]
-    for field in columns:
+        others = [name for name in schema.names if name != ids]
+        chosen = embedding_columns(others, key=key, model=model, where=str(path))
+    for name in chosen.names:
+        field = schema.field(name)
         kind = field.type.value_type if _is_list(field.type) else field.type
         if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
             raise EmbeddingFileError(
-                f"{path}: column {shown(field.name)} is {field.type}, where numbers belong"
+                f"{path}: column {shown(name)} is {field.type}, where numbers belong"
             )
-    if not columns:
-        raise EmbeddingFileError(
-            f"{path} has no column of lists or numbers (it has {_some(schema.names)})"
-        )
-    return [field.name for field in columns]
-
-
-def _some(names: list[str]) -> str:
-    """Name the first columns of many."""
-    more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
-    return (", ".join(map(shown, names[:10])) or "none") + more
+        if _is_list(field.type) and len(chosen.names) > 1:
+            raise EmbeddingFileError(f"{path}: column {shown(name)} holds lists, not numbers")
+    return chosen
 
 
 def _is_list(kind: Any) -> bool:

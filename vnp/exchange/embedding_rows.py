@@ -63,6 +63,8 @@ class EmbeddingFile:
     dim: int  # numbers a row
     dtype: str  # of the numbers in the file
     batches: Callable[[], Iterator[Rows]]  # all rows in the file's order
+    columns: tuple[str, ...] = ()  # of a table: names of the columns of the numbers, if it has any
+    passed_over: tuple[str, ...] = ()  # of a table: other columns, but for vnp's own
 
 
 @contextmanager
@@ -72,6 +74,10 @@ def reading(path: Path, kind: str) -> Iterator[None]:
         yield
     except StoreError:
         raise
+    except MemoryError as error:
+        raise EmbeddingFileError(
+            f"{path} claims to hold more than there is memory for ({error})"
+        ) from None
     except _DAMAGED as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]
         raise EmbeddingFileError(f"{path} is not {kind}, or damaged ({said})") from None
@@ -116,13 +122,20 @@ def as_float32(values: Any, *, where: str) -> F32:
 
 def checked_ids(ids: Sequence[str], n_rows: int, *, path: Path, ids_from: object) -> None:
     """Refuse ids that are not one per row, or that are empty."""
-    if len(ids) != n_rows:
-        raise EmbeddingFileError(
-            f"{path} has {count(n_rows, 'row')} and {ids_from} {count(len(ids), 'id')}: which id "
-            "belongs to which row cannot be told"
-        )
+    check_counts(len(ids), n_rows, path=path, ids_from=ids_from)
     if "" in ids:
         raise EmbeddingFileError(f"{ids_from}: record {ids.index('') + 1} has an empty id")
+
+
+def check_counts(n_ids: int, n_rows: int, *, path: Path, ids_from: object) -> None:
+    """Refuse a file without a row, or with another number of ids."""
+    if n_ids != n_rows:
+        raise EmbeddingFileError(
+            f"{path} has {count(n_rows, 'row')} and {ids_from} {count(n_ids, 'id')}: which id "
+            "belongs to which row cannot be told"
+        )
+    if not n_rows:
+        raise EmbeddingFileError(f"{path} holds no row")
 
 
 def matrix_batches(

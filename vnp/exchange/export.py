@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from store.errors import UsageError
-from store.io.replace import check_free, replacing
+from store.io.replace import check_free, refuse_shared, replacing
 from store.store import Store
 from vnp.exchange import anndata, arrays, torch_files
 from vnp.exchange.selection import Ids, Incomplete, select
@@ -104,6 +104,8 @@ def export_store(
         raise UsageError(f"{target}: the name of an export must end in {', '.join(FORMATS)}")
     _check(suffix, ids=ids, dtype=dtype, layout=layout, sequences=sequences)
     check_free(target, force=force)
+    if isinstance(store.path, Path):  # it may lie in a folder that is replaced
+        refuse_shared([target], [store.path])
     if suffix == ".pt":
         named = held_models(store.schema, models)
         known = named or tuple(model.name for model in store.schema.models)

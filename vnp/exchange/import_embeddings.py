@@ -47,10 +47,12 @@ class EmbeddingImport:
     added: bool  # the store did not have the model before
     files: dict[str, str]  # name of each file and its SHA-256
     format: str
+    passed_over: tuple[str, ...]  # columns of tables that are neither ids nor embeddings
     records: int  # of the files
     matched: int  # of these, records of the store
     repeated: int  # of these, given before with the same numbers
     empty: int  # records of NaN, which count as not there
+    faded: int  # records half of whose numbers, or more, float16 makes zero
     unknown: int  # records that the store, or the sample, does not have
     rows: int  # of the store, or the sample
     certified: int  # of these, certified now
@@ -103,7 +105,8 @@ def import_embeddings(
     EmbeddingFileError
         If a file is damaged, of another width than the model, holds numbers that are no embedding,
         contradicts another or what is certified, or has an id that several samples have.
-        Nothing is then changed.
+        Nothing is then changed, unless it is another import at the same time that contradicts:
+        blocks that were published before stay.
     BusyError
         If the model is to be added and an appender is at work.
     """
@@ -133,7 +136,7 @@ def import_embeddings(
         blocks = staged.blocks()
         if added and not any(map(staged.is_whole, blocks)):
             # A model without a certified row would only be in the way.
-            added, done = False, Published(0, tuple(blocks), ())
+            added, done = False, Published((), tuple(blocks), ())
             filled = np.zeros(store.n_rows, dtype=np.bool_)
         else:
             if added:
@@ -142,6 +145,8 @@ def import_embeddings(
                 staged.check_certified(model, blocks)
             done = _publish(store, staged, wanted, blocks, opened, hashes)
             filled = store.filled(model)
+            # Of these another import may have certified rows since they were passed over.
+            staged.check_certified(model, (*done.partial, *done.busy))
         without, waiting = staged.name_open_rows(filled, busy=done.busy)
         leftovers_file = leftovers.finish()
     return EmbeddingImport(
@@ -151,14 +156,16 @@ def import_embeddings(
         added=added,
         files=hashes,
         format="; ".join(dict.fromkeys(file.form for file in opened)),
+        passed_over=tuple(dict.fromkeys(name for file in opened for name in file.passed_over)),
         records=staged.records,
         matched=staged.matched,
         repeated=staged.repeated,
         empty=staged.empty,
+        faded=staged.faded,
         unknown=staged.unknown,
         rows=index.stop - index.start,
         certified=int(np.count_nonzero(filled[index.start : index.stop])),
-        published=done.blocks,
+        published=len(done.blocks),
         without=without,
         waiting=waiting,
         partial_blocks=len(done.partial),
@@ -176,6 +183,7 @@ def _wanted(store: Store, name: str, files: Sequence[EmbeddingFile]) -> Model:
                 f"{file.path} has {count(file.dim, 'number')} a row and {first.path} "
                 f"{first.dim:,}: they are not of one model"
             )
+    _check_columns([file for file in files if file.columns])
     wanted = Model(name, first.dim)  # refuses an illegal name
     width = f"{first.path} has {count(first.dim, 'number')} a row"
     known = next((model for model in store.schema.models if model.name == name), None)
@@ -197,6 +205,17 @@ def _wanted(store: Store, name: str, files: Sequence[EmbeddingFile]) -> Model:
         if certificate is None or "imported" not in certificate.details:
             raise _begun(store, name)
     return wanted
+
+
+def _check_columns(files: Sequence[EmbeddingFile]) -> None:
+    """Refuse tables whose columns of numbers are called differently, or come in another order."""
+    for file in files[1:]:
+        for here, there in zip(file.columns, files[0].columns, strict=True):
+            if here != there:
+                raise EmbeddingFileError(
+                    f"{file.path} has the column {shown(here)} where {files[0].path} has "
+                    f"{shown(there)}: which numbers belong together cannot be told"
+                )
 
 
 def _accept(store: Store, model: str, provenance: Mapping[str, Any]) -> None:
@@ -254,6 +273,7 @@ def _publish(
             details_of=details,
             provenance=imported_provenance(hashes, form=form, numbers=numbers, version=__version__),
             accept=lambda recorded: _accept(store, model.name, recorded),
+            compare=lambda block: staged.check_certified(model.name, [block]),
         )
 
 

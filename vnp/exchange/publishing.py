@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 class Published:
     """What became of blocks that were not filled."""
 
-    blocks: int  # published now
+    blocks: tuple[int, ...]  # published now
     partial: tuple[int, ...]  # left open: the store and the files together lack rows of them
     busy: tuple[int, ...]  # left to workers that are filling them
 
@@ -35,6 +35,7 @@ def publish_blocks(
     details_of: Callable[[int], Mapping[str, Any]],
     provenance: Mapping[str, Any],
     accept: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    compare: Callable[[int], None] = lambda _: None,
 ) -> Published:
     """Publish every open block of those given whose rows are all known.
 
@@ -49,12 +50,16 @@ def publish_blocks(
     accept
         Is shown the provenance that is recorded, before each block, and raises an error if rows
         may not go beside those of it: a worker may have begun the model just now.
+    compare
+        Is given each block just before it is published, under its claim, and each one that somebody
+        else has filled; it raises an error if rows that the store has contradict those given here.
     """
-    done = 0
+    done: list[int] = []
     partial: list[int] = []
     busy: list[int] = []
     for block in blocks:
         if store.is_filled(model, block):
+            compare(block)
             continue
         values = values_of(block)
         if values is None:
@@ -66,9 +71,10 @@ def publish_blocks(
             busy.append(block)
             continue
         with claim:
+            compare(block)
             if store.is_filled(model, block):
                 continue
             accept(store.pin_provenance(model, provenance))
             store.publish(claim, values, details_of(block))
-            done += 1
-    return Published(done, tuple(partial), tuple(busy))
+            done.append(block)
+    return Published(tuple(done), tuple(partial), tuple(busy))

@@ -27,7 +27,8 @@ class Found:
     """What an index says of some ids."""
 
     rows: Ints  # (n,): row of each; -1 where no record is called so, or several are
-    several: dict[int, tuple[str, ...]]  # of the latter, by position: the samples that have one
+    # Of the latter, by position: the samples that have one, or the two readings of <sample>:<id>.
+    several: dict[int, tuple[str, ...]]
 
 
 class RecordIndex:
@@ -74,7 +75,8 @@ class RecordIndex:
         """Look ids up.
 
         An id may also be written ``<sample>:<id>``, as exports of several samples have it, or with
-        the apostrophe that keeps a spreadsheet from running it.
+        the apostrophe that keeps a spreadsheet from running it. If that is also the id of another
+        record, and ``samples`` does not tell, it means several.
 
         Parameters
         ----------
@@ -94,13 +96,25 @@ class RecordIndex:
         self._look(other, samples, rows, several)
         qualified: list[tuple[int, str]] = []
         named = [""] * len(ids) if samples is None else list(samples)
-        for at in np.flatnonzero(rows < 0).tolist():
-            sample, colon, record = ids[at].partition(":")
-            agrees = samples is None or samples[at] == sample
-            if at not in several and colon and sample in self._by_name and agrees:
+        for at, wanted in enumerate(ids):
+            sample, colon, record = wanted.partition(":")
+            if not colon or sample not in self._by_name or at in several:
+                continue
+            if samples is None or (samples[at] == sample and rows[at] < 0):
                 qualified.append((at, record))
                 named[at] = sample
-        self._look(qualified, named, rows, several)
+        also = np.full(len(ids), -1, np.int64)
+        self._look(qualified, named, also, several)
+        for at in np.flatnonzero(also >= 0).tolist():
+            if rows[at] >= 0 and rows[at] != also[at]:
+                of = self.sample_of(int(rows[at]))
+                rest = ids[at].partition(":")[2]
+                several[at] = (f"{of} as {ids[at]}", f"{named[at]} as {rest}")
+                rows[at] = -1
+            else:
+                rows[at] = also[at]
+        for at in several:
+            rows[at] = -1
         return Found(rows, several)
 
     def _look(

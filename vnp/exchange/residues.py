@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from store.errors import DataError, UsageError
 from store.io.optional import require
 from store.io.ragged import Ragged
-from store.io.replace import check_free, replacing
+from store.io.replace import check_free, refuse_shared, replacing
 from store.io.words import count
 from store.read.columns import sample_names, take_column
 from store.store import Store
@@ -113,10 +113,12 @@ def write_residues(
     """
     if output.suffix not in (".h5", ".hdf5") or output.is_dir():
         raise UsageError(f"{output}: name a file that ends in .h5 or .hdf5")
+    settings = config or WorkerConfig()
     check_free(output, force=force)
+    refuse_shared([output], settings.plugins)
     chosen = _rows_of(store, rows, ids, sample)
     model = held_model(store.schema, model)
-    encoder = _loaded(store, model, layer, config or WorkerConfig(), load)
+    encoder = _loaded(store, model, layer, settings, load)
     h5py = require("h5py", for_what="hidden states of residues")
     written = residues = 0
     with (

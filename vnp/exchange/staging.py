@@ -93,6 +93,8 @@ class Staged:
 
     def __init__(self, store: Store, index: RecordIndex, dim: int, leftovers: Leftovers) -> None:
         self.records = self.matched = self.repeated = self.empty = self.unknown = 0
+        self.faded = 0  # records half of whose numbers, or more, are zero only as float16
+        self.coarse = 0  # records half of whose numbers, or more, become zero as float16
         self.first_unknown = ""  # the first id that is no record
         self._store = store
         self._index = index
@@ -131,10 +133,10 @@ class Staged:
     def _take(self, file: EmbeddingFile, rows: Rows) -> None:
         self.records += len(rows)
         empty: NDArray[np.bool_] = np.logical_and.reduce(np.isnan(rows.values), axis=1)
-        _check_numbers(file, rows, empty)
+        self.faded += _check_numbers(file, rows, empty)
         found = self._index.find(rows.ids, rows.samples)
         for at, samples in found.several.items():
-            some = ", ".join(samples[:3]) + (", ..." if len(samples) > 3 else "")
+            some = ", ".join(map(shown, samples[:3])) + (", ..." if len(samples) > 3 else "")
             raise EmbeddingFileError(
                 f"{file.path}: record {rows.first + at} ({shown(rows.ids[at])}) is in "
                 f"{count(len(samples), 'sample')} of the store ({some}): say which with --sample, "
@@ -283,13 +285,30 @@ class Staged:
         return without, waiting
 
 
-def _check_numbers(file: EmbeddingFile, rows: Rows, empty: NDArray[np.bool_]) -> None:
-    """Refuse rows that float16 cannot hold; those of nothing but NaN are another matter."""
-    for wrong, what in (
-        (~np.isfinite(rows.values).all(axis=1) & ~empty, "holds NaN or infinity"),
+def _check_numbers(file: EmbeddingFile, rows: Rows, empty: NDArray[np.bool_]) -> int:
+    """Refuse rows that float16 cannot hold; those of nothing but NaN are another matter.
+
+    Returns
+    -------
+    int
+        How many of the others lose half of their numbers, or more, as these become zero.
+    """
+    given = rows.values != 0
+    with np.errstate(over="ignore"):
+        lost = (given & (rows.values.astype(np.float16) == 0)).sum(axis=1)
+    given_of = given.sum(axis=1)
+    no_embedding = "it is no embedding"
+    for wrong, what, remedy in (
+        (~np.isfinite(rows.values).all(axis=1) & ~empty, "holds NaN or infinity", no_embedding),
         (
             (np.abs(rows.values) > LARGEST).any(axis=1),
             f"holds numbers beyond float16's {LARGEST:g}",
+            no_embedding,
+        ),
+        (
+            (given_of > 0) & (lost == given_of),
+            "holds nothing but numbers too small for float16, which would become zero",
+            "scale them all by one factor first",
         ),
     ):
         found = np.flatnonzero(wrong)
@@ -297,6 +316,6 @@ def _check_numbers(file: EmbeddingFile, rows: Rows, empty: NDArray[np.bool_]) ->
             at = int(found[0])
             raise EmbeddingFileError(
                 f"{file.path}: record {rows.first + at} ({shown(rows.ids[at])}) {what}, and so do "
-                f"{len(found) - 1:,} of the next {count(len(rows) - 1 - at, 'record')}: it is no "
-                "embedding"
+                f"{len(found) - 1:,} of the next {count(len(rows) - 1 - at, 'record')}: {remedy}"
             )
+    return int(np.count_nonzero((lost > 0) & (2 * lost >= given_of)))

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*\Z")
 _REVISION = re.compile(r"[\w./-]{0,100}\Z")
+_LONGEST = 200  # characters of another library's error that are repeated
 _PROTEIN = set("ACDEFGHIKLMNPQRSTVWY")
 _BASES = set("ACGTN")
 HEADS = re.compile(r"(pooler|contact_head|lm_head|cls|classifier)\.")  # nothing here reads them
@@ -121,8 +122,8 @@ def spec_of(
         name=name,
         architecture="transformers",
         input=input,
-        dim=int(config.hidden_size),
-        layers=int(config.num_hidden_layers),
+        dim=config.hidden_size,
+        layers=config.num_hidden_layers,
         pooling="mean",
         repo=repo,
         revision=revision or "main",
@@ -140,7 +141,7 @@ def configuration(place: str | Path, *, revision: str) -> Any:
         config: Any = AutoConfig.from_pretrained(
             place, revision=revision, trust_remote_code=False, local_files_only=not asks_hub(place)
         )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # noqa: BLE001 - the file may hold anything
         if "trust_remote_code" in str(error) or "does not recognize this architecture" in str(
             error
         ):
@@ -152,6 +153,14 @@ def configuration(place: str | Path, *, revision: str) -> Any:
     kind = config.model_type
     if kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES and kind not in _T5:
         raise WeightsError(f"{place} is of the kind {kind}, which is not an encoder")
+    for name in ("hidden_size", "num_hidden_layers"):
+        value = getattr(config, name, None)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise WeightsError(
+                f"{place}, of the kind {kind}, gives {value!r} as its {name}, where a positive "
+                "whole number belongs: it is not an encoder that vnp can run, or its config.json "
+                "is damaged"
+            )
     return config
 
 
@@ -235,15 +244,17 @@ def tokenizer(place: str | Path, *, revision: str) -> Any:
         return load(
             place, revision=revision, trust_remote_code=False, local_files_only=not asks_hub(place)
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # noqa: BLE001 - tokenizers raises bare ones
         raise missing(place, error) from None
 
 
 def missing(place: str | Path, error: BaseException) -> WeightsNotFoundError:
     """Say that a model's files cannot be had or read, and how to bring them."""
-    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    line = " ".join(str(error).split())[:_LONGEST] or type(error).__name__
     if isinstance(place, Path):
-        return WeightsNotFoundError(f"{place} does not hold all files of a model ({line})")
+        return WeightsNotFoundError(
+            f"{place} does not hold all files of a model, or damaged ones ({line})"
+        )
     name = place.rpartition("/")[2]
     return WeightsNotFoundError(
         f"the files of {place} cannot be had or read ({line}); on a machine with internet run "

@@ -13,7 +13,7 @@ from typing import Any, Literal, TextIO
 
 from store.errors import AfterCommitError, SampleExistsError, UsageError
 from store.io.files import WriteError, fsync_dir, make_dir, naming, rename_over
-from store.io.replace import refuse_store, write_whole
+from store.io.replace import refuse_shared, refuse_store, write_whole
 from store.io.tables import safe_cell
 from store.io.words import count
 from store.schema import Sample, check_sample_name
@@ -129,6 +129,7 @@ def append_file(
         )
     if report is not None:
         refuse_store(report)
+        refuse_shared([report], map(Path, files))
     if report is not None and report.exists():
         raise UsageError(f"{report} exists already; name another file with --report")
     logs = store.sidecar.make().logs

@@ -9,7 +9,7 @@ import pytest
 
 from store.errors import UsageError
 from store.io.files import WriteError
-from store.io.replace import replacing, write_whole
+from store.io.replace import refuse_existing, refuse_shared, replacing, write_whole
 from store.open import create_store, open_store
 from store.schema import Model
 
@@ -117,3 +117,58 @@ def test_a_file_written_at_once(tmp_path, monkeypatch):
         write_whole(tmp_path / "out", b"newer")
     assert (tmp_path / "out").read_bytes() == b"new"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "out"]
+
+
+def spellings(path: Path, folder: Path) -> dict[str, Path]:
+    """Other names of a file that is there."""
+    (folder / "link").symlink_to(path)
+    (folder / "hard").hardlink_to(path)
+    return {
+        "same": path,
+        "relative": Path(os.path.relpath(path)),
+        "roundabout": folder / ".." / folder.name / path.name,
+        "symbolic": folder / "link",
+        "hard": folder / "hard",
+    }
+
+
+def test_files_are_compared_by_what_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("x")
+    refuse_shared([path, None, tmp_path / "b"], [tmp_path / "c", None])
+    for other in spellings(path, tmp_path).values():
+        with pytest.raises(UsageError, match="named for two outputs"):
+            refuse_shared([path, other])
+        with pytest.raises(UsageError, match="is one of the files to read"):
+            refuse_shared([tmp_path / "b", other], [path])
+    path.unlink()
+    (tmp_path / "hard").unlink()
+    for other in (Path(os.path.relpath(path)), tmp_path / "link"):  # not there yet
+        with pytest.raises(UsageError, match="named for two outputs"):
+            refuse_shared([path, other])
+    with pytest.raises(UsageError, match="holds one"):
+        refuse_shared([tmp_path], [tmp_path / "a"])
+
+
+def test_what_is_no_file_is_not_replaced_and_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for target, kind in ((tmp_path / "pipe", "a named pipe"), (Path("/dev/null"), "a device")):
+        for force in (True, False):
+            with pytest.raises(UsageError, match=f"is {kind}"):
+                refuse_existing(target, force=force)
+        with pytest.raises(UsageError, match=f"is {kind}"):
+            write_whole(target, b"x")
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
+def test_nothing_goes_into_a_sidecar_but_logs(tmp_path: Path, suffix: str) -> None:
+    store = create_store(tmp_path / f"run{suffix}", models=[Model("m", 4)], segment_length=500)
+    sidecar = store.sidecar.make().path
+    for below in ("x", "claims/x", "tmp/x", "logs", "."):
+        with pytest.raises(UsageError, match="keeps its own files"):
+            refuse_existing(sidecar / below, force=True)
+    (tmp_path / "link").symlink_to(sidecar)
+    with pytest.raises(UsageError, match="keeps its own files"):
+        refuse_existing(tmp_path / "link" / "x", force=True)
+    refuse_existing(sidecar / "logs" / "x", force=False)
+    refuse_existing(tmp_path / "other.zarr.vnp" / "x", force=False)

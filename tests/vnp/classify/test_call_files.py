@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,9 @@ from pathlib import Path
 import pandas
 import pytest
 
+from store.errors import UsageError
 from store.open import open_store
+from vnp.classify.call_files import CallFiles, tables_folder
 from vnp.classify.viral_contigs import match_files
 from vnp.cli.main import main
 
@@ -257,3 +260,25 @@ def test_mates_are_one_sample(tmp_path: Path) -> None:
     [source] = match_files(files, samples)
     assert source.files == tuple(files)
     assert source.sample.name == "pairs"
+
+
+def test_outputs_are_files_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "bed")
+    (tmp_path / "hard").hardlink_to(tmp_path / "x")
+    with pytest.raises(UsageError, match="named for two outputs"):
+        CallFiles(bed=tmp_path / "bed", gff=tmp_path / "link").check()
+    for role in ({"inputs": [tmp_path / "x"]}, {"outputs": [tmp_path / "x"]}):
+        with pytest.raises(UsageError, match="files to read|two outputs"):
+            CallFiles(bed=tmp_path / "hard", force=True).check(**role)
+    with pytest.raises(UsageError, match="is a directory; name a file"):
+        CallFiles(bed=Path()).check()
+
+
+def test_a_folder_of_tables_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="is a file, and the tables go into a folder"):
+        tables_folder(tmp_path / "run.zarr", tmp_path / "file")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="is a named pipe"):
+        tables_folder(tmp_path / "run.zarr", tmp_path / "pipe")

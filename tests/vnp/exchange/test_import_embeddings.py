@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ from vnp.exchange.embedding_files import SUFFIXES
 from vnp.exchange.embedding_rows import EmbeddingFileError
 from vnp.exchange.export import export_store
 from vnp.exchange.import_embeddings import EmbeddingImport, import_embeddings
+from vnp.exchange.staging import Staged
 
 pytestmark = pytest.mark.slow
 
@@ -253,3 +255,64 @@ def test_ids_with_strange_letters(tmp_path: Path) -> None:
         assert report.complete, suffix
         found = open_store(store.path).read(f"copy{number}")
         np.testing.assert_array_equal(found, expected(store, "small"))
+
+
+@pytest.mark.parametrize(
+    ("cls", "method", "first_row"),
+    [(Store, "add_model", 0), (Staged, "block", 0), (Store, "filled", 20)],
+    ids=["before", "before the claim", "at the end"],
+)
+def test_two_imports_at_once_never_mix_in_silence(
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cls: type,
+    method: str,
+    first_row: int,
+) -> None:
+    """What another import certifies meanwhile is compared, whenever it does."""
+    (tmp_path / "theirs").mkdir()
+    theirs = npz_single(tmp_path / "theirs", ids(store)[:32], made()[:32] + 1)
+    ours = npy(tmp_path, ids(store)[first_row:], made()[first_row:])  # from row 20: half of block 1
+    original = getattr(cls, method)
+
+    def meanwhile(*given: object) -> object:
+        monkeypatch.undo()
+        result = original(*given) if method != "filled" else None
+        import_embeddings(open_store(store.path), [theirs], model="mine")
+        return original(*given) if method == "filled" else result
+
+    monkeypatch.setattr(cls, method, meanwhile)
+    with pytest.raises(EmbeddingFileError, match="has other numbers of mine"):
+        import_embeddings(store, [ours], model="mine")
+    np.testing.assert_array_equal(
+        open_store(store.path).read("mine")[:32], (made()[:32] + 1).astype("f2")
+    )
+
+
+def test_numbers_that_float16_makes_zero_are_counted(plain: Store, tmp_path: Path) -> None:
+    values = made()
+    values[:3, : DIM // 2] = 1e-9
+    values[3] = 0  # which it was before
+    assert import_embeddings(plain, [npy(tmp_path, ids(plain), values)], model="mine").faded == 3
+
+
+def test_an_id_that_reads_two_ways_is_ambiguous(tmp_path: Path) -> None:
+    """A record ``one:x`` and the record ``x`` of the sample ``one``."""
+    store = create_store(tmp_path / "run.zarr", models=[SMALL], segment_length=500, block_rows=16)
+    with store.appending() as appending:
+        rows = batch("x", 0, 2)
+        names = rows.id.tolist()
+        two = from_items([names[0], b"one:" + names[0]])
+        appending.write(replace(rows, id=two))
+        commit(appending, "one", 2)
+    plain, prefixed = names[0].decode(), f"one:{names[0].decode()}"
+    path = tmp_path / "e.csv"
+    path.write_text(f"{plain},1\n{prefixed},2\n")
+    with pytest.raises(EmbeddingFileError, match=f"one as {prefixed}, one as {plain}"):
+        import_embeddings(store, [path], model="mine")
+    path.write_text(f"id,sample,x\n{plain},one,1\n{prefixed},one,2\n")
+    assert import_embeddings(store, [path], model="mine").complete
+    path.write_text(f"{plain},1\none:{prefixed},2\n")
+    report = import_embeddings(store, [path], model="mine")
+    assert (report.complete, report.published) == (True, 0)

@@ -26,6 +26,7 @@ from tests.vnp.exchange.embedding_forms import (
     new_store,
     npy,
     npz_matrix,
+    npz_single,
     parquet_file,
 )
 from tests.vnp.exchange.stores import ids
@@ -154,6 +155,80 @@ def parquet_no_id(folder: Path, store: Store) -> Path:
     return parquet_file(folder, {"name": ids(store), "embedding": made().tolist()})
 
 
+def parquet_twice(name: str) -> Callable[[Path, Store], Path]:
+    def write(folder: Path, store: Store) -> Path:
+        pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        columns = {"id": ids(store), "e0": made()[:, 0], "e1": made()[:, 1]}
+        arrays = [*map(pa.array, columns.values()), pa.array(columns[name])]
+        table = pa.Table.from_arrays(arrays, names=[*columns, name])
+        parquet.write_table(table, folder / "e.parquet")
+        return folder / "e.parquet"
+
+    return write
+
+
+def npz_twice(folder: Path, store: Store) -> Path:
+    npz_single(folder, ids(store), made())
+    with warnings.catch_warnings(), zipfile.ZipFile(folder / "e.npz", "a") as archive:
+        warnings.simplefilter("ignore")
+        archive.writestr(f"{ids(store)[0]}.npy", b"")
+    return folder / "e.npz"
+
+
+def huge_matrix(folder: Path, store: Store) -> Path:
+    """Ids as many as they must be, and a head that claims 32 petabytes."""
+    with zipfile.ZipFile(folder / "e.npz", "w") as archive:
+        for name, head in (("embeddings", "<f4"), ("ids", "<U9")):
+            shape = (1 << 50, 8) if name == "embeddings" else (1 << 50,)
+            with archive.open(f"{name}.npy", "w") as file:
+                array = {"descr": head, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, array)
+    return folder / "e.npz"
+
+
+def in_hdf5(fill: Callable[[h5py.File, list[str]], object]) -> Callable[[Path, Store], Path]:
+    def write(folder: Path, store: Store) -> Path:
+        with h5py.File(folder / "secret.h5", "w") as file:
+            file["m"], file["ids"] = made(), [name.encode() for name in ids(store)]
+        with h5py.File(folder / "e.h5", "w") as file:
+            fill(file, ids(store))
+        return folder / "e.h5"
+
+    return write
+
+
+def named(name: str | bytes, data: object) -> Callable[[h5py.File, list[str]], object]:
+    return lambda file, _: file.create_dataset(name, data=data)
+
+
+def linked(file: h5py.File, names: list[str]) -> None:
+    file["embeddings"], file["ids"] = made(), h5py.ExternalLink("secret.h5", "ids")
+
+
+def linked_twice(file: h5py.File, names: list[str]) -> None:
+    file["elsewhere"] = h5py.ExternalLink("secret.h5", "/")
+    file["embeddings"] = h5py.SoftLink("/elsewhere/m")
+    file["ids"] = [name.encode() for name in names]
+
+
+def external_ids(file: h5py.File, names: list[str]) -> None:
+    file["embeddings"] = made()
+    file.create_dataset("ids", (ROWS,), "S1", external=[("secret.h5", 0, ROWS)])
+
+
+def huge_ids(file: h5py.File, names: list[str]) -> None:
+    file["embeddings"] = made()
+    file.create_dataset("ids", (1 << 48,), "S8", chunks=(1024,))
+
+
+def parquet_rows(folder: Path, store: Store) -> Path:
+    return parquet_file(folder, {"id": [], "embedding": []})
+
+
+def no_row(folder: Path, store: Store) -> Path:
+    return npz_matrix(folder, [], made(rows=0))
+
+
 REFUSED: dict[str, tuple[Callable[[Path, Store], Path], str]] = {
     "nan": (with_ids(put((3, 2), np.nan)), r"record 4 \(.*\) holds NaN or infinity"),
     "infinite": (with_ids(put((39, 0), np.inf)), r"record 40 \(.*\) holds NaN or infinity"),
@@ -180,14 +255,36 @@ REFUSED: dict[str, tuple[Callable[[Path, Store], Path], str]] = {
     "widths": (widths, r"record 2 \(b\): 7 numbers where the first record has 6"),
     "a store": (a_store, "is a vnp store, .*'vnp export' first"),
     "no key": (no_key, "obsm has a, b, and not X_mine or mine: say which with --key"),
-    "no number": (text("e.csv", "id,a,b\nID,1,2\nID,1,x\n"), r"line 3 \(.*\): column 3 is 'x'"),
-    "columns": (text("e.csv", "id,a,b\nID,1,2\nID,1\n"), "line 3: 2 columns where 3 belong"),
+    "no number": (text("e.csv", "id,e0,e1\nID,1,2\nID,1,x\n"), r"line 3 \(.*\): column 3 is 'x'"),
+    "columns": (text("e.csv", "id,e0,e1\nID,1,2\nID,1\n"), "line 3: 2 columns where 3 belong"),
     "no id": (text("e.tsv", "a\t1\n \t2\n"), "line 2: its id is empty"),
     "bytes": (text("e.csv", b"id,a\nID,1\n\xff,2\n"), "e.csv is not UTF-8 text"),
     "empty table": (text("e.csv", ""), "holds no row"),
     "header alone": (text("e.csv", "id,a,b\n"), "holds no row"),
     "id twice": (text("e.csv", "id,id,b\nx,y,1\n"), "line 1: the column id is there twice"),
     "quote": (text("e.csv", 'id,a\n"ID,1\n' + "x" * 200_000), "line 3: field larger"),
+    "parquet ids twice": (parquet_twice("id"), "e.parquet: the column id is there twice"),
+    "parquet column twice": (parquet_twice("e0"), "e.parquet: the column e0 is there twice"),
+    "column twice": (text("e.csv", "id,e0,e0\nID,1,2\n"), "line 1: the column e0 is there twice"),
+    "number twice": (text("e.csv", "id,e1,e01\nID,1,2\n"), "columns e1 and e01 have one number"),
+    "gap": (text("e.csv", "id,e0,e2\nID,1,2\n"), "between the columns e0 and e2 one is missing"),
+    "names": (text("e.csv", "id,a,b\nID,1,2\n"), r"cannot be told \(it has a, b\): .*--key"),
+    "two kinds": (text("e.csv", "id,a0,a1,b0\nID,1,2,3\n"), "cannot be told .*--key"),
+    "nothing but ours": (text("e.csv", "id,start,end\nID,1,2\n"), r"cannot be told \(it has none"),
+    "semicolons": (text("e.csv", "id;e0;e1\nID;1;2\n"), "semicolons .*, where commas belong"),
+    "tabs": (text("e.csv", "ID\t1\t2\n"), "tabs between its cells, where commas belong"),
+    "npz twice": (npz_twice, "e.npz holds two arrays called first_0"),
+    "huge matrix": (huge_matrix, r"e.npz: the array embeddings claims 36,0.* bytes .* are there"),
+    "linked": (in_hdf5(linked), "ids refers to other files, which are not read"),
+    "linked twice": (in_hdf5(linked_twice), "elsewhere/m refers to other files"),
+    "external ids": (in_hdf5(external_ids), "ids refers to other files, which are not read"),
+    "huge ids": (in_hdf5(huge_ids), "40 rows and .*ids 281,474,976,710,656 ids"),
+    "nothing": (in_hdf5(named("x", h5py.Empty("f4"))), "x holds nothing"),
+    "bytes of a name": (in_hdf5(named(b"\xff\xfe", 1.0)), "not UTF-8"),
+    "no row": (no_row, "e.npz holds no row"),
+    "no row in npy": (lambda folder, _: npy(folder, [], made(rows=0)), "e.npy holds no row"),
+    "no row in parquet": (parquet_rows, "e.parquet holds no row"),
+    "small": (with_ids(lambda values: values * 1e-9), "record 1 .* too small for float16"),
     "texts in parquet": (parquet_texts, "column x is string, where numbers belong"),
     "ragged parquet": (parquet_ragged, "record 10: 5 numbers where the first record has 6"),
     "parquet ids": (parquet_no_id, r"has no column id \(it has name, embedding\)"),
@@ -242,9 +339,10 @@ def test_options_must_fit_the_file(plain: Store, tmp_path: Path) -> None:
     with pytest.raises(EmbeddingFileError, match="gaps.txt, line 2"):
         import_embeddings(plain, [tmp_path / "e.npy"], model="mine", ids=tmp_path / "gaps.txt")
     table = csv_with_header(tmp_path, ids(plain), made())
-    for options, words in (({"ids": names}, "--ids is for"), ({"key": "x"}, "--key is for")):
-        with pytest.raises(UsageError, match=words):
-            import_embeddings(plain, [table], model="mine", **options)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="--ids is for"):
+        import_embeddings(plain, [table], model="mine", ids=names)
+    with pytest.raises(UsageError, match="--key is for"):
+        import_embeddings(plain, [tmp_path / "e.npy"], model="mine", ids=names, key="x")
     with pytest.raises(UsageError, match=r"end in .npy, .npz"):
         import_embeddings(plain, [names], model="mine")
     os.mkfifo(tmp_path / "pipe.csv")

@@ -6,6 +6,7 @@ store's ``journal/growth``: that is part of a commit until the next opening has 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -48,6 +49,10 @@ class Sidecar(Protocol):
     @property
     def digests(self) -> Path:
         """Folder for the index of the rows' digests, see `store.digest_index`."""
+
+    @property
+    def digests_tmp(self) -> Path:
+        """Folder for its files while they are written, on the same file system."""
 
     def make(self) -> Sidecar:
         """Make what has to be there before anything is written; `WriteError` if impossible."""
@@ -99,6 +104,11 @@ class DirectorySidecar:
         """Index of the rows' digests, see `store.digest_index`."""
         return self.path / "digests"
 
+    @property
+    def digests_tmp(self) -> Path:
+        """As of everything else."""
+        return self.tmp
+
     def make(self) -> DirectorySidecar:
         """Create the directories that are not there yet; `WriteError` if that is impossible."""
         for path in (self.tmp, self.logs):
@@ -149,7 +159,8 @@ class DirectorySidecar:
 class RemoteSidecar:
     """Beside a store that is not in a file system: only claims and heartbeats lie there.
 
-    Temporary files are in the system's folder for them, reports below the current folder.
+    Temporary files are in the system's folder for them, reports below the current folder, and the
+    index of digests, which is derived, in the user's cache.
     """
 
     name: str  # run.zarr.vnp
@@ -167,8 +178,14 @@ class RemoteSidecar:
 
     @property
     def digests(self) -> Path:
-        """``run.zarr.vnp/digests`` below the current folder: made anew where there is none."""
-        return Path(self.name) / "digests"
+        """A folder in the user's cache, of this store alone; made anew on another machine."""
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return cache / "vnp" / f"digests-{hashlib.sha256(str(self.room).encode()).hexdigest()[:32]}"
+
+    @property
+    def digests_tmp(self) -> Path:
+        """The same folder."""
+        return self.digests
 
     def make(self) -> RemoteSidecar:
         """Make nothing: objects have no folders."""

@@ -115,7 +115,9 @@ class Store(Reading):
         """
         with self._locked() as lock, self._change(lock) as transaction:
             tmp_dir = self.sidecar.make().tmp
-            index = DigestIndex(self.sidecar.digests, tmp_dir=tmp_dir, guard=lock.require)
+            index = DigestIndex(
+                self.sidecar.digests, tmp_dir=self.sidecar.digests_tmp, guard=lock.require
+            )
             append = Append(self._backend, transaction, index=index, tmp_dir=tmp_dir)
             try:
                 yield append

@@ -66,6 +66,8 @@ def test_the_names_of_vnp() -> None:
         _ = vnp.nonsense  # type: ignore[attr-defined]
 
 
+IN_PYTHON = r"\nin Python: --code is genetic_code=$"
+
 # By the option's name in its parser: the keyword of it, None if a function needs none, and why.
 _PROCESS = dict.fromkeys(("json", "verbose", "quiet", "log_file", "help", "run"))  # of a process
 _KEYWORDS = {
@@ -229,8 +231,14 @@ def test_what_a_store_is_said_to_be_is_never_ignored(path: Path, tmp_path: Path)
         ({"segment_length": "whole"}, "holds 500 bp segments, not whole contigs"),
         ({"recipe": "virnucpro"}, "holds demo_dnabert_s, demo_esm2, not dnabert_s, esm2_3b"),
         ({"recipe": "dmeo"}, "there is no recipe 'dmeo'"),
-        ({"genetic_code": 4}, r"genetic code 1, not 4: .*another store$"),
-        ({"genetic_code": 11}, r"genetic code 1, not 11: .*so the records are the same\)$"),
+        (
+            {"genetic_code": 4},
+            r"genetic code 1, not 4: .*another store\nin Python: --code is genetic_code=$",
+        ),
+        (
+            {"genetic_code": 11},
+            r"genetic code 1, not 11: .*so the records are the same\)" + IN_PYTHON,
+        ),
         ({"genetic_code": 0}, "genetic code 1, not 0"),
     ):
         with pytest.raises(UsageError, match=said):
@@ -241,7 +249,7 @@ def test_what_a_store_is_said_to_be_is_never_ignored(path: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("workers", [0, -1, False])
 def test_no_workers_is_not_the_default_number(path: Path, workers: int) -> None:
-    with pytest.raises(UsageError, match="give a positive number"):
+    with pytest.raises(UsageError, match="give a positive whole number"):
         vnp.embed(path, workers=workers)
 
 
@@ -377,8 +385,11 @@ WRONG = {
         lambda path: vnp.residues(path, "o.h5", model="demo_esm2", ids=[0]),
         "0 is not a name: names are texts",
     ),
-    "rule": (lambda path: vnp.predict(path, "c.pth", rule=5), "rule is 5: give a .*RegionRule"),
-    "calls": (lambda path: vnp.predict(path, "c.pth", files="x"), "files is 'x': give a .*Files"),
+    "smooth": (
+        lambda path: vnp.predict(path, "c.pth", smooth="5"),
+        "smooth is '5': give a whole number",
+    ),
+    "bed": (lambda path: vnp.predict(path, "c.pth", bed=5), "5 is not the path of a file"),
     "code": (
         lambda path: vnp.create(path.with_name("n.zarr"), genetic_code="11"),
         "genetic_code is '11': give a whole number",

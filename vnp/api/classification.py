@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from store.errors import UsageError
-from vnp.api.arguments import AnyPath, StoreOrPath, check_word, names_of, newest, paths_of
+from vnp.api.arguments import (
+    AnyPath,
+    StoreOrPath,
+    check_whole,
+    check_word,
+    names_of,
+    newest,
+    paths_of,
+)
 from vnp.embed.keywords import named_in_python
 from vnp.models.extra import require_embed
 from vnp.models.registry import load_plugins
@@ -100,6 +108,14 @@ def predict(
 
     scripts = tuple(map(Path, paths_of(plugins)))
     load_plugins(scripts)
+    wholes = {
+        "smooth": smooth,
+        "min_region": min_region,
+        "merge_gap": merge_gap,
+        "max_blank": max_blank,
+    }
+    for name, value in wholes.items():
+        check_whole(name, value)
     rule = RegionRule(smooth, enter, leave, min_region, merge_gap, max_blank)
     scored = newest(store)
     files = CallFiles(
@@ -109,6 +125,7 @@ def predict(
         gff=_path(gff),
         force=force,
     )
+    files.check(scored.schema.samples, inputs=[Path(classifier), *scripts])
     return score(
         scored,
         load_classifier(Path(classifier)),
@@ -233,4 +250,4 @@ def train(
 
 
 def _path(path: AnyPath | None) -> Path | None:
-    return None if path is None else Path(path)
+    return None if path is None else Path(*paths_of([path]))

@@ -178,6 +178,7 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     from store.errors import StoreError
+    from vnp.embed.progress import show_progress
 
     try:
         logs.configure(given)
@@ -198,4 +199,6 @@ def _run(given: argparse.Namespace) -> int:
     except (StoreError, OSError, MemoryError) as error:
         logs.complain(given.command, error)
         return of_error(error)
+    finally:
+        show_progress(True)  # a caller of `main` may go on
     return code

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from store.errors import UsageError
 from store.location import location
 from store.store import Store
 from vnp.embed.config import WorkerConfig
-from vnp.embed.fill import EmbedReport
+from vnp.embed.fill import EmbedReport, certify_store
 from vnp.embed.keywords import named_in_python
 from vnp.embed.supervisor import embed_store
 
@@ -32,6 +33,7 @@ def embed(
     dedup: bool = True,
     token_budget: int | None = None,
     check_threads: int | None = None,
+    certify: bool = False,
 ) -> EmbedReport:
     """Fill and certify a store, as ``vnp embed`` does; it resumes where the last run stopped.
 
@@ -62,6 +64,8 @@ def embed(
         Most tokens in a batch; by default what suits the device.
     check_threads
         Threads that certify blocks; by default as many as the file system's latency asks for.
+    certify
+        Start no worker: certify what others filled.
 
     Returns
     -------
@@ -91,6 +95,10 @@ def embed(
         token_budget=token_budget,
     )
     path = store.path if isinstance(store, Store) else location(store)
+    if certify:
+        if workers is not None or in_process:
+            raise UsageError("--certify starts no workers: leave workers and in_process out")
+        return certify_store(path, models=config.models, check_threads=check_threads)
     report = embed_store(
         path,
         config=config,

@@ -46,7 +46,7 @@ class Progress:
         self._already = self._done = already
         self._told = self._began
         self._bar: Any = None
-        self._quiet = not _shown[0]
+        self._quiet = stream is None and not _shown[0]
         bar = None if self._quiet else _bar_for(self._stream)
         if bar is not None:
             self._bar = bar(

@@ -68,9 +68,9 @@ class CallFiles:
         paths = [path for path in (self.fasta, self.bed, self.gff) if path is not None]
         refuse_shared([*outputs, *paths], [*inputs, *map(Path, self.contigs)])
         for path in paths:
-            check_free(path, force=self.force)
-            if path.is_dir():
+            if path.is_dir() and (self.force or path == Path()):  # nor is a name without letters one
                 raise UsageError(f"{path} is a directory; name a file")
+            check_free(path, force=self.force)
         if self.fasta is not None and not self.contigs:
             sources = ", ".join(sample.source for sample in samples[:10])
             appended = f" ({sources})" if sources else ""

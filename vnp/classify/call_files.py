@@ -68,7 +68,7 @@ class CallFiles:
         paths = [path for path in (self.fasta, self.bed, self.gff) if path is not None]
         refuse_shared([*outputs, *paths], [*inputs, *map(Path, self.contigs)])
         for path in paths:
-            if path.is_dir() and (self.force or path == Path()):  # nor is a name without letters one
+            if path.is_dir() and (self.force or path == Path()):  # an empty name is .
                 raise UsageError(f"{path} is a directory; name a file")
             check_free(path, force=self.force)
         if self.fasta is not None and not self.contigs:

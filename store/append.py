@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from store.backend import Backend, Transaction
-from store.blocks import without_settled
+from store.counts import without_settled
 from store.digest_index import DigestIndex
 from store.duplicates import NO_DUPLICATE, DuplicateSearch
 from store.errors import SampleExistsError

@@ -15,11 +15,9 @@ ones, `certify` finds it and the block is opened again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from store.backend import Backend, Cell, Part, Rows
 from store.certificate import (
@@ -29,9 +27,10 @@ from store.certificate import (
     check_values,
     parse_certificate,
 )
+from store.counts import bounds_of, filled_of_block, filled_rows, rows_filled, rows_or_none
 from store.errors import ClaimLostError, DamageError
 from store.findings import Finding, Kind, Remedy
-from store.geometry import block_bounds, n_blocks, partial_ends, rows_wanted, tails
+from store.geometry import partial_ends, rows_wanted
 from store.io.clock import utc_now
 from store.io.concurrent import MOST, in_order
 from store.io.words import count
@@ -39,8 +38,6 @@ from store.schema import Schema
 
 _MEMORY = 512 << 20  # bytes for blocks that are read concurrently
 _COPIES = 3  # of a block while it is checked: as it lies on the disk, decoded, its comparisons
-_TAILS = 64  # that a schema keeps in any case
-_LISTED = 32  # blocks that a listing tells of in the time that reading the flags of one takes
 
 
 def publish(
@@ -92,7 +89,7 @@ def publish(
         certificate = _certify_as(backend, claim, certificate)
     _require(claim)
     flags = Cell(Part.FILLED, model, block)
-    if _rows_or_none(backend, flags) != rows and not backend.create(flags, b"\1" * rows):
+    if rows_or_none(backend, flags) != rows and not backend.create(flags, b"\1" * rows):
         _require(claim)
         backend.replace(flags, b"\1" * rows)
     return certificate
@@ -124,60 +121,6 @@ def certificate_of(backend: Backend, model: str, block: int) -> Certificate | No
     """Return the certificate of a block, or None; DamageError if it is damaged."""
     content = backend.read(Cell(Part.CERTIFICATE, model, block))
     return None if content is None else parse_certificate(content)
-
-
-def filled_of_block(backend: Backend, model: str, block: int) -> int:
-    """Filled rows of a block, its first ones, capped at the rows the schema knows."""
-    start, stop = _bounds(backend.schema, block)
-    return min(_filled_rows(backend, Cell(Part.FILLED, model, block)), stop - start)
-
-
-def rows_filled(backend: Backend, model: str, among: range | None = None) -> NDArray[np.int64]:
-    """Filled rows of every block, or of those ``among``; damaged flags count as no rows.
-
-    A worker publishes all the rows a block has, so a block with a filled row is finished unless it
-    is one of the `store.geometry.tails`: of these few the flags are read. So they are of a few
-    blocks, for which listing all is not worth while.
-    """
-    schema = backend.schema
-    total = n_blocks(schema.n_rows, schema.block_rows)
-    if among is not None:
-        if len(among) * _LISTED > total:
-            return rows_filled(backend, model)[among.start : among.stop]
-        return np.array([_counted(backend, model, block) for block in among], dtype=np.int64)
-    filled = np.zeros(total, dtype=np.int64)
-    flagged = backend.flagged(model)
-    flagged = flagged[flagged < len(filled)]
-    filled[flagged] = rows_wanted(schema)[flagged]
-    for block in sorted(tails(schema).intersection(flagged.tolist())):
-        filled[block] = _counted(backend, model, block)
-    return filled
-
-
-def _counted(backend: Backend, model: str, block: int) -> int:
-    try:
-        return filled_of_block(backend, model, block)
-    except DamageError:
-        return 0
-
-
-def without_settled(backend: Backend, schema: Schema) -> Schema:
-    """Return a schema to commit, without early tails that need not be looked into any more.
-
-    The last ones stay: a worker that knows an earlier commit may yet fill one of them in part. Of
-    those before, one stays while a model fills it in part, or its flags are damaged. (Of one that
-    is filled in part by a worker that slept through `_TAILS` appends, certifying finds it.)
-    """
-    known = schema.tails
-    early = known[: max(len(known) - _TAILS, 0)]
-    kept = tuple(block for block in early if not _is_settled(backend, block))
-    return replace(schema, tails=kept + known[len(early) :])
-
-
-def _is_settled(backend: Backend, block: int) -> bool:
-    start, stop = _bounds(backend.schema, block)
-    cells = [Cell(Part.FILLED, model.name, block) for model in backend.schema.models]
-    return all(_rows_or_none(backend, cell) in (0, stop - start) for cell in cells)
 
 
 def read_block(backend: Backend, model: str, block: int, filled: int) -> Rows:
@@ -248,9 +191,9 @@ def verify_block(backend: Backend, model: str, block: int) -> Iterator[Finding]:
         missing = not _is_written(backend, cells[part])
         return found(part, str(error), Kind.MISSING if missing else Kind.DAMAGED)
 
-    start, stop = _bounds(backend.schema, block)
+    start, stop = bounds_of(backend.schema, block)
     try:
-        filled = _filled_rows(backend, cells[Part.FILLED])
+        filled = filled_rows(backend, cells[Part.FILLED])
     except DamageError as error:
         yield found(Part.FILLED, str(error))
         return
@@ -284,31 +227,9 @@ def verify_block(backend: Backend, model: str, block: int) -> Iterator[Finding]:
         yield found(Part.VALUES, detail, Kind.NOT_FINITE)
 
 
-def _bounds(schema: Schema, block: int) -> tuple[int, int]:
-    return block_bounds(block, schema.n_rows, schema.block_rows)
-
-
 def _require(claim: BlockClaim) -> None:
     if not claim.is_current():
         raise ClaimLostError(f"{claim.model} block {claim.block}: a newer claim exists")
-
-
-def _filled_rows(backend: Backend, cell: Cell) -> int:
-    """Count the rows that are flagged: always the first ones."""
-    flags = backend.read(cell)
-    if flags is None:
-        return 0
-    count = len(flags) - flags.count(0)
-    if flags[:count] != b"\1" * count:
-        raise DamageError("filled rows have a hole, or are not booleans")
-    return count
-
-
-def _rows_or_none(backend: Backend, cell: Cell) -> int | None:
-    try:
-        return _filled_rows(backend, cell)
-    except DamageError:
-        return None
 
 
 def _certificate_or_none(backend: Backend, model: str, block: int) -> Certificate | None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store import blocks
+from store import blocks, counts
 from store.backend import Backend, Rows
 from store.errors import DamageError, UsageError
 from store.geometry import chunks_of
@@ -46,7 +46,7 @@ def embedding_range(backend: Backend, model: str, start: int, stop: int) -> Rows
     rows = schema.block_rows
     for block in chunks_of(start, stop, rows):
         try:
-            filled = blocks.filled_of_block(backend, model, block)
+            filled = counts.filled_of_block(backend, model, block)
         except DamageError as error:
             raise DamageError(f"{model} block {block}: filled: {error}; run 'vnp verify'") from None
         first, last = max(start, block * rows), min(stop, block * rows + filled)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store import blocks
+from store import blocks, counts
 from store.append import Append
 from store.backend import Backend, Cell, Part, Transaction
 from store.certificate import BlockClaim, Certificate, Certification
@@ -323,13 +323,13 @@ class Store(Reading):
         """Whether every committed row of the block is filled; a damaged record says no."""
         start, stop = self.block_bounds(block)
         try:
-            return blocks.filled_of_block(self._backend, model, block) == stop - start
+            return counts.filled_of_block(self._backend, model, block) == stop - start
         except DamageError:
             return False
 
     def rows_filled(self, model: str, among: range | None = None) -> NDArray[np.int64]:
         """Filled rows of every block, shape (n_blocks,), or of some that lie side by side."""
-        return blocks.rows_filled(self._backend, model, among)
+        return counts.rows_filled(self._backend, model, among)
 
     def open_blocks(self, model: str) -> NDArray[np.int64]:
         """Blocks with unfilled rows, ascending."""

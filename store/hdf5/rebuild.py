@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from store import blocks
+from store import blocks, counts
 from store.backend import Backend, Cell, Part
 from store.claims.claims import APPEND
 from store.claims.participant import Participant
@@ -117,7 +117,7 @@ def _copy_blocks(old: Backend, new: Backend, model: str) -> None:
     if known:
         cell = Cell(Part.PROVENANCE, model)
         new.create(cell, old.read(cell) or b"")
-    for block in np.flatnonzero(blocks.rows_filled(old, model)).tolist():
+    for block in np.flatnonzero(counts.rows_filled(old, model)).tolist():
         if any(found.is_damage for found in blocks.verify_block(old, model, block)):
             log.warning("block %d of %s is damaged: it is open in the new file", block, model)
             continue

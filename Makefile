@@ -60,7 +60,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/embed.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[embed,read]'
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[embed,read,s3]'
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/embed.stamp

@@ -26,8 +26,12 @@ def verify_tree(
     ``stamp`` is that of the root, if it has one.
     """
     yield from _verify_documents(tree, interrupted, stamp)
-    yield from _verify_rows(tree)
-    yield from _verify_samples(tree.schema)
+    lost = False
+    for finding in _verify_rows(tree):
+        lost |= finding.path.startswith(f"{samples_column(tree.schema).path}/")
+        yield finding
+    if not lost:
+        yield from _verify_samples(tree.schema)
 
 
 def _verify_documents(
@@ -78,7 +82,7 @@ def _verify_rows(tree: ZarrTree) -> Iterator[Finding]:
 
 
 def _verify_samples(schema: Schema) -> Iterator[Finding]:
-    """Compare the samples with the chain of the root; chunks that cannot be read are told above."""
+    """Compare the samples with the chain of the root."""
     if isinstance(schema.samples, StoredSamples):
         name = samples_column(schema).path
         try:

@@ -19,6 +19,7 @@ from vnp.cli.output import Outcome, printable
 from vnp.embed.config import add_device_arguments
 
 if TYPE_CHECKING:
+    from store.location import Location
     from store.schema import Model
     from store.store import Store
 
@@ -75,6 +76,7 @@ class Check:
 def run(given: argparse.Namespace) -> int:
     """Look at everything a run depends on."""
     from store.errors import UsageError
+    from store.location import S3Location
     from store.schema import STANDARD_CODE, Model
     from vnp.models import registry
     from vnp.models.extra import missing_packages, require_embed
@@ -100,6 +102,8 @@ def run(given: argparse.Namespace) -> int:
         store, found = _opened(given.store)
         checks.append(found)
         models = list(store.schema.models) if store is not None else []
+        if store is None and isinstance(given.store, S3Location):
+            checks += _reported("server", lambda: _server(given.store))
         if store is not None:
             length, code = store.schema.segment_length, store.schema.genetic_code
             if isinstance(path := store.path, Path):
@@ -223,15 +227,21 @@ def _mount(path: Path) -> Iterator[Check]:
     yield from (Check(*astuple(trial)) for trial in filesystem.mounted(path)[1])
 
 
+def _server(place: Location) -> Iterator[Check]:
+    """Try whether the server of a bucket honours conditions."""
+    from store.open import backend
+
+    backend(place).probe(place)
+    yield Check("server", "ok", "it honours If-None-Match and If-Match")
+
+
 def _file_system(store: Store) -> Iterator[Check]:
     """Try what workers and appenders do beside the store; look whether they may do it in it."""
     from store.io.files import publish_new
-    from store.open import backend
     from store.sidecar import DirectorySidecar
 
     if not isinstance(store.path, Path) or not isinstance(store.sidecar, DirectorySidecar):
-        backend(store.path).probe(store.path)
-        yield Check("server", "ok", "it honours If-None-Match and If-Match")
+        yield from _server(store.path)
         return
     tmp = store.sidecar.make().tmp
     probe = store.sidecar.temporary("doctor")

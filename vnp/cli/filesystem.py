@@ -59,6 +59,10 @@ def look(given: argparse.Namespace) -> list[Trial]:
     from store.io.files import make_dir
 
     directory: Path = given.filesystem
+    if str(directory).startswith("s3:"):
+        raise UsageError(
+            "a bucket is no file system: 'vnp doctor s3://BUCKET/run.zarr' tries its server"
+        )
     if not directory.is_dir():
         raise UsageError(f"{directory} is not a folder: name one on the file system to be tried")
     if given.join is not None and given.second_host:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from store.claims.participant import Participant
-from store.errors import StoreError
+from store.errors import StoreError, UsageError
 from store.io.words import count
 from store.location import Location
 from store.open import open_store
@@ -94,12 +94,14 @@ def launch(
     """
     run = run or run_command
     store = open_store(path)
+    if not store.n_rows:
+        raise UsageError(f"{store.path} has no rows yet: append a sample first")
     models = config.models or tuple(model.name for model in store.schema.models)
     left = sum(len(store.open_blocks(store.schema.model(model).name)) for model in models)
     if 0 < left < settings.workers:
         log.warning(f"only {count(left, 'block')} open: the other workers will have nothing to do")
     place = store.path.resolve() if isinstance(store.path, Path) else store.path
-    launcher = _Launcher(place, config, settings, left, run, store.sidecar.logs)
+    launcher = _Launcher(place, config, settings, left, run, store.sidecar.logs.absolute())
     if dry_run:
         return launcher.plan()
     with Participant(store.sidecar.make().room) as participant, participant.claims.acquire(_LOCK):

@@ -41,7 +41,7 @@ from store.digest_runs import (
 )
 from store.duplicates import NO_DUPLICATE, Digests
 from store.errors import DamageError, StoreError
-from store.io.files import make_dir, names_in, publish_replace
+from store.io.files import WriteError, make_dir, names_in, publish_replace
 from store.io.json import LONGEST, parse_json
 from store.io.regular import read_regular
 from store.ranges import column_range
@@ -136,11 +136,20 @@ class DigestIndex:
     def _rows_of(self, backend: Backend, keys: Keys) -> NDArray[np.int64]:
         """Rows of the store that the index has for the keys, ascending."""
         try:
-            rows = self._look_up(backend, keys)
-        except RunDamageError as error:
-            log.warning("%s; the index of digests is made again", error)
-            self._manifest = Manifest()
-            rows = self._look_up(backend, keys)
+            try:
+                rows = self._look_up(backend, keys)
+            except RunDamageError as error:
+                log.warning("%s; the index of digests is made again", error)
+                self._manifest = Manifest()
+                rows = self._look_up(backend, keys)
+        except (OSError, WriteError) as error:
+            log.warning(
+                "%s: %s; without an index all digests are read",
+                self._folder,
+                error,
+            )
+            self._manifest = None
+            rows = self._scan(backend, keys)
         return rows[(rows >= 0) & (rows < backend.schema.n_rows)]
 
     def _look_up(self, backend: Backend, keys: Keys) -> NDArray[np.int64]:
@@ -149,6 +158,15 @@ class DigestIndex:
             with RunReader(self._folder / run.file, run) as reader:
                 found.append(reader.rows_of(keys))
         return np.unique(np.concatenate(found))
+
+    def _scan(self, backend: Backend, keys: Keys) -> NDArray[np.int64]:
+        """Rows of the store with these keys, by reading all of them."""
+        found = [np.empty(0, dtype=np.int64)]
+        for start in range(0, backend.schema.n_rows, _AT_ONCE):
+            stop = min(start + _AT_ONCE, backend.schema.n_rows)
+            here = np.asarray(column_range(backend, "digest", start, stop))
+            found.append(np.flatnonzero(np.isin(here, keys)) + start)
+        return np.concatenate(found)
 
     def _caught_up(self, backend: Backend) -> Manifest:
         """Return the manifest of an index that covers every committed row."""

@@ -173,14 +173,18 @@ class RemoteSidecar:
 
     @property
     def logs(self) -> Path:
-        """``run.zarr.vnp/logs`` below the current folder."""
-        return Path(self.name) / "logs"
+        """``s3-BUCKET-...-run.zarr.vnp/logs`` below the current folder."""
+        return Path(re.sub(r"[:/]+", "-", str(self.room))) / "logs"
 
     @property
     def digests(self) -> Path:
         """A folder in the user's cache, of this store alone; made anew on another machine."""
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        return cache / "vnp" / f"digests-{hashlib.sha256(str(self.room).encode()).hexdigest()[:32]}"
+        named = hashlib.sha256(str(self.room).encode()).hexdigest()[:32]
+        cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        if not cache.is_absolute():
+            home = Path(os.path.expanduser("~"))  # noqa: PTH111 - which is no error without a home
+            cache = home / ".cache" if home.is_absolute() else Path(tempfile.gettempdir())
+        return cache / "vnp" / f"digests-{named}"
 
     @property
     def digests_tmp(self) -> Path:

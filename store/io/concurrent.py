@@ -19,6 +19,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+from store.errors import UsageError
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -43,9 +45,18 @@ def in_order(
     threads
         How many call the function; None: as many as pay, at most ``most``. 1: the caller alone.
 
+    Raises
+    ------
+    UsageError
+        If ``threads`` is no positive whole number.
+
     An exception of the function is raised at its item's turn. It, an interrupt of the caller, or
     closing the iterator end the work: items that no thread has begun are not begun.
     """
+    if threads is not None and (
+        isinstance(threads, bool) or not isinstance(threads, int) or threads < 1
+    ):
+        raise UsageError(f"threads that check are {threads!r}: give a positive whole number")
     rest = iter(items)
     length = 1 if threads else _SLICE
     if threads is None:

@@ -90,6 +90,8 @@ def refuse_store(target: Path) -> None:
 
     Logs in a sidecar are anybody's.
     """
+    if str(target).startswith("s3:/"):
+        raise UsageError(f"{target}: outputs are files; write one here and copy it into the bucket")
     refuse_inside_store(target)
     with suppress(OSError):  # which whoever writes it will meet
         mode = target.stat().st_mode

@@ -343,3 +343,17 @@ def test_an_index_that_cannot_be_written_does_not_stop_an_append(
     assert "the next append does it" in caplog.text
     append_rows(store, "s1", [2, 3])
     assert_duplicates(store, [1, 2, 1, 2, 3])
+
+
+def test_a_folder_in_the_place_of_a_run_does_not_stop_an_append(
+    small: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = new(tmp_path / "run.zarr")
+    append_rows(store, "s0", [1, 2, 1])
+    for file in store.sidecar.digests.glob("run-*"):
+        file.unlink()
+    for number in range(4):
+        (store.sidecar.digests / f"run-{number}").mkdir()
+    append_rows(store, "s1", [2, 3])
+    assert "without an index all digests are read" in caplog.text
+    assert_duplicates(store, [1, 2, 1, 2, 3])

@@ -92,7 +92,7 @@ def _stages(given: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], 
     wanted = StoreOptions(given.recipe, given.segment_length, given.code)
 
     def init_store() -> Outcome:
-        if path.exists():
+        if is_there(path):
             found = open_store(path)
             wanted.check(found)
             return init.outcome(InitReport.of(found, made=False))

@@ -147,7 +147,7 @@ def fill(
         certified={found.model: found.certified for found in certifications},
         problems=tuple(dict.fromkeys(problems)),
         workers=tuple(reports),
-        refused=refused or None,
+        refused=None if team.stopping else refused or None,
         seconds=time.monotonic() - began,
     )
 

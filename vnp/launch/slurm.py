@@ -16,6 +16,7 @@ from typing import Any
 
 from store.claims.participant import Participant
 from store.errors import StoreError, UsageError
+from store.io.files import make_dir
 from store.io.words import count
 from store.location import Location
 from store.open import open_store
@@ -104,6 +105,7 @@ def launch(
     launcher = _Launcher(place, config, settings, left, run, store.sidecar.logs.absolute())
     if dry_run:
         return launcher.plan()
+    make_dir(launcher.logs, durable=False)  # Slurm makes none
     with Participant(store.sidecar.make().room) as participant, participant.claims.acquire(_LOCK):
         return launcher.submit()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
+from store.errors import UsageError
 from store.io.concurrent import MOST, in_order, threads_that_pay
 
 
@@ -86,3 +88,9 @@ def test_it_runs_only_a_little_ahead_of_the_answers():
 def test_threads_for_what_the_first_items_waited(spent, computed, threads):
     assert threads_that_pay(spent, computed, most=MOST) == threads
     assert threads_that_pay(spent, computed, most=3) == min(threads, 3)
+
+
+@pytest.mark.parametrize("threads", [0, -1, True, 2.5, "3", float("nan")])
+def test_a_number_of_threads_is_a_positive_whole_number(threads: Any) -> None:
+    with pytest.raises(UsageError, match="give a positive whole number"):
+        list(in_order(str, [1], threads=threads))

@@ -170,5 +170,7 @@ def test_nothing_goes_into_a_sidecar_but_logs(tmp_path: Path, suffix: str) -> No
     (tmp_path / "link").symlink_to(sidecar)
     with pytest.raises(UsageError, match="keeps its own files"):
         refuse_existing(tmp_path / "link" / "x", force=True)
+    with pytest.raises(UsageError, match="outputs are files; write one here and copy it"):
+        refuse_existing(Path("s3://bucket/x"), force=True)
     refuse_existing(sidecar / "logs" / "x", force=False)
     refuse_existing(tmp_path / "other.zarr.vnp" / "x", force=False)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import xarray
 
-from store import blocks, samples
+from store import counts, samples
 from store.errors import DamageError, NotAStoreError, SampleExistsError
 from store.findings import Kind
 from store.geometry import tails
@@ -293,7 +293,7 @@ def test_a_value_of_another_type_or_size_is_refused(name: str, found: Any) -> No
 def test_few_flags_are_read_whatever_was_a_tail_once(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocks, "_TAILS", 3)
+    monkeypatch.setattr(counts, "_TAILS", 3)
     for number in range(12):
         append(store, f"s{number}", 17)  # each ends inside a block
         for block in store.open_blocks("small").tolist():
@@ -315,7 +315,7 @@ def test_few_flags_are_read_whatever_was_a_tail_once(
 def test_a_tail_that_stays_filled_in_part_is_never_forgotten(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocks, "_TAILS", 2)
+    monkeypatch.setattr(counts, "_TAILS", 2)
     append(store, "first", 20)
     publish(store, "small", 1)  # 4 of 16 rows, and nobody comes back
     for number in range(10):

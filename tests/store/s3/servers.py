@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -51,6 +51,10 @@ def weed() -> str | None:
     return str(beside) if beside.exists() else shutil.which("weed")
 
 
+class ServerEndedError(Exception):
+    """A server ended before it answered."""
+
+
 @contextlib.contextmanager
 def seaweed(folder: Path) -> Iterator[str]:
     """Run SeaweedFS on free ports and yield its endpoint."""
@@ -64,34 +68,41 @@ def seaweed(folder: Path) -> Iterator[str]:
     anonymous = {"name": "anonymous", "actions": ["Read:public", "List:public"]}
     config = folder / "s3.json"
     config.write_text(json.dumps({"identities": [everyone, anonymous]}))
-    names = ("master.port", "volume.port", "filer.port", "s3.port")
-    ports = dict(zip(names, free_ports(4), strict=True))
-    grpc = dict(zip([f"{name}.grpc" for name in names], free_ports(4), strict=True))
-    command = [
-        program,
-        "server",
-        "-s3",
-        f"-s3.config={config}",
-        f"-dir={folder}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
-        "-volume.max=20",
-        "-master.volumeSizeLimitMB=64",
-        *(f"-{name}={port}" for name, port in {**ports, **grpc}.items()),
-    ]
-    with _running(command, cwd=folder):
-        endpoint = f"http://127.0.0.1:{ports['s3.port']}"
-        _make_bucket(endpoint)
-        yield endpoint
+    for last in (False, False, True):
+        names = ("master.port", "volume.port", "filer.port", "s3.port")
+        ports = dict(zip(names, free_ports(4), strict=True))
+        grpc = dict(zip([f"{name}.grpc" for name in names], free_ports(4), strict=True))
+        command = [
+            program,
+            "server",
+            "-s3",
+            f"-s3.config={config}",
+            f"-dir={folder}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-volume.max=20",
+            "-master.volumeSizeLimitMB=64",
+            *(f"-{name}={port}" for name, port in {**ports, **grpc}.items()),
+        ]
+        with _running(command, cwd=folder) as process:
+            endpoint = f"http://127.0.0.1:{ports['s3.port']}"
+            try:
+                _make_bucket(endpoint, alive=lambda: process.poll() is None)
+            except ServerEndedError:  # somebody else took one of the ports meanwhile
+                if last:
+                    raise
+                continue
+            yield endpoint
+            return
 
 
 @contextlib.contextmanager
-def _running(command: list[str], *, cwd: Path | None) -> Iterator[None]:
+def _running(command: list[str], *, cwd: Path | None) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         try:
@@ -101,8 +112,8 @@ def _running(command: list[str], *, cwd: Path | None) -> Iterator[None]:
             process.wait()
 
 
-def _make_bucket(endpoint: str, *names: str) -> None:
-    """Make the buckets, once the server answers."""
+def _make_bucket(endpoint: str, *names: str, alive: Callable[[], bool] = lambda: True) -> None:
+    """Make the buckets, once the server answers; ServerEndedError if it never will."""
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
@@ -122,6 +133,8 @@ def _make_bucket(endpoint: str, *names: str) -> None:
                 client.create_bucket(Bucket=name)
             client.put_object(Bucket=BUCKET, Key="ready", Body=b"1")
         except (BotoCoreError, ClientError):
+            if not alive():
+                raise ServerEndedError(endpoint) from None
             if monotonic() > deadline:
                 raise
             sleep(0.2)  # until the program listens: there is nothing else to wait on

@@ -135,6 +135,7 @@ def test_the_order_is_seeded_mixed_and_new_each_epoch(opened: Store) -> None:
     assert len({row // 16 for row in order(1, 0, 1)[:6]}) == 1
 
 
+@pytest.mark.filterwarnings("ignore:lance is not fork-safe")  # which another test may have imported
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_data_loader_workers_share_the_rows(opened: Store, context: str) -> None:
     plain = matrix(opened)

@@ -15,10 +15,3 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         pytest.skip(reason)
     with slurm(tmp_path_factory.mktemp("slurm")) as cluster:
         yield cluster
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """There is one Slurm on a machine: the tests that use it run in one process."""
-    for item in items:
-        if "cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("slurm"))

@@ -76,6 +76,8 @@ def seaweed(folder: Path) -> Iterator[str]:
             program,
             "server",
             "-s3",
+            "-s3.port.iceberg=0",  # these two would be the same for every server of the machine
+            "-s3.port.lance=0",
             f"-s3.config={config}",
             f"-dir={folder}",
             "-ip=127.0.0.1",

@@ -62,7 +62,7 @@ class TestMotoStore(S3Conformance):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("seaweed")  # it has ports that cannot be chosen: one a machine
+@pytest.mark.xdist_group("seaweed")  # one server is enough
 @pytest.mark.usefixtures("seaweed")
 class TestSeaweedStore(S3Conformance):
     pass

@@ -37,7 +37,7 @@ predict: $(VENV)/embed.stamp  ## from FASTA to virus calls with CLASSIFIER: appe
 	$(vnp) run "$$STORE" "$$FASTA" --classifier "$$CLASSIFIER" --recipe "$$RECIPE" --segment-length "$$SEGMENT_LENGTH" --code "$$CODE" $${SAMPLE:+--sample "$$SAMPLE"}
 
 test: $(VENV)/test.stamp $(VENV)/snakemake.stamp lint  ## the whole suite, after lint
-	$(VENV)/bin/python -m pytest -n auto --dist loadgroup
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile
 
 test-fast: $(VENV)/test.stamp  ## the suite without the slow tests
 	$(VENV)/bin/python -m pytest -m "not slow" -n auto

@@ -72,7 +72,6 @@ def race(work: partial[object]) -> list[object]:
         return list(pool.map(work, range(PROCESSES)))
 
 
-@pytest.mark.xdist_group("seaweed")
 @pytest.mark.usefixtures("seaweed")
 def test_eight_processes_at_seaweed(place: S3Location) -> None:
     store = create_store(place, models=MODELS, segment_length=500, block_rows=4)

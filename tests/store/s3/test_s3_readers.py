@@ -109,7 +109,6 @@ def test_keys_are_in_nothing_that_is_kept(half: Store) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("seaweed")
 def test_what_is_public_is_read_without_keys(
     seaweed: str, monkeypatch: pytest.MonkeyPatch, place: S3Location
 ) -> None:

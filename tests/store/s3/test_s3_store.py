@@ -62,7 +62,6 @@ class TestMotoStore(S3Conformance):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("seaweed")  # one server is enough
 @pytest.mark.usefixtures("seaweed")
 class TestSeaweedStore(S3Conformance):
     pass

@@ -18,7 +18,7 @@ from tests.vnp.launch.slurm_cluster import (
     until,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]  # one cluster a machine
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.vnp.launch.slurm_cluster import ROOT, Cluster, assert_same_rows, contigs
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]  # one cluster a machine
+pytestmark = pytest.mark.slow
 
 DOCS = (ROOT / "docs/cluster.md").read_text()
 RULES = ROOT / "workflows/snakemake"

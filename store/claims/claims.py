@@ -302,7 +302,7 @@ class Claims:
         if worker == self.worker:
             # Ours, but we do not have it: a claim that was interrupted after its link. Nobody
             # else will ever take it from us while we live, so we must.
-            # One that was released since the plan's listing is no such claim.
+            # A claim released since the plan's listing was not interrupted.
             mine = self._held.get((model, block))
             if mine is not None and mine.epoch == epoch:
                 return False

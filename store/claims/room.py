@@ -28,7 +28,7 @@ class Room(Protocol):
     """Small contents by name, which processes on many hosts make and read."""
 
     def names(self, folder: str) -> list[str]:
-        """Names in a folder, in any order; none if there is no such folder."""
+        """Names in a folder, in any order; empty if the folder does not exist."""
 
     def exists(self, name: str) -> bool:
         """Whether there is anything under the name."""
@@ -117,7 +117,7 @@ class FileRoom:
             raise write_failure(error, path) from error
 
     def remove(self, name: str) -> bool:
-        """Remove a file; another user's stays, and what is no file."""
+        """Remove a regular file; directories and files of other users are left."""
         try:
             (self.directory / name).unlink(missing_ok=True)
         except OSError:

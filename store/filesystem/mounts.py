@@ -68,7 +68,7 @@ def mount_of(folder: Path, *, table: str | None = None) -> Mount:
     Raises
     ------
     OSError
-        If there is no such table here (not Linux).
+        If the system has no mount table (not Linux).
     """
     folder = folder.resolve()
     text = _TABLE.read_text(errors="surrogateescape") if table is None else table

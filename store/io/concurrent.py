@@ -48,7 +48,7 @@ def in_order(
     Raises
     ------
     UsageError
-        If ``threads`` is no positive whole number.
+        If ``threads`` is not a positive whole number.
 
     An exception of the function is raised at its item's turn. It, an interrupt of the caller, or
     closing the iterator end the work: items that no thread has begun are not begun.

@@ -86,7 +86,7 @@ def refuse_existing(target: Path, *, force: bool) -> None:
 
 
 def refuse_store(target: Path) -> None:
-    """Refuse an output that is a store, lies inside one or its sidecar, or is no file or folder.
+    """Refuse an output that is a store, lies in one or its sidecar, or is not a file or folder.
 
     Logs in a sidecar are anybody's.
     """

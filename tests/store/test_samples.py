@@ -127,7 +127,7 @@ def test_samples_are_a_sequence(store: Store) -> None:
     assert found[0] in found
     with pytest.raises(IndexError):
         found[3]
-    again = pickle.loads(pickle.dumps(open_store(store.path)))
+    again = pickle.loads(pickle.dumps(open_store(store.path)))  # bytes of this very line, no file
     assert list(again.schema.samples) == list(found)
     assert store.schema.sample_with("content", "content of s1") == found[1]
     assert store.schema.sample_with("content", '","content":"content of s1') is None

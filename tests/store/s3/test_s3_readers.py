@@ -83,7 +83,8 @@ def test_anndata_zarr_and_xarray_read_a_half_filled_store(
 
 
 def test_the_readers_of_the_store_read_it(half: Store) -> None:
-    store = pickle.loads(pickle.dumps(half))  # as processes that are spawned get it
+    # As processes that are spawned get it. The pickle is made here: no file of anybody is read.
+    store = pickle.loads(pickle.dumps(half))  # bytes of this very line
     np.testing.assert_array_equal(store["small"][16:36], expected(half, "small")[16:36])
     assert np.isnan(store.merged()[0:16]).all()
     assert store.obs["contig"].tolist()[:2] == ["a_0", "a_1"]

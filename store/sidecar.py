@@ -182,7 +182,7 @@ class RemoteSidecar:
         named = hashlib.sha256(str(self.room).encode()).hexdigest()[:32]
         cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
         if not cache.is_absolute():
-            home = Path(os.path.expanduser("~"))  # noqa: PTH111 - which is no error without a home
+            home = Path(os.path.expanduser("~"))  # noqa: PTH111 - does not raise without a home
             cache = home / ".cache" if home.is_absolute() else Path(tempfile.gettempdir())
         return cache / "vnp" / f"digests-{named}"
 

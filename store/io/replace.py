@@ -153,7 +153,7 @@ def _inside(folder: Path, path: Path) -> bool:
 
 
 def refuse_inside_store(target: Path) -> None:
-    """Refuse a path below a store: what is not the store's own there is a finding of verify."""
+    """Refuse a path below a store: verify reports foreign files there."""
     # Not `Path.resolve`: it raises other errors than OSError where links lead in a circle.
     for folder in Path(os.path.realpath(target.parent), target.name).parents:
         if _is_a_store(folder):

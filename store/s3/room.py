@@ -115,7 +115,7 @@ def _key(name: str) -> str:
 
 
 def _plain(file: str) -> str:
-    """Name of a claim, from the last part of its key; what is no such key gets no such name."""
+    """Name of a claim, from the last part of its key; other keys get a name that no claim has."""
     if not _PADDED.fullmatch(file):
         return f"{file}?" if is_claim_name(file) else file
     block, _, rest = file.partition(".")

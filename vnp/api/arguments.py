@@ -51,7 +51,7 @@ def paths_of(paths: AnyPath | Sequence[AnyPath]) -> tuple[AnyPath, ...]:
 
 
 def rows_of(rows: Sequence[int]) -> Sequence[int]:
-    """Row numbers; one alone is no sequence of them."""
+    """Row numbers, as a sequence; a single number is refused."""
     return rows if isinstance(rows, range) else _listed(rows, "row numbers")
 
 
@@ -63,15 +63,9 @@ def _listed(values: Iterable[T], what: str) -> tuple[T, ...]:
 
 
 def check_whole(name: str, value: object) -> None:
-    """Refuse what is not a whole number, nor None."""
+    """Refuse a value that is neither a whole number nor None."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
         raise UsageError(f"{name} is {value!r}: give a whole number")
-
-
-def check_type(name: str, value: object, kind: type) -> None:
-    """Refuse what is not an object of a class, nor None."""
-    if value is not None and not isinstance(value, kind):
-        raise UsageError(f"{name} is {value!r}: give a {kind.__module__}.{kind.__name__}")
 
 
 def check_word(name: str, value: object, words: object) -> None:

@@ -50,7 +50,7 @@ def look(given: argparse.Namespace) -> list[Trial]:
     Raises
     ------
     UsageError
-        If there is no such folder, or no exchange of that name in it.
+        If the folder, or the exchange of that name in it, does not exist.
     """
     from store.errors import UsageError
     from store.filesystem import exchange
@@ -61,7 +61,7 @@ def look(given: argparse.Namespace) -> list[Trial]:
     directory: Path = given.filesystem
     if str(directory).startswith("s3:"):
         raise UsageError(
-            "a bucket is no file system: 'vnp doctor s3://BUCKET/run.zarr' tries its server"
+            "a bucket is not a file system: 'vnp doctor s3://BUCKET/run.zarr' tries its server"
         )
     if not directory.is_dir():
         raise UsageError(f"{directory} is not a folder: name one on the file system to be tried")

@@ -297,7 +297,7 @@ def _check_numbers(file: EmbeddingFile, rows: Rows, empty: NDArray[np.bool_]) ->
     with np.errstate(over="ignore"):
         lost = (given & (rows.values.astype(np.float16) == 0)).sum(axis=1)
     given_of = given.sum(axis=1)
-    no_embedding = "it is no embedding"
+    no_embedding = "it is not an embedding"
     for wrong, what, remedy in (
         (~np.isfinite(rows.values).all(axis=1) & ~empty, "holds NaN or infinity", no_embedding),
         (

@@ -106,7 +106,7 @@ def spec_of(
     WeightsNotFoundError
         If the files are neither in the cache nor to be had.
     WeightsError
-        If transformers has no encoder of this kind, or its tokenizer knows no such sequence.
+        If transformers has no encoder of this kind, or its tokenizer does not know such sequences.
     """
     name = name_of(repo, revision)
     place = folder_of(repo, weights_dir, name)

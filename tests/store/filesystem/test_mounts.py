@@ -12,7 +12,7 @@ from store.filesystem.trial import Trial
 TABLE = r"""
 22 27 0:21 / /proc rw,relatime - proc proc rw
 27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
-41 27 0:44 / /shared rw,nosuid shared:7 master:2 - nfs4 server:/shared rw,vers=4.2,hard,local_lock=none
+41 27 0:44 / /nfs rw,nosuid shared:7 master:2 - nfs4 server:/nfs rw,vers=4.2,hard,local_lock=none
 42 27 0:45 / /scratch rw - lustre 10.0.0.1@tcp:/lustre rw,flock,lazystatfs
 43 27 0:46 / /bee\040gees rw - beegfs beegfs_nodev rw,cfgFile=/etc/beegfs/beegfs-client.conf
 44 42 0:47 /deep /scratch/deep rw - tmpfs none rw,size=4k
@@ -34,8 +34,8 @@ def said(options: str, kind: str = "nfs4") -> dict[str, Trial]:
     ("folder", "kind", "reach"),
     [
         ("/tmp/x", "ext4", Reach.MACHINE),
-        ("/shareds", "ext4", Reach.MACHINE),
-        ("/shared/me/run.zarr", "nfs4", Reach.HOSTS),
+        ("/nfss", "ext4", Reach.MACHINE),
+        ("/nfs/me/run.zarr", "nfs4", Reach.HOSTS),
         ("/scratch", "lustre", Reach.HOSTS),
         ("/bee gees/x", "beegfs", Reach.HOSTS),
         ("/scratch/deep/x", "xfs", Reach.MACHINE),
@@ -47,7 +47,7 @@ def test_the_mount_of_a_folder(folder: str, kind: str, reach: Reach) -> None:
 
 
 def test_the_options_of_mount_and_file_system() -> None:
-    options = mount_of(Path("/shared"), table=TABLE).options
+    options = mount_of(Path("/nfs"), table=TABLE).options
     assert options["nosuid"] == options["hard"] == ""
     assert options["vers"] == "4.2"
 

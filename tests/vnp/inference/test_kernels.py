@@ -7,11 +7,13 @@ from tests.vnp.inference.engine_setup import layout_of
 from vnp.inference.batch_layout import Rotary
 from vnp.inference.linear import FP8
 from vnp.inference.ops import torch as plain
+from vnp.inference.ops import torch_int8 as plain_int8
 from vnp.inference.selftest import check_products
 
 if not torch.cuda.is_available():
     pytest.skip("no CUDA device: Triton kernels are not tested", allow_module_level=True)
 kernels = pytest.importorskip("vnp.inference.ops.triton", reason="Triton is not installed")
+kernels_int8 = pytest.importorskip("vnp.inference.ops.triton_int8")
 
 pytestmark = pytest.mark.gpu
 
@@ -141,6 +143,103 @@ def test_rotary(dim, heads, dtype):
     plain.rotary(theirs, rotary_of(dim, heads, dtype=dtype), bias_E=bias)
     assert_near(ours, theirs)
     assert torch.equal(ours[:, 2 * dim :], qkv[:, 2 * dim :])
+
+
+def integers(*shape):
+    return torch.randint(-127, 128, shape, dtype=torch.int8, device="cuda")
+
+
+def assert_same_steps(ours, theirs):
+    """A rounding in float32 may fall the other way, by one step and seldom."""
+    off = (ours.int() - theirs.int()).abs()
+    assert int(off.max()) <= 1
+    assert float(off.float().mean()) < 1e-3
+
+
+@pytest.mark.parametrize("dim", [2560, 768, 480, 320])
+def test_rows_in_eight_bits(dim):
+    x, delta = random(ROWS, dim, dtype=torch.bfloat16), random(ROWS, dim, dtype=torch.bfloat16)
+    shift, factor = random(dim), torch.rand(dim, device="cuda") + 0.5
+    x[3] = 0.0
+    for delta_TD in (delta, None):
+        ours, theirs = (torch.zeros((ROWS, dim), dtype=torch.int8, device="cuda") for _ in "12")
+        scales, x_ours, x_theirs = outputs(ROWS, dtype=torch.float32), x.clone(), x.clone()
+        for module, x_TD, out, scale in (
+            (kernels_int8, x_ours, ours, scales[0]),
+            (plain_int8, x_theirs, theirs, scales[1]),
+        ):
+            module.norm_rows(
+                x_TD, out, scale, eps=1e-5, delta_TD=delta_TD, shift_D=shift, factor_D=factor
+            )
+        assert torch.equal(x_ours, x_theirs)
+        assert torch.allclose(*scales, rtol=1e-5)
+        assert_same_steps(ours, theirs)
+    for module, out, scale in ((kernels_int8, ours, scales[0]), (plain_int8, theirs, scales[1])):
+        module.quantise_rows(x, out, scale)
+    assert torch.allclose(*scales, rtol=1e-6)
+    assert_same_steps(ours, theirs)
+    assert int(ours[3].abs().max()) == 0
+
+
+@pytest.mark.parametrize("width", [10240, 1920])
+def test_gelu_in_steps(width):
+    u, bias = random(ROWS, width, dtype=torch.bfloat16) * 2, random(width)
+    per_step = torch.rand(width, device="cuda") * 40 + 20  # the largest are beyond the range
+    ours, theirs = (torch.zeros((ROWS, width), dtype=torch.int8, device="cuda") for _ in "12")
+    kernels.gelu(u, ours, bias_F=bias, scale_F=per_step)
+    plain.gelu(u, theirs, bias_F=bias, scale_F=per_step)
+    assert_same_steps(ours, theirs)
+    assert int(ours.min()) == -128
+    assert int(ours.max()) == 127
+
+
+@pytest.mark.parametrize("rows", [16, 200, ROWS])
+@pytest.mark.parametrize(("inner", "width"), [(2560, 7680), (10240, 2560), (320, 960), (480, 1440)])
+def test_products_of_integers(rows, inner, width):
+    a, weight = integers(rows, inner), integers(width, inner)
+    scale, row_scale = torch.rand(width, device="cuda"), torch.rand(rows, device="cuda")
+    modules = [kernels_int8]
+    if torch.cuda.get_device_capability()[0] == 9 and not width % 256 and not inner % 128:
+        modules.append(pytest.importorskip("vnp.inference.ops.hopper"))
+    for row_scale_T in (row_scale, None):
+        options = {"weight_scale_O": scale, "row_scale_T": row_scale_T}
+        theirs = torch.empty((rows, width), dtype=torch.bfloat16, device="cuda")
+        plain_int8.multiply(a, weight, theirs, **options)
+        for module in modules:
+            ours = outputs(rows + 1, width, dtype=torch.bfloat16)[0]
+            module.multiply(a, weight, ours[:rows], **options)
+            assert_near(ours[:rows], theirs)
+            same = (ours[:rows] == theirs).float().mean()
+            assert float(same) > 0.99  # sums are exact; scales are multiplied in another order
+            assert bool(ours[rows:].isnan().all())
+
+
+@pytest.mark.skipif(torch.cuda.get_device_capability()[0] != 9, reason="the products are Hopper's")
+@pytest.mark.parametrize("rows", [16, 200, ROWS])
+@pytest.mark.parametrize(("dim", "heads"), [(2560, 40), (1280, 20)])
+def test_products_of_integers_that_do_what_follows(rows, dim, heads):
+    hopper = pytest.importorskip("vnp.inference.ops.hopper")
+    rotary = rotary_of(dim, heads)
+    rotary = Rotary(rotary.tables, rotary.positions[:rows], rotary.columns)
+    for width, how, dtype in (
+        (3 * dim, rotary, torch.bfloat16), (4 * dim, None, torch.int8),
+        (4 * dim, None, torch.bfloat16),
+    ):  # fmt: skip
+        a, weight = integers(rows, dim), integers(width, dim)
+        options = {
+            "bias_O": random(width), "rotary": how,
+            "weight_scale_O": torch.rand(width, device="cuda") / dim**0.5 / 5000,
+            "row_scale_T": torch.rand(rows, device="cuda") + 0.5,
+            "scale_O": torch.rand(width, device="cuda") + 70 if dtype == torch.int8 else None,
+        }  # fmt: skip
+        ours, theirs = (torch.full((rows + 1, width), 7, device="cuda").to(dtype) for _ in "12")
+        hopper.project(a, weight, ours[:rows], **options)
+        plain.project(a, weight, theirs[:rows], **options)
+        if dtype == torch.int8:
+            assert_same_steps(ours[:rows], theirs[:rows])
+        else:
+            assert_near(ours[:rows], theirs[:rows])
+        assert bool((ours[rows:] == 7).all())
 
 
 @pytest.mark.skipif(torch.cuda.get_device_capability()[0] != 9, reason="the products are Hopper's")

@@ -31,6 +31,8 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from vnp.inference.batch_layout import Rotary
 from vnp.inference.ops.hopper_epilogue import (
+    BY_BOTH,
+    BY_COLUMN,
     GATED,
     GELU,
     HEAD,
@@ -38,7 +40,9 @@ from vnp.inference.ops.hopper_epilogue import (
     NORMED,
     PARTLY,
     PIECES,
+    PLAIN,
     ROTARY,
+    STANDARDISED,
     angles_of,
     eighths,
     finish,
@@ -48,12 +52,16 @@ from vnp.inference.ops.hopper_epilogue import (
 
 _ROWS = 64  # of a group that multiplies: two groups share a tile's columns
 _COLUMNS = 256
-_BLOCK_BYTES = 128  # of inputs in a block: 64 of bfloat16, 128 of fp8
+_BLOCK_BYTES = 128  # of inputs in a block: 64 of bfloat16, 128 of fp8 and int8
 _STAGES = 4  # blocks in the ring; with them shared memory is full
 _TILES = 12  # down a column of tiles before the next column, so that blocks are found in the cache
 _REGISTERS = 168  # of a thread on average: 240 where it multiplies, 24 where it loads
 
-_DTYPES = {torch.bfloat16: gl.bfloat16, torch.float8_e4m3fn: gl.float8e4nv}
+_DTYPES = {
+    torch.bfloat16: gl.bfloat16,
+    torch.float8_e4m3fn: gl.float8e4nv,
+    torch.int8: gl.int8,
+}
 # Renamed between versions of Triton.
 _copy_in = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared
 
@@ -110,7 +118,7 @@ def _step(sums, count, goes_on, ring, GROUP: gl.constexpr):
 @gluon.jit
 def _multiply(
     out_desc, vectors, rotary_columns, ring, rooms, size,
-    TILES: gl.constexpr, MODE: gl.constexpr, GROUP: gl.constexpr,
+    TILES: gl.constexpr, HOW: gl.constexpr, MODE: gl.constexpr, GROUP: gl.constexpr,
 ):  # fmt: skip
     """Multiply this group's rows of every tile, and finish them."""
     a_ring, w_ring, empty = ring[0], ring[1], ring[3]
@@ -122,19 +130,22 @@ def _multiply(
     COLUMNS: gl.constexpr = w_ring.type.shape[1]
     WIDTH: gl.constexpr = rooms.type.shape[2]
     DEPTH: gl.constexpr = 256 // a_ring.dtype.primitive_bitwidth
-    FP8: gl.constexpr = a_ring.dtype.primitive_bitwidth == 8
-    whole: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, COLUMNS, DEPTH])
+    INT8: gl.constexpr = a_ring.dtype == gl.int8
+    SUM: gl.constexpr = gl.int32 if INT8 else gl.float32
+    # The compiler has no instruction for 256 columns of integers.
+    AT_ONCE: gl.constexpr = COLUMNS // 2 if INT8 else COLUMNS
+    whole: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, AT_ONCE, DEPTH])
     piece: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, WIDTH, DEPTH])
     line = gl.arange(0, ROWS, gl.SliceLayout(1, piece))
     count = 0
     row, column = -1, 0  # of the tile to finish; none yet
-    pairs = keep(gl.zeros([ROWS, COLUMNS], gl.float32, whole))
+    pairs = keep(gl.zeros([ROWS, COLUMNS], SUM, whole))
     rstd = gl.zeros([ROWS], gl.float32, gl.SliceLayout(1, piece))
     position = gl.zeros([ROWS], gl.int32, gl.SliceLayout(1, piece))
     for number in range(gl.program_id(0), down * across, gl.num_programs(0)):
         m, n = _tile(number, down, across, TILES)
-        sums = gl.zeros([ROWS, COLUMNS], gl.float32, whole)
-        parts = sixteenths(pairs) if MODE != GELU else eighths(pairs)
+        sums = gl.zeros([ROWS, COLUMNS], SUM, whole)
+        parts = sixteenths(pairs) if MODE > GELU else eighths(pairs)
         angles = tables
         for i in gl.static_range(PIECES):
             if MODE >= ROTARY and i % HEADS == 0:  # the same for all heads of the tile
@@ -145,7 +156,7 @@ def _multiply(
             if row >= 0:
                 finish(
                     parts, i, row, column, rstd, angles, vectors, out_desc, rooms, limits,
-                    piece, FP8, MODE, GROUP,
+                    piece, HOW, MODE, GROUP,
                 )  # fmt: skip
             for _ in range(1, steps // PIECES):
                 sums = _step(sums, count, True, ring, GROUP)
@@ -154,7 +165,7 @@ def _multiply(
             sums = _step(sums, count, True, ring, GROUP)
             count += 1
         row, column = m * (2 * ROWS) + GROUP * ROWS, n * COLUMNS
-        if not FP8:
+        if HOW != BY_COLUMN:
             rstd = gl.load(rstds + row + line, mask=row + line < rows, other=0.0)
         if MODE >= ROTARY:
             position = gl.load(positions + row + line, mask=row + line < rows, other=0)
@@ -162,7 +173,7 @@ def _multiply(
         mbarrier.arrive(empty.index((count + STAGES - 1) % STAGES), count=1)
         pairs = keep(sums)
     if row >= 0:
-        parts = sixteenths(pairs) if MODE != GELU else eighths(pairs)
+        parts = sixteenths(pairs) if MODE > GELU else eighths(pairs)
         angles = tables
         for i in gl.static_range(PIECES):
             if MODE >= ROTARY and i % HEADS == 0:
@@ -170,30 +181,32 @@ def _multiply(
                 angles = angles_of(tables, position, i // HEADS, there, piece, WIDTH)
             finish(
                 parts, i, row, column, rstd, angles, vectors, out_desc, rooms, limits,
-                piece, FP8, MODE, GROUP,
+                piece, HOW, MODE, GROUP,
             )  # fmt: skip
     tma.store_wait(0)
 
 
 @gluon.jit
 def _multiply_upper(
-    out_desc, vectors, rotary_columns, ring, rooms, size, TILES: gl.constexpr, MODE: gl.constexpr,
+    out_desc, vectors, rotary_columns, ring, rooms, size,
+    TILES: gl.constexpr, HOW: gl.constexpr, MODE: gl.constexpr,
 ):  # fmt: skip
-    _multiply(out_desc, vectors, rotary_columns, ring, rooms, size, TILES, MODE, 0)
+    _multiply(out_desc, vectors, rotary_columns, ring, rooms, size, TILES, HOW, MODE, 0)
 
 
 @gluon.jit
 def _multiply_lower(
-    out_desc, vectors, rotary_columns, ring, rooms, size, TILES: gl.constexpr, MODE: gl.constexpr,
+    out_desc, vectors, rotary_columns, ring, rooms, size,
+    TILES: gl.constexpr, HOW: gl.constexpr, MODE: gl.constexpr,
 ):  # fmt: skip
-    _multiply(out_desc, vectors, rotary_columns, ring, rooms, size, TILES, MODE, 1)
+    _multiply(out_desc, vectors, rotary_columns, ring, rooms, size, TILES, HOW, MODE, 1)
 
 
 @gluon.jit
 def _project(
     a_desc, w_desc, out_desc, lead, bias, scale, rstd, cos, sin, positions, weight, squares,
     rotary_columns, rows,
-    STAGES: gl.constexpr, TILES: gl.constexpr, MODE: gl.constexpr,
+    STAGES: gl.constexpr, TILES: gl.constexpr, HOW: gl.constexpr, MODE: gl.constexpr,
 ):  # fmt: skip
     ROWS: gl.constexpr = a_desc.block_type.shape[0]
     COLUMNS: gl.constexpr = w_desc.block_type.shape[0]
@@ -217,10 +230,10 @@ def _project(
     gl.warp_specialize(
         [
             (_multiply_upper, (
-                out_desc, vectors, rotary_columns, ring, rooms, size, TILES, MODE,
+                out_desc, vectors, rotary_columns, ring, rooms, size, TILES, HOW, MODE,
             )),
             (_multiply_lower, (
-                out_desc, vectors, rotary_columns, ring, rooms, size, TILES, MODE,
+                out_desc, vectors, rotary_columns, ring, rooms, size, TILES, HOW, MODE,
             )),
             (_load, (a_desc, w_desc, ring, size, TILES)),
         ],
@@ -258,39 +271,74 @@ def project(
     *,
     bias_O: Tensor,
     weight_scale_O: Tensor | None = None,
+    row_scale_T: Tensor | None = None,
     standard: tuple[Tensor, Tensor | None] | None = None,
     rotary: Rotary | None = None,
     scale_O: Tensor | None = None,
     gated: bool = False,
     norm: tuple[Tensor, Tensor] | None = None,
 ) -> None:
-    """See ``plain.project``: in fp8 with ``weight_scale_O``, in bfloat16 with ``standard``.
+    """See ``plain.project``: quantised with ``weight_scale_O``, in bfloat16 with ``standard``.
 
     Without ``norm`` columns with rotary embedding, from the left, make up whole tiles of 256; with
     it, and where a product is ``gated``, there is no ``lead``.
     """
-    rstd_T, lead_O = standard or (None, weight_scale_O)
-    vectors = [lead_O, bias_O, scale_O, rstd_T]
-    vectors += [None, None, None] if rotary is None else [*rotary.tables, rotary.positions]
-    vectors += [None, None] if norm is None else norm
-    programs = torch.cuda.get_device_properties(a_TI.device).multi_processor_count
     mode = GATED if gated else GELU
     if rotary is not None:
         normed = PARTLY if rotary.columns % _COLUMNS else NORMED
         mode = ROTARY if norm is None else normed
         assert mode is not ROTARY or rotary.columns % _COLUMNS == 0
+    rstd_T, lead_O = standard or (row_scale_T, weight_scale_O)
     assert mode in (GELU, ROTARY) or lead_O is None
-    width = _COLUMNS // PIECES.value // (1 if mode is GELU else 2)
+    vectors = [lead_O, bias_O, scale_O, rstd_T]
+    vectors += [None, None, None] if rotary is None else [*rotary.tables, rotary.positions]
+    vectors += [None, None] if norm is None else norm
+    how = STANDARDISED
+    if weight_scale_O is not None:
+        how = BY_COLUMN if row_scale_T is None else BY_BOTH
+    _launch(
+        a_TI, weight_OI, out_TO, vectors, mode=mode, how=how,
+        columns=0 if rotary is None else rotary.columns,
+    )  # fmt: skip
+
+
+def multiply(
+    a_TI: Tensor,
+    weight_OI: Tensor,
+    out_TO: Tensor,
+    *,
+    weight_scale_O: Tensor,
+    row_scale_T: Tensor | None = None,
+) -> None:
+    """See ``plain.multiply``."""
+    _launch(
+        a_TI, weight_OI, out_TO, [weight_scale_O, None, None, row_scale_T, *(5 * [None])],
+        mode=PLAIN, how=BY_COLUMN if row_scale_T is None else BY_BOTH, columns=0,
+    )  # fmt: skip
+
+
+def _launch(
+    a_TI: Tensor,
+    weight_OI: Tensor,
+    out_TO: Tensor,
+    vectors: list[Tensor | None],
+    *,
+    mode: gl.constexpr,
+    how: gl.constexpr,
+    columns: int,
+) -> None:
+    programs = torch.cuda.get_device_properties(a_TI.device).multi_processor_count
+    present = next(vector for vector in vectors if vector is not None)
+    width = _COLUMNS // PIECES.value // (1 if mode in (PLAIN, GELU) else 2)
     _project[(programs,)](
         _descriptor(a_TI, _ROWS, _BLOCK_BYTES // a_TI.element_size()),
         _descriptor(weight_OI, _COLUMNS, _BLOCK_BYTES // weight_OI.element_size()),
         _descriptor(out_TO, _ROWS, width),
         # What is not there is not read; its place takes any address.
-        *(bias_O if vector is None else vector for vector in vectors),
-        0 if rotary is None else rotary.columns,
+        *(present if vector is None else vector for vector in vectors),
+        columns,
         len(a_TI),
-        STAGES=_STAGES, TILES=_TILES,
-        MODE=mode.value,
+        STAGES=_STAGES, TILES=_TILES, HOW=how.value, MODE=mode.value,
         num_warps=4, maxnreg=_REGISTERS,
     )  # fmt: skip
 

@@ -4,6 +4,9 @@ The sums of a tile are kept as bfloat16, as a product of cuBLAS would have writt
 of a tile is finished at a time: bias and GELU, gated SiLU, or the rotary embedding of queries and
 keys, which ESM-C norms as well.
 
+In int8 the sums are exact. They are multiplied by a scale of the row and one of the column (for an
+input of fixed range by that of the column alone), and GELU writes 256 steps of a range of its own.
+
 A norm over all heads of a token does not fit in a tile. So the product writes queries and keys
 that lack its last factor, 1 / deviation, with the sums of squares that it follows from; attention
 multiplies scores by it.
@@ -24,7 +27,10 @@ HEAD = gl.constexpr(64)  # columns of a head where queries and keys get rotary e
 HEADS = gl.constexpr(4)  # of a tile
 # What follows a product. From ROTARY on columns rotate; from NORMED on they are normed as well, and
 # PARTLY is for rotated columns that do not make up whole tiles.
-GELU, GATED, ROTARY, NORMED, PARTLY = (gl.constexpr(mode) for mode in range(5))
+PLAIN, GELU, GATED, ROTARY, NORMED, PARTLY = (gl.constexpr(mode) for mode in range(6))
+# How a product becomes that of a standardised row: a raw stream's by what is left of the norm,
+# a quantised one's by scales of columns, or of columns and rows.
+STANDARDISED, BY_COLUMN, BY_BOTH = (gl.constexpr(how) for how in range(3))
 
 _gelu_of = gluon.jit(gelu_of.fn)
 # Renamed between versions of Triton.
@@ -33,12 +39,13 @@ _copy_out = getattr(tma, "async_store", None) or tma.async_copy_shared_to_global
 
 @gluon.jit
 def keep(sums):
-    """Sums as bfloat16, two in an integer.
+    """Sums as bfloat16, two in an integer; those of integers are rounded once more before.
 
     The conversion is one that the compiler does not move: past the start of the next tile it would
     hold the tensor cores up.
     """
     even, odd = sums.reshape([sums.shape[0], sums.shape[1] // 2, 2]).split()
+    even, odd = even.to(gl.float32), odd.to(gl.float32)
     return gl.inline_asm_elementwise(
         "cvt.rn.bf16x2.f32 $0, $2, $1;", "=r,f,f", [even, odd],
         dtype=gl.int32, is_pure=False, pack=1,
@@ -89,16 +96,50 @@ def sixteenths(x):
 
 
 @gluon.jit
-def _linear(value, vectors, rstd, at, FP8: gl.constexpr, MODE: gl.constexpr):
+def _linear(value, vectors, rstd, at, HOW: gl.constexpr, MODE: gl.constexpr):
     """Columns of a product, as they would be had its input been standardised, with their bias."""
-    lead, bias = vectors[0], vectors[1]  # fp8: lead is the scale of the weights
-    if FP8:
+    lead, bias = vectors[0], vectors[1]  # of quantised weights lead is the scale
+    if HOW != STANDARDISED:
         value = value * gl.load(lead + at)[None, :]
+        if HOW == BY_BOTH:
+            value = value * rstd[:, None]
+        if MODE == PLAIN:
+            return value
     elif MODE == GELU or MODE == ROTARY:  # noqa: SIM109  the language has no tuples of modes
         value = (value + gl.load(lead + at)[None, :]) * rstd[:, None]
     else:  # of models that shift nothing
         value = value * rstd[:, None]
     return value + gl.load(bias + at)[None, :]
+
+
+@gluon.jit
+def _steps(value, per_step):
+    """Which of 256 steps from the least of GELU up, as -128 to 127; nothing is beyond.
+
+    A number plus 2^23 + 128 has its rounded value, plus 128, in the lowest bits.
+    """
+    value, share = gl.broadcast(value, per_step * 0.00392156862745098)  # of the range
+    return gl.inline_asm_elementwise(
+        """
+        {
+        .reg .f32 s<4>;
+        .reg .b32 low, high;
+        fma.rn.sat.f32 s0, $1, $5, $9;
+        fma.rn.sat.f32 s1, $2, $6, $10;
+        fma.rn.sat.f32 s2, $3, $7, $11;
+        fma.rn.sat.f32 s3, $4, $8, $12;
+        fma.rn.f32 s0, s0, 0f437F0000, 0f4B000080;
+        fma.rn.f32 s1, s1, 0f437F0000, 0f4B000080;
+        fma.rn.f32 s2, s2, 0f437F0000, 0f4B000080;
+        fma.rn.f32 s3, s3, 0f437F0000, 0f4B000080;
+        prmt.b32 low, s0, s1, 0x0040;
+        prmt.b32 high, s2, s3, 0x0040;
+        prmt.b32 $0, low, high, 0x5410;
+        }
+        """,
+        "=r,f,f,f,f,f,f,f,f,f,f,f,f", [value, share, share * 0.17],
+        dtype=gl.int8, is_pure=True, pack=4,
+    )  # fmt: skip
 
 
 @gluon.jit
@@ -114,7 +155,7 @@ def angles_of(tables, position, quarter, there, layout: gl.constexpr, WIDTH: gl.
 @gluon.jit
 def finish(
     parts, i: gl.constexpr, row, column, rstd, angles, vectors, out_desc, rooms, limits,
-    layout: gl.constexpr, FP8: gl.constexpr, MODE: gl.constexpr, GROUP: gl.constexpr,
+    layout: gl.constexpr, HOW: gl.constexpr, MODE: gl.constexpr, GROUP: gl.constexpr,
 ):  # fmt: skip
     """Finish an eighth of a tile and send it on its way to memory."""
     rows, columns, rotary_columns = limits
@@ -130,8 +171,8 @@ def finish(
         if MODE >= NORMED:
             # Past the last column nothing is written: any vectors will do.
             read = gl.where(at < columns, at, 0) + offset
-            low = _linear(low, vectors, rstd, read, FP8, MODE)
-            high = _linear(high, vectors, rstd, read + half, FP8, MODE)
+            low = _linear(low, vectors, rstd, read, HOW, MODE)
+            high = _linear(high, vectors, rstd, read + half, HOW, MODE)
             if at < rotary_columns:
                 line = row + gl.arange(0, low.shape[0], gl.SliceLayout(1, layout))
                 part = (at // HEAD * (half // WIDTH) + i // HEADS) * rows
@@ -144,8 +185,8 @@ def finish(
                 cos = gl.where(at < rotary_columns, cos, 1.0)
                 sin = gl.where(at < rotary_columns, sin, 0.0)
         else:
-            low = _linear(low, vectors, rstd, at + offset, FP8, MODE)
-            high = _linear(high, vectors, rstd, at + half + offset, FP8, MODE)
+            low = _linear(low, vectors, rstd, at + offset, HOW, MODE)
+            high = _linear(high, vectors, rstd, at + half + offset, HOW, MODE)
         tma.store_wait(2)  # the piece before last has left its rooms
         pair: gl.constexpr = 4 * GROUP + i % 2 * 2  # of rooms
         rooms.index(pair).store((low * cos - high * sin).to(rooms.dtype))
@@ -155,9 +196,9 @@ def finish(
         _copy_out(out_desc, [row, at + half], rooms.index(pair + 1))
     elif MODE == GATED:  # gates in the first half of a tile, what they are for in the second
         at = column + i * WIDTH
-        gate = _linear(_kept(parts[i], layout), vectors, rstd, at + offset, FP8, MODE)
+        gate = _linear(_kept(parts[i], layout), vectors, rstd, at + offset, HOW, MODE)
         value = _kept(parts[i + PIECES], layout)
-        value = _linear(value, vectors, rstd, at + PIECES * WIDTH + offset, FP8, MODE)
+        value = _linear(value, vectors, rstd, at + PIECES * WIDTH + offset, HOW, MODE)
         whole = 1.0 + gl.exp2(gate * -1.4426950408889634)
         open_ = gl.inline_asm_elementwise(
             "rcp.approx.ftz.f32 $0, $1;", "=f,f", [whole], dtype=gl.float32, is_pure=True, pack=1
@@ -169,13 +210,17 @@ def finish(
         _copy_out(out_desc, [row, column // 2 + i * WIDTH], rooms.index(place))
     else:
         at = column + i * WIDTH
-        value = _linear(_kept(parts[i], layout), vectors, rstd, at + offset, FP8, MODE)
-        value = _gelu_of(value)
-        if FP8:
-            scale = vectors[2]
-            value = value * gl.load(scale + at + offset)[None, :]
+        value = _linear(_kept(parts[i], layout), vectors, rstd, at + offset, HOW, MODE)
+        if MODE == GELU:
+            value = _gelu_of(value)
+        if rooms.dtype == gl.int8:
+            quantised = _steps(value, gl.load(vectors[2] + at + offset)[None, :])
+        else:
+            if rooms.dtype == gl.float8e4nv:
+                value = value * gl.load(vectors[2] + at + offset)[None, :]
+            quantised = value.to(rooms.dtype)
         tma.store_wait(1)
         room: gl.constexpr = 2 * GROUP + i % 2
-        rooms.index(room).store(value.to(rooms.dtype))
+        rooms.index(room).store(quantised)
         fence_async_shared()
         _copy_out(out_desc, [row, at], rooms.index(room))

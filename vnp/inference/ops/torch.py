@@ -14,6 +14,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from vnp.inference.batch_layout import BatchLayout, Rotary, pooled_span
+from vnp.inference.ops.torch_int8 import multiply, scaled_product, write
+
+__all__ = [
+    "GATED", "QUERY_FACTOR", "attend", "gated_order", "geglu", "gelu", "multiply", "norm", "pool",
+    "project", "qk_norm", "qk_rstd", "rotary", "rstd", "swiglu",
+]  # fmt: skip
 
 name, version = "plain torch", torch.__version__
 
@@ -65,6 +71,8 @@ def gelu(
 ) -> None:
     """Write ``gelu(u + bias) * scale``, with the exact (erf) GELU. ``out`` may be ``u``.
 
+    Where ``out`` is int8, in ``scale`` steps to 1 above the least value of GELU.
+
     With ``standard`` = (rstd_T, lead_F), ``(u + lead) * rstd`` takes the place of ``u``: it makes
     the product of a raw stream that of a standardised one. A lead of zeros may be left out. Here
     alone the bias may be in ``u``.
@@ -78,7 +86,7 @@ def gelu(
     if standard is not None:
         value = _standardised(value, standard)
     value = functional.gelu(value if bias_F is None else value + bias_F)
-    out_TF.copy_(value if scale_F is None else value * scale_F)
+    write(value, out_TF, scale_F)
 
 
 def geglu(u_T2F: Tensor, out_TF: Tensor) -> None:
@@ -158,6 +166,7 @@ def project(
     *,
     bias_O: Tensor,
     weight_scale_O: Tensor | None = None,
+    row_scale_T: Tensor | None = None,
     standard: tuple[Tensor, Tensor | None] | None = None,
     rotary: Rotary | None = None,
     scale_O: Tensor | None = None,
@@ -169,18 +178,21 @@ def project(
     Parameters
     ----------
     a_TI, weight_OI
-        bfloat16 or fp8. Their product is rounded to bfloat16 first, as it would be if it were
-        written.
+        bfloat16, fp8 or int8. Their product is rounded to bfloat16 first, as it would be if it
+        were written.
     bias_O
         float32.
     weight_scale_O
-        float32; of weights in fp8.
+        float32; of quantised weights.
+    row_scale_T
+        float32; of rows that were quantised one by one.
     standard
         See ``gelu``.
     rotary
         See ``rotary``; without it GELU is taken.
     scale_O
-        float32; what comes out of GELU is multiplied by it before it is written in fp8.
+        float32; what comes out of GELU is multiplied by it before it is written in fp8 or int8
+        (see ``gelu``).
     gated
         In place of GELU ``silu(gate) * value``, half as wide: outputs come as ``GATED`` gates, as
         many values, and so on (``gated_order``).
@@ -190,9 +202,7 @@ def project(
         by what ``qk_rstd`` makes of these sums. Rows of S are heads of queries, then of keys, each
         in two parts: the first quarter and third of its columns, and the others.
     """
-    value = (a_TI.float() @ weight_OI.float().t()).to(torch.bfloat16).float()
-    if weight_scale_O is not None:
-        value = value * weight_scale_O
+    value = scaled_product(a_TI, weight_OI, weight_scale_O, row_scale_T)
     if standard is not None:
         value = _standardised(value, standard)
     value = value + bias_O
@@ -211,7 +221,7 @@ def project(
     else:
         rotated = _rotated(value[:, : rotary.columns], rotary)
         value = torch.cat((rotated, value[:, rotary.columns :]), dim=1)
-    out_TO.copy_(value if scale_O is None else value * scale_O)
+    write(value, out_TO, scale_O)
 
 
 def gated_order(ffn: int) -> Tensor:

@@ -61,6 +61,12 @@ def gelu_of(x):
 
 
 @triton.jit
+def integer_of(x):
+    """The lowest byte of a number of at most 2^22, rounded to the next integer (halves to even)."""
+    return ((x + 12582912.0).to(tl.int32, bitcast=True) & 255).to(tl.int8)
+
+
+@triton.jit
 def _norm(
     x, delta, shift, weight, bias, out, eps, scale,
     WIDTH: tl.constexpr, BLOCK: tl.constexpr,
@@ -117,7 +123,11 @@ def _gelu(
             value = (value + lead_) * tl.load(rstd + row + i)
         value = gelu_of(value + add)
         if QUANTISE:
-            value *= factor
+            if out.dtype.element_ty == tl.int8:
+                value = tl.minimum(tl.maximum((value + 0.17) * factor, 0.0), 255.0)
+                value = integer_of(value + 128.0)
+            else:
+                value *= factor
         tl.store(out + at, value.to(out.dtype.element_ty))
 
 

@@ -5,8 +5,9 @@ minutes, the others less.
 
 Random weights of the published shapes (``random_checkpoint``), made on the device. In one run:
 
-- ceiling: the four matrix products of every layer alone, all layers' weights in turn, by cuBLAS, at
-  the best of several numbers of rows, measured just before ours, when the chip is as warm;
+- ceiling: the four matrix products of every layer alone, all layers' weights in turn, each by
+  cuBLAS or by ours, whichever is faster, at the best of several numbers of rows, measured just
+  before ours, when the chip is as warm;
 - transformers: EsmModel in bfloat16 with SDPA, records sorted and padded, forward pass alone, best
   of several batch sizes;
 - ours: ``EngineEncoder.embed`` from token ids on the host to pooled rows on the host.
@@ -21,12 +22,15 @@ both times are told apart. Errors: ``bench_accuracy.py``.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import platform
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +47,7 @@ from gpu_peers import DEVICE, Peer, Workload, clear, ours, peak, timed, tokens_o
 from random_checkpoint import random_tensors  # noqa: E402
 
 from vnp.inference.linear import FP8  # noqa: E402
+from vnp.inference.ops import triton_int8  # noqa: E402
 from vnp.inference.pipeline import EngineEncoder  # noqa: E402
 from vnp.models import registry  # noqa: E402
 from vnp.models.spec import ModelSpec  # noqa: E402
@@ -81,48 +86,68 @@ def attention_flops(spec: ModelSpec, load: Workload) -> float:
     return 4 * spec.layers * spec.dim * float((lengths**2).sum() / lengths.sum())
 
 
-def ceiling(spec: ModelSpec, *, fp8: bool) -> tuple[float, int]:
-    """Tokens a second if a layer were its matrix products, and the rows at which it is best."""
+def ceiling(spec: ModelSpec, precision: str) -> tuple[float, int, str]:
+    """Tokens a second if a layer were its matrix products, at best.
+
+    Returns
+    -------
+    The rate, the rows at which it is best, and whose products were the fastest.
+    """
     dim, ffn = spec.dim, spec.ffn
     up = ffn if spec.architecture == "esm2" else 2 * ffn
     shapes = [(3 * dim, dim), (dim, dim), (up, dim), (dim, ffn)]
-    weights = [
-        [(torch.randn(o, i, device=DEVICE) / i**0.5).bfloat16() for o, i in shapes]
-        for _ in range(spec.layers)
-    ]
-    if fp8:
-        weights = [[(w * 400 / w.abs().max()).to(FP8) for w in layer] for layer in weights]
-    best = (0.0, 0)
-    for rows in _ROWS:
-        inputs = {i: torch.randn(rows, i, device=DEVICE).bfloat16() for i in {dim, ffn}}
-        if fp8:
-            inputs = {i: (x * 8).to(FP8) for i, x in inputs.items()}
-        outputs = {o: torch.empty(rows, o, device=DEVICE, dtype=torch.bfloat16) for o, _ in shapes}
-        ones = torch.ones(rows, 1, device=DEVICE)
-        scales = {o: torch.full((1, o), 1e-4, device=DEVICE) for o, _ in shapes}
 
-        def product(weight: Tensor) -> None:
-            out, a = outputs[weight.shape[0]], inputs[weight.shape[1]]  # noqa: B023
-            if not fp8:
-                torch.mm(a, weight.t(), out=out)
-                return
-            torch._scaled_mm(
-                a,
-                weight.t(),
-                scale_a=ones,  # noqa: B023
-                scale_b=scales[weight.shape[0]],  # noqa: B023
-                out_dtype=torch.bfloat16,
-                use_fast_accum=True,
-                out=out,
-            )
+    def normal(rows: int, columns: int) -> Tensor:
+        value = torch.randn(rows, columns, device=DEVICE)
+        if precision == "int8":
+            return (value * 28).round_().clamp_(-127, 127).to(torch.int8)
+        return (value * 8).to(FP8) if precision == "fp8" else (value / columns**0.5).bfloat16()
+
+    weights = [[normal(o, i) for o, i in shapes] for _ in range(spec.layers)]
+    best = (0.0, 0, "")
+    for rows in _ROWS:
+        inputs = {i: normal(rows, i) for i in {dim, ffn}}
+        outputs = {o: torch.empty(rows, o, device=DEVICE, dtype=torch.bfloat16) for o, _ in shapes}
+        chosen = []
+        for at, (o, i) in enumerate(shapes):
+            ways = _products(o, rows, precision)
+
+            def of_all(way: Callable[..., object], at: int = at, o: int = o, i: int = i) -> None:
+                for layer in weights:
+                    way(inputs[i], layer[at], outputs[o])  # noqa: B023
+
+            seconds = {name: timed(partial(of_all, way), least=0.2) for name, way in ways.items()}
+            fastest = min(seconds, key=lambda name: seconds[name])
+            chosen.append((fastest, ways[fastest]))
 
         def all_layers() -> None:
             for layer in weights:
-                for weight in layer:
-                    product(weight)
+                for weight, (_, way) in zip(layer, chosen, strict=True):  # noqa: B023
+                    way(inputs[weight.shape[1]], weight, outputs[weight.shape[0]])  # noqa: B023
 
-        best = max(best, (rows / timed(all_layers), rows))
+        names = "/".join(name for name, _ in chosen)
+        best = max(best, (rows / timed(all_layers), rows, names))
     return best
+
+
+def _products(outputs: int, rows: int, precision: str) -> dict[str, Callable[..., object]]:
+    """The ways there are to compute a product, with a scale for each output but in bfloat16."""
+    scale_O = torch.full((outputs,), 1e-4, device=DEVICE)
+    ones = torch.ones(rows, 1, device=DEVICE)
+    ways: dict[str, Callable[..., object]] = {}
+    if precision == "bfloat16":
+        ways["cuBLAS"] = lambda a, weight, out: torch.mm(a, weight.t(), out=out)
+    elif precision == "fp8":
+        ways["cuBLAS"] = lambda a, weight, out: torch._scaled_mm(
+            a, weight.t(), scale_a=ones, scale_b=scale_O[None], out_dtype=torch.bfloat16,
+            use_fast_accum=True, out=out,
+        )  # fmt: skip
+    else:
+        ways["Triton"] = partial(triton_int8.multiply, weight_scale_O=scale_O)
+    if torch.cuda.get_device_capability()[0] == 9 and outputs % 256 == 0:
+        hopper = importlib.import_module("vnp.inference.ops.hopper")
+        ways["Gluon"] = partial(hopper.multiply, weight_scale_O=scale_O)
+    return ways
 
 
 class Report:
@@ -262,10 +287,10 @@ def bench_peer(
 def add_ceiling(report: Report, spec: ModelSpec, precision: str) -> float:
     """Measure and report the ceiling of a precision; returns tokens a second."""
     clear()
-    limit, rows = ceiling(spec, fp8=precision == "fp8")
+    limit, rows, whose = ceiling(spec, precision)
     report.add(
         Rate(spec.name, "any", f"ceiling {precision}", limit, 0,
-             limit * product_flops(spec) / 1e12, 1.0, 0, 0, peak(), 0, f"({rows} rows)")
+             limit * product_flops(spec) / 1e12, 1.0, 0, 0, peak(), 0, f"({rows} rows; {whose})")
     )  # fmt: skip
     return limit
 
@@ -304,7 +329,7 @@ def main() -> None:
         f"{platform.python_version()}, {datetime.now(UTC):%Y-%m-%d}"
     )
     has_fp8 = (properties.major, properties.minor) >= (8, 9)
-    precisions = ("bfloat16", "fp8") if has_fp8 else ("bfloat16",)
+    precisions = ("bfloat16", "int8", *(("fp8",) if has_fp8 else ()))
     with Heat() as heat:
         for name in options.model:
             bench_esm(report, name, precisions=("bfloat16",), tokens=400_000)
@@ -313,7 +338,7 @@ def main() -> None:
             bench_esm(
                 report,
                 "esm2_650m",
-                precisions=("bfloat16",),
+                precisions=precisions,
                 tokens=688_128,
                 with_peer=options.quick,
             )

@@ -121,13 +121,16 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="esm2_3b")
-    spec = registry.model(parser.parse_args().model)
+    parser.add_argument("--only", nargs="+", metavar="PRODUCT", help="of qkv, out, up and down")
+    options = parser.parse_args()
+    spec = registry.model(options.model)
     dim, ffn, heads = spec.dim, spec.ffn, spec.heads
     print(torch.cuda.get_device_name(), torch.__version__, spec.name, flush=True)
     shapes = {"qkv": (3 * dim, dim), "out": (dim, dim), "up": (ffn, dim), "down": (dim, ffn)}
     totals: dict[str, float] = {}
     with Heat() as heat:
-        for name, (outputs, inputs) in shapes.items():
+        for name in options.only or shapes:
+            outputs, inputs = shapes[name]
             times = times_of(calls_of(name, outputs, inputs, heads=heads, half=dim // heads // 2))
             flop = 2 * _ROWS * outputs * inputs / 1e12
             for what, seconds in times.items():

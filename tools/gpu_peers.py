@@ -19,6 +19,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vnp.inference import load
+from vnp.inference.calibrated import Int8Encoder
 from vnp.inference.device import place
 from vnp.inference.pipeline import EngineEncoder
 from vnp.models.spec import ModelSpec
@@ -47,9 +48,9 @@ def workloads(tokens: int) -> tuple[Workload, ...]:
     )
 
 
-def tokens_of(lengths: NDArray[np.int64], *, low: int, high: int) -> Tokens:
+def tokens_of(lengths: NDArray[np.int64], *, low: int, high: int, seed: int = 0) -> Tokens:
     """Random records of given lengths."""
-    ids = np.random.default_rng(0).integers(low, high, int(lengths.sum())).astype(np.int32)
+    ids = np.random.default_rng(seed).integers(low, high, int(lengths.sum())).astype(np.int32)
     ends = np.cumsum(lengths)
     ids[ends - lengths], ids[ends - 1] = 0, 2
     return Tokens(ids, lengths)
@@ -158,9 +159,9 @@ class Peer:
 
 
 def ours(spec: ModelSpec, tensors: dict[str, Tensor], precision: str) -> EngineEncoder:
-    """Our encoder on the same weights."""
+    """Our encoder on the same weights; in int8 calibrated on records of the same kinds."""
     placement = place("cuda", precision=precision, threads=None, warn=print)  # type: ignore[arg-type]
-    return load.encoder_of(
+    encoder = load.encoder_of(
         spec,
         tensors,
         ResidueTokenizer(),
@@ -170,6 +171,10 @@ def ours(spec: ModelSpec, tensors: dict[str, Tensor], precision: str) -> EngineE
         environment={},
         warn=print,
     )
+    if isinstance(encoder, Int8Encoder):
+        lengths = np.concatenate([load.lengths[:128] for load in workloads(100_000)])
+        encoder.calibrate(encoder.measure(tokens_of(lengths, low=4, high=24, seed=1)))
+    return encoder
 
 
 def clear() -> None:

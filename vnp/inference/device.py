@@ -14,14 +14,15 @@ from store.io.words import count
 from vnp.inference.encoder import Precision, Warn
 from vnp.models.errors import DeviceError
 
-# What a model computes in between its matrix products; with fp8 only these are shorter.
+# What a model computes in between its matrix products; with fp8 and int8 only these are shorter.
 _DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
     "fp8": torch.bfloat16,
+    "int8": torch.bfloat16,
 }
-_LEAST_CAPABILITY = {"bfloat16": (8, 0), "fp8": (8, 9)}
+_LEAST_CAPABILITY = {"bfloat16": (8, 0), "fp8": (8, 9), "int8": (8, 0)}
 
 # Tokens in a batch. A GPU wants its matrix products large; a core wants what it works on cached.
 _BUDGET_CUDA = 32_768

@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from vnp.models.tokens import Tokens
 Warn = Callable[[str], None]
 Between = Callable[[int], None]
 MIXED = "mixed"  # in place of the precision in the identity of a store that allows any
-Precision = Literal["auto", "float32", "bfloat16", "float16", "fp8"]
+Precision = Literal["auto", "float32", "bfloat16", "float16", "fp8", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class Provenance:
     identity: dict[str, str]
     # Worth knowing, free to differ: device, versions, attention, where the files came from.
     environment: dict[str, str] = field(default_factory=dict)
+    # In int8 the scales that the identity names by their digest, ready for JSON.
+    calibration: dict[str, Any] | None = None
 
     def identity_hash(self) -> str:
         """Hash of the identity, as in the certificate of every block: 16 hex digits."""
@@ -51,9 +53,12 @@ class Provenance:
             return self
         return Provenance(self.identity | {"precision": MIXED}, self.environment)
 
-    def as_dict(self) -> dict[str, dict[str, str]]:
-        """Return both parts, ready for JSON."""
-        return {"identity": dict(self.identity), "environment": dict(self.environment)}
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """Return its parts, ready for JSON."""
+        parts: dict[str, dict[str, Any]] = {
+            "identity": dict(self.identity), "environment": dict(self.environment)
+        }  # fmt: skip
+        return parts if self.calibration is None else parts | {"calibration": self.calibration}
 
 
 class Encoder(Protocol):
@@ -143,7 +148,7 @@ class PipelinedEncoder(Encoder, Protocol):
         ...
 
     def qualify(self, store: Store) -> None:
-        """Check, in a precision that calls for it, that it does justice to a store's records.
+        """Measure and check, in eight bits, that these do justice to a store's records.
 
         Raises
         ------

@@ -19,17 +19,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vnp.inference import int8
 from vnp.inference.batch_layout import BatchLayout, Rotary
+from vnp.inference.calibration import Calibration
 from vnp.inference.linear import FP8, Product, bound_scale, times
 from vnp.inference.pooling import pool_groups
-from vnp.inference.projections import Arithmetic, Projection, Stream
+from vnp.inference.projections import Arithmetic, Folded, Layer, Projection, Stream, Watch
 from vnp.models.pooling import MEANS
 from vnp.models.spec import ModelSpec
 from vnp.models.weights import Naming
@@ -44,32 +45,27 @@ EPS = 1e-5  # added to the variance in every layer norm
 TOKEN_DROPOUT_SCALE = 1.0 - 0.15 * 0.8
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    qkv: Projection
-    context_scale: Tensor | None  # fp8: what attention multiplies its output by
-    out: Product
-    up: Projection
-    down: Product
-
-
 class Workspace:
     """Buffers for as many rows as a batch may have, reused by every layer and batch."""
 
     def __init__(
-        self, rows: int, spec: ModelSpec, *, dtype: torch.dtype, fp8: bool, fused: bool,
+        self, rows: int, spec: ModelSpec, arithmetic: Arithmetic, *, wide: bool,
         device: torch.device,
     ) -> None:  # fmt: skip
-        def make(width: int, dtype: torch.dtype = dtype) -> Tensor:
+        def make(width: int, dtype: torch.dtype = arithmetic.dtype) -> Tensor:
             return torch.zeros((rows, width), dtype=dtype, device=device)
 
+        fp8, int8 = arithmetic.fp8, arithmetic.int8 is not None
         self.rows = rows
         self.x_TD = make(spec.dim)
         self.qkv_TE = make(3 * spec.dim)
-        self.a_TD = make(spec.dim, FP8 if fp8 else dtype)  # input of a product
-        self.h_TF = make(spec.ffn, FP8 if fp8 else dtype)
-        self.u_TF = make(spec.ffn) if fp8 and not fused else self.h_TF  # before GELU
-        self.delta_TD = make(spec.dim) if fp8 else None
+        self.a_TD = make(spec.dim, FP8 if fp8 else arithmetic.dtype)  # input of a product
+        inner = torch.int8 if int8 else FP8 if fp8 else arithmetic.dtype
+        self.h_TF = make(spec.ffn, inner)
+        # Before GELU, and after it where ``down`` takes no less.
+        apart = inner != arithmetic.dtype and (wide or arithmetic.fused is None)
+        self.u_TF = make(spec.ffn) if apart else self.h_TF
+        self.delta_TD = make(spec.dim) if arithmetic.standardised else None
         self.rstd_T = torch.zeros(rows, dtype=torch.float32, device=device)
 
 
@@ -88,6 +84,8 @@ class Esm2Engine:
         fp8: bool,
         ops: ModuleType,
         fused: ModuleType | None = None,
+        calibration: Calibration | None = None,
+        watch: Watch | None = None,
     ) -> None:
         """Fold and place the weights.
 
@@ -105,6 +103,10 @@ class Esm2Engine:
             ``vnp.inference.ops.triton`` or ``vnp.inference.ops.torch``.
         fused
             ``vnp.inference.ops.hopper`` where it runs: products that do what follows them.
+        calibration
+            Matrix products in int8, with these scales.
+        watch
+            What is made of each product, in order, of a model that is calibrated.
 
         Raises
         ------
@@ -114,12 +116,16 @@ class Esm2Engine:
         self._spec = spec
         self._device, self._dtype, self._ops = device, dtype, ops
         head = spec.dim // spec.heads
-        if fused is not None and not fused.fits(
-            spec.dim, spec.ffn, head=head, dtype=FP8 if fp8 else dtype
-        ):
+        narrow = FP8 if fp8 else dtype if calibration is None else torch.int8
+        if fused is not None and not fused.fits(spec.dim, spec.ffn, head=head, dtype=narrow):
             raise ValueError("there are no fused products for these shapes")
         self.fused = fused is not None
-        self._arithmetic = Arithmetic(ops=ops, fused=fused, dtype=dtype, fp8=fp8, eps=EPS)
+        self._arithmetic = Arithmetic(
+            ops=ops, fused=fused, dtype=dtype, fp8=fp8, eps=EPS,
+            int8=None if calibration is None else ops.int8,
+            standardised=fp8 or calibration is not None or watch is not None, watch=watch,
+        )  # fmt: skip
+        self._calibration = calibration
 
         def get(name: str) -> Tensor:
             return tensors[name].to(device, torch.float32)
@@ -128,7 +134,7 @@ class Esm2Engine:
         shift_D = torch.zeros(spec.dim, dtype=torch.float32, device=device)
         self._layers = []
         for number in range(spec.layer or spec.layers):
-            layer, shift_D = self._fold(f"encoder.layer.{number}", get, shift_D)
+            layer, shift_D = self._fold(number, get, shift_D)
             self._layers.append(layer)
         self._shift_D = shift_D
         at = "encoder.emb_layer_norm_after"
@@ -137,9 +143,9 @@ class Esm2Engine:
         self._frequencies = 1.0 / (10000.0 ** (exponents / head))
         self._rotary = self._angles(1)
 
-    def _fold(self, at: str, get: Any, shift_D: Tensor) -> tuple[_Layer, Tensor]:
+    def _fold(self, number: int, get: Any, shift_D: Tensor) -> tuple[Layer, Tensor]:
         """A layer, for a stream that lacks ``shift_D``; and what the stream after it lacks."""
-        arithmetic, dim, fp8 = self._arithmetic, self._spec.dim, self._arithmetic.fp8
+        at, dim = f"encoder.layer.{number}", self._spec.dim
         head = dim // self._spec.heads
 
         def linear(name: str) -> tuple[Tensor, Tensor]:
@@ -160,29 +166,43 @@ class Esm2Engine:
             qkv_ED[: 2 * dim], qkv_bias[: 2 * dim] = qkv_ED[paired], qkv_bias[paired]
         values_bias = qkv_bias[2 * dim :].clone()
         qkv_bias[2 * dim :] = 0
-        context_scale = bound_scale(qkv_ED[2 * dim :]) if fp8 else None
         out_DD, out_bias = linear("attention.output.dense")
-        mlp_shift = shift_D + out_bias + times(out_DD, values_bias)
         up_FD, up_bias = _with_norm(*linear("intermediate.dense"), *linear("LayerNorm"))
-        inner_scale = bound_scale(up_FD, up_bias) if fp8 else None
         down_DF, down_bias = linear("output.dense")
-        layer = _Layer(
-            qkv=Projection(arithmetic, qkv_ED, qkv_bias, shift_D=shift_D, gelu=False),
-            context_scale=context_scale,
-            out=arithmetic.product(out_DD, context_scale),
-            up=Projection(
-                arithmetic, up_FD, up_bias, shift_D=mlp_shift, gelu=True, scale_O=inner_scale
-            ),
-            down=arithmetic.product(down_DF, inner_scale),
+        folded = Folded(
+            qkv_ED=qkv_ED, qkv_bias_E=qkv_bias, shift_D=shift_D, out_DD=out_DD,
+            mlp_shift_D=shift_D + out_bias + times(out_DD, values_bias),
+            up_FD=up_FD, up_bias_F=up_bias, down_DF=down_DF,
+        )  # fmt: skip
+        after_D = folded.mlp_shift_D + down_bias
+        if self._calibration is None:
+            return self._layer(folded), after_D
+        layer, constant_D = int8.layer_of(
+            self._arithmetic, folded, self._calibration.layers[number]
         )
-        return layer, mlp_shift + down_bias
+        return layer, after_D + constant_D
+
+    def _layer(self, folded: Folded) -> Layer:
+        arithmetic, fp8, dim = self._arithmetic, self._arithmetic.fp8, self._spec.dim
+        context_scale = bound_scale(folded.qkv_ED[2 * dim :]) if fp8 else None
+        inner_scale = bound_scale(folded.up_FD, folded.up_bias_F) if fp8 else None
+        return Layer(
+            qkv=Projection(
+                arithmetic, folded.qkv_ED, folded.qkv_bias_E, shift_D=folded.shift_D, gelu=False
+            ),
+            context_scale=context_scale,
+            out=arithmetic.product(folded.out_DD, context_scale),
+            up=Projection(
+                arithmetic, folded.up_FD, folded.up_bias_F, shift_D=folded.mlp_shift_D, gelu=True,
+                scale_O=inner_scale,
+            ),
+            down=arithmetic.product(folded.down_DF, inner_scale),
+        )  # fmt: skip
 
     def workspace(self, rows: int) -> Workspace:
         """Make the buffers for batches of up to ``rows`` rows."""
-        return Workspace(
-            rows, self._spec, dtype=self._dtype, fp8=self._arithmetic.fp8, fused=self.fused,
-            device=self._device,
-        )  # fmt: skip
+        wide = any(layer.wide or layer.apart for layer in self._layers)
+        return Workspace(rows, self._spec, self._arithmetic, wide=wide, device=self._device)
 
     def __call__(self, layout: BatchLayout, work: Workspace, out_nD: Tensor) -> None:
         """Encode a batch and write the row of each record, float32 (n, D x poolings)."""
@@ -222,8 +242,9 @@ class Esm2Engine:
             layer.qkv(stream, qkv_TE, pending_TD=pending, rotary=rotary)
             ops.attend(qkv_TE, a_TD, layout, heads=spec.heads, scale_D=layer.context_scale)
             pending = _to_stream(layer.out, a_TD, x_TD, delta_TD)
-            layer.up(stream, h_TF, before_TO=u_TF, pending_TD=pending)
-            pending = _to_stream(layer.down, h_TF, x_TD, delta_TD)
+            inner_TF = u_TF if layer.wide else h_TF
+            layer.up(stream, inner_TF, before_TO=u_TF, pending_TD=pending)
+            pending = _to_stream(layer.down, inner_TF, x_TD, delta_TD)
         if pending is not None:
             x_TD.add_(pending)
         return x_TD

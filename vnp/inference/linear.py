@@ -12,6 +12,7 @@ depends on another's, and the scales vanish into the next weights.
 from __future__ import annotations
 
 import math
+from types import ModuleType
 from typing import Protocol
 
 import torch
@@ -70,8 +71,18 @@ class PlainProduct:
 class Fp8Product:
     """In fp8, summed in float32, written in bfloat16; the input's scales are in the weights."""
 
-    def __init__(self, weight_OI: Tensor, *, input_scale: Tensor | float) -> None:
-        """Quantise float32 weights for inputs that were multiplied by ``input_scale``, (I,)."""
+    def __init__(
+        self,
+        weight_OI: Tensor,
+        *,
+        input_scale: Tensor | float,
+        fused: ModuleType | None = None,
+    ) -> None:
+        """Quantise float32 weights for inputs that were multiplied by ``input_scale``, (I,).
+
+        With ``fused``, ``vnp.inference.ops.hopper``, that takes cuBLAS's place.
+        """
+        self._fused = fused
         weight_OI = weight_OI / input_scale
         scale_O = weight_OI.abs().amax(dim=1).clamp(min=1e-30) / FP8_MOST
         self.scale_O: Tensor | None = scale_O
@@ -81,6 +92,9 @@ class Fp8Product:
 
     def __call__(self, a_TI: Tensor, out_TO: Tensor) -> None:
         """Write the product."""
+        if self._fused is not None:
+            self._fused.multiply(a_TI, self.weight_OI, out_TO, weight_scale_O=self.scale_O)
+            return
         if a_TI.device.type != "cuda":  # the same numbers where there are no such products
             out_TO.copy_((a_TI.float() @ self.weight_OI.float().t()) * self._scale_1O)
             return

@@ -20,9 +20,12 @@ import vnp
 from store.errors import UsageError
 from store.io.optional import why_not
 from vnp.inference import esm2, esmc, mosaicbert
+from vnp.inference.calibrate import calibrate
+from vnp.inference.calibrated import Int8Encoder
+from vnp.inference.calibration import Calibration
 from vnp.inference.device import Placement, place
 from vnp.inference.encoder import Encoder, Precision, Warn
-from vnp.inference.loop import Engine, LoopEncoder
+from vnp.inference.loop import Engine, LoopEncoder, Settings
 from vnp.inference.ops import torch as plain
 from vnp.inference.pipeline import EngineEncoder
 from vnp.inference.selftest import check_products
@@ -62,10 +65,11 @@ def load_encoder(
         What `vnp.models.registry.model` resolves.
     device : str
         ``auto`` (a CUDA device if there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
-    precision : {"auto", "float32", "bfloat16", "float16", "fp8"}
+    precision : {"auto", "float32", "bfloat16", "float16", "fp8", "int8"}
         Arithmetic of the layers. ``auto``: float32 on the CPU, bfloat16 on CUDA devices from
         compute capability 8.0, float16 on older ones. ``fp8``: matrix products of ESM-2 in fp8, on
-        CUDA devices from compute capability 8.9. Pooling is always in float32.
+        CUDA devices from compute capability 8.9. ``int8``: those of ESM-2 in int8, with scales from
+        a store (``qualify``), from compute capability 8.0. Pooling is always in float32.
     weights_dir : Path, optional
         Folder to look for the model's files in before the Hugging Face cache and hub.
     token_budget : int, optional
@@ -99,8 +103,11 @@ def load_encoder(
             warn=warn,
         )
         return encoder
-    if precision == "fp8" and spec.architecture != "esm2":
-        warn(f"{spec.name} has no fp8 form: running it in the precision that suits the device")
+    if precision in ("fp8", "int8") and spec.architecture != "esm2":
+        warn(
+            f"{spec.name} has no {precision} form: running it in the precision that suits the "
+            "device"
+        )
         precision = "auto"
     # A demo model is meant for any machine: no word about the CPU.
     placement = place(
@@ -178,8 +185,8 @@ def encoder_of(
     """
     reason = obstacle(placement)
     if reason is not None:
-        if placement.precision == "fp8":
-            raise DeviceError(f"fp8 runs in the fused engine alone, and {reason}")
+        if placement.precision in ("fp8", "int8"):
+            raise DeviceError(f"{placement.precision} runs in the fused engine alone, and {reason}")
         if placement.device.type == "cuda":
             warn(
                 f"{placement.device_name}: {reason}, so {spec.name} runs in plain torch, several "
@@ -201,22 +208,34 @@ def encoder_of(
             warn=warn,
         )
     ops = importlib.import_module("vnp.inference.ops.triton")
+    token_budget = token_budget or TOKEN_BUDGETS[spec.architecture]
 
     def at(placement: Placement) -> EngineEncoder:
         fused, word = fused_products(spec, placement, warn=warn)
-        return EngineEncoder(
+        settings: Settings = {
+            "placement": placement,
+            "token_budget": token_budget,
+            "identity": dict(identity),
+            "environment": environment | {"engine": f"fused, {ops.name} {ops.version}, {word}"},
+            "warn": warn,
+        }
+        if placement.precision != "int8":
+            engine = engine_of(spec, tensors, placement=placement, ops=ops, fused=fused)
+            return EngineEncoder(spec, engine, tokenizer, **settings)
+        return Int8Encoder(
             spec,
-            engine_of(spec, tensors, placement=placement, ops=ops, fused=fused),
             tokenizer,
-            placement=placement,
-            token_budget=token_budget or TOKEN_BUDGETS[spec.architecture],
-            identity=identity,
-            environment=environment | {"engine": f"fused, {ops.name} {ops.version}, {word}"},
-            warn=warn,
+            build=lambda found: engine_of(
+                spec, tensors, placement=placement, ops=ops, fused=fused, calibration=found
+            ),
+            measure=lambda tokens: calibrate(
+                spec, tensors, tokens, placement=placement, ops=ops, token_budget=token_budget
+            ),
+            **settings,
         )
 
     encoder = at(placement)
-    if placement.precision == "fp8":
+    if placement.precision in ("fp8", "int8"):
         encoder.reference = lambda: at(replace(placement, precision="bfloat16"))
     return encoder
 
@@ -228,14 +247,16 @@ def engine_of(
     placement: Placement,
     ops: ModuleType,
     fused: ModuleType | None = None,
+    calibration: Calibration | None = None,
 ) -> Engine:
-    """Build a model on its device."""
+    """Build a model on its device; in int8 with the scales of a calibration."""
     device, dtype = placement.device, placement.dtype
     if spec.architecture == "esm2":
         fp8 = placement.precision == "fp8"
         return esm2.Esm2Engine(
-            spec, tensors, device=device, dtype=dtype, fp8=fp8, ops=ops, fused=fused
-        )
+            spec, tensors, device=device, dtype=dtype, fp8=fp8, ops=ops, fused=fused,
+            calibration=calibration,
+        )  # fmt: skip
     if spec.architecture == "esmc":
         return esmc.EsmcEngine(spec, tensors, device=device, dtype=dtype, ops=ops, fused=fused)
     return mosaicbert.MosaicBertEngine(spec, tensors, device=device, dtype=dtype, ops=ops)
@@ -266,25 +287,25 @@ def fused_products(
     """
     major, minor = torch.cuda.get_device_capability(placement.device)
     gated = spec.architecture == "esmc"
+    narrow = {"fp8": torch.float8_e4m3fn, "int8": torch.int8}.get(placement.precision)
+    instead = "products by Triton" if narrow == torch.int8 else "products by cuBLAS"
     if spec.architecture not in ("esm2", "esmc") or placement.dtype != torch.bfloat16:
-        return None, "products by cuBLAS"
+        return None, instead
     if major != _FUSED_CAPABILITY:
-        return None, f"products by cuBLAS (no kernels for compute capability {major}.{minor})"
-    fp8 = placement.precision == "fp8"
+        return None, f"{instead} (no kernels for compute capability {major}.{minor})"
     try:
         hopper = importlib.import_module("vnp.inference.ops.hopper")
-        dtype = torch.float8_e4m3fn if fp8 else torch.bfloat16
         if not (
             (hopper.fits_gated if gated else hopper.fits)(
-                spec.dim, spec.ffn, head=spec.dim // spec.heads, dtype=dtype
+                spec.dim, spec.ffn, head=spec.dim // spec.heads, dtype=narrow or torch.bfloat16
             )
         ):
-            return None, "products by cuBLAS (no kernels for these widths)"
+            return None, f"{instead} (no kernels for these widths)"
         log.info("%s: testing the Hopper kernels; compiling them takes half a minute", spec.name)
         with torch.cuda.device(placement.device):  # Triton launches on the current one
-            check_products(hopper, placement.device, fp8=fp8, gated=gated)
+            check_products(hopper, placement.device, narrow=narrow, gated=gated)
     except Exception as error:  # noqa: BLE001  a compiler may raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         warn(f"the products for Hopper do not work here ({reason}): slower ones take their place")
-        return None, f"products by cuBLAS ({reason})"
+        return None, f"{instead} ({reason})"
     return hopper, "products fused"

@@ -27,8 +27,8 @@ from store.store import Store
 from vnp.inference.batch_layout import plan_layout
 from vnp.inference.device import is_out_of_memory
 from vnp.inference.encoder import Between
-from vnp.inference.fp8_check import compare, sample
 from vnp.inference.loop import Engine, LoopEncoder, Settings, Workspace
+from vnp.inference.quality import compare, sample
 from vnp.inference.streams import Streams
 from vnp.models.packing import Batch, fill, padded_rows
 from vnp.models.spec import ModelSpec
@@ -88,7 +88,7 @@ class EngineEncoder(LoopEncoder):
         self._free: deque[_Slot] = deque()
         self._in_flight: deque[_Slot] = deque()
         self._busy = 0.0
-        # In fp8: makes the same encoder in bfloat16, to be checked against.
+        # In eight bits: makes the same encoder in bfloat16, to be checked against.
         self.reference: Callable[[], EngineEncoder] | None = None
 
     @property
@@ -122,7 +122,7 @@ class EngineEncoder(LoopEncoder):
             self.reduce_budget(batch, tokens)
 
     def qualify(self, store: Store) -> None:
-        """In fp8, compare some of the store's records with bfloat16 and note what came out.
+        """In eight bits, compare some of the store's records with bfloat16, and note it.
 
         Raises
         ------
@@ -132,7 +132,9 @@ class EngineEncoder(LoopEncoder):
         if self.reference is None or not store.n_rows:
             return
         tokens = self.tokenise(*sample(store))
-        found = compare(self.embed(tokens), self.reference().embed(tokens))
+        found = compare(
+            self.embed(tokens), self.reference().embed(tokens), precision=self._placement.precision
+        )
         self._streams.release_memory()
         self.environment |= found.environment()
         found.require(self.spec.name)

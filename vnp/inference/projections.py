@@ -15,14 +15,18 @@ Shapes: T rows of a batch, D hidden width, O outputs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from vnp.inference.batch_layout import Rotary
 from vnp.inference.linear import FP8_MOST, Fp8Product, PlainProduct, Product, balanced
+
+Watch = Callable[[Product], Product]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,12 @@ class Arithmetic:
     dtype: torch.dtype  # of the residual stream
     fp8: bool  # matrix products in fp8
     eps: float  # of the norms
+    # ``vnp.inference.ops.triton_int8`` or ``torch_int8``: matrix products in int8.
+    int8: ModuleType | None = None
+    # Whether projections read a standardised stream, and norms add to the raw one what products
+    # gave: where these are quantised, or watched.
+    standardised: bool = False
+    watch: Watch | None = None  # what is made of each product of a model that is calibrated
 
     def product(
         self,
@@ -44,8 +54,9 @@ class Arithmetic:
     ) -> Product:
         """Make a product; in fp8 its input comes multiplied by a scale, and there is no bias."""
         if self.fp8 and input_scale is not None:
-            return Fp8Product(weight_OI, input_scale=input_scale)
-        return PlainProduct(weight_OI, dtype=self.dtype, bias_O=bias_O)
+            return Fp8Product(weight_OI, input_scale=input_scale, fused=self.fused)
+        plain = PlainProduct(weight_OI, dtype=self.dtype, bias_O=bias_O)
+        return plain if self.watch is None else self.watch(plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +65,7 @@ class Stream:
 
     x_TD: Tensor
     a_TD: Tensor  # the standardised stream
-    rstd_T: Tensor  # or 1 / deviation of each row
+    rstd_T: Tensor  # or 1 / deviation of each row; in int8 each row's scale
 
 
 class Projection:
@@ -88,7 +99,7 @@ class Projection:
         """
         self._arithmetic, self._shift_D = arithmetic, shift_D
         self._gelu, self._scale_O = gelu, scale_O
-        short = arithmetic.dtype == torch.bfloat16 and not arithmetic.fp8
+        short = arithmetic.dtype == torch.bfloat16 and not arithmetic.standardised
         self._lead_O: Tensor | None = None
         if short and (arithmetic.fused is not None or gelu):
             weight_OD = weight_OD - weight_OD.mean(dim=1, keepdim=True)
@@ -155,3 +166,46 @@ class Projection:
             )
         elif rotary is not None:
             ops.rotary(before_TO, rotary, bias_E=self._bias_O)
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """The weights of a layer, float32, with its norms and biases where they cost nothing."""
+
+    qkv_ED: Tensor
+    qkv_bias_E: Tensor
+    shift_D: Tensor  # what the stream lacks before the layer
+    out_DD: Tensor
+    mlp_shift_D: Tensor  # and before the second norm
+    up_FD: Tensor
+    up_bias_F: Tensor
+    down_DF: Tensor
+
+
+class Projecting(Protocol):
+    """``Projection``, or what stands for it in another arithmetic."""
+
+    def __call__(
+        self,
+        stream: Stream,
+        out_TO: Tensor,
+        *,
+        before_TO: Tensor | None = None,
+        pending_TD: Tensor | None = None,
+        rotary: Rotary | None = None,
+    ) -> None:
+        """Write the projection."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What a layer computes."""
+
+    qkv: Projecting
+    context_scale: Tensor | None  # fp8: what attention multiplies its output by
+    out: Product
+    up: Projecting
+    down: Product
+    wide: bool = False  # int8: whether ``down`` takes bfloat16 nevertheless
+    apart: bool = False  # and whether GELU is a pass of its own

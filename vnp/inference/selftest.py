@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,11 +15,12 @@ from vnp.inference.ops import torch as plain
 _TILE_ROWS, _TILE_COLUMNS = 128, 256
 _DEPTH, _WIDTH = 1280, 1024  # eight does not divide the blocks of that depth
 _HALF = 32  # of a head
-_MOST_OFF = {torch.bfloat16: 0.004, FP8: 0.03}  # of the length of all outputs
+# Of the length of all outputs; GELU in int8 steps is one of less precision.
+_MOST_OFF = {torch.bfloat16: 0.004, FP8: 0.03, torch.int8: 0.01}
 
 
 def check_products(
-    fused: ModuleType, device: torch.device, *, fp8: bool, gated: bool = False
+    fused: ModuleType, device: torch.device, *, narrow: torch.dtype | None, gated: bool = False
 ) -> None:
     """Compile what ``fused.project`` needs for a precision, and compare it with ``ops.torch``.
 
@@ -30,8 +32,8 @@ def check_products(
         ``vnp.inference.ops.hopper``.
     device
         Where; it has to be the current one.
-    fp8
-        Whether products are in fp8, else in bfloat16.
+    narrow
+        float8_e4m3fn or int8 where products are in that, else None: bfloat16.
     gated
         Whether the model has gated SiLU and norms of queries and keys, else GELU.
 
@@ -43,33 +45,43 @@ def check_products(
     generator = torch.Generator(device).manual_seed(0)
 
     def random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.randn(shape, generator=generator, device=device).to(dtype)
+        value = torch.randn(shape, generator=generator, device=device)
+        return (value * 28 if dtype == torch.int8 else value).to(dtype)
 
     with torch.inference_mode():
         rows = _TILE_ROWS * (2 * _programs(device) * _TILE_COLUMNS // _WIDTH + 1) + 16
-        dtype = FP8 if fp8 else torch.bfloat16
+        dtype = narrow or torch.bfloat16
         a_TI, weight_OI = random(rows, _DEPTH, dtype=dtype), random(_WIDTH, _DEPTH, dtype=dtype)
         rstd_T, angles = random(rows).abs() / 32, random(rows, _HALF)
         positions = torch.arange(rows, dtype=torch.int32, device=device)
         rotary = Rotary((angles.cos().half(), angles.sin().half()), positions, _WIDTH // 2)
         bias_O, lead_O, scale_O = (random(_WIDTH).abs() + 1 for _ in range(3))
+        how: dict[str, Any] = {"standard": (rstd_T, None if gated else lead_O)}
+        if narrow is not None:
+            how = {"weight_scale_O": lead_O / 32}
+        if narrow == torch.int8:
+            how = {"weight_scale_O": lead_O / 784, "row_scale_T": rstd_T}
         if gated:
             _check_norm(fused, a_TI, weight_OI, bias_O, rstd_T, rotary, scale_O)
         for rotated in (False,) if gated else (True, False):
-            out_dtype = FP8 if fp8 and not rotated else torch.bfloat16
-            ours, theirs = (
+            out_dtype = dtype if not rotated else torch.bfloat16
+            found = [
                 torch.zeros((rows, _WIDTH // (1 + gated)), device=device).to(out_dtype)
                 for _ in range(2)
-            )
-            for compute, out_TO in ((fused.project, ours), (plain.project, theirs)):
-                compute(
-                    a_TI, weight_OI, out_TO, bias_O=bias_O,
-                    weight_scale_O=lead_O / 32 if fp8 else None,
-                    standard=None if fp8 else (rstd_T, None if gated else lead_O),
-                    rotary=rotary if rotated else None,
-                    scale_O=scale_O if out_dtype == FP8 else None, gated=gated,
+            ]
+            for module, out_TO in zip((fused, plain), found, strict=True):
+                module.project(
+                    a_TI, weight_OI, out_TO, bias_O=bias_O, rotary=rotary if rotated else None,
+                    scale_O=scale_O * (30 if out_dtype == torch.int8 else 1)
+                    if out_dtype != torch.bfloat16
+                    else None, gated=gated, **how,
                 )  # fmt: skip
-            _compare(ours, theirs, most=_MOST_OFF[out_dtype])
+            _compare(*found, most=_MOST_OFF[out_dtype])
+        if narrow is not None:
+            found = [torch.zeros((rows, _WIDTH), device=device).bfloat16() for _ in range(2)]
+            for module, out_TO in zip((fused, plain), found, strict=True):
+                module.multiply(a_TI, weight_OI, out_TO, **how)
+            _compare(*found, most=_MOST_OFF[torch.bfloat16])
 
 
 def _check_norm(

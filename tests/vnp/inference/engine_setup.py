@@ -38,7 +38,11 @@ def layout_of(lengths, rows, *, device="cpu", pooling="mean_residues_1024"):
 
 
 # What `vnp.inference.ops.hopper` offers, in plain torch and for any shape.
-PLAIN_FUSED = SimpleNamespace(fits=lambda dim, ffn, *, head, dtype: True, project=plain.project)
+PLAIN_FUSED = SimpleNamespace(
+    fits=lambda dim, ffn, *, head, dtype: True,
+    project=plain.project,
+    multiply=plain.multiply,
+)
 
 
 def placed(device, precision):
@@ -57,10 +61,14 @@ def encoder_of(
     token_budget=1024,
     warn=None,
     kind=EngineEncoder,
+    calibration=None,
 ):
     """An encoder with random weights; as on a GPU unless ``kind`` says otherwise."""
     placement = placed(device, precision)
-    engine = engine_of(spec, state or random_state(spec), placement=placement, ops=ops, fused=fused)
+    engine = engine_of(
+        spec, state or random_state(spec), placement=placement, ops=ops, fused=fused,
+        calibration=calibration,
+    )  # fmt: skip
     return kind(
         spec,
         engine,

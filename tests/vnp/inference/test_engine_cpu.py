@@ -22,10 +22,10 @@ from vnp.inference import load
 from vnp.inference.batch_layout import BLOCK_KEYS, MOST_BLOCKS, TILE_ROWS
 from vnp.inference.device import Placement
 from vnp.inference.encoder import PipelinedEncoder
-from vnp.inference.fp8_check import Quality, QualityError, compare
 from vnp.inference.linear import FP8, FP8_MOST, Fp8Product, balanced, bound_scale
 from vnp.inference.loop import LoopEncoder
 from vnp.inference.ops import torch as plain
+from vnp.inference.quality import Quality, QualityError, compare
 from vnp.inference.selftest import check_products
 from vnp.inference.streams import _HostEvent
 from vnp.models import registry
@@ -216,6 +216,7 @@ def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch, caplog):
 
     assert "no kernels for compute capability 8.0" in of((8, 0))
     assert "no kernels for compute capability 10.0" in of((10, 0))
+    assert of((8, 0), precision="int8").startswith("products by Triton (no kernels")
     assert of((9, 0), precision="float16") == "products by cuBLAS"
     assert of((9, 0), spec=registry.model("dnabert_s")) == "products by cuBLAS"
     assert not warned  # as on every such device
@@ -226,11 +227,14 @@ def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch, caplog):
     monkeypatch.setattr(
         load,
         "check_products",
-        lambda _, device, *, fp8, gated: tried.append((device, fp8 or gated, devices[-1])),
+        lambda _, device, *, narrow, gated: tried.append((device, narrow or gated, devices[-1])),
     )
-    assert of((9, 0)) == of((9, 0), precision="fp8") == "products fused"
+    for precision in ("bfloat16", "fp8", "int8"):
+        assert of((9, 0), precision=precision) == "products fused"
     # Triton launches on the current device: it has to be the worker's own.
-    assert tried == [(placement.device, fp8, placement.device) for fp8 in (False, True)]
+    assert tried == [
+        (placement.device, narrow, placement.device) for narrow in (False, FP8, torch.int8)
+    ]
     assert "half a minute" in caplog.messages[0]
     assert not warned
     monkeypatch.setattr(load, "check_products", lambda *_, **__: 1 / 0)
@@ -241,19 +245,29 @@ def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch, caplog):
     assert len(warned) == 1
 
 
-@pytest.mark.parametrize("fp8", [False, True], ids=["bfloat16", "fp8"])
-def test_the_self_test_passes_right_products_and_refuses_wrong_ones(fp8):
+@pytest.mark.parametrize("narrow", [None, FP8, torch.int8], ids=["bfloat16", "fp8", "int8"])
+def test_the_self_test_passes_right_products_and_refuses_wrong_ones(narrow):
     cpu = torch.device("cpu")
-    check_products(PLAIN_FUSED, cpu, fp8=fp8)
-    if not fp8:
-        check_products(PLAIN_FUSED, cpu, fp8=False, gated=True)
+    check_products(PLAIN_FUSED, cpu, narrow=narrow)
+    if narrow is None:
+        check_products(PLAIN_FUSED, cpu, narrow=None, gated=True)
 
     def wrong(a, weight, out, **options):
         plain.project(a, weight, out, **options)
         out[-40:, -300:] = out[-41, -300:]  # a few rows of the last tile are another's
 
     with pytest.raises(RuntimeError, match="a fused product is off by"):
-        check_products(SimpleNamespace(project=wrong), cpu, fp8=fp8)
+        check_products(SimpleNamespace(project=wrong, multiply=plain.multiply), cpu, narrow=narrow)
+
+    def wrong_product(a, weight, out, **options):
+        plain.multiply(a, weight, out, **options)
+        out[:40] = 0
+
+    if narrow is not None:
+        with pytest.raises(RuntimeError, match="a fused product is off by"):
+            check_products(
+                SimpleNamespace(project=plain.project, multiply=wrong_product), cpu, narrow=narrow
+            )
 
 
 def test_rows_of_weights_still_sum_to_zero_when_they_are_rounded():

@@ -97,7 +97,7 @@ def test_near_float32_on_the_cpu_whoever_the_neighbours_are(precision: str) -> N
 def test_products_that_gate_themselves() -> None:
     hopper = pytest.importorskip("vnp.inference.ops.hopper")
     with torch.cuda.device(0):
-        check_products(hopper, torch.device("cuda", 0), fp8=False, gated=True)
+        check_products(hopper, torch.device("cuda", 0), narrow=None, gated=True)
     bfloat16 = torch.bfloat16
     assert all(hopper.fits_gated(dim, ffn, head=64, dtype=bfloat16) for dim, _, ffn in SIZES)
     assert not hopper.fits_gated(960, 2560, head=64, dtype=torch.float16)

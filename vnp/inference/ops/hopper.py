@@ -47,7 +47,9 @@ from vnp.inference.ops.hopper_epilogue import (
     eighths,
     finish,
     keep,
+    keep_vectors,
     sixteenths,
+    take_vectors,
 )
 
 _ROWS = 64  # of a group that multiplies: two groups share a tile's columns
@@ -117,13 +119,13 @@ def _step(sums, count, goes_on, ring, GROUP: gl.constexpr):
 
 @gluon.jit
 def _multiply(
-    out_desc, vectors, rotary_columns, ring, rooms, size,
+    out_desc, vectors, rotary_columns, ring, shared, rooms, size,
     TILES: gl.constexpr, HOW: gl.constexpr, MODE: gl.constexpr, GROUP: gl.constexpr,
 ):  # fmt: skip
     """Multiply this group's rows of every tile, and finish them."""
     a_ring, w_ring, empty = ring[0], ring[1], ring[3]
     rows, down, across, steps, columns = size
-    limits = rows, columns, rotary_columns
+    limits = rows, rotary_columns
     rstds, tables, positions = vectors[3], (vectors[4], vectors[5]), vectors[6]
     STAGES: gl.constexpr = w_ring.type.shape[0]
     ROWS: gl.constexpr = a_ring.type.shape[1]
@@ -155,7 +157,7 @@ def _multiply(
             count += 1
             if row >= 0:
                 finish(
-                    parts, i, row, column, rstd, angles, vectors, out_desc, rooms, limits,
+                    parts, i, row, column, rstd, angles, vectors, shared, out_desc, rooms, limits,
                     piece, HOW, MODE, GROUP,
                 )  # fmt: skip
             for _ in range(1, steps // PIECES):
@@ -169,9 +171,11 @@ def _multiply(
             rstd = gl.load(rstds + row + line, mask=row + line < rows, other=0.0)
         if MODE >= ROTARY:
             position = gl.load(positions + row + line, mask=row + line < rows, other=0)
+        taken = take_vectors(vectors, column, columns, COLUMNS, MODE)
         sums = warpgroup_mma_wait(0, deps=(sums,))
         mbarrier.arrive(empty.index((count + STAGES - 1) % STAGES), count=1)
         pairs = keep(sums)
+        keep_vectors(taken, shared, GROUP)
     if row >= 0:
         parts = sixteenths(pairs) if MODE > GELU else eighths(pairs)
         angles = tables
@@ -180,7 +184,7 @@ def _multiply(
                 there = column < rotary_columns
                 angles = angles_of(tables, position, i // HEADS, there, piece, WIDTH)
             finish(
-                parts, i, row, column, rstd, angles, vectors, out_desc, rooms, limits,
+                parts, i, row, column, rstd, angles, vectors, shared, out_desc, rooms, limits,
                 piece, HOW, MODE, GROUP,
             )  # fmt: skip
     tma.store_wait(0)
@@ -188,18 +192,18 @@ def _multiply(
 
 @gluon.jit
 def _multiply_upper(
-    out_desc, vectors, rotary_columns, ring, rooms, size,
+    out_desc, vectors, rotary_columns, ring, shared, rooms, size,
     TILES: gl.constexpr, HOW: gl.constexpr, MODE: gl.constexpr,
 ):  # fmt: skip
-    _multiply(out_desc, vectors, rotary_columns, ring, rooms, size, TILES, HOW, MODE, 0)
+    _multiply(out_desc, vectors, rotary_columns, ring, shared, rooms, size, TILES, HOW, MODE, 0)
 
 
 @gluon.jit
 def _multiply_lower(
-    out_desc, vectors, rotary_columns, ring, rooms, size,
+    out_desc, vectors, rotary_columns, ring, shared, rooms, size,
     TILES: gl.constexpr, HOW: gl.constexpr, MODE: gl.constexpr,
 ):  # fmt: skip
-    _multiply(out_desc, vectors, rotary_columns, ring, rooms, size, TILES, HOW, MODE, 1)
+    _multiply(out_desc, vectors, rotary_columns, ring, shared, rooms, size, TILES, HOW, MODE, 1)
 
 
 @gluon.jit
@@ -216,6 +220,9 @@ def _project(
     a_ring = gl.allocate_shared_memory(a_desc.dtype, [2 * STAGES, ROWS, BLOCK], a_desc.layout)
     w_ring = gl.allocate_shared_memory(w_desc.dtype, [STAGES, COLUMNS, BLOCK], w_desc.layout)
     rooms = gl.allocate_shared_memory(out_desc.dtype, [ROOMS, ROWS, WIDTH], out_desc.layout)
+    shared = gl.allocate_shared_memory(
+        gl.float32, [6, COLUMNS], gl.SwizzledSharedLayout(1, 1, 1, [0])
+    )
     ready = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     for stage in gl.static_range(STAGES):
@@ -230,10 +237,10 @@ def _project(
     gl.warp_specialize(
         [
             (_multiply_upper, (
-                out_desc, vectors, rotary_columns, ring, rooms, size, TILES, HOW, MODE,
+                out_desc, vectors, rotary_columns, ring, shared, rooms, size, TILES, HOW, MODE,
             )),
             (_multiply_lower, (
-                out_desc, vectors, rotary_columns, ring, rooms, size, TILES, HOW, MODE,
+                out_desc, vectors, rotary_columns, ring, shared, rooms, size, TILES, HOW, MODE,
             )),
             (_load, (a_desc, w_desc, ring, size, TILES)),
         ],

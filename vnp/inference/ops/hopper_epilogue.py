@@ -20,7 +20,7 @@ from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, tma
 
-from vnp.inference.ops.triton import gelu_of
+from vnp.inference.ops.triton import gelu_of, signed_share
 
 PIECES = gl.constexpr(8)  # that a tile is finished in
 HEAD = gl.constexpr(64)  # columns of a head where queries and keys get rotary embedding
@@ -32,7 +32,7 @@ PLAIN, GELU, GATED, ROTARY, NORMED, PARTLY = (gl.constexpr(mode) for mode in ran
 # a quantised one's by scales of columns, or of columns and rows.
 STANDARDISED, BY_COLUMN, BY_BOTH = (gl.constexpr(how) for how in range(3))
 
-_gelu_of = gluon.jit(gelu_of.fn)
+_gelu_of, _signed_share = gluon.jit(gelu_of.fn), gluon.jit(signed_share.fn)
 # Renamed between versions of Triton.
 _copy_out = getattr(tma, "async_store", None) or tma.async_copy_shared_to_global
 
@@ -96,29 +96,69 @@ def sixteenths(x):
 
 
 @gluon.jit
-def _linear(value, vectors, rstd, at, HOW: gl.constexpr, MODE: gl.constexpr):
+def take_vectors(vectors, column, columns, COLUMNS: gl.constexpr, MODE: gl.constexpr):
+    """What the columns of a tile are finished with: lead, bias, and a scale or weight."""
+    layout: gl.constexpr = gl.BlockedLayout([COLUMNS // 128], [32], [4], [0])
+    at = column + gl.arange(0, COLUMNS, layout)
+    there = at < columns  # past the last column nothing is written
+    lead, bias, third = vectors[0], vectors[1], vectors[2]
+    if MODE >= NORMED:
+        third = vectors[7]
+    found = gl.load(lead + at, mask=there, other=0.0)
+    return (
+        found,
+        gl.load(bias + at, mask=there, other=0.0),
+        gl.load(third + at, mask=there, other=0.0),
+    )
+
+
+@gluon.jit
+def keep_vectors(taken, shared, GROUP: gl.constexpr):
+    """Put them where every thread of a group finds them."""
+    for k in gl.static_range(3):
+        shared.index(3 * GROUP + k).store(taken[k])
+
+
+@gluon.jit
+def _vector(
+    shared, k: gl.constexpr, first: gl.constexpr, WIDTH: gl.constexpr, GROUP: gl.constexpr,
+    layout: gl.constexpr,
+):  # fmt: skip
+    """Some columns of one of them."""
+    part = shared.index(3 * GROUP + k).slice(first, WIDTH)
+    return part.load(gl.SliceLayout(0, layout))
+
+
+@gluon.jit
+def _linear(
+    value, shared, rstd, first: gl.constexpr, layout: gl.constexpr,
+    HOW: gl.constexpr, MODE: gl.constexpr, GROUP: gl.constexpr,
+):  # fmt: skip
     """Columns of a product, as they would be had its input been standardised, with their bias."""
-    lead, bias = vectors[0], vectors[1]  # of quantised weights lead is the scale
-    if HOW != STANDARDISED:
-        value = value * gl.load(lead + at)[None, :]
+    WIDTH: gl.constexpr = value.shape[1]
+    if HOW != STANDARDISED:  # of quantised weights lead is the scale
+        value = value * _vector(shared, 0, first, WIDTH, GROUP, layout)[None, :]
         if HOW == BY_BOTH:
             value = value * rstd[:, None]
         if MODE == PLAIN:
             return value
     elif MODE == GELU or MODE == ROTARY:  # noqa: SIM109  the language has no tuples of modes
-        value = (value + gl.load(lead + at)[None, :]) * rstd[:, None]
+        value = (value + _vector(shared, 0, first, WIDTH, GROUP, layout)[None, :]) * rstd[:, None]
     else:  # of models that shift nothing
         value = value * rstd[:, None]
-    return value + gl.load(bias + at)[None, :]
+    return value + _vector(shared, 1, first, WIDTH, GROUP, layout)[None, :]
 
 
 @gluon.jit
-def _steps(value, per_step):
-    """Which of 256 steps from the least of GELU up, as -128 to 127; nothing is beyond.
+def _steps(x, per_step):
+    """GELU in 256 steps from its least value up, as -128 to 127; nothing is beyond.
 
     A number plus 2^23 + 128 has its rounded value, plus 128, in the lowest bits.
     """
-    value, share = gl.broadcast(value, per_step * 0.00392156862745098)  # of the range
+    share = per_step * 0.00392156862745098  # of the range
+    half, x = gl.broadcast((share * 0.5)[None, :], x)
+    least, x = gl.broadcast((share * 0.17)[None, :], x)
+    half = half * x
     return gl.inline_asm_elementwise(
         """
         {
@@ -137,7 +177,7 @@ def _steps(value, per_step):
         prmt.b32 $0, low, high, 0x5410;
         }
         """,
-        "=r,f,f,f,f,f,f,f,f,f,f,f,f", [value, share, share * 0.17],
+        "=r,f,f,f,f,f,f,f,f,f,f,f,f", [half, _signed_share(x), half + least],
         dtype=gl.int8, is_pure=True, pack=4,
     )  # fmt: skip
 
@@ -154,13 +194,12 @@ def angles_of(tables, position, quarter, there, layout: gl.constexpr, WIDTH: gl.
 
 @gluon.jit
 def finish(
-    parts, i: gl.constexpr, row, column, rstd, angles, vectors, out_desc, rooms, limits,
+    parts, i: gl.constexpr, row, column, rstd, angles, vectors, shared, out_desc, rooms, limits,
     layout: gl.constexpr, HOW: gl.constexpr, MODE: gl.constexpr, GROUP: gl.constexpr,
 ):  # fmt: skip
     """Finish an eighth of a tile and send it on its way to memory."""
-    rows, columns, rotary_columns = limits
+    rows, rotary_columns = limits
     WIDTH: gl.constexpr = rooms.type.shape[2]
-    offset = gl.arange(0, WIDTH, gl.SliceLayout(0, layout))
     if MODE >= ROTARY:  # columns of the first half of a head, and their partners in the second
         half: gl.constexpr = HEAD // 2
         partner: gl.constexpr = half // WIDTH
@@ -168,25 +207,20 @@ def finish(
         at = column + first * WIDTH
         low, high = _kept(parts[first], layout), _kept(parts[first + partner], layout)
         cos, sin = angles[0].to(gl.float32), angles[1].to(gl.float32)
+        low = _linear(low, shared, rstd, first * WIDTH, layout, HOW, MODE, GROUP)
+        high = _linear(high, shared, rstd, first * WIDTH + half, layout, HOW, MODE, GROUP)
         if MODE >= NORMED:
-            # Past the last column nothing is written: any vectors will do.
-            read = gl.where(at < columns, at, 0) + offset
-            low = _linear(low, vectors, rstd, read, HOW, MODE)
-            high = _linear(high, vectors, rstd, read + half, HOW, MODE)
             if at < rotary_columns:
                 line = row + gl.arange(0, low.shape[0], gl.SliceLayout(1, layout))
                 part = (at // HEAD * (half // WIDTH) + i // HEADS) * rows
                 gl.store(
                     vectors[8] + part + line, gl.sum(low * low + high * high, axis=1), line < rows
                 )
-            low *= gl.load(vectors[7] + read)[None, :]
-            high *= gl.load(vectors[7] + read + half)[None, :]
+            low *= _vector(shared, 2, first * WIDTH, WIDTH, GROUP, layout)[None, :]
+            high *= _vector(shared, 2, first * WIDTH + half, WIDTH, GROUP, layout)[None, :]
             if MODE == PARTLY:
                 cos = gl.where(at < rotary_columns, cos, 1.0)
                 sin = gl.where(at < rotary_columns, sin, 0.0)
-        else:
-            low = _linear(low, vectors, rstd, at + offset, HOW, MODE)
-            high = _linear(high, vectors, rstd, at + half + offset, HOW, MODE)
         tma.store_wait(2)  # the piece before last has left its rooms
         pair: gl.constexpr = 4 * GROUP + i % 2 * 2  # of rooms
         rooms.index(pair).store((low * cos - high * sin).to(rooms.dtype))
@@ -195,10 +229,11 @@ def finish(
         _copy_out(out_desc, [row, at], rooms.index(pair))
         _copy_out(out_desc, [row, at + half], rooms.index(pair + 1))
     elif MODE == GATED:  # gates in the first half of a tile, what they are for in the second
-        at = column + i * WIDTH
-        gate = _linear(_kept(parts[i], layout), vectors, rstd, at + offset, HOW, MODE)
+        start: gl.constexpr = i * WIDTH
+        gate = _kept(parts[i], layout)
+        gate = _linear(gate, shared, rstd, start, layout, HOW, MODE, GROUP)
         value = _kept(parts[i + PIECES], layout)
-        value = _linear(value, vectors, rstd, at + PIECES * WIDTH + offset, HOW, MODE)
+        value = _linear(value, shared, rstd, start + PIECES * WIDTH, layout, HOW, MODE, GROUP)
         whole = 1.0 + gl.exp2(gate * -1.4426950408889634)
         open_ = gl.inline_asm_elementwise(
             "rcp.approx.ftz.f32 $0, $1;", "=f,f", [whole], dtype=gl.float32, is_pure=True, pack=1
@@ -209,15 +244,17 @@ def finish(
         fence_async_shared()
         _copy_out(out_desc, [row, column // 2 + i * WIDTH], rooms.index(place))
     else:
-        at = column + i * WIDTH
-        value = _linear(_kept(parts[i], layout), vectors, rstd, at + offset, HOW, MODE)
-        if MODE == GELU:
-            value = _gelu_of(value)
+        left: gl.constexpr = i * WIDTH
+        at = column + left
+        value = _kept(parts[i], layout)
+        value = _linear(value, shared, rstd, left, layout, HOW, MODE, GROUP)
         if rooms.dtype == gl.int8:
-            quantised = _steps(value, gl.load(vectors[2] + at + offset)[None, :])
+            quantised = _steps(value, _vector(shared, 2, left, WIDTH, GROUP, layout))
         else:
+            if MODE == GELU:
+                value = _gelu_of(value)
             if rooms.dtype == gl.float8e4nv:
-                value = value * gl.load(vectors[2] + at + offset)[None, :]
+                value *= _vector(shared, 2, left, WIDTH, GROUP, layout)[None, :]
             quantised = value.to(rooms.dtype)
         tma.store_wait(1)
         room: gl.constexpr = 2 * GROUP + i % 2

@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from vnp.inference.batch_layout import BatchLayout, Rotary, pooled_span
+from vnp.inference.ops import torch_int8 as int8
 from vnp.inference.ops.torch_int8 import multiply, scaled_product, write
 
 __all__ = [
-    "GATED", "QUERY_FACTOR", "attend", "gated_order", "geglu", "gelu", "multiply", "norm", "pool",
-    "project", "qk_norm", "qk_rstd", "rotary", "rstd", "swiglu",
+    "GATED", "QUERY_FACTOR", "attend", "gated_order", "geglu", "gelu", "int8", "multiply", "norm",
+    "pool", "project", "qk_norm", "qk_rstd", "rotary", "rstd", "swiglu",
 ]  # fmt: skip
 
 name, version = "plain torch", torch.__version__

@@ -22,7 +22,7 @@ def multiply(
     weight_scale_O: Tensor,
     row_scale_T: Tensor | None = None,
 ) -> None:
-    """Write a product of quantised inputs and weights times its scales; see ``ops.torch.project``."""
+    """Write a product of quantised inputs and weights times its scales; see ``project``."""
     out_TO.copy_(scaled_product(a_TI, weight_OI, weight_scale_O, row_scale_T))
 
 

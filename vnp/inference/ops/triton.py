@@ -18,6 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from vnp.inference.batch_layout import BatchLayout, Rotary
+from vnp.inference.ops import triton_int8 as int8
 from vnp.inference.ops.triton_attention import QUERY_FACTOR, attend
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "attend",
     "geglu",
     "gelu",
+    "int8",
     "norm",
     "pool",
     "qk_norm",
@@ -61,9 +63,15 @@ def gelu_of(x):
 
 
 @triton.jit
-def integer_of(x):
-    """The lowest byte of a number of at most 2^22, rounded to the next integer (halves to even)."""
-    return ((x + 12582912.0).to(tl.int32, bitcast=True) & 255).to(tl.int8)
+def signed_share(x):
+    """2 * Phi(x) - 1 to 3e-4, by one instruction: half of x times it, plus half of x, is GELU.
+
+    Precise enough for GELU in steps of a 256th of its range.
+    """
+    return tl.inline_asm_elementwise(
+        "tanh.approx.f32 $0, $1;", "=f,f", [x * (0.03470089 * x * x + 0.80015708)],
+        dtype=tl.float32, is_pure=True, pack=1,
+    )  # fmt: skip
 
 
 @triton.jit
@@ -121,14 +129,16 @@ def _gelu(
         value = tl.load(u + at).to(tl.float32)
         if STANDARDISE:
             value = (value + lead_) * tl.load(rstd + row + i)
-        value = gelu_of(value + add)
-        if QUANTISE:
-            if out.dtype.element_ty == tl.int8:
-                value = tl.minimum(tl.maximum((value + 0.17) * factor, 0.0), 255.0)
-                value = integer_of(value + 128.0)
-            else:
+        value += add
+        if QUANTISE and out.dtype.element_ty == tl.int8:
+            value = 0.5 * value * signed_share(value) + 0.5 * value
+            value = tl.minimum(tl.maximum((value + 0.17) * factor, 0.0), 255.0)
+            tl.store(out + at, int8.integer_of(value + 128.0))
+        else:
+            value = gelu_of(value)
+            if QUANTISE:
                 value *= factor
-        tl.store(out + at, value.to(out.dtype.element_ty))
+            tl.store(out + at, value.to(out.dtype.element_ty))
 
 
 @triton.jit

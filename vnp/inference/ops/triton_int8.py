@@ -12,7 +12,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from vnp.inference.ops.triton import integer_of
+
+@triton.jit
+def integer_of(x):
+    """The lowest byte of a number of at most 2^22, rounded to the next integer (halves to even)."""
+    return ((x + 12582912.0).to(tl.int32, bitcast=True) & 255).to(tl.int8)
 
 
 @triton.jit

@@ -1,6 +1,6 @@
-"""Is fp8 good enough for a store: its own records, in fp8 and in bfloat16, compared.
+"""Are eight bits good enough for a store: its records, in fp8 or int8 and bfloat16, compared.
 
-What quantising costs depends on weights and sequences, so a worker asked for fp8 first embeds a few
+What quantising costs depends on weights and sequences, so a worker asked for it first embeds a few
 hundred of the store's records both ways. The result goes into the provenance; below the bounds the
 worker refuses.
 """
@@ -28,13 +28,14 @@ LEAST_MEDIAN = 0.999
 
 
 class QualityError(DataError):
-    """fp8 changes this store's embeddings by more than the bound."""
+    """Eight bits change this store's embeddings by more than the bound."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How near the embeddings in fp8 are to those in bfloat16."""
+    """How near the embeddings in eight bits are to those in bfloat16."""
 
+    precision: str  # fp8 or int8
     records: int  # compared
     lowest: float  # cosine of the worst record
     median: float  # cosine in the middle
@@ -42,9 +43,9 @@ class Quality:
     def environment(self) -> dict[str, str]:
         """What is recorded of it in the provenance."""
         return {
-            "fp8_check_records": str(self.records),
-            "fp8_cosine_lowest": f"{self.lowest:.6f}",
-            "fp8_cosine_median": f"{self.median:.6f}",
+            f"{self.precision}_check_records": str(self.records),
+            f"{self.precision}_cosine_lowest": f"{self.lowest:.6f}",
+            f"{self.precision}_cosine_median": f"{self.median:.6f}",
         }
 
     def require(self, model: str) -> None:
@@ -58,17 +59,19 @@ class Quality:
         # Written so that NaN is refused too.
         if not (self.lowest >= LEAST_LOWEST and self.median >= LEAST_MEDIAN):
             raise QualityError(
-                f"{model} in fp8 is too far from bfloat16 on "
+                f"{model} in {self.precision} is too far from bfloat16 on "
                 f"{count(self.records, 'record')} of this store: lowest cosine {self.lowest:.5f} "
                 f"(at least {LEAST_LOWEST}), median "
                 f"{self.median:.5f} (at least {LEAST_MEDIAN}); use --precision bfloat16"
             )
 
 
-def compare(fp8: NDArray[np.float32], bfloat16: NDArray[np.float32]) -> Quality:
+def compare(
+    eight_bits: NDArray[np.float32], bfloat16: NDArray[np.float32], *, precision: str
+) -> Quality:
     """Compare embeddings row by row, (n, dim) each."""
-    cosines, _ = row_similarity(fp8, bfloat16)
-    return Quality(len(cosines), float(cosines.min()), float(np.median(cosines)))
+    cosines, _ = row_similarity(eight_bits, bfloat16)
+    return Quality(precision, len(cosines), float(cosines.min()), float(np.median(cosines)))
 
 
 def sample(store: Store) -> tuple[Ragged, Ragged]:

@@ -1,7 +1,7 @@
 """Measure the engine on one GPU, beside the chip's limit and beside transformers.
 
-``python tools/bench_gpu.py [--quick | --ours | --model NAME ...] [--json FILE]``: about four
-minutes, the others less.
+``python tools/bench_gpu.py [--quick | --ours | --model NAME ...] [--precision P ...]
+[--json FILE]``: about six minutes, the others less.
 
 Random weights of the published shapes (``random_checkpoint``), made on the device. In one run:
 
@@ -315,6 +315,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="ESM-2 650M instead of 3B")
     parser.add_argument("--ours", action="store_true", help="only ESM-2 3B, no transformers")
+    about = "these precisions of ESM-2 in place of all that the device has"
+    parser.add_argument("--precision", nargs="+", default=[], metavar="PRECISION", help=about)
     about = "only these models of ESM kind, in bfloat16, with transformers"
     parser.add_argument("--model", nargs="+", default=[], metavar="NAME", help=about)
     parser.add_argument("--json", type=Path, help="also write the numbers here")
@@ -329,7 +331,8 @@ def main() -> None:
         f"{platform.python_version()}, {datetime.now(UTC):%Y-%m-%d}"
     )
     has_fp8 = (properties.major, properties.minor) >= (8, 9)
-    precisions = ("bfloat16", "int8", *(("fp8",) if has_fp8 else ()))
+    all_of_them = ("bfloat16", "int8", *(("fp8",) if has_fp8 else ()))
+    precisions = tuple(options.precision) or all_of_them
     with Heat() as heat:
         for name in options.model:
             bench_esm(report, name, precisions=("bfloat16",), tokens=400_000)

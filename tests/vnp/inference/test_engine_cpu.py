@@ -324,11 +324,11 @@ def test_records_longer_than_the_first_tables_of_angles():
 
 def test_quality_is_refused_below_the_bound():
     a = np.random.default_rng(0).standard_normal((50, 64)).astype(np.float32)
-    compare(a, a * 2).require("esm2_3b")
+    compare(a, a * 2, precision="fp8").require("esm2_3b")
     worse = a.copy()
     worse[3] += 0.2 * np.roll(a[3], 1)
     with pytest.raises(QualityError, match="use --precision bfloat16"):
-        compare(a, worse).require("esm2_3b")
+        compare(a, worse, precision="fp8").require("esm2_3b")
     with pytest.raises(QualityError):
         Quality(1, float("nan"), float("nan")).require("esm2_3b")
 

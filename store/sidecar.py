@@ -21,6 +21,7 @@ from uuid import uuid4
 from store.claims.heartbeat import is_worker
 from store.claims.plan import is_claim_name
 from store.claims.room import FileRoom, Room
+from store.io.bucket import endpoint
 from store.io.files import is_temporary, make_dir, names_in, temporary_name
 
 _OWN = frozenset({"claims", "workers", "tmp", "logs", "journal", "provenance", "digests"})
@@ -178,8 +179,11 @@ class RemoteSidecar:
 
     @property
     def digests(self) -> Path:
-        """A folder in the user's cache, of this store alone; made anew on another machine."""
-        named = hashlib.sha256(str(self.room).encode()).hexdigest()[:32]
+        """A folder in the user's cache, of this store alone; made anew on another machine.
+
+        Two servers may have buckets of one name.
+        """
+        named = hashlib.sha256(f"{endpoint()} {self.room}".encode()).hexdigest()[:32]
         cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
         if not cache.is_absolute():
             home = Path(os.path.expanduser("~"))  # noqa: PTH111 - does not raise without a home

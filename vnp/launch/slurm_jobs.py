@@ -247,7 +247,7 @@ def _output(log: Path, name: str, options: Sequence[str]) -> list[str]:
         if word.startswith("-o") or (len(flag) > 3 and "--output".startswith(flag)):
             return []
     folder = str(log)
-    if "\\" in folder:  # which has Slurm replace nothing: every task would write one file
+    if "\\" in folder:  # Slurm reads it as an escape, and the job fails
         raise UsageError(
             f"Slurm cannot write its output below {folder}, for the backslash in it: say where it "
             f"goes with -- --output=FOLDER/{name}"

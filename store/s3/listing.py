@@ -21,6 +21,7 @@ from store.io.concurrent import in_order
 from store.s3.objects import PAGE, Objects
 
 _PIECE = 8 * PAGE  # positions listed by one thread
+_THREADS = 8  # at most: each may list two pieces behind the last name
 
 
 def unsettled(
@@ -83,7 +84,8 @@ def list_ranges(
                 return names, False
         return names, True
 
-    with closing(in_order(list_piece, pieces(ranges, size=size, length=_PIECE))) as found:
+    cut = pieces(ranges, size=size, length=_PIECE)
+    with closing(in_order(list_piece, cut, most=_THREADS)) as found:
         for names, over in found:
             yield from names
             if over:

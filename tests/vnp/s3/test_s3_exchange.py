@@ -12,7 +12,7 @@ import torch
 import vnp
 from store.location import S3Location
 from store.open import open_store
-from tests.rows import filled_store
+from tests.rows import expected, filled_store
 from tests.vnp.exchange.stores import ids
 from tests.vnp.exchange.test_import_compare import Case, check, new_store
 from tests.vnp.s3.test_s3_commands import EXAMPLE, answer
@@ -67,6 +67,17 @@ def test_embeddings_of_others_become_a_model_of_a_store_in_s3(
     assert (added["certified"], added["added"]) == (100, True)
     assert answer(capsys, "import", str(place), "mine.npz", "--model", "mine")["published"] == 0
     assert (open_store(place).read("mine") == values).all()
+
+
+def test_a_store_in_s3_is_searched(place: S3Location) -> None:
+    filled_store(place)
+    reader = open_store(place)
+    values = expected(reader, "wide")
+    hits = reader.search(values[40], k=3, models=["wide"], engine="numpy")
+    unit = values.astype("f4") / np.linalg.norm(values.astype("f4"), axis=1, keepdims=True)
+    cosine = unit @ unit[40]
+    np.testing.assert_allclose(hits.scores[0], np.sort(cosine)[::-1][:3], atol=1e-5)
+    np.testing.assert_allclose(cosine[hits.rows[0]], hits.scores[0], atol=1e-5)
 
 
 @pytest.mark.slow

@@ -84,6 +84,23 @@ def location(text: str | os.PathLike[str] | S3Location) -> Location:
     return S3Location(bucket, key)
 
 
+def in_bucket(path: str | os.PathLike[str]) -> str | None:
+    """Return the location in S3 that stands where the name of a file should, or None.
+
+    Only stores are used there; it is not checked further, and no user or password is repeated.
+    """
+    named = _COLLAPSED.sub(_SCHEME, os.fspath(path))
+    if not named.startswith(_SCHEME):
+        return None
+    return _SCHEME + named.removeprefix(_SCHEME).rpartition("@")[2]
+
+
+def require_local(path: str | os.PathLike[str]) -> None:
+    """Refuse a file to read that is in a bucket."""
+    if (place := in_bucket(path)) is not None:
+        raise UsageError(f"{place}: files are read from this machine only; copy it here first")
+
+
 def beside(place: Location, ending: str) -> Path:
     """Return the path of an output named after a store: beside it, of S3 in the current folder."""
     if isinstance(place, S3Location):

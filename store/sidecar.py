@@ -21,6 +21,7 @@ from uuid import uuid4
 from store.claims.heartbeat import is_worker
 from store.claims.plan import is_claim_name
 from store.claims.room import FileRoom, Room
+from store.io.bucket import endpoint
 from store.io.files import is_temporary, make_dir, names_in, temporary_name
 
 _OWN = frozenset({"claims", "workers", "tmp", "logs", "journal", "provenance", "digests"})
@@ -178,8 +179,11 @@ class RemoteSidecar:
 
     @property
     def digests(self) -> Path:
-        """A folder in the user's cache, of this store alone; made anew on another machine."""
-        named = hashlib.sha256(str(self.room).encode()).hexdigest()[:32]
+        """A folder in the user's cache, of this store alone; made anew on another machine.
+
+        Two servers may have buckets of one name.
+        """
+        named = hashlib.sha256(f"{endpoint()} {self.room}".encode()).hexdigest()[:32]
         cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
         if not cache.is_absolute():
             home = Path(os.path.expanduser("~"))  # noqa: PTH111 - does not raise without a home
@@ -240,10 +244,27 @@ def making(store: Path) -> Iterator[DirectorySidecar]:
         raise
 
 
-def discard_store(store: Path) -> None:
-    """Remove a store's directory or file, and its sidecar."""
-    for path in (store, sidecar_of(store).path):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+class OnDisk:
+    """What the backends of a file system have in common: a store is a path, with a sidecar."""
+
+    @staticmethod
+    def taken(path: Path) -> str | None:
+        """What is in the way of a new store."""
+        if not os.path.lexists(path):
+            return None
+        if not path.is_dir():
+            return "another file"
+        return "a directory with other files in it" if any(path.iterdir()) else "a directory"
+
+    @staticmethod
+    def probe(path: Path) -> None:
+        """Try nothing: ``vnp doctor`` looks at the file system."""
+
+    @staticmethod
+    def discard(path: Path) -> None:
+        """Remove the store's directory or file, and its sidecar."""
+        for each in (path, sidecar_of(path).path):
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each)
+            else:
+                each.unlink(missing_ok=True)

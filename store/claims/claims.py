@@ -270,11 +270,13 @@ class Claims:
         chosen = np.ones(len(scan.block), dtype=bool) if released else ~scan.released
         if open_blocks is not None:
             chosen &= np.isin(scan.block, as_blocks(open_blocks))
-        claims = zip(scan.block[chosen], scan.epoch[chosen], scan.released[chosen], strict=True)
-        return [
-            self._state(model, int(block), int(epoch), released=bool(given_back))
-            for block, epoch, given_back in claims
-        ]
+        found = (each[chosen].tolist() for each in (scan.block, scan.epoch, scan.released))
+
+        def look(claim: tuple[int, int, bool]) -> ClaimState:
+            block, epoch, given_back = claim
+            return self._state(model, block, epoch, released=given_back)
+
+        return list(in_order(look, zip(*found, strict=True)))
 
     def knows_unsettled(self, worker: str) -> bool:
         """Whether a claim of another worker that was looked at here still owns its block.

@@ -21,6 +21,7 @@ from uuid import uuid4
 from store.claims.process import Identity, identify
 from store.claims.room import Room, room_of
 from store.errors import UsageError
+from store.io.concurrent import in_order
 from store.io.files import WriteError
 from store.io.json import parse_json
 
@@ -185,7 +186,7 @@ def read_beats(place: Room | Path, names: Sequence[str] | None = None) -> list[B
     """Read the heartbeat files of these workers, by default of all in the order of their ids."""
     room = room_of(place)
     names = workers(room) if names is None else names
-    beats = (read_beat(room, name) for name in names)
+    beats = in_order(lambda name: read_beat(room, name), names)
     return [beat for beat in beats if beat is not None]
 
 

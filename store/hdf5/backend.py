@@ -50,12 +50,12 @@ from store.layout import (
     score_columns,
 )
 from store.schema import Schema
-from store.sidecar import discard_store, making, sidecar_of
+from store.sidecar import OnDisk, making, sidecar_of
 
 _F16 = np.dtype("<f2")
 
 
-class Hdf5Backend:
+class Hdf5Backend(OnDisk):
     """One commit of a store in an HDF5 file; see `store.backend.Backend`."""
 
     checks_itself = False  # readers of HDF5 expect the bare values
@@ -66,22 +66,6 @@ class Hdf5Backend:
         self.schema = file_map.schema
         self.trouble = file_map.trouble
         self._map = file_map
-
-    @staticmethod
-    def taken(path: Path) -> str | None:
-        """What is in the way of a new file."""
-        if not os.path.lexists(path):
-            return None
-        return "a directory with other files in it" if path.is_dir() else "another file"
-
-    @staticmethod
-    def probe(path: Path) -> None:
-        """Try nothing: ``vnp doctor`` looks at the file system."""
-
-    @staticmethod
-    def discard(path: Path) -> None:
-        """Remove the file, and the directory beside it."""
-        discard_store(path)
 
     @classmethod
     def new(cls, path: Path, schema: Schema) -> Self:

@@ -35,13 +35,17 @@ def bucket_of(place: S3Location, *, timeout: str = LONG) -> Any:
     return _connected(place, timeout, hash(settings))
 
 
+def endpoint() -> str:
+    """URL of the server that the environment names; empty for Amazon's."""
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+    return next(filter(None, (os.environ.get(name) for name in names)), "").rstrip("/")
+
+
 @lru_cache(maxsize=64)
 def _connected(place: S3Location, timeout: str, _settings: int) -> Any:
     library = require("obstore.store", for_what=f"{place}: a store in S3")
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    endpoint = endpoint or os.environ.get("AWS_ENDPOINT", "")
     options: dict[str, Any] = {"timeout": timeout, "connect_timeout": _CONNECT}
-    if endpoint.startswith("http://"):
+    if endpoint().startswith("http://"):
         options["allow_http"] = True
     try:
         return library.S3Store(

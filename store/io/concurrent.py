@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -37,7 +37,7 @@ def in_order(
     *,
     threads: int | None = None,
     most: int = MOST,
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """Yield ``function(item)`` of each item, in order.
 
     Parameters

@@ -26,6 +26,7 @@ from store.io.files import (
     write_failure,
 )
 from store.io.regular import kind_of
+from store.location import in_bucket
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
@@ -70,6 +71,7 @@ def replacing(target: Path, *, force: bool) -> Iterator[Path]:
 
 def check_free(target: Path, *, force: bool) -> None:
     """Refuse a target that exists, unless told to replace it."""
+    _refuse_bucket(target)
     if not target.parent.is_dir():
         raise UsageError(f"{target.parent} is not a directory; make it first")
     refuse_existing(target, force=force)
@@ -90,8 +92,7 @@ def refuse_store(target: Path) -> None:
 
     Logs in a sidecar are anybody's.
     """
-    if str(target).startswith("s3:/"):
-        raise UsageError(f"{target}: outputs are files; write one here and copy it into the bucket")
+    _refuse_bucket(target)
     refuse_inside_store(target)
     with suppress(OSError):  # which whoever writes it will meet
         mode = target.stat().st_mode
@@ -111,6 +112,11 @@ def refuse_store(target: Path) -> None:
                     f"{target} lies in {folder}, where vnp keeps its own files of the store beside "
                     "it: choose another place"
                 )
+
+
+def _refuse_bucket(target: Path) -> None:
+    if (place := in_bucket(target)) is not None:
+        raise UsageError(f"{place}: outputs are files; write one here and copy it into the bucket")
 
 
 def refuse_shared(outputs: Iterable[Path | None], inputs: Iterable[Path | None] = ()) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from store.errors import DataError
 from store.io.words import count
+from store.location import require_local
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -35,7 +36,10 @@ def read_table(
     TableError
         If the file cannot be read, is not UTF-8, its header lacks a required column or has
         another or a repeated one, or a line has another number of cells.
+    UsageError
+        If it is in a bucket.
     """
+    require_local(path)
     lines = csv.reader(_text(path).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
     header = next(lines, [])
     known = [*required, *optional]

@@ -11,12 +11,17 @@ begins after any key, so long runs of settled positions are jumped over::
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from store.io.concurrent import in_order
 from store.s3.objects import PAGE, Objects
+
+_PIECE = 8 * PAGE  # positions listed by one thread
+_THREADS = 8  # at most: each may list two pieces behind the last name
 
 
 def unsettled(
@@ -41,25 +46,50 @@ def unsettled(
     return ranges
 
 
+def pieces(
+    ranges: list[tuple[int, int | None]], *, size: int | None, length: int
+) -> Iterator[tuple[int, int | None]]:
+    """Cut ranges of positions into pieces that can be listed concurrently; maybe without an end."""
+    for first, stop in ranges:
+        end = stop if stop is not None else size
+        while end is None or first + length < end:
+            yield first, first + length
+            first += length
+        yield first, stop
+
+
 def list_ranges(
     objects: Objects,
     folder: str,
     ranges: list[tuple[int, int | None]],
     *,
+    size: int | None,
     after: Callable[[int], str],
     until: Callable[[int], str],
 ) -> Iterator[str]:
-    """Yield the names in ranges of positions.
+    """Yield the names in ranges of positions, some perhaps twice.
 
     ``after`` gives a name before all of a position and not before those of the previous one,
-    ``until`` one that no name of an earlier position reaches.
+    ``until`` one that no name of an earlier position reaches. ``size`` as of `unsettled`. Long
+    ranges are listed in pieces, several at a time, which adds a request each.
     """
-    for first, stop in ranges:
-        begin = after(first) if first else ""
-        for page in objects.pages(folder, after=begin):
-            yield from page
+
+    def list_piece(piece: tuple[int, int | None]) -> tuple[list[str], bool]:
+        """Names of a piece, and whether nothing lies behind them."""
+        first, stop = piece
+        names: list[str] = []
+        for page in objects.pages(folder, after=after(first) if first else ""):
+            names += page
             if stop is not None and page[-1] >= until(stop):
-                break
+                return names, False
+        return names, True
+
+    cut = pieces(ranges, size=size, length=_PIECE)
+    with closing(in_order(list_piece, cut, most=_THREADS)) as found:
+        for names, over in found:
+            yield from names
+            if over:
+                return
 
 
 class ChunkListing:
@@ -82,7 +112,12 @@ class ChunkListing:
         if len(at) == chunks or not len(at):
             seen, ranges = set(), [(0, None)]
         found = list_ranges(
-            objects, folder, ranges, after=lambda i: names[i - 1], until=lambda i: names[i]
+            objects,
+            folder,
+            ranges,
+            size=chunks,
+            after=lambda i: names[i - 1],
+            until=lambda i: names[i],
         )
         seen = {*seen, *(name for name in found if name in position)}
         self._seen[folder] = seen

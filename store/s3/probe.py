@@ -6,11 +6,11 @@ told that a claim is theirs.
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from uuid import uuid4
 
 from store.errors import UsageError
+from store.io.bucket import endpoint
 from store.location import S3Location
 from store.s3.objects import Objects, RequestError
 
@@ -32,7 +32,7 @@ def require_conditions(objects: Objects) -> None:
         If it does not answer, or nothing may be written there.
     """
     place = objects.place
-    known = (place.bucket, os.environ.get("AWS_ENDPOINT_URL", ""))
+    known = (place.bucket, endpoint())
     if known in _trusted:
         return
     key = f"probe-{uuid4().hex}"

@@ -48,6 +48,7 @@ class ObjectRoom:
             self._objects,
             folder,
             unsettled(scan.block[scan.released], size=None, jump=500),  # two names a block
+            size=None,
             after=lambda block: f"{block:0{_DIGITS}d}",
             until=lambda block: f"{block:0{_DIGITS}d}",
         )

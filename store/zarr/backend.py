@@ -28,7 +28,7 @@ from store.layout import (
 )
 from store.samples import StoredSamples
 from store.schema import Schema, from_attribute
-from store.sidecar import discard_store, making, sidecar_of
+from store.sidecar import OnDisk, making, sidecar_of
 from store.zarr.cells import ZarrTree, samples_of
 from store.zarr.codec import (
     read_chunk,
@@ -47,7 +47,7 @@ _PROBES = 64  # chunks looked for at opening
 _ROWS_UNCHECKED = 1 << 24  # fewer rows cannot cost much memory
 
 
-class ZarrBackend(ZarrTree):
+class ZarrBackend(ZarrTree, OnDisk):
     """One commit of a store in a Zarr directory; see `store.backend.Backend`."""
 
     trouble = ""  # other programs leave traces that only `verify` looks for
@@ -59,19 +59,10 @@ class ZarrBackend(ZarrTree):
 
     @staticmethod
     def taken(path: Path) -> str | None:
-        """What is in the way of a new directory; an empty one is not."""
-        if not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir())):
+        """What is in the way of a new store; an empty directory is not."""
+        if path.is_dir() and not any(path.iterdir()):
             return None
-        return "a directory with other files in it" if path.is_dir() else "another file"
-
-    @staticmethod
-    def probe(path: Path) -> None:
-        """Try nothing: ``vnp doctor`` looks at the file system."""
-
-    @staticmethod
-    def discard(path: Path) -> None:
-        """Remove the directory, and the one beside it."""
-        discard_store(path)
+        return OnDisk.taken(path)
 
     @classmethod
     def new(cls, path: Path, schema: Schema) -> Self:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from store.errors import UsageError
 from store.io.replace import write_whole
+from store.location import require_local
 from store.schema import STANDARD_CODE
 from vnp.classify.estimators import Module, estimator_from_tensors, is_estimator
 from vnp.classify.mlp import CLASSES, EPS, ClassifierError, Mlp, from_tensors
@@ -64,6 +65,7 @@ def load_classifier(path: Path) -> Classifier:
 
     `ClassifierError` if it is not of this form; `UnsafeClassifierError` if it names other things.
     """
+    require_local(path)
     if not path.is_file():
         raise ClassifierError(f"{path} is not a file; give a published .pth or a .safetensors file")
     card: Card | None = None

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 
 from store.errors import DamageError
+from store.io.concurrent import in_order
 from store.store import Store
 
 UNKNOWN = "unknown"  # imported, damaged, or not filled
@@ -29,13 +30,16 @@ def precision_of(store: Store, model: str, block: int) -> str:
 def rows_by_precision(store: Store, model: str) -> dict[str, int]:
     """Count the filled rows of a model by precision, most first.
 
-    Reads every certificate of a store of mixed precision, so not for every look at a large one.
+    Reads every certificate of a store of mixed precision, several at a time, so not for every look
+    at a large one.
     """
     filled = store.rows_filled(model)
     if not store.schema.mixed_precision:
         total = int(filled.sum())
         return {precision_of(store, model, 0): total} if total else {}
     counter: Counter[str] = Counter()
-    for block in np.flatnonzero(filled).tolist():
-        counter[precision_of(store, model, block)] += int(filled[block])
+    blocks = np.flatnonzero(filled).tolist()
+    found = in_order(lambda block: precision_of(store, model, block), blocks)
+    for block, precision in zip(blocks, found, strict=True):
+        counter[precision] += int(filled[block])
     return dict(counter.most_common())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from store.errors import UsageError
+from store.location import require_local
 from vnp.exchange.embedding_arrays import open_npy, open_npz, open_table
 from vnp.exchange.embedding_containers import open_anndata_zarr, open_hdf5
 from vnp.exchange.embedding_parquet import open_parquet
@@ -48,7 +49,10 @@ def open_embeddings(
     if key is not None and suffix not in _WITH_KEY:
         raise UsageError(f"--key is for AnnData, Parquet and tables; {path} has one matrix")
     for each in (path, ids):
-        if each is not None and not each.exists():
+        if each is None:
+            continue
+        require_local(each)
+        if not each.exists():
             raise EmbeddingFileError(f"{each}: there is no such file")
     if path.is_dir() != (suffix == ".zarr"):
         raise EmbeddingFileError(

@@ -168,7 +168,7 @@ def worker_job(
     arguments = [
         "--open-mode=append",
         f"--signal=USR1@{_SIGNAL_SECONDS}",
-        *_output(log, "slurm-%A_%a.out"),
+        *_output(log, "slurm-%A_%a.out", settings.options),
         *([f"--gres={settings.gres}"] if settings.gres else []),
         *settings.options,
         # The last one counts: these hold whatever stands in a user's options.
@@ -199,7 +199,7 @@ def certify_job(
     """Plan the job that certifies once the array jobs ``after`` have ended, however they did."""
     arguments = [
         "--open-mode=append",
-        *_output(log, "slurm-certify-%j.out"),
+        *_output(log, "slurm-certify-%j.out", settings.options + settings.certify_options),
         *settings.options,
         *settings.certify_options,
         "--requeue",
@@ -240,11 +240,18 @@ def _exports(environment: Mapping[str, str]) -> str:
     return "".join(f"export {name}={quoted(value)}\n" for name, value in environment.items())
 
 
-def _output(log: Path, name: str) -> list[str]:
-    """Where a job's output goes; in the folder of submission if Slurm cannot be told the path."""
+def _output(log: Path, name: str, options: Sequence[str]) -> list[str]:
+    """Where a job's output goes, unless the user says it."""
+    for word in options:
+        flag = word.partition("=")[0]
+        if word.startswith("-o") or (len(flag) > 3 and "--output".startswith(flag)):
+            return []
     folder = str(log)
-    if "\\" in folder or not folder.isprintable():  # a backslash has Slurm replace nothing
-        return []
+    if "\\" in folder:  # Slurm reads it as an escape, and the job fails
+        raise UsageError(
+            f"Slurm cannot write its output below {folder}, for the backslash in it: say where it "
+            f"goes with -- --output=FOLDER/{name}"
+        )
     return [f"--output={folder.replace('%', '%%')}/{name}"]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from store.errors import UsageError
 from store.io.tables import read_table
+from store.location import require_local
 from store.schema import check_sample_name
 from vnp.sequence.compression import STDIN, InputError
 
@@ -75,9 +76,10 @@ def check_files(samples: Sequence[SampleFiles]) -> None:
 
 
 def fault_of(file: str) -> str | None:
-    """Say why a file cannot even be opened, or None."""
+    """Say why a file cannot even be opened, or None; UsageError if it is in a bucket."""
     if file == STDIN or _DESCRIPTOR.fullmatch(file):
         return None
+    require_local(file)
     if Path(file).is_dir():
         return "is a directory; name the files in it"
     return None if Path(file).exists() else "there is no such file"

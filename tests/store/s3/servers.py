@@ -1,4 +1,4 @@
-"""S3 servers on loopback: moto in a thread of this process, SeaweedFS as a process of its own."""
+"""S3 servers on loopback, each a process of its own."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from time import monotonic, sleep
 
 BUCKET = "bucket"
 KEY_ID, SECRET = "TESTKEYID", "not-a-secret-but-looked-for"
+S3RVER_KEYS = ("S3RVER", "S3RVER")  # it knows no others
 
 
-def environment(endpoint: str) -> dict[str, str]:
+def environment(endpoint: str, keys: tuple[str, str] = (KEY_ID, SECRET)) -> dict[str, str]:
     """What a user sets."""
     return {
-        "AWS_ACCESS_KEY_ID": KEY_ID,
-        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_ACCESS_KEY_ID": keys[0],
+        "AWS_SECRET_ACCESS_KEY": keys[1],
         "AWS_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": endpoint,
     }
@@ -99,6 +100,38 @@ def seaweed(folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def rclone(folder: Path) -> Iterator[str]:
+    """Run ``rclone serve s3`` and yield its endpoint."""
+    [port] = free_ports(1)
+    keys = f"--auth-key={KEY_ID},{SECRET}"
+    with _running(
+        ["rclone", "serve", "s3", keys, f"--addr=127.0.0.1:{port}", str(folder)], cwd=folder
+    ):
+        endpoint = f"http://127.0.0.1:{port}"
+        _make_bucket(endpoint)
+        yield endpoint
+
+
+def has_rclone() -> bool:
+    """Whether there is an rclone that serves S3, as those from 1.65 on do."""
+    if shutil.which("rclone") is None:
+        return False
+    asked = subprocess.run(["rclone", "serve", "s3", "--help"], capture_output=True, check=False)
+    return asked.returncode == 0 and b"--auth-key" in asked.stdout
+
+
+@contextlib.contextmanager
+def s3rver(folder: Path) -> Iterator[str]:
+    """Run s3rver and yield its endpoint."""
+    [port] = free_ports(1)
+    where = ("-d", str(folder), "-a", "127.0.0.1", "-p", str(port))
+    with _running(["s3rver", "-s", *where], cwd=folder):
+        endpoint = f"http://127.0.0.1:{port}"
+        _make_bucket(endpoint, keys=S3RVER_KEYS)
+        yield endpoint
+
+
+@contextlib.contextmanager
 def _running(command: list[str], *, cwd: Path | None) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -114,7 +147,12 @@ def _running(command: list[str], *, cwd: Path | None) -> Iterator[subprocess.Pop
             process.wait()
 
 
-def _make_bucket(endpoint: str, *names: str, alive: Callable[[], bool] = lambda: True) -> None:
+def _make_bucket(
+    endpoint: str,
+    *names: str,
+    alive: Callable[[], bool] = lambda: True,
+    keys: tuple[str, str] = (KEY_ID, SECRET),
+) -> None:
     """Make the buckets, once the server answers; ServerEndedError if it never will."""
     import boto3
     from botocore.config import Config
@@ -123,8 +161,8 @@ def _make_bucket(endpoint: str, *names: str, alive: Callable[[], bool] = lambda:
     client = boto3.client(
         "s3",
         endpoint_url=endpoint,
-        aws_access_key_id=KEY_ID,
-        aws_secret_access_key=SECRET,
+        aws_access_key_id=keys[0],
+        aws_secret_access_key=keys[1],
         region_name="us-east-1",
         config=Config(retries={"max_attempts": 1}, connect_timeout=5, read_timeout=20),
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
+from threading import Event
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from store.claims.heartbeat import Heartbeat
 from store.claims.participant import Participant
 from store.claims.worklist import WorkList
 from store.open import create_store, open_store
+from store.s3 import listing, objects
 from store.s3.listing import unsettled
 from store.s3.objects import PAGE, TALLY
 from store.schema import Model
@@ -39,8 +42,6 @@ def _server() -> Iterator[None]:
 
         process.send = count
         with pytest.MonkeyPatch.context() as patch:
-            from store.s3 import objects
-
             patch.setattr(objects, "send", count)
             patch.setattr(Heartbeat, "beat", lambda self: None)
             yield
@@ -146,6 +147,57 @@ def test_filled_blocks_are_listed_again_only_where_new_ones_can_be() -> None:
     assert len(store._backend.flagged("small")) == blocks
     store._backend._objects.delete("obs/filled_small/c.7")
     assert 7 not in store._backend.flagged("small"), "opened again by another process"
+
+
+def test_a_long_listing_is_made_in_pieces_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, two_at_a_time: Callable[[str, str], Event]
+) -> None:
+    blocks = 5000
+    store = filled(blocks, block_rows=1)
+    for block in range(blocks):
+        store._backend._objects.put(f"obs/filled_small/c.{block}", b"1")
+        store.sidecar.room.mark(f"claims/small/{block}.1")
+    met = two_at_a_time("LIST", "obs/")
+    monkeypatch.setattr(listing, "_PIECE", PAGE)
+    with counted() as requests:
+        assert len(store._backend.flagged("small")) == blocks
+    assert requests == {"LIST": 2 * 5}
+    assert met.is_set()
+    with Participant(open_store(PLACE).sidecar.room) as worker:
+        met = two_at_a_time("LIST", "claims/")
+        assert len(worker.claims.scan("small").block) == blocks
+        assert met.is_set()
+
+
+def test_certificates_are_read_several_at_a_time(
+    two_at_a_time: Callable[[str, str], Event],
+) -> None:
+    store = filled(9, block_rows=1)
+    with Participant(store.sidecar.room) as worker:
+        for block in range(9):
+            claim = worker.claims.try_claim("small", block)
+            assert claim is not None
+            store.publish(claim, embeddings(store, "small", block))
+    met = two_at_a_time("GET", "obs/certificate")
+    with counted() as requests:
+        assert store.certify("small").complete
+    assert requests == {"LIST": 1, "GET": 3 * 9}
+    assert met.is_set()
+
+
+@pytest.mark.parametrize(
+    ("ranges", "size", "wanted"),
+    [
+        ([(0, None)], 5, [(0, None)]),
+        ([(0, None)], 25, [(0, 10), (10, 20), (20, None)]),
+        ([(0, 10), (30, None)], 40, [(0, 10), (30, None)]),
+        ([(3, 14)], 40, [(3, 13), (13, 14)]),
+        ([(5, None)], None, [(5, 15), (15, 25), (25, 35)]),
+        ([], 40, []),
+    ],
+)
+def test_ranges_are_cut_into_pieces(ranges, size, wanted) -> None:
+    assert list(islice(listing.pieces(ranges, size=size, length=10), 3)) == wanted
 
 
 @pytest.mark.parametrize(

@@ -94,11 +94,17 @@ def test_an_array_fills_a_store_of_the_demo_models_whatever_its_name(cluster: Cl
     for path in (peace, store):
         cluster.vnp("init", path, "--recipe", "demo", "--block-rows", 8)
         cluster.vnp("append", path, fasta)
-    report = cluster.launch(store, "--workers", 3, "--max-running", 2, "--gres", "gpu:1")
+    ask = ("--workers", 3, "--max-running", 2, "--gres", "gpu:1")
+    elsewhere = folder / "of\nboth-%j.out"
+    ask = (*ask, "--certify-option=--output", f"--certify-option={elsewhere}")
+    report = cluster.launch(store, *ask)
     cluster.vnp("worker", peace, "--device", "cpu", "--threads", 1)
     assert cluster.exit_code(report["certify_job"]) == 0
     for task in range(3):
         assert cluster.exit_code(f"{report['array_job']}_{task}") == 0
+    logs = Path(f"{store}.vnp/logs")
+    assert len(list(logs.glob("slurm-*_?.out"))) == 3
+    assert elsewhere.with_name(f"of\nboth-{report['certify_job']}.out").read_text()
     assert_same_rows(store, peace)
     assert not list(cluster.folder.rglob("owned"))
 

@@ -222,7 +222,7 @@ def test_a_hostile_path_is_one_argument_of_the_worker(node: Node, name: str) -> 
         config=config,
         settings=Settings(workers=1),
         queue=Queue({}),
-        log=path.with_name(path.name + ".vnp"),
+        log=Path("/scratch/logs"),
         vnp=ARGUMENTS,
         environment={"PYTHONPATH": name},
     )
@@ -230,7 +230,7 @@ def test_a_hostile_path_is_one_argument_of_the_worker(node: Node, name: str) -> 
     assert ended.returncode == 0, ended.stderr
     said = json.loads(ended.stdout)
     assert said == ["worker", str(path), *config.to_arguments(), "--json"]
-    ended = node.run(certifying(path))
+    ended = node.run(certifying(path, options=("--output=out",)))
     said = json.loads(ended.stdout)
     assert said == ["embed", str(path), "--certify", "--model=demo_esm2"]
     assert not (node.folder / "owned").exists()
@@ -252,27 +252,44 @@ def test_paths_do_not_depend_on_where_the_job_starts() -> None:
     assert f"--plugin={Path.cwd() / 'mine.py'}" in job.script
 
 
-@pytest.mark.parametrize(
-    ("name", "output"),
-    [
-        ("50 % done.zarr", "--output=/scratch/50 %% done.zarr/slurm-%A_%a.out"),
-        ("back\\slash.zarr", None),
-        ("new\nline.zarr", None),
-    ],
-)
-def test_the_log_is_beside_the_store_where_slurm_can_name_it(name: str, output: str | None) -> None:
+def outputs(name: str, *options: str) -> list[str]:
+    """Options of an array job whose logs lie in a folder that say where its output goes."""
     job = worker_job(
         STORE,
         config=WorkerConfig(),
-        settings=Settings(workers=1),
+        settings=Settings(workers=1, options=options),
         queue=Queue({}),
         log=Path("/scratch") / name,
         vnp=ARGUMENTS,
         environment={},
     )
-    assert [word for word in job.arguments if word.startswith("--output")] == [output] * bool(
-        output
-    )
+    return [word for word in job.arguments if "out" in word]
+
+
+@pytest.mark.parametrize("name", ["50 % done.zarr", "new\nline.zarr", "cr\r\ttab.zarr"])
+def test_the_log_is_beside_the_store(name: str) -> None:
+    named = name.replace("%", "%%")
+    assert outputs(name) == [f"--output=/scratch/{named}/slurm-%A_%a.out"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--output=there/a\nb",),
+        ("--output", "out/a\nb"),
+        ("-o", "out"),
+        ("-oout",),
+        ("--ou", "out"),
+    ],
+)
+def test_the_log_is_where_the_user_says(options: tuple[str, ...]) -> None:
+    for name in ("run.zarr", "back\\slash.zarr"):
+        assert outputs(name, *options) == [word for word in options if "out" in word]
+
+
+def test_a_folder_that_slurm_cannot_name_is_refused_without_an_output() -> None:
+    with pytest.raises(UsageError, match=r"backslash.*--output=FOLDER/slurm-%A_%a.out"):
+        outputs("back\\slash.zarr", "--open-mode=truncate")
 
 
 REPORT = '{"blocks": 2, "signal": "SIGUSR1"}'

@@ -1,5 +1,5 @@
 """The servers of the store's own tests."""
 
-from tests.store.s3.conftest import cache, moto, moto_endpoint, place
+from tests.store.s3.conftest import cache, moto, moto_endpoint, place, two_at_a_time
 
-__all__ = ["cache", "moto", "moto_endpoint", "place"]
+__all__ = ["cache", "moto", "moto_endpoint", "place", "two_at_a_time"]

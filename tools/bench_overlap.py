@@ -98,7 +98,7 @@ class Device:
         """Name the simulation."""
         return Provenance({"model": _MODEL}, {"device": "simulated"})
 
-    def qualify(self, store: Store) -> None:
+    def qualify(self, store: Store, model: str) -> None:
         """Nothing to check."""
 
     def tokenise(self, nucleotide: Ragged, protein: Ragged) -> Tokens:  # noqa: ARG002

@@ -38,7 +38,7 @@ from store.hdf5.layout import CERTIFICATE_BYTES, CERTIFICATES_PER_CHUNK, check_m
 from store.hdf5.overlay import write_all
 from store.hdf5.rebuild import rebuild
 from store.hdf5.transaction import Hdf5Transaction, create_file
-from store.io.checksummed_json import pack_record, unpack_record
+from store.io.checksummed_json import CRC_ROOM, pack_record, unpack_record
 from store.io.files import make_dir, publish_new
 from store.io.regular import read_regular
 from store.layout import (
@@ -152,6 +152,12 @@ class Hdf5Backend(OnDisk):
         vote = self._vote(cell.model)
         make_dir(vote.parent)
         tmp_dir = self.sidecar.make().tmp
+        if len(content) + CRC_ROOM > size:
+            raise UsageError(
+                f"{self.path} has room for {size:,} bytes of what made {cell.model}, and this is "
+                f"{len(content):,}: int8 needs more than files of earlier versions have; use "
+                "--precision bfloat16, or make a new file with 'vnp convert'"
+            )
         ours = publish_new(tmp_dir, vote, [pack_record(json.loads(content), size=size)])
         chosen = read_regular(vote, most=size, follow=False)
         if unpack_record(chosen, what=str(vote)) is None:

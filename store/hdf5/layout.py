@@ -41,7 +41,9 @@ MAP = "obs/vnp/map"  # raw content: see `store.hdf5.map`
 CHECKSUMS = "obs/vnp/checksums"  # CRC-32C (n_blocks, columns): a block of each appender's column
 _X = "X"  # no values: all are in obsm
 CERTIFICATE_BYTES = 1024
-PROVENANCE_BYTES = 16384
+# Of a provenance, at least, and for each number of an embedding: the scales of a model in eight
+# bits are in it too. Files of earlier versions have the least.
+_PROVENANCE_LEAST, _PROVENANCE_PER_NUMBER = 16_384, 256
 ALIGNMENT = 4096  # of whatever is at least so large
 CERTIFICATES_PER_CHUNK = 16
 CHECKSUMS_PER_CHUNK = 256
@@ -237,7 +239,7 @@ def fixed_fields(tree: h5py.File | Home, schema: Schema) -> dict[str, tuple[int,
         fields[MAP] = (int(tree[MAP].id.get_offset()), int(tree[MAP].shape[0]))
     for model in schema.models:
         path = provenance_column(model).path
-        fields[path] = (int(tree[path].id.get_offset()), PROVENANCE_BYTES)
+        fields[path] = (int(tree[path].id.get_offset()), tree[path].dtype.itemsize)
     return fields
 
 
@@ -278,9 +280,8 @@ def _add_arrays(tree: h5py.File, schema: Schema, model: Model) -> None:
     _chunked(tree, filled.path, np.dtype(np.bool_), filled.shape, filled.chunk)
     text = h5py.string_dtype("utf-8", CERTIFICATE_BYTES)
     _chunked(tree, certificate.path, text, certificate.shape, (CERTIFICATES_PER_CHUNK,))
-    _contiguous(
-        tree, provenance_column(model).path, (), h5py.string_dtype("utf-8", PROVENANCE_BYTES)
-    )
+    size = max(_PROVENANCE_LEAST, _PROVENANCE_PER_NUMBER * model.dim)
+    _contiguous(tree, provenance_column(model).path, (), h5py.string_dtype("utf-8", size))
     _encode(tree[provenance_column(model).path], "string", "0.2.0")
 
 

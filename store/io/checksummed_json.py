@@ -16,6 +16,9 @@ from store.errors import DamageError, UsageError
 from store.io.json import parse_json
 
 _CRC = "check"
+CRC_ROOM = len(
+    ',"check":"00000000"'
+)  # bytes that it takes of a field, beside the rest of the record
 
 
 def pack_record(record: Mapping[str, Any], *, size: int) -> bytes:

@@ -72,6 +72,8 @@ def measure(store: Store, *, model: str, config: WorkerConfig, seconds: float) -
     began = time.monotonic()
     # In the precision of the store, so that what is measured is what a worker does.
     encoder = load_for(store, model, config=config, load=load_encoder, warn=log.warning)
+    if isinstance(encoder, PipelinedEncoder):
+        encoder.qualify(store, model)
     work = [
         _Block.of(store, encoder, number, dedup=config.dedup)
         for number in middles(store.n_blocks, _BLOCKS)

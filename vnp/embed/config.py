@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from store.schema import Schema
     from vnp.inference.encoder import Precision
 
-PRECISIONS = ("auto", "float32", "bfloat16", "float16", "fp8")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16", "fp8", "int8")
 
 
 @dataclass(frozen=True, slots=True)

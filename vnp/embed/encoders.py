@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from store.errors import DataError
+from store.errors import DataError, UsageError
 from store.store import Store
 from vnp.embed.config import WorkerConfig
 from vnp.embed.imported import refuse_imported
@@ -99,17 +99,31 @@ class Encoders:
                 f"{model} gives {encoder.dim} numbers per record, the store holds {dim}"
             )
         if isinstance(encoder, PipelinedEncoder):
-            encoder.qualify(self._store)  # fp8 has to prove itself on this store's own records
-        mixed = self._store.schema.mixed_precision
-        self._pin(model, encoder.provenance().for_store(mixed_precision=mixed))
+            if self._store.schema.mixed_precision and encoder.provenance().calibrated:
+                raise UsageError(
+                    f"{model} in int8 has scales that all workers of a store share, and a store of "
+                    "mixed precision has no place for them; use --precision bfloat16"
+                )
+            # Eight bits have to prove themselves on this store's own records.
+            encoder.qualify(self._store, model)
+        self._pin(model, encoder)
         return encoder
 
-    def _pin(self, model: str, mine: Provenance) -> None:
+    def _pin(self, model: str, encoder: Encoder) -> None:
         """Record a model's provenance in the store, or compare it with the one recorded."""
+        mixed = self._store.schema.mixed_precision
+        mine = encoder.provenance().for_store(mixed_precision=mixed)
         if self._store.provenance(model) is None:
             self._check_certificates(model, mine)
         recorded = self._store.pin_provenance(model, mine.as_dict())
         theirs = _identity(recorded)
+        if (
+            isinstance(encoder, PipelinedEncoder)
+            and mine.identity.get("precision") == theirs.get("precision")
+            and mine.identity.get("calibration") != theirs.get("calibration")
+        ):  # two workers measured scales at once, and the other's are recorded
+            encoder.qualify(self._store, model)
+            mine = encoder.provenance()
         if not theirs and _was_imported(recorded):
             self._warn(
                 f"{model}: some embeddings of this store were imported; which weights they were "

@@ -28,7 +28,7 @@ from vnp.embed.imported import refuse_imported
 from vnp.embed.progress import Progress
 from vnp.exchange.arrays import escape
 from vnp.exchange.record_index import RecordIndex
-from vnp.inference.encoder import Encoder
+from vnp.inference.encoder import Encoder, PipelinedEncoder
 from vnp.inference.load import load_encoder
 from vnp.models.held import held_model
 from vnp.models.packing import Batch, plan
@@ -216,6 +216,8 @@ def _loaded(
         return load(source, **settings)
 
     encoder = load_for(store, model, config=config, load=of_layer, warn=log.warning)
+    if isinstance(encoder, PipelinedEncoder):
+        encoder.qualify(store, model)  # in int8 it takes the store's scales
     if not isinstance(encoder, StatesEncoder):
         raise DataError(f"{model} is a plug-in's, which gives rows and no hidden states")
     recorded = (store.provenance(model) or {}).get("identity")

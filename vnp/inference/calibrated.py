@@ -71,20 +71,21 @@ class Int8Encoder(EngineEncoder):
         found = self._calibration
         return replace(super().provenance(), calibration=None if found is None else found.as_dict())
 
-    def qualify(self, store: Store) -> None:
+    def qualify(self, store: Store, model: str) -> None:
         """Take the store's scales, or measure some; then see ``EngineEncoder.qualify``."""
         if not store.n_rows:
             return
-        recorded = (store.provenance(self.spec.name) or {}).get("calibration")
+        recorded = (store.provenance(model) or {}).get("calibration")
         spec = self.spec
         if isinstance(recorded, dict):
             found = Calibration.from_dict(
-                recorded, layers=spec.layer or spec.layers, dim=spec.dim, ffn=spec.ffn
-            )
+                recorded, layers=range(spec.layer or spec.layers, spec.layers + 1),
+                dim=spec.dim, ffn=spec.ffn,
+            )  # fmt: skip
         else:
             found = self.measure(self.tokenise(*sample(store)))
         self.calibrate(found)
-        super().qualify(store)
+        super().qualify(store, model)
 
     def calibrate(self, calibration: Calibration) -> None:
         """Make the engine with these scales."""

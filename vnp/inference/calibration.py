@@ -63,28 +63,29 @@ class Calibration:
 
     @classmethod
     def from_dict(
-        cls, content: Mapping[str, Any], *, layers: int, dim: int, ffn: int
+        cls, content: Mapping[str, Any], *, layers: range, dim: int, ffn: int
     ) -> Calibration:
-        """Read what ``as_dict`` made for a model of that shape.
+        """Read what ``as_dict`` made for a model of that shape and a number of layers in a range.
 
         Raises
         ------
         DamageError
             If it is not that.
         """
-        sizes = [dim, dim, dim, ffn] * layers
-        names = [f"{n}.{name}" for n in range(layers) for name in PRODUCTS]
+        sizes = [dim, dim, dim, ffn]
         try:
             kept = {str(name) for name in content["bfloat16"]}
             unpack = zlib.decompressobj()
             raw = unpack.decompress(
-                base64.b64decode(content["exponents"], validate=True), sum(sizes) + 1
+                base64.b64decode(content["exponents"], validate=True), layers[-1] * sum(sizes) + 1
             )
         except (KeyError, TypeError, ValueError, zlib.error) as error:
             raise DamageError(f"a calibration for int8 cannot be read: {error}") from None
-        if len(raw) != sum(sizes) or kept - set(names):
+        count, rest = divmod(len(raw), sum(sizes))
+        names = [f"{n}.{name}" for n in range(count) for name in PRODUCTS]
+        if rest or count not in layers or kept - set(names):
             raise DamageError("a calibration for int8 is that of another model")
-        parts = np.split(np.frombuffer(raw, np.int8), np.cumsum(sizes)[:-1])
+        parts = np.split(np.frombuffer(raw, np.int8), np.cumsum(sizes * count)[:-1])
         of_name = dict(zip(names, parts, strict=True))
         return cls(
             tuple(
@@ -95,6 +96,6 @@ class Calibration:
                     down=of_name[f"{n}.down"],
                     kept=frozenset(name for name in PRODUCTS if f"{n}.{name}" in kept),
                 )
-                for n in range(layers)
+                for n in range(count)
             )
         )

@@ -42,6 +42,11 @@ class Provenance:
     # In int8 the scales that the identity names by their digest, ready for JSON.
     calibration: dict[str, Any] | None = None
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether the precision is one that has scales."""
+        return self.identity.get("precision") == "int8"
+
     def identity_hash(self) -> str:
         """Hash of the identity, as in the certificate of every block: 16 hex digits."""
         text = json.dumps(self.identity, sort_keys=True).encode()
@@ -147,8 +152,10 @@ class PipelinedEncoder(Encoder, Protocol):
         """Seconds that the device has computed so far, by its own clock."""
         ...
 
-    def qualify(self, store: Store) -> None:
+    def qualify(self, store: Store, model: str) -> None:
         """Measure and check, in eight bits, that these do justice to a store's records.
+
+        ``model`` is its name in the store.
 
         Raises
         ------

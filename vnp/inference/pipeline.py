@@ -121,7 +121,7 @@ class EngineEncoder(LoopEncoder):
             self._abandon(run)
             self.reduce_budget(batch, tokens)
 
-    def qualify(self, store: Store) -> None:
+    def qualify(self, store: Store, model: str) -> None:  # noqa: ARG002
         """In eight bits, compare some of the store's records with bfloat16, and note it.
 
         Raises

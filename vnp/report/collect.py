@@ -198,6 +198,7 @@ def _model(store: Store, model: Model, filled: Ints, environments: Environments)
         provenance: dict[str, Any] = store.provenance(model.name) or {}
     except DamageError as error:
         provenance = {"identity": {"damaged": str(error)}}
+    provenance.pop("calibration", None)  # thousands of scales; the identity has their digest
     return ModelRow(
         name=model.name,
         dim=model.dim,

@@ -57,7 +57,7 @@ class Device(StubEncoder):
         self.on_done: Callable[[str], None] = lambda _: None
         self.on_ready: Callable[[int], None] = lambda _: None
 
-    def qualify(self, store: Store) -> None:
+    def qualify(self, store: Store, model: str) -> None:
         pass
 
     def tokenise(self, nucleotide: Ragged, protein: Ragged) -> Tokens:

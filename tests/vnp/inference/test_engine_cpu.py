@@ -330,7 +330,7 @@ def test_quality_is_refused_below_the_bound():
     with pytest.raises(QualityError, match="use --precision bfloat16"):
         compare(a, worse, precision="fp8").require("esm2_3b")
     with pytest.raises(QualityError):
-        Quality(1, float("nan"), float("nan")).require("esm2_3b")
+        Quality("fp8", 1, float("nan"), float("nan")).require("esm2_3b")
 
 
 def test_short_ids_are_gathered_in_order():

@@ -142,7 +142,7 @@ def random_calibration(layers=3, dim=8, ffn=32):
 def test_written_and_read():
     calibration = random_calibration()
     text = json.dumps(calibration.as_dict())
-    again = Calibration.from_dict(json.loads(text), layers=3, dim=8, ffn=32)
+    again = Calibration.from_dict(json.loads(text), layers=range(3, 4), dim=8, ffn=32)
     assert again.digest() == calibration.digest()
     assert again.kept == ["1.up"]
     for ours, theirs in zip(again.layers, calibration.layers, strict=True):
@@ -165,14 +165,19 @@ def test_what_is_not_a_calibration_is_refused(change):
     content = random_calibration().as_dict()
     content = {} if change is None else content | change
     with pytest.raises(DamageError, match="calibration for int8"):
-        Calibration.from_dict(content, layers=3, dim=8, ffn=32)
+        Calibration.from_dict(content, layers=range(3, 4), dim=8, ffn=32)
 
 
-@pytest.mark.parametrize("shape", [{"layers": 4}, {"dim": 7}, {"ffn": 31}])
+def test_fewer_layers_than_were_measured_are_taken():
+    content = random_calibration().as_dict()
+    assert len(Calibration.from_dict(content, layers=range(2, 4), dim=8, ffn=32).layers) == 3
+
+
+@pytest.mark.parametrize("shape", [{"layers": range(4, 5)}, {"dim": 7}, {"ffn": 31}])
 def test_a_calibration_of_another_shape_is_refused(shape):
     content = random_calibration().as_dict()
     with pytest.raises(DamageError, match="another model"):
-        Calibration.from_dict(content, **({"layers": 3, "dim": 8, "ffn": 32} | shape))
+        Calibration.from_dict(content, **({"layers": range(3, 4), "dim": 8, "ffn": 32} | shape))
 
 
 def test_packed_data_that_grows_without_end_is_not_unpacked(monkeypatch):
@@ -187,5 +192,7 @@ def test_packed_data_that_grows_without_end_is_not_unpacked(monkeypatch):
 
     monkeypatch.setattr(module, "zlib", SimpleNamespace(decompressobj=Unpack, error=ValueError))
     with pytest.raises(DamageError):
-        Calibration.from_dict({"exponents": "AAAA", "bfloat16": []}, layers=3, dim=8, ffn=32)
+        Calibration.from_dict(
+            {"exponents": "AAAA", "bfloat16": []}, layers=range(3, 4), dim=8, ffn=32
+        )
     assert asked == [3 * (3 * 8 + 32) + 1]

@@ -1,0 +1,163 @@
+"""int8 in a store: scales are measured once, pinned, and the same for every worker."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from store.errors import UsageError
+from store.io.ragged import from_items
+from store.open import open_store
+from tests.vnp.inference.engine_setup import PLAIN_FUSED, cosines, placed
+from vnp.cli.main import main
+from vnp.embed.config import WorkerConfig
+from vnp.embed.encoders import Encoders, ModelMismatchError
+from vnp.inference.calibrate import calibrate
+from vnp.inference.calibrated import Int8Encoder
+from vnp.inference.calibration import Calibration
+from vnp.inference.load import engine_of, load_encoder, naming_of
+from vnp.inference.ops import torch as plain
+from vnp.inference.pipeline import EngineEncoder
+from vnp.inference.quality import QualityError
+from vnp.models import demo, registry, weights
+from vnp.models.tokens import ResidueTokenizer
+
+EXAMPLE = Path(__file__).parents[3] / "vnp/data/lambda_phage.fa.gz"
+MODEL = "demo_esm2"
+
+pytestmark = pytest.mark.slow  # it embeds
+
+
+def store_of(path, *options):
+    assert main(["init", str(path), "--model", MODEL, *options]) == 0
+    assert main(["append", str(path), str(EXAMPLE)]) == 0
+    return path
+
+
+def load(source, *, precision, spoiled=False, measured=None, **_):
+    """An encoder in int8 as on a GPU, in plain torch."""
+    assert precision == "int8"
+    spec = registry.model(source)
+    tensors = weights.select(demo.tensors_of(spec, naming_of(spec)), naming_of(spec), source="demo")
+
+    def settings(precision):
+        return {
+            "placement": placed("cpu", precision), "token_budget": 512, "warn": print,
+            "identity": {"model": source, "precision": precision}, "environment": {},
+        }  # fmt: skip
+
+    def measure(tokens):
+        if measured is not None:
+            measured.append(len(tokens))
+        return calibrate(
+            spec, tensors, tokens, placement=placed("cpu", "bfloat16"), ops=plain, token_budget=512
+        )
+
+    def build(calibration):
+        if spoiled:
+            tensors["encoder.layer.0.output.dense.weight"] = tensors[
+                "encoder.layer.0.output.dense.weight"
+            ].flip(0)
+        return engine_of(
+            spec, tensors, placement=placed("cpu", "int8"), ops=plain, fused=PLAIN_FUSED,
+            calibration=calibration,
+        )  # fmt: skip
+
+    def reference():
+        exact = engine_of(spec, dict(original), placement=placed("cpu", "bfloat16"), ops=plain)
+        return EngineEncoder(spec, exact, ResidueTokenizer(), **settings("bfloat16"))
+
+    original = dict(tensors)
+    encoder = Int8Encoder(
+        spec, ResidueTokenizer(), build=build, measure=measure, **settings("int8")
+    )
+    encoder.reference = reference
+    return encoder
+
+
+def encoders_of(path, **options):
+    return Encoders(
+        open_store(path),
+        config=WorkerConfig(precision="int8"),
+        load=lambda *source, **settings: load(*source, **settings, **options),
+        clock=time.monotonic,
+    )
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
+def test_measured_once_pinned_and_checked(tmp_path, suffix):
+    path = store_of(tmp_path / f"run{suffix}")
+    measured = []
+    first = encoders_of(path, measured=measured).get(MODEL)
+    recorded = open_store(path).provenance(MODEL)
+    assert recorded["identity"]["precision"] == "int8"
+    spec = registry.model(MODEL)
+    pinned = Calibration.from_dict(
+        recorded["calibration"], layers=range(spec.layers, spec.layers + 1), dim=spec.dim,
+        ffn=spec.ffn,
+    )  # fmt: skip
+    assert recorded["identity"]["calibration"] == pinned.digest()
+    assert float(recorded["environment"]["int8_cosine_lowest"]) > 0.999
+    assert recorded["environment"]["int8_kept_in_bfloat16"] == "none"
+    second = encoders_of(path, measured=measured).get(MODEL)
+    assert len(measured) == 1
+    assert second.provenance().identity_hash() == first.provenance().identity_hash()
+    store = open_store(path)
+    tokens = first.tokenise(*store.sequences(0))
+    assert np.array_equal(first.embed(tokens), second.embed(tokens))
+    exact = load_encoder(MODEL, device="cpu", precision="float32", threads=1).embed(tokens)
+    assert cosines(first.embed(tokens), exact).min() > 0.999
+
+
+def test_of_two_that_measure_at_once_one_yields(tmp_path):
+    path = store_of(tmp_path / "run.zarr")
+    other = encoders_of(path)
+    late = encoders_of(path)
+    theirs = []
+
+    def measure_late(*source, **settings):
+        encoder = load(*source, **settings)
+        measure = encoder.measure
+
+        def measured(tokens):
+            ours = measure(tokens)
+            if not theirs:  # while this worker measures, another is done
+                theirs.append(other.get(MODEL))
+            first = ours.layers[0]
+            changed = type(first)(first.qkv + 1, first.out, first.up, first.down)
+            return Calibration((changed, *ours.layers[1:]))
+
+        encoder.measure = measured
+        return encoder
+
+    late._load = measure_late
+    mine = late.get(MODEL)
+    assert mine.provenance().identity_hash() == theirs[0].provenance().identity_hash()
+
+
+def test_a_store_of_mixed_precision_refuses_it(tmp_path):
+    path = store_of(tmp_path / "run.zarr", "--mixed-precision")
+    with pytest.raises(UsageError, match="has no place for them"):
+        encoders_of(path).get(MODEL)
+    assert open_store(path).provenance(MODEL) is None
+
+
+def test_what_is_too_far_off_is_refused_and_nothing_pinned(tmp_path):
+    path = store_of(tmp_path / "run.zarr")
+    with pytest.raises(QualityError, match=r"in int8 is too far .* use --precision bfloat16"):
+        encoders_of(path, spoiled=True).get(MODEL)
+    assert open_store(path).provenance(MODEL) is None
+
+
+def test_a_store_begun_in_another_precision_stays_in_it(tmp_path):
+    path = store_of(tmp_path / "run.zarr")
+    assert main(["embed", str(path), "--precision", "float32", "--device", "cpu"]) == 0
+    with pytest.raises(ModelMismatchError, match="precision is int8 here and float32 in the store"):
+        encoders_of(path).get(MODEL)
+
+
+def test_without_a_store_it_says_what_is_missing():
+    encoder = load(MODEL, precision="int8")
+    with pytest.raises(UsageError, match="measured on the records of a store"):
+        encoder.embed(encoder.tokenise(from_items([b"ACGT"]), from_items([b"MKV"])))

@@ -13,6 +13,7 @@ from store.errors import DataError
 from store.store import Store
 from vnp.embed.config import WorkerConfig
 from vnp.embed.imported import refuse_imported
+from vnp.embed.precisions import UNKNOWN
 from vnp.inference.encoder import (
     MIXED,
     Encoder,
@@ -87,6 +88,18 @@ class Encoders:
 
     def _load_checked(self, model: str) -> Encoder:
         refuse_imported(self._store, model)
+        encoder = self._load_for(model)
+        mine, recorded = self._pin(model, encoder)
+        precision = mine.identity.get("precision")
+        theirs = _identity(recorded).get("precision", precision)
+        if self._config.precision == "auto" and theirs != precision:
+            # Another worker was first, on a device that suggests another precision.
+            encoder = self._load_for(model)
+            mine, recorded = self._pin(model, encoder)
+        self._compare(model, mine, recorded)
+        return encoder
+
+    def _load_for(self, model: str) -> Encoder:
         try:
             encoder = load_for(
                 self._store, model, config=self._config, load=self._load, warn=self._warn
@@ -100,15 +113,18 @@ class Encoders:
             )
         if isinstance(encoder, PipelinedEncoder):
             encoder.qualify(self._store)  # fp8 has to prove itself on this store's own records
-        mixed = self._store.schema.mixed_precision
-        self._pin(model, encoder.provenance().for_store(mixed_precision=mixed))
         return encoder
 
-    def _pin(self, model: str, mine: Provenance) -> None:
-        """Record a model's provenance in the store, or compare it with the one recorded."""
+    def _pin(self, model: str, encoder: Encoder) -> tuple[Provenance, dict[str, Any]]:
+        """Record a model's provenance unless the store has one: this one, and the recorded one."""
+        mixed = self._store.schema.mixed_precision
+        mine = encoder.provenance().for_store(mixed_precision=mixed)
         if self._store.provenance(model) is None:
             self._check_certificates(model, mine)
-        recorded = self._store.pin_provenance(model, mine.as_dict())
+        return mine, self._store.pin_provenance(model, mine.as_dict())
+
+    def _compare(self, model: str, mine: Provenance, recorded: dict[str, Any]) -> None:
+        """Refuse a model that is not the one recorded."""
         theirs = _identity(recorded)
         if not theirs and _was_imported(recorded):
             self._warn(
@@ -169,9 +185,8 @@ def load_for(
     """Load a model for a store: in the store's precision, unless another is asked for."""
     precision = config.precision
     if precision == "auto":
-        recorded = _identity(store.provenance(model) or {})
-        found = recorded.get("precision", "auto")
-        precision = cast("Precision", "auto" if found == MIXED else found)
+        found = _begun_in(store, model)
+        precision = cast("Precision", "auto" if found in (MIXED, UNKNOWN) else found)
     return load(
         store.schema.model(model).source or model,
         device=config.device,
@@ -181,6 +196,18 @@ def load_for(
         threads=config.threads,
         warn=warn,
     )
+
+
+def _begun_in(store: Store, model: str) -> str:
+    """Precision that a store pins for a model, by its first filled block if provenance is lost."""
+    recorded = store.provenance(model)
+    if recorded is not None:
+        return _identity(recorded).get("precision", UNKNOWN)
+    for block in np.flatnonzero(store.rows_filled(model))[:1].tolist():
+        certificate = None if store.schema.mixed_precision else store.certificate(model, block)
+        if certificate is not None:
+            return str(certificate.details.get("precision", UNKNOWN))
+    return UNKNOWN
 
 
 def _was_imported(provenance: dict[str, Any]) -> bool:

@@ -58,14 +58,14 @@ class Workspace:
 
     def __init__(
         self, rows: int, spec: ModelSpec, *, dtype: torch.dtype, fp8: bool, fused: bool,
-        device: torch.device,
+        whole: bool, stream: torch.dtype, device: torch.device,
     ) -> None:  # fmt: skip
         def make(width: int, dtype: torch.dtype = dtype) -> Tensor:
             return torch.zeros((rows, width), dtype=dtype, device=device)
 
         self.rows = rows
-        self.x_TD = make(spec.dim)
-        self.qkv_TE = make(3 * spec.dim)
+        self.x_TD = make(spec.dim, stream)
+        self.qkv_TE = make(3 * spec.dim, torch.float32 if whole else dtype)
         self.a_TD = make(spec.dim, FP8 if fp8 else dtype)  # input of a product
         self.h_TF = make(spec.ffn, FP8 if fp8 else dtype)
         self.u_TF = make(spec.ffn) if fp8 and not fused else self.h_TF  # before GELU
@@ -102,7 +102,7 @@ class Esm2Engine:
         fp8
             Matrix products in fp8.
         ops
-            ``vnp.inference.ops.triton`` or ``vnp.inference.ops.torch``.
+            ``triton``, ``torch`` or ``cpu`` of ``vnp.inference.ops``.
         fused
             ``vnp.inference.ops.hopper`` where it runs: products that do what follows them.
 
@@ -124,7 +124,9 @@ class Esm2Engine:
         def get(name: str) -> Tensor:
             return tensors[name].to(device, torch.float32)
 
-        self._table = (get("embeddings.word_embeddings.weight") * TOKEN_DROPOUT_SCALE).to(dtype)
+        self._table = (get("embeddings.word_embeddings.weight") * TOKEN_DROPOUT_SCALE).to(
+            self._arithmetic.stream
+        )
         shift_D = torch.zeros(spec.dim, dtype=torch.float32, device=device)
         self._layers = []
         for number in range(spec.layer or spec.layers):
@@ -153,7 +155,7 @@ class Esm2Engine:
         )
         qkv_ED[:dim] *= self._ops.QUERY_FACTOR / math.sqrt(head)
         qkv_bias[:dim] *= self._ops.QUERY_FACTOR / math.sqrt(head)
-        if self._dtype == torch.float32:
+        if arithmetic.whole:
             # Plain torch rotates pairs fastest as complex numbers; scores do not depend on order.
             paired = torch.arange(2 * dim, device=self._device).view(-1, 2, head // 2)
             paired = paired.transpose(1, 2).flatten()
@@ -162,26 +164,30 @@ class Esm2Engine:
         qkv_bias[2 * dim :] = 0
         context_scale = bound_scale(qkv_ED[2 * dim :]) if fp8 else None
         out_DD, out_bias = linear("attention.output.dense")
-        mlp_shift = shift_D + out_bias + times(out_DD, values_bias)
+        out_bias = out_bias + times(out_DD, values_bias)
         up_FD, up_bias = _with_norm(*linear("intermediate.dense"), *linear("LayerNorm"))
         inner_scale = bound_scale(up_FD, up_bias) if fp8 else None
         down_DF, down_bias = linear("output.dense")
+        biases: tuple[Tensor | None, Tensor | None] = (None, None)
+        mlp_shift, after = shift_D + out_bias, shift_D + out_bias + down_bias
+        if arithmetic.packed:  # its products add biases to the stream for nothing
+            biases, mlp_shift, after = (out_bias, down_bias), shift_D, shift_D
         layer = _Layer(
             qkv=Projection(arithmetic, qkv_ED, qkv_bias, shift_D=shift_D, gelu=False),
             context_scale=context_scale,
-            out=arithmetic.product(out_DD, context_scale),
+            out=arithmetic.product(out_DD, context_scale, bias_O=biases[0]),
             up=Projection(
                 arithmetic, up_FD, up_bias, shift_D=mlp_shift, gelu=True, scale_O=inner_scale
             ),
-            down=arithmetic.product(down_DF, inner_scale),
+            down=arithmetic.product(down_DF, inner_scale, bias_O=biases[1]),
         )
-        return layer, mlp_shift + down_bias
+        return layer, after
 
     def workspace(self, rows: int) -> Workspace:
         """Make the buffers for batches of up to ``rows`` rows."""
         return Workspace(
             rows, self._spec, dtype=self._dtype, fp8=self._arithmetic.fp8, fused=self.fused,
-            device=self._device,
+            whole=self._arithmetic.whole, stream=self._arithmetic.stream, device=self._device,
         )  # fmt: skip
 
     def __call__(self, layout: BatchLayout, work: Workspace, out_nD: Tensor) -> None:
@@ -214,7 +220,7 @@ class Esm2Engine:
         delta_TD = None if work.delta_TD is None else work.delta_TD[:rows]
         stream = Stream(x_TD, a_TD, work.rstd_T[:rows])
         rotary = Rotary(
-            self._rotary, layout.positions, 2 * spec.dim, neighbours=self._dtype == torch.float32
+            self._rotary, layout.positions, 2 * spec.dim, neighbours=self._arithmetic.whole
         )
         pending: Tensor | None = None  # what the next norm is to add to the stream
         torch.index_select(self._table, 0, layout.ids, out=x_TD)
@@ -233,7 +239,8 @@ class Esm2Engine:
         count = -(-positions // 1024) * 1024
         angles = torch.arange(count, dtype=torch.float32)[:, None] * self._frequencies
         # Every program reads them. In float16 they are off by an eighth of what bfloat16 rounds.
-        dtype = torch.float16 if self._dtype == torch.bfloat16 else torch.float32
+        short = self._dtype == torch.bfloat16 and not self._arithmetic.whole
+        dtype = torch.float16 if short else torch.float32
         return angles.cos().to(self._device, dtype), angles.sin().to(self._device, dtype)
 
 

@@ -29,11 +29,26 @@ from vnp.inference.linear import FP8_MOST, Fp8Product, PlainProduct, Product, ba
 class Arithmetic:
     """What a model's projections are computed with."""
 
-    ops: ModuleType  # ``vnp.inference.ops.triton`` or ``vnp.inference.ops.torch``
+    ops: ModuleType  # ``triton``, ``torch`` or ``cpu`` of ``vnp.inference.ops``
     fused: ModuleType | None  # ``vnp.inference.ops.hopper``, where it runs and fits
-    dtype: torch.dtype  # of the residual stream
+    dtype: torch.dtype  # of products
     fp8: bool  # matrix products in fp8
     eps: float  # of the norms
+
+    @property
+    def packed(self) -> bool:
+        """Whether products are those of ``vnp.inference.ops.cpu``, which do what follows them."""
+        return hasattr(self.ops, "PackedProduct")
+
+    @property
+    def stream(self) -> torch.dtype:
+        """What the residual stream is kept in."""
+        return torch.float32 if self.packed else self.dtype
+
+    @property
+    def whole(self) -> bool:
+        """Whether products add biases for nothing, and queries and keys come in float32."""
+        return self.packed or self.dtype == torch.float32
 
     def product(
         self,
@@ -41,10 +56,16 @@ class Arithmetic:
         input_scale: Tensor | float | None,
         *,
         bias_O: Tensor | None = None,
+        gelu: bool = False,
     ) -> Product:
         """Make a product; in fp8 its input comes multiplied by a scale, and there is no bias."""
         if self.fp8 and input_scale is not None:
             return Fp8Product(weight_OI, input_scale=input_scale)
+        if self.packed:
+            packed: Product = self.ops.PackedProduct(
+                weight_OI, dtype=self.dtype, bias_O=bias_O, activation="gelu" if gelu else "none"
+            )
+            return packed
         return PlainProduct(weight_OI, dtype=self.dtype, bias_O=bias_O)
 
 
@@ -88,7 +109,7 @@ class Projection:
         """
         self._arithmetic, self._shift_D = arithmetic, shift_D
         self._gelu, self._scale_O = gelu, scale_O
-        short = arithmetic.dtype == torch.bfloat16 and not arithmetic.fp8
+        short = arithmetic.dtype == torch.bfloat16 and not (arithmetic.fp8 or arithmetic.packed)
         self._lead_O: Tensor | None = None
         if short and (arithmetic.fused is not None or gelu):
             weight_OD = weight_OD - weight_OD.mean(dim=1, keepdim=True)
@@ -96,11 +117,10 @@ class Projection:
             weight_OD = balanced(weight_OD)
         # A standardised row has length sqrt(D), so no value of it is larger.
         self._input_scale = FP8_MOST / weight_OD.shape[1] ** 0.5 if arithmetic.fp8 else 1.0
-        # Float32 runs in plain torch, where a product adds a bias for nothing.
-        whole = arithmetic.dtype == torch.float32
+        whole = arithmetic.whole
         self._bias_O = None if whole else bias_O
         self._product = arithmetic.product(
-            weight_OD, self._input_scale, bias_O=bias_O if whole else None
+            weight_OD, self._input_scale, bias_O=bias_O if whole else None, gelu=gelu
         )
 
     def __call__(
@@ -135,6 +155,8 @@ class Projection:
         if self._lead_O is not None:
             ops.rstd(stream.x_TD, stream.rstd_T, eps=eps, shift_D=self._shift_D)
             standard, a_TD = (stream.rstd_T, self._lead_O), stream.x_TD
+        elif self._arithmetic.packed:
+            ops.norm(stream.x_TD, a_TD, eps=eps)  # the stream is whole
         else:
             ops.norm(
                 stream.x_TD, a_TD, eps=eps, delta_TD=pending_TD, shift_D=self._shift_D,
@@ -149,7 +171,7 @@ class Projection:
             return
         before_TO = out_TO if before_TO is None else before_TO
         product(a_TD, before_TO)
-        if self._gelu:
+        if self._gelu and not self._arithmetic.packed:
             ops.gelu(
                 before_TO, out_TO, bias_F=self._bias_O, standard=standard, scale_F=self._scale_O
             )

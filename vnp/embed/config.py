@@ -113,7 +113,10 @@ def _off(flag: str, about: str) -> Option:
 _DEVICE = {
     "device": _option("--device", "auto (default), cpu, cuda or cuda:N", metavar="DEVICE"),
     "precision": _option(
-        "--precision", "of the layers (default: the store's, else the device's)", choices=PRECISIONS
+        "--precision",
+        "of the layers (default: the store's, else the device's: bfloat16 on GPUs and on CPUs "
+        "that multiply it, float32 on others)",
+        choices=PRECISIONS,
     ),
     "weights_dir": _option(
         "--weights", "folder with model files, searched first", type=Path, metavar="DIR"

@@ -107,8 +107,11 @@ class Projection:
         scale_O
             What the output is multiplied by before it is written in fp8.
         """
-        self._arithmetic, self._shift_D = arithmetic, shift_D
-        self._gelu, self._scale_O = gelu, scale_O
+        self._arithmetic, self._gelu, self._scale_O = arithmetic, gelu, scale_O
+        # A stream that lacks nothing is not read once more for that.
+        whole_stream = arithmetic.packed and not bool(shift_D.any())
+        self._shift_D = None if whole_stream else shift_D
+        self._product_does_gelu = gelu and arithmetic.packed and scale_O is None
         short = arithmetic.dtype == torch.bfloat16 and not (arithmetic.fp8 or arithmetic.packed)
         self._lead_O: Tensor | None = None
         if short and (arithmetic.fused is not None or gelu):
@@ -120,7 +123,10 @@ class Projection:
         whole = arithmetic.whole
         self._bias_O = None if whole else bias_O
         self._product = arithmetic.product(
-            weight_OD, self._input_scale, bias_O=bias_O if whole else None, gelu=gelu
+            weight_OD,
+            self._input_scale,
+            bias_O=bias_O if whole else None,
+            gelu=self._product_does_gelu,
         )
 
     def __call__(
@@ -155,8 +161,6 @@ class Projection:
         if self._lead_O is not None:
             ops.rstd(stream.x_TD, stream.rstd_T, eps=eps, shift_D=self._shift_D)
             standard, a_TD = (stream.rstd_T, self._lead_O), stream.x_TD
-        elif self._arithmetic.packed:
-            ops.norm(stream.x_TD, a_TD, eps=eps)  # the stream is whole
         else:
             ops.norm(
                 stream.x_TD, a_TD, eps=eps, delta_TD=pending_TD, shift_D=self._shift_D,
@@ -171,7 +175,9 @@ class Projection:
             return
         before_TO = out_TO if before_TO is None else before_TO
         product(a_TD, before_TO)
-        if self._gelu and not self._arithmetic.packed:
+        if self._product_does_gelu:
+            return
+        if self._gelu:
             ops.gelu(
                 before_TO, out_TO, bias_F=self._bias_O, standard=standard, scale_F=self._scale_O
             )

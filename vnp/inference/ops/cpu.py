@@ -115,10 +115,15 @@ def norm(
     out_TD: Tensor,
     *,
     eps: float,
+    delta_TD: Tensor | None = None,
     shift_D: Tensor | None = None,
     affine: tuple[Tensor, Tensor] | None = None,
+    scale: float = 1.0,
 ) -> None:
-    """Write ``norm(x + shift)``, with weight and bias if ``affine`` has them."""
+    """Add to the residual stream and write its layer norm; see ``vnp.inference.ops.torch``."""
+    assert scale == 1.0, "for fp8"
+    if delta_TD is not None:
+        x_TD.add_(delta_TD)
     value = x_TD if shift_D is None else x_TD + shift_D
     weight, bias = affine or (None, None)
     out_TD.copy_(functional.layer_norm(value, value.shape[1:], weight, bias, eps))

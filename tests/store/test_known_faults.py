@@ -87,7 +87,9 @@ def test_a_sequence_over_the_token_budget_is_embedded_all_the_same(name: str) ->
     protein = rows.from_items([b"MKVLLAGE" * n for n in (3, 80, 5)])
     found = []
     for budget in (20, 100_000):
-        encoder = load_encoder(name, device="cpu", threads=1, token_budget=budget)
+        encoder = load_encoder(
+            name, device="cpu", precision="float32", threads=1, token_budget=budget
+        )
         tokens = encoder.tokenise(nucleotide, protein)
         assert tokens.lengths.max() > 20
         found.append(encoder.embed(tokens))

@@ -106,7 +106,7 @@ def residues(
     layer: int | None = None,
     dtype: Literal["float16", "float32"] = "float16",
     device: str = "auto",
-    precision: Precision = "auto",
+    precision: Precision = "default",
     weights: AnyPath | None = None,
     plugins: AnyPath | Sequence[AnyPath] = (),
     force: bool = False,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from store.schema import Schema
     from vnp.inference.encoder import Precision
 
-PRECISIONS = ("auto", "float32", "bfloat16", "float16", "fp8", "int8")
+PRECISIONS = ("default", "auto", "float32", "bfloat16", "float16", "fp8", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,10 @@ class WorkerConfig:
 
     models: tuple[str, ...] = ()  # to fill, in this order, as `held_model` takes them; none: all
     device: str = "auto"  # "auto", "cpu", "cuda" or "cuda:N"
-    precision: Precision = "auto"  # "auto": the store's, else what suits the device
+    # Without a precision of the store: "default" is what suits the device, "auto" the fastest whose
+    # check on the store's records passes, down to a lowest cosine.
+    precision: Precision = "default"
+    precision_bound: float = 0.9995
     weights_dir: Path | None = None  # searched before the Hugging Face cache and hub
     plugins: tuple[Path, ...] = ()  # scripts that describe models
     token_budget: int | None = None  # most tokens in a batch; None: what suits the device
@@ -47,6 +50,8 @@ class WorkerConfig:
             raise UsageError(f"device {self.device!r} is not auto, cpu, cuda or cuda:N")
         if self.precision not in PRECISIONS:
             raise UsageError(f"precision {self.precision!r} is not {' or '.join(PRECISIONS)}")
+        if not 0 < self.precision_bound <= 1:
+            raise UsageError(f"--precision-bound {self.precision_bound} is not a cosine up to 1")
         for field, (flag, _) in _OPTIONS.items():
             value = getattr(self, field)
             number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -113,7 +118,11 @@ def _off(flag: str, about: str) -> Option:
 _DEVICE = {
     "device": _option("--device", "auto (default), cpu, cuda or cuda:N", metavar="DEVICE"),
     "precision": _option(
-        "--precision", "of the layers (default: the store's, else the device's)", choices=PRECISIONS
+        "--precision",
+        "of the layers (default: the store's, else the device's: bfloat16 on GPUs and on CPUs "
+        "that multiply it, float32 on others); auto: the fastest of int8, fp8 and that whose check "
+        "on the store's own records passes",
+        choices=PRECISIONS,
     ),
     "weights_dir": _option(
         "--weights", "folder with model files, searched first", type=Path, metavar="DIR"
@@ -131,6 +140,13 @@ _SHARED = {
         "--model", "fill only this model (repeatable)", action="append", metavar="NAME"
     ),
     **_DEVICE,
+    "precision_bound": _option(
+        "--precision-bound",
+        "with --precision auto: least cosine with bfloat16, of the worst record that is checked "
+        "(default 0.9995)",
+        type=float,
+        metavar="COSINE",
+    ),
     "dedup": _off("--no-dedup", "embed identical records again instead of copying embeddings"),
     "token_budget": _option("--token-budget", "most tokens in a batch", type=int, metavar="T"),
 }

@@ -46,8 +46,17 @@ class Placement:
         return _DTYPES[self.precision]
 
 
-def place(device: str, *, precision: Precision, threads: int | None, warn: Warn) -> Placement:
+def place(
+    device: str,
+    *,
+    precision: Precision,
+    threads: int | None,
+    warn: Warn,
+    short_on_cpu: bool = False,
+) -> Placement:
     """Choose device, precision and threads.
+
+    With ``short_on_cpu``, ``auto`` is bfloat16 on a CPU that multiplies it; else float32 there.
 
     Raises
     ------
@@ -63,29 +72,61 @@ def place(device: str, *, precision: Precision, threads: int | None, warn: Warn)
         raise UsageError(f"{count(threads, 'thread')} cannot compute anything")
     threads = threads or allowed
     if device == "auto" and not torch.cuda.is_available():
-        warn(f"no CUDA device was found: running on the CPU with {count(threads, 'thread')}")
+        running = f"no CUDA device was found: running on the CPU with {count(threads, 'thread')}"
         chosen = "device auto: no CUDA device"
         device = "cpu"
     else:
-        chosen = f"device {device}"
+        running, chosen = "", f"device {device}"
     chosen += f", precision {precision}"
     if device == "cpu":
-        if precision == "fp8":
-            raise DeviceError("fp8 needs a CUDA device of compute capability 8.9; ask for float32")
-        return Placement(
-            device=torch.device("cpu"),
-            device_name=_cpu_name(),
-            precision="float32" if precision == "auto" else precision,
-            threads=threads,
-            token_budget=_BUDGET_CPU,
-            chosen=chosen,
-        )
+        return _place_cpu(
+            precision=precision, threads=threads, chosen=chosen, warn=warn, running=running,
+            short=short_on_cpu,
+        )  # fmt: skip
     return _place_cuda(
         _cuda("cuda" if device == "auto" else device),
         precision=precision,
         threads=threads,
         chosen=chosen,
         warn=warn,
+    )
+
+
+def bfloat16_instructions() -> str | None:
+    """By what the processor multiplies bfloat16, as torch found it: None if by nothing."""
+    found = torch.cpu.get_capabilities()
+    names = {"amx_bf16": "AMX-BF16", "avx512_bf16": "AVX512-BF16"}
+    return next((name for flag, name in names.items() if found.get(flag)), None)
+
+
+def _place_cpu(
+    *, precision: Precision, threads: int, chosen: str, warn: Warn, running: str, short: bool
+) -> Placement:
+    if precision == "fp8":
+        raise DeviceError("fp8 needs a CUDA device of compute capability 8.9; ask for float32")
+    name, settled = _cpu_name(), "float32" if precision == "auto" else precision
+    if precision in ("auto", "bfloat16") and (short or precision == "bfloat16"):
+        instructions = bfloat16_instructions()
+        if precision == "bfloat16" and instructions is None:
+            warn(
+                f"{name} has no instructions for bfloat16, so it is slower than float32 would be; "
+                "a store that was begun in bfloat16 stays in it"
+            )
+        elif precision == "auto" and instructions is not None:
+            settled = "bfloat16"
+            chosen += f" ({instructions})"
+            running = (running or f"{name}: running on the CPU") + (
+                f", in bfloat16 as it has {instructions} (--precision float32 for more digits)"
+            )
+    if running:
+        warn(running)
+    return Placement(
+        device=torch.device("cpu"),
+        device_name=name,
+        precision=settled,
+        threads=threads,
+        token_budget=_BUDGET_CPU,
+        chosen=chosen,
     )
 
 

@@ -27,7 +27,7 @@ from vnp.models.tokens import Tokens
 Warn = Callable[[str], None]
 Between = Callable[[int], None]
 MIXED = "mixed"  # in place of the precision in the identity of a store that allows any
-Precision = Literal["auto", "float32", "bfloat16", "float16", "fp8", "int8"]
+Precision = Literal["default", "auto", "float32", "bfloat16", "float16", "fp8", "int8"]
 
 
 @dataclass(frozen=True, slots=True)

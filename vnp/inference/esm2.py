@@ -57,8 +57,8 @@ class Workspace:
 
         fp8, int8 = arithmetic.fp8, arithmetic.int8 is not None
         self.rows = rows
-        self.x_TD = make(spec.dim)
-        self.qkv_TE = make(3 * spec.dim)
+        self.x_TD = make(spec.dim, arithmetic.stream)
+        self.qkv_TE = make(3 * spec.dim, torch.float32 if arithmetic.whole else arithmetic.dtype)
         self.a_TD = make(spec.dim, FP8 if fp8 else arithmetic.dtype)  # input of a product
         inner = torch.int8 if int8 else FP8 if fp8 else arithmetic.dtype
         self.h_TF = make(spec.ffn, inner)
@@ -100,7 +100,7 @@ class Esm2Engine:
         fp8
             Matrix products in fp8.
         ops
-            ``vnp.inference.ops.triton`` or ``vnp.inference.ops.torch``.
+            ``triton``, ``torch`` or ``cpu`` of ``vnp.inference.ops``.
         fused
             ``vnp.inference.ops.hopper`` where it runs: products that do what follows them.
         calibration
@@ -130,7 +130,9 @@ class Esm2Engine:
         def get(name: str) -> Tensor:
             return tensors[name].to(device, torch.float32)
 
-        self._table = (get("embeddings.word_embeddings.weight") * TOKEN_DROPOUT_SCALE).to(dtype)
+        self._table = (get("embeddings.word_embeddings.weight") * TOKEN_DROPOUT_SCALE).to(
+            self._arithmetic.stream
+        )
         shift_D = torch.zeros(spec.dim, dtype=torch.float32, device=device)
         self._layers = []
         for number in range(spec.layer or spec.layers):
@@ -159,7 +161,7 @@ class Esm2Engine:
         )
         qkv_ED[:dim] *= self._ops.QUERY_FACTOR / math.sqrt(head)
         qkv_bias[:dim] *= self._ops.QUERY_FACTOR / math.sqrt(head)
-        if self._dtype == torch.float32:
+        if self._arithmetic.whole:
             # Plain torch rotates pairs fastest as complex numbers; scores do not depend on order.
             paired = torch.arange(2 * dim, device=self._device).view(-1, 2, head // 2)
             paired = paired.transpose(1, 2).flatten()
@@ -169,12 +171,17 @@ class Esm2Engine:
         out_DD, out_bias = linear("attention.output.dense")
         up_FD, up_bias = _with_norm(*linear("intermediate.dense"), *linear("LayerNorm"))
         down_DF, down_bias = linear("output.dense")
+        mlp_shift_D = shift_D + out_bias + times(out_DD, values_bias)
+        after_D = mlp_shift_D + down_bias
+        biases: tuple[Tensor | None, Tensor | None] = (None, None)
+        if self._arithmetic.packed:  # its products add biases to the stream for nothing
+            biases = (out_bias + times(out_DD, values_bias), down_bias)
+            mlp_shift_D = after_D = shift_D
         folded = Folded(
             qkv_ED=qkv_ED, qkv_bias_E=qkv_bias, shift_D=shift_D, out_DD=out_DD,
-            mlp_shift_D=shift_D + out_bias + times(out_DD, values_bias),
-            up_FD=up_FD, up_bias_F=up_bias, down_DF=down_DF,
+            out_bias_D=biases[0], mlp_shift_D=mlp_shift_D, up_FD=up_FD, up_bias_F=up_bias,
+            down_DF=down_DF, down_bias_D=biases[1],
         )  # fmt: skip
-        after_D = folded.mlp_shift_D + down_bias
         if self._calibration is None:
             return self._layer(folded), after_D
         layer, constant_D = int8.layer_of(
@@ -191,12 +198,12 @@ class Esm2Engine:
                 arithmetic, folded.qkv_ED, folded.qkv_bias_E, shift_D=folded.shift_D, gelu=False
             ),
             context_scale=context_scale,
-            out=arithmetic.product(folded.out_DD, context_scale),
+            out=arithmetic.product(folded.out_DD, context_scale, bias_O=folded.out_bias_D),
             up=Projection(
                 arithmetic, folded.up_FD, folded.up_bias_F, shift_D=folded.mlp_shift_D, gelu=True,
                 scale_O=inner_scale,
             ),
-            down=arithmetic.product(folded.down_DF, inner_scale),
+            down=arithmetic.product(folded.down_DF, inner_scale, bias_O=folded.down_bias_D),
         )  # fmt: skip
 
     def workspace(self, rows: int) -> Workspace:
@@ -234,7 +241,7 @@ class Esm2Engine:
         delta_TD = None if work.delta_TD is None else work.delta_TD[:rows]
         stream = Stream(x_TD, a_TD, work.rstd_T[:rows])
         rotary = Rotary(
-            self._rotary, layout.positions, 2 * spec.dim, neighbours=self._dtype == torch.float32
+            self._rotary, layout.positions, 2 * spec.dim, neighbours=self._arithmetic.whole
         )
         pending: Tensor | None = None  # what the next norm is to add to the stream
         torch.index_select(self._table, 0, layout.ids, out=x_TD)
@@ -254,7 +261,8 @@ class Esm2Engine:
         count = -(-positions // 1024) * 1024
         angles = torch.arange(count, dtype=torch.float32)[:, None] * self._frequencies
         # Every program reads them. In float16 they are off by an eighth of what bfloat16 rounds.
-        dtype = torch.float16 if self._dtype == torch.bfloat16 else torch.float32
+        short = self._dtype == torch.bfloat16 and not self._arithmetic.whole
+        dtype = torch.float16 if short else torch.float32
         return angles.cos().to(self._device, dtype), angles.sin().to(self._device, dtype)
 
 

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from vnp.inference.batch_layout import BatchLayout, Rotary
-from vnp.inference.linear import PlainProduct, balanced, times
+from vnp.inference.linear import PlainProduct, Product, balanced, times
 from vnp.inference.ops import torch as plain
 from vnp.inference.pooling import pool_groups
 from vnp.models.pooling import MEANS
@@ -45,29 +45,30 @@ _DEPTH = 36  # layers at which branches are not scaled
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    qkv: PlainProduct
+    qkv: Product
     qkv_bias: Tensor  # float32 (E,)
     norms_E: Tensor  # float32: weights of the norms of queries and keys, and ones for values
-    out: PlainProduct
-    up: PlainProduct
+    out: Product
+    up: Product
     up_bias: Tensor  # float32 (2F,)
-    down: PlainProduct
+    down: Product
 
 
 class Workspace:
     """Buffers for as many rows as a batch may have, reused by every layer and batch."""
 
     def __init__(
-        self, rows: int, spec: ModelSpec, *, dtype: torch.dtype, device: torch.device, fused: bool
-    ) -> None:
-        def make(width: int) -> Tensor:
+        self, rows: int, spec: ModelSpec, *, dtype: torch.dtype, device: torch.device, fused: bool,
+        packed: bool,
+    ) -> None:  # fmt: skip
+        def make(width: int, dtype: torch.dtype = dtype) -> Tensor:
             return torch.zeros((rows, width), dtype=dtype, device=device)
 
         self.rows = rows
-        self.x_TD = make(spec.dim)
-        self.qkv_TE = make(3 * spec.dim)
+        self.x_TD = make(spec.dim, torch.float32 if packed else dtype)
+        self.qkv_TE = make(3 * spec.dim, torch.float32 if packed else dtype)
         self.a_TD = make(spec.dim)
-        self.u_T2F = make(0 if fused else 2 * spec.ffn)
+        self.u_T2F = make(0 if fused or packed else 2 * spec.ffn)
         self.h_TF = make(spec.ffn)
         # 1 / deviation: of the stream, and of queries and keys with what it follows from.
         self.parts = 4 * spec.heads if fused else 0
@@ -96,13 +97,15 @@ class EsmcEngine:
         self._spec = spec
         self._fused = fused if dtype == torch.bfloat16 else None
         self._device, self._dtype, self._ops = device, dtype, ops
-        self._raw = dtype == torch.bfloat16  # in float16 the raw stream could overflow
+        self._packed = hasattr(ops, "PackedProduct")
+        # In float16 the raw stream could overflow, and packed products leave nothing to do after.
+        self._raw = dtype == torch.bfloat16 and not self._packed
         self._shift_D = torch.zeros(spec.dim, dtype=torch.float32, device=device)
 
         def get(name: str) -> Tensor:
             return tensors[name].to(device, torch.float32)
 
-        self._table = get("embed_tokens.weight").to(dtype)
+        self._table = get("embed_tokens.weight").to(torch.float32 if self._packed else dtype)
         self._layers = [
             self._fold({name: get(f"layers.{number}.{name}") for name in _shapes(spec)})
             for number in range(spec.layer or spec.layers)
@@ -132,20 +135,29 @@ class EsmcEngine:
             qkv_ED = balanced(qkv_ED - qkv_ED.mean(dim=1, keepdim=True))
             order = plain.gated_order(spec.ffn).to(self._device)
             up_FD, up_bias = up_FD[order], up_bias[order]
+        kind: type[PlainProduct] = PlainProduct
+        up: Product
+        if self._packed:
+            kind = self._ops.PackedProduct
+            up = self._ops.GatedProduct(up_FD, dtype=dtype, activation="swish", bias_2F=up_bias)
+        else:
+            up = PlainProduct(up_FD, dtype=dtype)
         return _Layer(
-            qkv=PlainProduct(qkv_ED, dtype=dtype, bias_O=qkv_bias),
+            qkv=kind(qkv_ED, dtype=dtype, bias_O=qkv_bias),
             qkv_bias=qkv_bias,
             norms_E=norms_E,
-            out=PlainProduct(tensors["self_attn.o_proj.weight"] * scale, dtype=dtype),
-            up=PlainProduct(up_FD, dtype=dtype),
+            out=kind(tensors["self_attn.o_proj.weight"] * scale, dtype=dtype),
+            up=up,
             up_bias=up_bias,
-            down=PlainProduct(tensors["mlp.down_proj.weight"] * scale, dtype=dtype),
+            down=kind(tensors["mlp.down_proj.weight"] * scale, dtype=dtype),
         )
 
     def workspace(self, rows: int) -> Workspace:
         """Make the buffers for batches of up to ``rows`` rows."""
-        fused = self._fused is not None
-        return Workspace(rows, self._spec, dtype=self._dtype, device=self._device, fused=fused)
+        return Workspace(
+            rows, self._spec, dtype=self._dtype, device=self._device,
+            fused=self._fused is not None, packed=self._packed,
+        )  # fmt: skip
 
     def __call__(self, layout: BatchLayout, work: Workspace, out_nD: Tensor) -> None:
         """Encode a batch and write the row of each record, float32 (n, D x poolings)."""
@@ -206,8 +218,11 @@ class EsmcEngine:
                     ops.swiglu(u_T2F, h_TF, bias_2F=layer.up_bias, rstd_T=rstd_T)
             else:
                 ops.norm(x_TD, a_TD, eps=EPS)
-                layer.up(a_TD, u_T2F)
-                ops.swiglu(u_T2F, h_TF, bias_2F=layer.up_bias)
+                if self._packed:
+                    layer.up(a_TD, h_TF)
+                else:
+                    layer.up(a_TD, u_T2F)
+                    ops.swiglu(u_T2F, h_TF, bias_2F=layer.up_bias)
             layer.down.add(h_TF, x_TD)
         return x_TD
 
@@ -216,7 +231,8 @@ class EsmcEngine:
         count = -(-positions // 1024) * 1024
         angles = torch.arange(count, dtype=torch.float32)[:, None] * self._frequencies
         # In float16 they are off by an eighth of what bfloat16 rounds.
-        dtype = torch.float16 if self._dtype == torch.bfloat16 else torch.float32
+        short = self._dtype == torch.bfloat16 and not self._packed
+        dtype = torch.float16 if short else torch.float32
         return angles.cos().to(self._device, dtype), angles.sin().to(self._device, dtype)
 
 

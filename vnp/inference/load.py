@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import vnp
-from store.errors import UsageError
+from store.errors import DataError, UsageError
 from store.io.optional import why_not
 from vnp.inference import esm2, esmc, mosaicbert
 from vnp.inference.calibrate import calibrate
@@ -26,6 +26,7 @@ from vnp.inference.calibration import Calibration
 from vnp.inference.device import Placement, place
 from vnp.inference.encoder import Encoder, Precision, Warn
 from vnp.inference.loop import Engine, LoopEncoder, Settings
+from vnp.inference.ops import cpu
 from vnp.inference.ops import torch as plain
 from vnp.inference.pipeline import EngineEncoder
 from vnp.inference.selftest import check_products
@@ -66,10 +67,12 @@ def load_encoder(
     device : str
         ``auto`` (a CUDA device if there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
     precision : {"auto", "float32", "bfloat16", "float16", "fp8", "int8"}
-        Arithmetic of the layers. ``auto``: float32 on the CPU, bfloat16 on CUDA devices from
-        compute capability 8.0, float16 on older ones. ``fp8``: matrix products of ESM-2 in fp8, on
-        CUDA devices from compute capability 8.9. ``int8``: those of ESM-2 in int8, with scales from
-        a store (``qualify``), from compute capability 8.0. Pooling is always in float32.
+        Arithmetic of the layers. ``auto`` or ``default``: bfloat16 on CUDA devices from compute
+        capability 8.0 and float16 on older ones; on a CPU bfloat16 if it has instructions for it
+        (AVX512-BF16 or AMX-BF16) and float32 if not, as for models of `transformers` and plug-ins.
+        ``fp8``: matrix products of ESM-2 in fp8, on CUDA devices from compute capability 8.9.
+        ``int8``: those of ESM-2 in int8, with scales from a store (``qualify``), on CUDA devices
+        from compute capability 8.0. Pooling is always in float32.
     weights_dir : Path, optional
         Folder to look for the model's files in before the Hugging Face cache and hub.
     token_budget : int, optional
@@ -88,6 +91,8 @@ def load_encoder(
         If the files cannot be had or are not those of the model.
     """
     warn = warn or log.warning
+    if precision == "default":
+        precision = "auto"
     spec = registry.model(name, weights_dir=weights_dir)
     if token_budget is not None and token_budget < 1:
         raise UsageError(f"a token budget of {token_budget} holds no token")
@@ -111,8 +116,9 @@ def load_encoder(
         precision = "auto"
     # A demo model is meant for any machine: no word about the CPU.
     placement = place(
-        device, precision=precision, threads=threads, warn=log.debug if spec.demo else warn
-    )
+        device, precision=precision, threads=threads, warn=log.debug if spec.demo else warn,
+        short_on_cpu=True,
+    )  # fmt: skip
     naming = naming_of(spec)
     if spec.demo:
         source = f"the demo model {spec.name}"
@@ -154,6 +160,27 @@ def load_encoder(
     )
 
 
+def faster_precisions(name: str, *, device: str) -> tuple[Precision, ...]:
+    """Precisions in eight bits that a model can run in on a device, the fastest first.
+
+    Parameters
+    ----------
+    name, device
+        See ``load_encoder``.
+    """
+    try:
+        spec = registry.model(name)
+        if spec.architecture != "esm2" or spec.demo or device == "cpu":
+            return ()
+        placement = place(device, precision="auto", threads=None, warn=log.debug)
+    except (UsageError, DataError):  # loading tells what is wrong
+        return ()
+    if obstacle(placement) is not None:
+        return ()
+    has_fp8 = torch.cuda.get_device_capability(placement.device) >= (8, 9)
+    return ("int8", "fp8") if has_fp8 else ("int8",)
+
+
 def naming_of(spec: ModelSpec) -> weights.Naming:
     """Name the tensors that a model's checkpoint must have."""
     namings = {"esm2": esm2.naming, "esmc": esmc.naming, "mosaicbert": mosaicbert.naming}
@@ -192,17 +219,21 @@ def encoder_of(
                 f"{placement.device_name}: {reason}, so {spec.name} runs in plain torch, several "
                 "times slower than the fused engine"
             )
-        kind = LoopEncoder if placement.device.type == "cpu" else EngineEncoder
+        kind: type[LoopEncoder] = EngineEncoder
+        ops, word = plain, f"plain torch ({reason})"
+        if placement.device.type == "cpu":
+            kind = LoopEncoder
+            ops, word = cpu_operations(placement)
         return kind(
             spec,
-            engine_of(spec, tensors, placement=placement, ops=plain),
+            engine_of(spec, tensors, placement=placement, ops=ops),
             tokenizer,
             placement=placement,
             token_budget=token_budget or placement.token_budget,
             identity=identity,
             environment=environment
             | {
-                "engine": f"plain torch ({reason})",
+                "engine": word,
                 "attention": "sdpa, groups of equal length",
             },
             warn=warn,
@@ -275,6 +306,14 @@ def obstacle(placement: Placement) -> str | None:
         )
     trouble = why_not("triton")
     return None if trouble is None else f"Triton {trouble}"
+
+
+def cpu_operations(placement: Placement) -> tuple[ModuleType, str]:
+    """What a CPU computes with, and why, in words."""
+    reason = cpu.obstacle(placement.dtype)
+    if reason is not None:
+        return plain, f"plain torch ({reason})"
+    return cpu, f"{cpu.name}, weights packed"
 
 
 def fused_products(

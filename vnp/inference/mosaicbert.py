@@ -41,11 +41,11 @@ Affine = tuple[Tensor, Tensor]
 class _Layer:
     qkv: Product
     out: Product
-    out_bias: Tensor  # float32, added by the norm after it
+    out_bias: Tensor | None  # float32, added by the norm after it, if not by the product
     attention_affine: Affine
     up: Product
     down: Product
-    down_bias: Tensor
+    down_bias: Tensor | None
     mlp_affine: Affine
 
 
@@ -53,16 +53,16 @@ class Workspace:
     """Buffers for as many rows as a batch may have, reused by every layer and batch."""
 
     def __init__(
-        self, rows: int, spec: ModelSpec, *, dtype: torch.dtype, device: torch.device
+        self, rows: int, spec: ModelSpec, *, dtype: torch.dtype, device: torch.device, packed: bool
     ) -> None:
-        def make(width: int) -> Tensor:
+        def make(width: int, dtype: torch.dtype = dtype) -> Tensor:
             return torch.zeros((rows, width), dtype=dtype, device=device)
 
         self.rows = rows
-        self.x_TD = make(spec.dim)
-        self.qkv_TE = make(3 * spec.dim)
+        self.x_TD = make(spec.dim, torch.float32 if packed else dtype)
+        self.qkv_TE = make(3 * spec.dim, torch.float32 if packed else dtype)
         self.a_TD = make(spec.dim)
-        self.u_T2F = make(2 * spec.ffn)
+        self.u_T2F = make(0 if packed else 2 * spec.ffn)
         self.h_TF = make(spec.ffn)
 
 
@@ -83,6 +83,7 @@ class MosaicBertEngine:
         """Place the weights; the parameters are those of ``Esm2Engine``."""
         self._spec = spec
         self._device, self._dtype, self._ops = device, dtype, ops
+        self._packed = hasattr(ops, "PackedProduct")
 
         def get(name: str) -> Tensor:
             return tensors[name].to(device, torch.float32)
@@ -90,7 +91,19 @@ class MosaicBertEngine:
         def affine(name: str) -> Affine:
             return get(f"{name}.weight"), get(f"{name}.bias")
 
-        def product(name: str) -> Product:
+        def to_stream(name: str, bias_D: Tensor) -> tuple[Product, Tensor | None]:
+            """A product that is added to the stream, and what the norm after it is to add."""
+            weight = get(f"{name}.weight")
+            if self._packed:
+                return ops.PackedProduct(weight, dtype=dtype, bias_O=bias_D), None
+            return PlainProduct(weight, dtype=dtype), bias_D
+
+        def gated(name: str) -> Product:
+            if self._packed:
+                product: Product = ops.GatedProduct(
+                    get(f"{name}.weight"), dtype=dtype, activation="gelu"
+                )
+                return product
             return PlainProduct(get(f"{name}.weight"), dtype=dtype)
 
         # Records are single sentences, so every token is of type 0. The table holds what the first
@@ -100,23 +113,27 @@ class MosaicBertEngine:
         words = torch.nn.functional.layer_norm(
             words, (spec.dim,), *affine("embeddings.LayerNorm"), EPS
         )
-        self._table = words.to(dtype)
+        self._table = words.to(torch.float32 if self._packed else dtype)
         self._layers = []
         for number in range(spec.layer or spec.layers):
             at = f"encoder.layer.{number}"
             qkv, values_bias = self._qkv(
                 get(f"{at}.attention.self.Wqkv.weight"), get(f"{at}.attention.self.Wqkv.bias")
             )
-            out_DD = get(f"{at}.attention.output.dense.weight")
+            attended = f"{at}.attention.output"
+            out_DD, dense_bias = get(f"{attended}.dense.weight"), get(f"{attended}.dense.bias")
+            dense_bias = dense_bias + times(out_DD, values_bias)
+            out, out_bias = to_stream(f"{attended}.dense", dense_bias)
+            down, down_bias = to_stream(f"{at}.mlp.wo", get(f"{at}.mlp.wo.bias"))
             self._layers.append(
                 _Layer(
                     qkv=qkv,
-                    out=PlainProduct(out_DD, dtype=dtype),
-                    out_bias=get(f"{at}.attention.output.dense.bias") + times(out_DD, values_bias),
-                    attention_affine=affine(f"{at}.attention.output.LayerNorm"),
-                    up=product(f"{at}.mlp.gated_layers"),
-                    down=product(f"{at}.mlp.wo"),
-                    down_bias=get(f"{at}.mlp.wo.bias"),
+                    out=out,
+                    out_bias=out_bias,
+                    attention_affine=affine(f"{attended}.LayerNorm"),
+                    up=gated(f"{at}.mlp.gated_layers"),
+                    down=down,
+                    down_bias=down_bias,
                     mlp_affine=affine(f"{at}.mlp.layernorm"),
                 )
             )
@@ -128,14 +145,15 @@ class MosaicBertEngine:
         factor_E = torch.ones_like(bias_E)
         factor_E[:dim] = self._ops.QUERY_FACTOR / math.sqrt(dim // self._spec.heads)
         of_queries_E = torch.cat((bias_E[:dim] * factor_E[:dim], torch.zeros_like(bias_E[dim:])))
-        product = PlainProduct(
-            weight_ED * factor_E[:, None], dtype=self._dtype, bias_O=of_queries_E
-        )
+        kind = self._ops.PackedProduct if self._packed else PlainProduct
+        product = kind(weight_ED * factor_E[:, None], dtype=self._dtype, bias_O=of_queries_E)
         return product, bias_E[2 * dim :]
 
     def workspace(self, rows: int) -> Workspace:
         """Make the buffers for batches of up to ``rows`` rows."""
-        return Workspace(rows, self._spec, dtype=self._dtype, device=self._device)
+        return Workspace(
+            rows, self._spec, dtype=self._dtype, device=self._device, packed=self._packed
+        )
 
     def __call__(self, layout: BatchLayout, work: Workspace, out_nD: Tensor) -> None:
         """Encode a batch and write the row of each record, float32 (n, D x poolings)."""
@@ -154,18 +172,25 @@ class MosaicBertEngine:
         u_T2F, h_TF = work.u_T2F[:rows], work.h_TF[:rows]
         torch.index_select(self._table, 0, layout.ids, out=x_TD)
         for layer in self._layers:
-            layer.qkv(x_TD, qkv_TE)
+            layer.qkv(self._input(x_TD, a_TD), qkv_TE)
             ops.attend(qkv_TE, a_TD, layout, heads=spec.heads, slopes=self._slopes)
             layer.out.add(a_TD, x_TD)
             ops.norm(
                 x_TD, x_TD, eps=EPS, shift_D=layer.out_bias,
                 affine=layer.attention_affine,
             )  # fmt: skip
-            layer.up(x_TD, u_T2F)
-            ops.geglu(u_T2F, h_TF)
+            if self._packed:
+                layer.up(self._input(x_TD, a_TD), h_TF)
+            else:
+                layer.up(x_TD, u_T2F)
+                ops.geglu(u_T2F, h_TF)
             layer.down.add(h_TF, x_TD)
             ops.norm(x_TD, x_TD, eps=EPS, shift_D=layer.down_bias, affine=layer.mlp_affine)
         return x_TD
+
+    def _input(self, x_TD: Tensor, a_TD: Tensor) -> Tensor:
+        """The stream as products take it: rounded to ``a``, if it is kept in float32."""
+        return x_TD if x_TD.dtype == self._dtype else a_TD.copy_(x_TD)
 
 
 def alibi_slopes(heads: int) -> list[float]:

@@ -33,9 +33,9 @@ Watch = Callable[[Product], Product]
 class Arithmetic:
     """What a model's projections are computed with."""
 
-    ops: ModuleType  # ``vnp.inference.ops.triton`` or ``vnp.inference.ops.torch``
+    ops: ModuleType  # ``triton``, ``torch`` or ``cpu`` of ``vnp.inference.ops``
     fused: ModuleType | None  # ``vnp.inference.ops.hopper``, where it runs and fits
-    dtype: torch.dtype  # of the residual stream
+    dtype: torch.dtype  # of products
     fp8: bool  # matrix products in fp8
     eps: float  # of the norms
     # ``vnp.inference.ops.triton_int8`` or ``torch_int8``: matrix products in int8.
@@ -45,16 +45,37 @@ class Arithmetic:
     standardised: bool = False
     watch: Watch | None = None  # what is made of each product of a model that is calibrated
 
+    @property
+    def packed(self) -> bool:
+        """Whether products are those of ``vnp.inference.ops.cpu``, which do what follows them."""
+        return hasattr(self.ops, "PackedProduct")
+
+    @property
+    def stream(self) -> torch.dtype:
+        """What the residual stream is kept in."""
+        return torch.float32 if self.packed else self.dtype
+
+    @property
+    def whole(self) -> bool:
+        """Whether products add biases for nothing, and queries and keys come in float32."""
+        return self.packed or self.dtype == torch.float32
+
     def product(
         self,
         weight_OI: Tensor,
         input_scale: Tensor | float | None,
         *,
         bias_O: Tensor | None = None,
+        gelu: bool = False,
     ) -> Product:
         """Make a product; in fp8 its input comes multiplied by a scale, and there is no bias."""
         if self.fp8 and input_scale is not None:
             return Fp8Product(weight_OI, input_scale=input_scale, fused=self.fused)
+        if self.packed:
+            packed: Product = self.ops.PackedProduct(
+                weight_OI, dtype=self.dtype, bias_O=bias_O, activation="gelu" if gelu else "none"
+            )
+            return packed
         plain = PlainProduct(weight_OI, dtype=self.dtype, bias_O=bias_O)
         return plain if self.watch is None else self.watch(plain)
 
@@ -97,9 +118,13 @@ class Projection:
         scale_O
             What the output is multiplied by before it is written in fp8.
         """
-        self._arithmetic, self._shift_D = arithmetic, shift_D
-        self._gelu, self._scale_O = gelu, scale_O
-        short = arithmetic.dtype == torch.bfloat16 and not arithmetic.standardised
+        self._arithmetic, self._gelu, self._scale_O = arithmetic, gelu, scale_O
+        # A stream that lacks nothing is not read once more for that.
+        whole_stream = arithmetic.packed and not bool(shift_D.any())
+        self._shift_D = None if whole_stream else shift_D
+        self._product_does_gelu = gelu and arithmetic.packed and scale_O is None
+        apart = arithmetic.standardised or arithmetic.packed
+        short = arithmetic.dtype == torch.bfloat16 and not apart
         self._lead_O: Tensor | None = None
         if short and (arithmetic.fused is not None or gelu):
             weight_OD = weight_OD - weight_OD.mean(dim=1, keepdim=True)
@@ -107,11 +132,13 @@ class Projection:
             weight_OD = balanced(weight_OD)
         # A standardised row has length sqrt(D), so no value of it is larger.
         self._input_scale = FP8_MOST / weight_OD.shape[1] ** 0.5 if arithmetic.fp8 else 1.0
-        # Float32 runs in plain torch, where a product adds a bias for nothing.
-        whole = arithmetic.dtype == torch.float32
+        whole = arithmetic.whole
         self._bias_O = None if whole else bias_O
         self._product = arithmetic.product(
-            weight_OD, self._input_scale, bias_O=bias_O if whole else None
+            weight_OD,
+            self._input_scale,
+            bias_O=bias_O if whole else None,
+            gelu=self._product_does_gelu,
         )
 
     def __call__(
@@ -160,6 +187,8 @@ class Projection:
             return
         before_TO = out_TO if before_TO is None else before_TO
         product(a_TD, before_TO)
+        if self._product_does_gelu:
+            return
         if self._gelu:
             ops.gelu(
                 before_TO, out_TO, bias_F=self._bias_O, standard=standard, scale_F=self._scale_O
@@ -176,10 +205,12 @@ class Folded:
     qkv_bias_E: Tensor
     shift_D: Tensor  # what the stream lacks before the layer
     out_DD: Tensor
-    mlp_shift_D: Tensor  # and before the second norm
+    out_bias_D: Tensor | None  # where products add biases
+    mlp_shift_D: Tensor  # what the stream lacks before the second norm
     up_FD: Tensor
     up_bias_F: Tensor
     down_DF: Tensor
+    down_bias_D: Tensor | None
 
 
 class Projecting(Protocol):

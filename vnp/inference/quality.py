@@ -25,10 +25,16 @@ _SAMPLE_BLOCKS = 6
 # Least cosine of a record's two means, over the sample: for the worst record and in the middle.
 LEAST_LOWEST = 0.995
 LEAST_MEDIAN = 0.999
+# For who asks for the fastest precision that is good enough, and not for one by name.
+LEAST_OF_AUTO = 0.9995
 
 
 class QualityError(DataError):
     """Eight bits change this store's embeddings by more than the bound."""
+
+    def __init__(self, message: str, lowest: float) -> None:
+        super().__init__(message)
+        self.lowest = lowest  # cosine of the worst record
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,8 @@ class Quality:
                 f"{model} in {self.precision} is too far from bfloat16 on "
                 f"{count(self.records, 'record')} of this store: lowest cosine {self.lowest:.5f} "
                 f"(at least {LEAST_LOWEST}), median "
-                f"{self.median:.5f} (at least {LEAST_MEDIAN}); use --precision bfloat16"
+                f"{self.median:.5f} (at least {LEAST_MEDIAN}); use --precision bfloat16",
+                self.lowest,
             )
 
 

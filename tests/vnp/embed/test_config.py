@@ -19,6 +19,7 @@ VALUES = {
     "models": st.lists(st.from_regex(r"[a-z][a-z0-9_]{0,9}\Z"), max_size=3).map(tuple),
     "device": st.sampled_from(["auto", "cpu", "cuda", "cuda:3"]),
     "precision": st.sampled_from(PRECISIONS),
+    "precision_bound": st.floats(min_value=1e-6, max_value=1),
     "weights_dir": st.none() | st.sampled_from([Path("weights"), Path("-odd name"), Path("/a b")]),
     "plugins": st.lists(st.sampled_from([Path("a.py"), Path("-odd name.py")]), max_size=2).map(
         tuple

@@ -150,6 +150,73 @@ def test_what_is_too_far_off_is_refused_and_nothing_pinned(tmp_path):
     assert open_store(path).provenance(MODEL) is None
 
 
+def choosing(path, monkeypatch, *, bound=0.9995, faster=("int8", "fp8"), **options):
+    """Encoders that choose, where int8 runs as above and fp8 is bad."""
+    asked = []
+
+    def load_any(source, *, precision, **settings):
+        asked.append(precision)
+        if precision == "fp8":
+            raise QualityError("fp8 is too far from bfloat16", 0.99)
+        if precision == "auto":
+            return load_encoder(source, device="cpu", precision="bfloat16", threads=1)
+        return load(source, precision=precision, **options)
+
+    monkeypatch.setattr("vnp.inference.load.faster_precisions", lambda *_, **__: faster)
+    config = WorkerConfig(precision="auto", precision_bound=bound)
+    return asked, Encoders(open_store(path), config=config, load=load_any, clock=time.monotonic)
+
+
+def test_auto_takes_the_fastest_that_passes_and_says_so(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "vnp")
+    path = store_of(tmp_path / "run.zarr")
+    asked, encoders = choosing(path, monkeypatch, bound=0.999)
+    encoders.get(MODEL)
+    assert asked == ["int8"]
+    recorded = open_store(path).provenance(MODEL)
+    assert recorded["identity"]["precision"] == "int8"
+    assert recorded["environment"]["auto"].startswith("int8 0.99")
+    assert "precision auto takes int8 (lowest cosine: int8 0.99" in caplog.text
+    # Whoever comes later takes what is recorded, and tries nothing.
+    asked, encoders = choosing(path, monkeypatch, faster=())
+    encoders.get(MODEL)
+    assert asked == ["int8"]
+
+
+def test_auto_falls_back_to_the_usual_precision(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "vnp")
+    path = store_of(tmp_path / "run.zarr")
+    asked, encoders = choosing(path, monkeypatch, bound=0.9999999)
+    encoders.get(MODEL)
+    assert asked == ["int8", "fp8", "auto"]
+    recorded = open_store(path).provenance(MODEL)
+    assert recorded["identity"]["precision"] == "bfloat16"
+    assert "calibration" not in recorded
+    found = recorded["environment"]["auto"]
+    assert found.startswith("int8 0.99")
+    assert found.endswith("fp8 0.99000; at least 1 was asked for")
+    assert "precision auto takes bfloat16" in caplog.text
+
+
+def test_who_says_nothing_is_told_of_auto_once(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "vnp")
+    path = store_of(tmp_path / "run.zarr")
+    monkeypatch.setattr("vnp.inference.load.faster_precisions", lambda *_, **__: ("int8", "fp8"))
+    for _ in range(2):  # the store is begun by the first
+        config = WorkerConfig(device="cpu", threads=1)
+        Encoders(open_store(path), config=config, load=load_encoder, clock=time.monotonic).get(
+            MODEL
+        )
+    assert caplog.text.count("--precision auto would try int8 and fp8") == 1
+    assert "auto" not in open_store(path).provenance(MODEL)["environment"]
+
+
+@pytest.mark.parametrize("bound", [0, -1, 1.5, float("nan")])
+def test_a_bound_is_a_cosine(bound):
+    with pytest.raises(UsageError, match="is not a cosine"):
+        WorkerConfig(precision="auto", precision_bound=bound)
+
+
 def test_a_store_begun_in_another_precision_stays_in_it(tmp_path):
     path = store_of(tmp_path / "run.zarr")
     assert main(["embed", str(path), "--precision", "float32", "--device", "cpu"]) == 0

@@ -19,6 +19,7 @@ from vnp.inference.device import place
 from vnp.inference.encoder import Encoder
 from vnp.inference.load import load_encoder, tokenizer_of
 from vnp.inference.loop import LoopEncoder
+from vnp.inference.ops import cpu
 from vnp.inference.ops import torch as plain
 from vnp.models import files, registry
 from vnp.models.errors import DeviceError, RecordTooLongError, UnknownModelError, WeightsError
@@ -42,8 +43,13 @@ def sequences(count=120, *, seed=0):
 
 
 def load(name, **options):
-    """One thread: many small products on busy cores are slower with more."""
-    return load_encoder(name, **({"threads": 1} | options))
+    """In float32, whatever the processor, by one thread: on busy cores more are slower."""
+    return load_encoder(name, **({"threads": 1, "precision": "float32"} | options))
+
+
+def has_instructions(monkeypatch, *flags):
+    """A processor that multiplies bfloat16 by these, and no other instructions."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(flags, True))
 
 
 @functools.cache
@@ -242,7 +248,8 @@ def test_tokenise_in_a_thread_while_embedding():
     assert all(np.array_equal(each.ids, tokens.ids) for each in made)
 
 
-def test_provenance_says_what_must_match_and_what_ran():
+def test_provenance_says_what_must_match_and_what_ran(monkeypatch):
+    has_instructions(monkeypatch)
     encoder = load_encoder("demo_dnabert_s")
     told = encoder.provenance()
     assert set(told.identity) == {"model", "weights", "tokenizer", "pooling", "precision"}
@@ -254,6 +261,67 @@ def test_provenance_says_what_must_match_and_what_ran():
     assert load("demo_dnabert_s", token_budget=9).provenance().identity == told.identity
     short = load("demo_dnabert_s", precision="bfloat16").provenance()
     assert short.identity != told.identity
+    assert told.environment["engine"] == "oneDNN, weights packed"
+    assert load("demo_dnabert_s", precision="float16").environment["engine"] == (
+        "plain torch (oneDNN's products here are not for float16)"
+    )
+
+
+@pytest.mark.parametrize("name", [*DEMO, "some_esm2"])
+def test_a_cpu_that_multiplies_bfloat16_takes_it(monkeypatch, tmp_path, name):
+    options = {"device": "cpu", "threads": 1}
+    if name not in DEMO:
+        spec = tiny("esm2", name=name, repo=f"someone/{name}")
+        monkeypatch.setitem(registry.MODELS, name, spec)
+        write_checkpoint(tmp_path / name, spec, random_state(spec, prefix=True))
+        options |= {"weights_dir": tmp_path}
+    for flag, instructions in (("avx512_bf16", "AVX512-BF16"), ("amx_bf16", "AMX-BF16")):
+        has_instructions(monkeypatch, flag)
+        said = []
+        told = load_encoder(name, warn=said.append, **options).provenance()
+        assert told.identity["precision"] == "bfloat16"
+        assert told.environment["chosen"] == f"device cpu, precision auto ({instructions})"
+        if name not in DEMO:
+            (line,) = said
+            assert "running on the CPU, in bfloat16" in line
+            assert instructions in line
+            assert "--precision float32" in line
+        exact = load_encoder(name, precision="float32", warn=say_nothing_of, **options)
+        assert exact.provenance().identity["precision"] == "float32"
+    has_instructions(monkeypatch)
+    told = load_encoder(name, warn=say_nothing_of, **options).provenance()
+    assert told.identity["precision"] == "float32"
+    assert told.environment["chosen"] == "device cpu, precision auto"
+
+
+def test_products_of_onednn_are_tried_before_they_are_used(monkeypatch):
+    has_instructions(monkeypatch)
+    _, rows = demo_tokens("demo_esm2")
+
+    def broken(weight_OI):
+        raise RuntimeError("no such primitive\nat some line")
+
+    def wrong(weight_OI):
+        return torch.ops.mkldnn._reorder_linear_weight(weight_OI.roll(1, 0).contiguous(), 1024)
+
+    for pack, reason in ((broken, "oneDNN: no such primitive"), (wrong, "are off by")):
+        monkeypatch.setattr(cpu, "_packed", pack)
+        encoder = load("demo_esm2")
+        assert reason in encoder.environment["engine"]
+        assert encoder.environment["engine"].startswith("plain torch")
+        assert np.abs(encoder.embed(demo_tokens("demo_esm2")[0]) - rows).max() < 2e-5
+
+
+def test_without_instructions_bfloat16_is_slow_and_said(monkeypatch):
+    has_instructions(monkeypatch)
+    said = []
+    placement = place("cpu", precision="bfloat16", threads=1, warn=said.append)
+    assert placement.precision == "bfloat16"
+    assert "no instructions for bfloat16" in said[0]
+    assert "slower" in said[0]
+    has_instructions(monkeypatch, "avx512_bf16")
+    placement = place("cpu", precision="auto", threads=1, warn=say_nothing_of)
+    assert placement.precision == "float32"  # of models that transformers or a plug-in run
 
 
 def test_short_precision_is_near():

@@ -24,6 +24,7 @@ from vnp.inference.device import Placement
 from vnp.inference.encoder import PipelinedEncoder
 from vnp.inference.linear import FP8, FP8_MOST, Fp8Product, balanced, bound_scale
 from vnp.inference.loop import LoopEncoder
+from vnp.inference.ops import cpu
 from vnp.inference.ops import torch as plain
 from vnp.inference.quality import Quality, QualityError, compare
 from vnp.inference.selftest import check_products
@@ -55,6 +56,27 @@ def test_folded_weights_compute_the_same(name):
     assert np.abs(looped.embed(tokens) - reference(spec, tokens)).max() < 2e-5
     short = encoder_of(spec, precision="bfloat16").embed(tokens)
     assert cosines(short, reference(spec, tokens)).min() > 0.999
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_packed_products_compute_the_same(name):
+    spec, tokens = SPECS[name], tokens_of(LENGTHS)
+    expected = reference(spec, tokens)
+    packed = encoder_of(spec, kind=LoopEncoder, ops=cpu)
+    assert np.abs(packed.embed(tokens) - expected).max() < 2e-5
+    short = [
+        encoder_of(spec, kind=LoopEncoder, ops=ops, precision="bfloat16").embed(tokens)
+        for ops in (cpu, plain)
+    ]
+    lowest = [cosines(each, expected).min() for each in short]
+    assert lowest[0] > 0.999
+    assert 1 - lowest[0] < 1.1 * (1 - lowest[1]), "its stream is in float32"
+    assert np.array_equal(
+        short[0], encoder_of(spec, kind=LoopEncoder, ops=cpu, precision="bfloat16").embed(tokens)
+    )
+    states = encoder_of(dataclasses.replace(spec, layer=1), kind=LoopEncoder, ops=cpu)
+    other = encoder_of(dataclasses.replace(spec, layer=1), kind=LoopEncoder)
+    assert np.abs(states.embed(tokens) - other.embed(tokens)).max() < 2e-5
 
 
 @pytest.mark.parametrize("name", ["esm2", "esm2_24"])

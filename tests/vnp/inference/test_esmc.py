@@ -90,7 +90,8 @@ def states_of(model, protein: bytes, layer: int | None = None) -> torch.Tensor:
 
 
 def embedded(name: str, tmp_path: Path, **options) -> np.ndarray:
-    encoder = load_encoder(name, device="cpu", weights_dir=tmp_path, threads=1, **options)
+    options = {"precision": "float32", "threads": 1} | options
+    encoder = load_encoder(name, device="cpu", weights_dir=tmp_path, **options)
     column = from_items(PROTEINS)
     return encoder.embed(encoder.tokenise(column, column))
 

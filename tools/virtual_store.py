@@ -22,6 +22,7 @@ connection moves 100 MB/s. One request stands for each step, as `If-None-Match: 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +134,7 @@ class World:
         self.names = 0  # of claims and their markers
         self.beats: dict[str, bytes] = {}
         self.cells: dict[Cell, bytes] = {}
-        self.filled: list[int] = []  # blocks, in the order in which they were filled
+        self.filled = array("q")  # blocks, in the order in which they were filled
         self.published: dict[int, int] = {}  # how often a worker published a block
         self.check: Callable[[], None] = lambda: None  # ends the calling process if it was killed
         sample = Sample("s", 0, blocks, 1, 0, blocks, 500, 0, "content", "", "s.fa", "")
@@ -346,7 +347,7 @@ class VirtualBackend:
     def flagged(self, _model: str) -> NDArray[np.int64]:
         """List the filled blocks."""
         self._world.do("list", names=len(self._world.filled))
-        return np.array(self._world.filled, np.int64)
+        return np.array(self._world.filled, dtype=np.int64)
 
     def name(self, cell: Cell) -> str:
         """Name a cell."""

@@ -149,7 +149,8 @@ class Scheduler:
             for each in self._accounts.failures
             if each.model == model and each.block is not None
         ]
-        return np.setdiff1d(self._store.open_blocks(model), given_up)
+        found = self._store.open_blocks(model)
+        return np.setdiff1d(found, given_up) if given_up else found
 
 
 class Prefetch:

@@ -13,7 +13,6 @@ first, then stale ones; held ones are not candidates.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

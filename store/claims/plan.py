@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 RELEASED = ".released"  # suffix of the marker beside a claim
 
-# 18 digits fit an int64; a longer number, or one that begins with 0, is not one of our claims.
-# Quantifiers that never give back what they took (``++``): a fifth of the time.
-_PATTERN = r"(?:0|[1-9][0-9]{0,17}+)\.[1-9][0-9]{0,17}+(?:\.released)?+"
+# A longer number, or one that begins with 0, is not one of our claims: block, epoch and marker fit
+# one int64. Quantifiers that never give back what they took (``++``): a fifth of the time.
+_PATTERN = r"(?:0|[1-9][0-9]{0,10}+)\.[1-9][0-9]{0,6}+(?:\.released)?+"
+_EPOCHS = 10_000_000
 _NAME = re.compile(_PATTERN)
 _ALL_NAMES = re.compile(rf"(?:{_PATTERN}\n)*+")
 
@@ -60,20 +61,15 @@ def read_names(names: Iterable[str]) -> ClaimScan:
     # The whole text becomes numbers at once, "17.1.released" as 17 1 1 and "17.1" as 17 1 0:
     # 50,000 names in 5 ms, a fifth of what a loop over them takes.
     text = text.replace(RELEASED + "\n", " 1 ").replace("\n", " 0 ").replace(".", " ")
-    rows = np.fromstring(text, sep=" ", dtype=np.int64).reshape(-1, 3)
-    is_marker = rows[:, 2] == 1
-    block_all, epoch_all = rows[~is_marker, 0], rows[~is_marker, 1]
-    order = np.lexsort((epoch_all, block_all))
-    block_all, epoch_all = block_all[order], epoch_all[order]
-    last = np.ones(len(block_all), dtype=bool)
-    last[:-1] = block_all[1:] != block_all[:-1]
-    top = ClaimScan(block_all[last], epoch_all[last], np.zeros(int(last.sum()), dtype=bool))
-
-    block_marked, epoch_marked = rows[is_marker, 0], rows[is_marker, 1]
-    at, known = top.find(block_marked)
-    at, epoch_marked = at[known], epoch_marked[known]
-    top.released[at[top.epoch[at] == epoch_marked]] = True
-    return top
+    block, epoch, marker = np.fromstring(text, sep=" ", dtype=np.int64).reshape(-1, 3).T
+    entries = np.sort(2 * (_EPOCHS * block + epoch) + marker)  # a marker right after its claim
+    marked = np.zeros(len(entries), dtype=np.bool_)
+    marked[:-1] = entries[1:] == entries[:-1] + 1
+    is_claim = entries % 2 == 0
+    block, epoch = np.divmod(entries[is_claim] // 2, _EPOCHS)
+    last = np.ones(len(block), dtype=np.bool_)
+    last[:-1] = block[1:] != block[:-1]
+    return ClaimScan(block[last], epoch[last], marked[is_claim][last])
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ from tools.virtual_time import Server, VirtualTime
 MODEL = "esm2_3b"
 _DIM, _ROWS = 2560, 4096  # of a real block, for the bytes it moves
 _VALUES = 2 * _DIM * _ROWS
+_PAGES = 8  # of a listing that are one event of the simulation
 _SEQUENCES = {"nucleotide": 500 * _ROWS, "protein": 166 * _ROWS}
 
 
@@ -152,16 +153,18 @@ class World:
 
         Or for so many of them at a time.
         """
-        times = 1 + names // self.profile.names_listed
+        pages = 1 + names // self.profile.names_listed
         for name in self.profile.operations[operation]:
             request = self.profile.requests[name]
-            self.servers[request.server].ask(
-                name,
-                service=request.service,
-                latency=request.latency,
-                times=times,
-                concurrent=concurrent,
-            )
+            # A listing's pages are asked for one after the other: others are served in between.
+            for first in range(0, pages, _PAGES):
+                self.servers[request.server].ask(
+                    name,
+                    service=request.service,
+                    latency=request.latency,
+                    times=min(_PAGES, pages - first),
+                    concurrent=concurrent,
+                )
         if size:
             self.time.wait(size / self.profile.bandwidth)
         self.check()
@@ -254,7 +257,12 @@ class VirtualClaims(Claims):
         """List the claims."""
         self._world.do("list", names=self._world.names)
         block = np.flatnonzero(self._world.epoch)
-        return ClaimScan(block, self._world.epoch[block], self._world.is_released[block])
+        # Small, because thousands of workers may hold one while they wait.
+        return ClaimScan(
+            block.astype(np.int32),  # type: ignore[arg-type]
+            self._world.epoch[block].astype(np.int8),  # type: ignore[arg-type]
+            self._world.is_released[block],
+        )
 
 
 class VirtualHeartbeat(Heartbeat):

@@ -40,7 +40,6 @@ from store.errors import BusyError, ClaimLostError, UsageError
 from store.io.concurrent import in_order
 from store.io.files import WriteError
 
-MOST_JUDGED = 64  # owners of a model's blocks that one plan looks at
 APPEND = "append"  # the appender's lock: block 0 of this name; no model may be called so
 
 log = logging.getLogger(__name__)
@@ -136,7 +135,6 @@ class Claims:
         self._making = False  # stays so when making a claim was interrupted: it may be there
         # Claim files never change: what was read once stays true.
         self._read: dict[tuple[str, int, int], tuple[str | None, Identity | None]] = {}
-        self._judged: dict[str, int] = {}  # block of a model from which owners are judged next
         self._lock = threading.RLock()  # a shutdown that interrupts a claim can still release
 
     @property
@@ -246,26 +244,9 @@ class Claims:
         """
         return read_names(self._files.names(model))
 
-    def takeable(
-        self, model: str, *, scan: ClaimScan, open_blocks: NDArray[Any]
-    ) -> NDArray[np.bool_]:
-        """For each claim of a scan, whether it can be taken from an owner that is dead.
-
-        Only unreleased claims on open blocks are looked at; all others are False. Of many, the next
-        ones in the ring of all blocks are looked at each time, beginning anywhere: a thousand
-        workers that wait for the last thousand blocks would else read a million files each time.
-        """
-        answer = np.zeros(len(scan.block), dtype=bool)
-        is_open = np.isin(scan.block, as_blocks(open_blocks), assume_unique=True)
-        at = np.flatnonzero(is_open & ~scan.released)
-        if len(at) > MOST_JUDGED:
-            begin = self._judged.get(model, int(self.worker[:8], 16) % int(scan.block[at[-1]] + 1))
-            first = int(np.searchsorted(scan.block[at], begin))
-            at = np.roll(at, -first)[:MOST_JUDGED]
-            self._judged[model] = int(scan.block[at[-1]]) + 1
-        for i in at.tolist():
-            answer[i] = self._takeable_unreleased(model, int(scan.block[i]), int(scan.epoch[i]))
-        return answer
+    def is_takeable(self, model: str, held: Candidate) -> bool:
+        """Whether a block that was not released can be taken, because its owner is dead."""
+        return self._takeable_unreleased(model, held.block, held.epoch)
 
     def states(
         self, model: str, *, open_blocks: NDArray[Any] | None = None, released: bool = False

@@ -83,9 +83,10 @@ class Candidate:
 class ClaimPlan:
     """Candidates in the order in which one worker tries them, and a cursor over them.
 
-    ``takeable`` says of each entry of ``scan``, shape (k,), whether an unreleased claim may be
-    taken over because its owner is dead. The order begins at block ``start`` and wraps round:
-    workers that begin in different places do not race for the same block.
+    The order begins at block ``start`` and wraps round: workers that begin in different places do
+    not race for the same block. ``held`` are blocks whose owners are to be judged, at most ``most``
+    of them: the next ones from block ``judge_from`` in the ring of all that are held. Those whose
+    owner is dead `add_stale` makes candidates.
     """
 
     def __init__(
@@ -93,26 +94,43 @@ class ClaimPlan:
         open_blocks: NDArray[Any],
         *,
         scan: ClaimScan,
-        takeable: NDArray[np.bool_],
         start: int = 0,
+        judge_from: int = 0,
+        most: int | None = None,
     ) -> None:
         wanted = as_blocks(open_blocks)
         # By block number: one gather, where a search for each block takes ten times as long.
         size = int(wanted[-1]) + 1 if len(wanted) else 0
         inside = scan.block < size
-        block, released = scan.block[inside], scan.released[inside]
+        block = scan.block[inside]
         epoch = np.zeros(size, dtype=np.int64)
         epoch[block] = scan.epoch[inside]
         free = np.ones(size, dtype=np.bool_)
-        free[block] = released
-        stale = np.zeros(size, dtype=np.bool_)
-        stale[block] = takeable[inside] & ~released
-        self._free, self._stale = (
-            _Runs.of(chosen, epoch[chosen], start=start)
-            for chosen in (wanted[free[wanted]], wanted[stale[wanted]])
-        )
+        free[block] = scan.released[inside]
+        chosen = wanted[free[wanted]]
+        held = wanted[~free[wanted]]
+        self._free = _Runs.of(chosen, epoch[chosen], start=start)
+        self._stale = _Runs.of(chosen[:0], chosen[:0], start=start)
+        self._start = start
+        self.size = size  # one more than the last open block
         self.n_open = len(wanted)
-        self.n_held = len(wanted) - len(self)
+        self.n_held = len(held)
+        held = np.roll(held, -int(np.searchsorted(held, judge_from % max(size, 1))))[:most]
+        self.held = [
+            Candidate(int(each), int(known)) for each, known in zip(held, epoch[held], strict=True)
+        ]
+
+    def add_stale(self, candidates: Iterable[Candidate]) -> None:
+        """Make candidates of those among ``held`` whose owners are dead; before any is taken."""
+        entries = sorted((each.block, each.epoch) for each in candidates)
+        blocks, epochs = np.array(entries, dtype=np.int64).reshape(-1, 2).T
+        self._stale = _Runs.of(blocks, epochs, start=self._start)
+        self.n_held -= len(entries)
+
+    def begin_at(self, start: int) -> None:
+        """Begin at another block than 0."""
+        for runs in (self._free, self._stale):
+            runs.turn(runs.before(start))
 
     def __len__(self) -> int:
         """Candidates that are left."""
@@ -184,6 +202,11 @@ class _Runs:
         candidate = self[0]
         self._next += 1
         return candidate
+
+    def before(self, block: int) -> int:
+        """Count those of a lower block."""
+        count = np.diff(self._ends.astype(np.int64), prepend=0)
+        return int(np.clip(block - self._first.astype(np.int64), 0, count).sum())
 
     def turn(self, by: int) -> None:
         """Put so many of those that are left behind the others."""

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from store.claims.claims import Claim, Claims
-from store.claims.plan import ClaimPlan, as_blocks
+from store.claims.plan import ClaimPlan
 
 # Candidates in a row that others took since the plan was made, after which a new plan is cheaper:
 # a miss costs a look at one name, a plan lists the whole directory.
@@ -17,6 +17,9 @@ PATIENCE = 64
 # After a few of them most of the plan is taken. Then so many at random are looked at concurrently,
 # which costs no more time than one and counts as several.
 _FEW, _LOOKS, _COUNTS = 4, 32, 5
+# Owners of held blocks that one plan judges, the next ones each time. A thousand workers that wait
+# for the last thousand blocks would else read a million files each time.
+_JUDGED = 64
 
 
 class WorkList:
@@ -47,6 +50,7 @@ class WorkList:
         self._start = start
         self._patience = patience
         self._plan: ClaimPlan | None = None
+        self._judge_from = int(claims.worker[-8:], 16)  # a block, modulo how many there are
         self._random = random.Random(claims.worker)  # noqa: S311 - spreads workers, no secret
 
     def next(self) -> Claim | None:
@@ -90,11 +94,19 @@ class WorkList:
 
     def _make_plan(self) -> ClaimPlan:
         scan = self._claims.scan(self._model)  # before open_blocks: see Claims.scan
-        blocks = as_blocks(self._open_blocks())
-        takeable = self._claims.takeable(self._model, scan=scan, open_blocks=blocks)
-        plan = ClaimPlan(blocks, scan=scan, takeable=takeable, start=self._start or 0)
+        plan = ClaimPlan(
+            self._open_blocks(),
+            scan=scan,
+            start=self._start or 0,
+            judge_from=self._judge_from,
+            most=_JUDGED,
+        )
+        del scan  # of all blocks; judging the others may take a while
+        plan.add_stale(each for each in plan.held if self._claims.is_takeable(self._model, each))
+        if plan.held:
+            self._judge_from = plan.held[-1].block + 1
         if self._start is None and plan.n_held:
-            self._start = int(self._claims.worker[:8], 16) % (int(blocks[-1]) + 1)
-            plan = ClaimPlan(blocks, scan=scan, takeable=takeable, start=self._start)
+            self._start = int(self._claims.worker[:8], 16) % plan.size
+            plan.begin_at(self._start)
         self.n_open, self.n_held = plan.n_open, plan.n_held
         return plan

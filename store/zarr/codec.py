@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 CRC_BYTES = 4
 _ZSTD_LEVEL = 1
+_ONE = (1).to_bytes(4, "little")  # how many strings
 _SKIPPED = (0x184D2A50).to_bytes(4, "little")  # begins a skippable frame of zstd
 _LARGEST = 1 << 30  # bytes of a chunk; what claims more is damaged or hostile
 
@@ -43,7 +44,12 @@ def _zstd() -> Zstd:
 
 def numpy_dtype(column: Column) -> np.dtype[Any]:
     """Return the NumPy dtype of a column of numbers (little-endian)."""
-    return np.dtype(column.dtype).newbyteorder("<")
+    return _little_endian(column.dtype)
+
+
+@cache
+def _little_endian(name: str) -> np.dtype[Any]:
+    return np.dtype(name).newbyteorder("<")
 
 
 def encode_numbers(values: NDArray[Any], *, column: Column) -> bytes:
@@ -83,7 +89,15 @@ def decode_strings(raw: bytes, *, column: Column) -> Ragged:
     return values
 
 
-def read_chunk(path: Path, *, column: Column) -> bytes:
+def decode_string(raw: bytes, *, column: Column) -> bytes:
+    """Decode a chunk of one string; DamageError if it is damaged, or of more."""
+    body = _without_crc(raw, column)
+    if body[:4] == _ONE and int.from_bytes(body[4:8], "little") == len(body) - 8:
+        return body[8:]  # without an array: half a million certificates are read one by one
+    return decode_strings(raw, column=column)[0]
+
+
+def read_chunk(path: Path | str, *, column: Column) -> bytes:
     """Read a chunk's file; `DamageError` if it is not a file, or longer than such a chunk can be.
 
     FileNotFoundError is left to the caller, to whom it may mean something.

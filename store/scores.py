@@ -51,9 +51,11 @@ def save_scores(
     transaction.commit(after)
 
 
-def read_scores(backend: Backend, name: str) -> NDArray[np.float32]:
-    """Read scores by row; see `store.store.Store.scores`."""
+def read_scores(backend: Backend, name: str, start: int, stop: int | None) -> NDArray[np.float32]:
+    """Read scores of rows; see `store.store.Store.scores`."""
     known = [scores.name for scores in backend.schema.scores]
     if name not in known:
         raise UsageError(f"the store has no scores {name!r} (it has: {', '.join(known) or 'none'})")
-    return backend.read_scores(name)
+    rows = backend.schema.n_rows
+    stop = rows if stop is None else min(stop, rows)
+    return backend.read_scores(name, start, max(stop, start))

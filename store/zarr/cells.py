@@ -99,15 +99,16 @@ class ZarrTree(abc.ABC):
             raise DamageError(f"{key}: {error}; run 'vnp verify' on the store") from None
         return values
 
-    def read_scores(self, name: str) -> NDArray[np.float32]:
-        """Scores by row: float32 (N, 2)."""
+    def read_scores(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
+        """Scores of rows: float32 (stop - start, 2)."""
         [known] = [scores for scores in self.schema.scores if scores.name == name]
-        out = np.full((self.schema.n_rows, 2), np.nan, dtype=np.float32)
+        out = np.full((stop - start, 2), np.nan, dtype=np.float32)
         for at, column in enumerate(score_columns(self.schema, name)):
             size = column.chunk[0]
-            for chunk in chunks_of(0, known.rows, size):
-                part = out[chunk * size : (chunk + 1) * size, at]
-                part[:] = self.read_scores_chunk(column, chunk)[: len(part)]
+            for chunk in chunks_of(start, min(stop, known.rows), size):
+                first, last = max(chunk * size, start), min((chunk + 1) * size, stop)
+                part = slice(first - chunk * size, last - chunk * size)
+                out[first - start : last - start, at] = self.read_scores_chunk(column, chunk)[part]
         return out
 
     def read_scores_chunk(self, column: Column, chunk: int) -> NDArray[np.float32]:

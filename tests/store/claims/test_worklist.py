@@ -171,3 +171,20 @@ def test_where_most_are_taken_it_finds_what_is_left(make_worker):
     assert all(block % 40 == 37 for block in found)
     assert len(set(found)) == 5
     assert len(plans) <= 3
+
+
+def test_of_many_held_blocks_a_plan_judges_the_next_ones_each_time(make_worker):
+    """Those of a worker that ended are all found, and none of one that lives."""
+    ours, ended, living = (make_worker(name) for name in "abc")
+    for block in range(300):
+        (ended if block % 30 == 7 else living).claims.try_claim("m", block)
+    ended.heartbeat.stop()
+    read = []
+    is_takeable = ours.claims.is_takeable
+    ours.claims.is_takeable = lambda model, held: read.append(held) or is_takeable(model, held)
+    work = work_list(ours, np.zeros(300, dtype=bool))
+    looks = [(work.next(), len(read)) for _ in range(20)]
+    assert sorted(claim.block for claim, _ in looks if claim) == list(range(7, 300, 30))
+    assert looks[0][1] <= 64 * 3
+    assert {each.block for each in read} == set(range(300))
+    assert work.n_open == 300

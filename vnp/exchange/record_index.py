@@ -22,7 +22,7 @@ from store.schema import COLUMN_CHUNK_ROWS, Sample
 from store.store import Store
 
 Ints = NDArray[np.int64]
-_BYTES = 48  # a row while all are sorted
+_BYTES = 56  # a row while all are sorted
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def test_an_index_that_does_not_fit_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = twin_samples(tmp_path / "run.zarr")
-    pages = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 2 * 48 * 10}
+    pages = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 2 * 56 * 10}
     monkeypatch.setattr(record_index.os, "sysconf", pages.__getitem__)
     with pytest.raises(UsageError, match=r"one sample at a time \(--sample\)"):
         RecordIndex(store)

@@ -66,7 +66,12 @@ class Scheduler:
         self._clock = clock
         self._yielding: dict[str, float] = {}  # since when blocks of a model are left to others
         self._lists = {
-            model: WorkList(claims, model=model, open_blocks=partial(self._open_blocks, model))
+            model: WorkList(
+                claims,
+                model=model,
+                open_blocks=partial(self._open_blocks, model),
+                each_stands_for=each_stands_for,
+            )
             for model in models
         }
 

@@ -149,8 +149,8 @@ class Backend(Protocol):
     def read_column(self, name: str, chunk: int, rows: int) -> Values:
         """Values of a chunk of a row column, at least its first ``rows``, checked."""
 
-    def read_scores(self, name: str) -> NDArray[np.float32]:
-        """Scores that the schema lists: float32 (N, 2), NaN for none."""
+    def read_scores(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
+        """Scores of rows that the schema lists: float32 (stop - start, 2), NaN for none."""
 
     # -- cells --------------------------------------------------------------------------------
 

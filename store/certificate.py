@@ -32,19 +32,19 @@ class Certificate:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
 
 
+_KINDS = [(field.name, str(field.type).partition("[")[0]) for field in fields(Certificate)]
+
+
 def parse_certificate(text: bytes) -> Certificate:
     """Read a certificate back; DamageError if it is not JSON of the right form."""
     try:
         value = parse_json(text)
-        certificate = Certificate(
-            **{field.name: value[field.name] for field in fields(Certificate)}
-        )
+        certificate = Certificate(**{name: value[name] for name, _ in _KINDS})
     except (ValueError, KeyError, TypeError) as error:
         raise DamageError(f"certificate is unreadable: {error}") from None
-    for field in fields(Certificate):
-        kind = str(field.type).partition("[")[0]
-        if type(getattr(certificate, field.name)).__name__ != kind:
-            raise DamageError(f"certificate is unreadable: {field.name} is not {kind}")
+    for name, kind in _KINDS:
+        if type(getattr(certificate, name)).__name__ != kind:
+            raise DamageError(f"certificate is unreadable: {name} is not {kind}")
     return certificate
 
 

@@ -21,11 +21,12 @@ from store.claims.claims import Claim
 from store.claims.participant import Participant
 from store.errors import DamageError, UsageError
 from store.geometry import chunks_of, rows_wanted
+from store.io.files import mapped_file
 from store.io.ragged import Ragged
 from store.io.words import count
 from store.location import Location, S3Location
 from store.open import HDF5_SUFFIXES, create_store, is_there, open_store
-from store.read.columns import take_column
+from store.read.columns import take_column, take_scores
 from store.read.first_rows import FirstRows
 from store.rows import RowBatch
 from store.schema import Sample
@@ -126,18 +127,23 @@ def convert_store(source: Store, target: Location, *, only_certified: bool = Fal
     for scores in source.schema.scores:
         # Rows are in order, so those that the scores cover come first in the copy too.
         covered = rows.before(scores.rows)
-        values = source.scores(scores.name)
-        if len(rows) < len(values):
-            for first in range(0, len(rows), _BATCH):  # never onto a row that is still to be read
-                part = rows.span(first, min(first + _BATCH, len(rows)))
-                values[first : first + len(part)] = values[part]
-        copy.save_scores(
-            scores.name,
-            digest=scores.digest,
-            values=values[: len(rows)],
-            rows=[(0, covered)],
-            replace=True,
-        )
+        path = copy.sidecar.make().temporary("scores")
+        try:
+            values = np.empty((0, 2), np.float32)
+            if covered:
+                values = mapped_file(path, dtype=np.float32, shape=(covered, 2))
+            for first in range(0, covered, _BATCH):
+                part = rows.span(first, min(first + _BATCH, covered))
+                values[first : first + len(part)] = take_scores(source, scores.name, part)
+            copy.save_scores(
+                scores.name,
+                digest=scores.digest,
+                values=values,
+                rows=[(0, covered)],
+                replace=True,
+            )
+        finally:
+            path.unlink(missing_ok=True)
         log.info(f"scores {scores.name}: {count(covered, 'row')}")
     return Conversion(
         rows=copy.n_rows,

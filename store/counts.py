@@ -39,8 +39,9 @@ def rows_filled(backend: Backend, model: str, among: range | None = None) -> NDA
     flagged = backend.flagged(model)
     flagged = flagged[flagged < len(filled)]
     filled[flagged] = rows_wanted(schema)[flagged]
-    for block in sorted(tails(schema).intersection(flagged.tolist())):
-        filled[block] = _counted(backend, model, block)
+    for block in sorted(tails(schema)):
+        if block < total and filled[block]:
+            filled[block] = _counted(backend, model, block)
     return filled
 
 

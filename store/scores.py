@@ -39,7 +39,7 @@ def save_scores(
                 f"made {known.made}): choose another name, or replace them (--replace)"
             )
         kept = 0
-    ranges = list(rows)
+    ranges = _joined(rows)
     covered = max([kept, *(stop for _, stop in ranges)])
     after = schema.with_scores(Scores(name, covered, digest, utc_now()))
     if known is None:
@@ -51,9 +51,22 @@ def save_scores(
     transaction.commit(after)
 
 
-def read_scores(backend: Backend, name: str) -> NDArray[np.float32]:
-    """Read scores by row; see `store.store.Store.scores`."""
+def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join ranges that touch: there are ten thousand samples, whose rows lie side by side."""
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted(each for each in ranges if each[0] < each[1]):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(joined[-1][1], stop)
+        else:
+            joined.append((start, stop))
+    return joined
+
+
+def read_scores(backend: Backend, name: str, start: int, stop: int | None) -> NDArray[np.float32]:
+    """Read scores of rows; see `store.store.Store.scores`."""
     known = [scores.name for scores in backend.schema.scores]
     if name not in known:
         raise UsageError(f"the store has no scores {name!r} (it has: {', '.join(known) or 'none'})")
-    return backend.read_scores(name)
+    rows = backend.schema.n_rows
+    stop = rows if stop is None else min(stop, rows)
+    return backend.read_scores(name, start, max(stop, start))

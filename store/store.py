@@ -177,8 +177,10 @@ class Store(Reading):
                 replace=replace,
             )
 
-    def scores(self, name: str) -> NDArray[np.float32]:
-        """Scores kept under a name: score1 and score2 by row, float32 (N, 2), NaN for none.
+    def scores(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
+        """Scores kept under a name: score1 and score2 of rows ``start .. stop``.
+
+        float32 (rows, 2), NaN for none.
 
         Raises
         ------
@@ -187,7 +189,7 @@ class Store(Reading):
         DamageError
             If they are missing or damaged.
         """
-        return read_scores(self._backend, name)
+        return read_scores(self._backend, name, start, stop)
 
     def remove(self, finding: Finding) -> None:
         """Remove what `verify` calls an orphan; the caller holds the appender's lock."""

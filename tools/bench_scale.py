@@ -18,8 +18,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,8 +30,10 @@ import numpy as np
 
 from store.claims.participant import Participant
 from store.claims.worklist import WorkList
+from store.io.files import mapped_file
 from store.io.ragged import Ragged, from_items
 from store.open import open_store
+from store.read.columns import take_scores
 from store.rows import RowBatch
 from store.store import Store
 
@@ -107,6 +111,43 @@ def measure_certify(path: Path) -> dict[str, Any]:
     return {"s": round(seconds, 1), "rows": found[0]}
 
 
+def measure_find(path: Path) -> dict[str, Any]:
+    """Look a thousand ids up among those of all rows."""
+    from vnp.exchange.record_index import RecordIndex
+
+    store = open_store(path)
+    ids = [f"absent_{n}" for n in range(1000)]
+    with _anonymous() as peak:
+        seconds = _seconds(lambda: RecordIndex(store, among=ids).find(ids))
+    return {"s": round(seconds, 1), "more_mb": peak()}
+
+
+def measure_scores(path: Path) -> dict[str, Any]:
+    """Keep scores of all rows, as predict does, and read those of ten rows."""
+    store = open_store(path)
+    file = store.sidecar.make().temporary("scores")
+    held = mapped_file(file, dtype=np.float32, shape=(store.n_rows, 2))
+    edges = [(sample.start, sample.stop) for sample in store.schema.samples]
+    try:
+        with _anonymous() as peak:
+            seconds = _seconds(
+                lambda: store.save_scores(
+                    "bench", digest="bench", values=held, rows=edges, replace=True
+                )
+            )
+        ten = np.linspace(0, store.n_rows - 1, 10).astype(np.int64)
+        with _anonymous() as peak_of_ten:
+            read = _seconds(lambda: take_scores(store, "bench", ten))
+    finally:
+        file.unlink()
+    return {
+        "save_s": round(seconds, 1),
+        "save_more_mb": peak(),
+        "ten_rows_ms": round(1e3 * read, 1),
+        "ten_rows_more_mb": peak_of_ten(),
+    }
+
+
 def measure_status(path: Path) -> dict[str, Any]:
     """Run ``vnp status`` five times, whole processes."""
     command = [sys.executable, "-m", "vnp", "status", str(path), "--json"]
@@ -130,6 +171,8 @@ MEASUREMENTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "append of one contig (2 records)": lambda path: measure_append(path, records=2),
     "append of 100,000 records": lambda path: measure_append(path, records=100_000),
     "certify": measure_certify,
+    "find 1,000 ids": measure_find,
+    "scores": measure_scores,
 }
 
 
@@ -147,6 +190,27 @@ def _peak() -> float:
     """Highest memory of this process so far, in MB."""
     text = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) for line in text.splitlines() if "VmHWM" in line) / 1e3
+
+
+@contextmanager
+def _anonymous() -> Iterator[Callable[[], int]]:
+    """Yield what tells by how many MB memory grew at most in the body, without mapped files."""
+    over, found = threading.Event(), []
+
+    def look() -> None:
+        while True:
+            text = Path("/proc/self/status").read_text()
+            found.append(next(int(x.split()[1]) for x in text.splitlines() if "RssAnon" in x))
+            if over.wait(0.02):
+                return
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield lambda: round((max(found) - found[0]) / 1e3)
+    finally:
+        over.set()
+        watcher.join()
 
 
 def _read_bytes() -> int:

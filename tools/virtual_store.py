@@ -22,6 +22,7 @@ connection moves 100 MB/s. One request stands for each step, as `If-None-Match: 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,7 @@ from tools.virtual_time import Server, VirtualTime
 MODEL = "esm2_3b"
 _DIM, _ROWS = 2560, 4096  # of a real block, for the bytes it moves
 _VALUES = 2 * _DIM * _ROWS
+_PAGES = 8  # of a listing that are one event of the simulation
 _SEQUENCES = {"nucleotide": 500 * _ROWS, "protein": 166 * _ROWS}
 
 
@@ -133,7 +135,7 @@ class World:
         self.names = 0  # of claims and their markers
         self.beats: dict[str, bytes] = {}
         self.cells: dict[Cell, bytes] = {}
-        self.filled: list[int] = []  # blocks, in the order in which they were filled
+        self.filled = array("q")  # blocks, in the order in which they were filled
         self.published: dict[int, int] = {}  # how often a worker published a block
         self.check: Callable[[], None] = lambda: None  # ends the calling process if it was killed
         sample = Sample("s", 0, blocks, 1, 0, blocks, 500, 0, "content", "", "s.fa", "")
@@ -151,16 +153,18 @@ class World:
 
         Or for so many of them at a time.
         """
-        times = 1 + names // self.profile.names_listed
+        pages = 1 + names // self.profile.names_listed
         for name in self.profile.operations[operation]:
             request = self.profile.requests[name]
-            self.servers[request.server].ask(
-                name,
-                service=request.service,
-                latency=request.latency,
-                times=times,
-                concurrent=concurrent,
-            )
+            # A listing's pages are asked for one after the other: others are served in between.
+            for first in range(0, pages, _PAGES):
+                self.servers[request.server].ask(
+                    name,
+                    service=request.service,
+                    latency=request.latency,
+                    times=min(_PAGES, pages - first),
+                    concurrent=concurrent,
+                )
         if size:
             self.time.wait(size / self.profile.bandwidth)
         self.check()
@@ -253,7 +257,12 @@ class VirtualClaims(Claims):
         """List the claims."""
         self._world.do("list", names=self._world.names)
         block = np.flatnonzero(self._world.epoch)
-        return ClaimScan(block, self._world.epoch[block], self._world.is_released[block])
+        # Small, because thousands of workers may hold one while they wait.
+        return ClaimScan(
+            block.astype(np.int32),  # type: ignore[arg-type]
+            self._world.epoch[block].astype(np.int8),  # type: ignore[arg-type]
+            self._world.is_released[block],
+        )
 
 
 class VirtualHeartbeat(Heartbeat):
@@ -346,7 +355,7 @@ class VirtualBackend:
     def flagged(self, _model: str) -> NDArray[np.int64]:
         """List the filled blocks."""
         self._world.do("list", names=len(self._world.filled))
-        return np.array(self._world.filled, np.int64)
+        return np.array(self._world.filled, dtype=np.int64)
 
     def name(self, cell: Cell) -> str:
         """Name a cell."""

@@ -244,19 +244,9 @@ class Claims:
         """
         return read_names(self._files.names(model))
 
-    def takeable(
-        self, model: str, *, scan: ClaimScan, open_blocks: NDArray[Any]
-    ) -> NDArray[np.bool_]:
-        """For each claim of a scan, whether it can be taken from an owner that is dead.
-
-        Only unreleased claims on open blocks are looked at; all others are False.
-        """
-        answer = np.zeros(len(scan.block), dtype=bool)
-        at, known = scan.find(as_blocks(open_blocks))
-        at = at[known]
-        for i in at[~scan.released[at]].tolist():
-            answer[i] = self._takeable_unreleased(model, int(scan.block[i]), int(scan.epoch[i]))
-        return answer
+    def is_takeable(self, model: str, held: Candidate) -> bool:
+        """Whether a block that was not released can be taken, because its owner is dead."""
+        return self._takeable_unreleased(model, held.block, held.epoch)
 
     def states(
         self, model: str, *, open_blocks: NDArray[Any] | None = None, released: bool = False
@@ -281,7 +271,7 @@ class Claims:
     def knows_unsettled(self, worker: str) -> bool:
         """Whether a claim of another worker that was looked at here still owns its block.
 
-        After a plan these are all of its claims on open blocks.
+        Of few held blocks a plan looks at all, of many at some.
         """
         return any(
             owner == worker

@@ -76,6 +76,7 @@ class Heartbeat:
         self.identity = identity if identity is not None else identify()
         self.interval = interval
         self._room = room_of(place)
+        self._described = asdict(self.identity)
         self._counter = 0
         self._progress: dict[str, Any] = {}
         self._ended = False
@@ -139,7 +140,7 @@ class Heartbeat:
                 "state": "ended" if self._ended else "running",
                 "worker": self.worker,
                 "interval": self.interval,
-                "identity": asdict(self.identity),
+                "identity": self._described,
                 "progress": progress,
             }
         ).encode()
@@ -198,7 +199,7 @@ def read_content(place: Room | Path, worker: str) -> bytes | None:
 def parse_beat(worker: str, content: bytes | None) -> Beat | None:
     """What the content of a heartbeat file says; None when it is missing or damaged."""
     try:
-        found = parse_json(content or b"")
+        found = parse_json((content or b"").rstrip())
     except ValueError:  # half old, half new, or damaged
         return None
     if not isinstance(found, dict) or found.get("worker") != worker:

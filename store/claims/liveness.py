@@ -41,6 +41,7 @@ class _Watch:
     """What a watcher remembers of one worker."""
 
     content: bytes | None  # the heartbeat file as last seen; None: never seen
+    beat: Beat | None  # what it says
     looked: float  # when the last look ended, on the watcher's clock
     still: float = 0.0  # seconds for which the content has been seen not to change
     moved: bool = False  # whether it was ever seen to move
@@ -92,7 +93,7 @@ class Liveness:
         """Last heartbeat of a worker that was looked at; None once it has left."""
         with self._lock:
             watch = self._watched.get(worker)
-        return parse_beat(worker, watch.content) if watch else None
+            return watch.beat if watch else None
 
     def _look(self, worker: str, identity: Identity | None) -> _Watch:
         watch = self._watched.get(worker)
@@ -105,16 +106,16 @@ class Liveness:
         # Timed from the end of one look to the beginning of the next, so that slow reads of the
         # file never count as silence.
         after = self._clock()
+        beat = parse_beat(worker, content)
         if watch is None:
-            watch = self._watched[worker] = _Watch(content, looked=after)
+            watch = self._watched[worker] = _Watch(content, beat, looked=after)
         elif content is not None and content != watch.content:
-            watch.content = content
+            watch.content, watch.beat = content, beat
             watch.moved = True
             watch.still = 0.0
         else:  # a missing or unreadable file is not a sign of life
             watch.still += min(before - watch.looked, self.lease / 3)
         watch.looked = after
-        beat = parse_beat(worker, content)
         if identity is None and beat is not None:
             identity = beat.identity
         if beat is not None and beat.ended:
@@ -122,5 +123,5 @@ class Liveness:
         elif identity is not None and is_gone(identity, me=self._me):
             watch.final = Verdict.GONE
         if watch.final is not None:
-            watch.content = None  # there may be thousands
+            watch.content = watch.beat = None  # there may be thousands
         return watch

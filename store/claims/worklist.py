@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from store.claims.claims import Claim, Claims
-from store.claims.plan import ClaimPlan, as_blocks
+from store.claims.plan import ClaimPlan
 
 # Candidates in a row that others took since the plan was made, after which a new plan is cheaper:
 # a miss costs a look at one name, a plan lists the whole directory.
@@ -17,6 +17,11 @@ PATIENCE = 64
 # After a few of them most of the plan is taken. Then so many at random are looked at concurrently,
 # which costs no more time than one and counts as several.
 _FEW, _LOOKS, _COUNTS = 4, 32, 5
+# Owners of held blocks that one plan judges, the next ones each time. A thousand workers that wait
+# for the last thousand blocks would else read a million files each time.
+_JUDGED = 64
+# Of many workers that find nothing left, about so many times those that one watches list at once.
+_LISTERS = 4
 
 
 class WorkList:
@@ -28,6 +33,10 @@ class WorkList:
     elsewhere. ``open_blocks`` is called once per plan and returns the blocks with unfilled rows: a
     bool array over all blocks, or ascending block numbers. ``n_open`` and ``n_held`` are the open
     blocks when the last plan was made, and how many of them others held.
+
+    Where most of a plan is taken, each of a thousand workers would list all names at the same time,
+    which takes a server minutes. So of many (``each_stands_for`` grows with their number) a few do
+    it, by lot; the others look here and there again when they ask again.
     """
 
     def __init__(
@@ -38,6 +47,7 @@ class WorkList:
         open_blocks: Callable[[], NDArray[Any]],
         start: int | None = None,
         patience: int = PATIENCE,
+        each_stands_for: Callable[[], float] = lambda: 1.0,
     ) -> None:
         self.n_open = 0
         self.n_held = 0
@@ -47,6 +57,9 @@ class WorkList:
         self._start = start
         self._patience = patience
         self._plan: ClaimPlan | None = None
+        self._each_stands_for = each_stands_for
+        self._waits = False  # whether the plan was exhausted when `next` last looked
+        self._judge_from = int(claims.worker[-8:], 16)  # a block, modulo how many there are
         self._random = random.Random(claims.worker)  # noqa: S311 - spreads workers, no secret
 
     def next(self) -> Claim | None:
@@ -58,11 +71,11 @@ class WorkList:
         while True:
             fresh = self._plan is None
             plan = self._plan if self._plan is not None else self._make_plan()
-            misses = 0
+            misses = self._patience - _COUNTS if self._waits else 0
             while misses < self._patience and (candidate := plan.next()) is not None:
                 claim = self._claims.try_claim(self._model, candidate.block, seen=candidate.epoch)
                 if claim is not None:
-                    self._plan = plan
+                    self._plan, self._waits = plan, False
                     self._start = claim.block + 1
                     return claim
                 misses += 1
@@ -70,8 +83,10 @@ class WorkList:
                     # Following another worker would cost a miss for each of its blocks.
                     plan.rotate(self._random.random())
                     misses += _COUNTS * (misses >= _FEW)
-            self._plan = None
-            if fresh and not len(plan):
+            listing = self._random.random() * self._each_stands_for() < _LISTERS
+            self._plan = None if listing else plan
+            self._waits = not listing
+            if (fresh and not len(plan)) or not (listing or self._judge_again(plan)):
                 return None
 
     def look(self) -> int:
@@ -88,13 +103,29 @@ class WorkList:
         plan.drop(gone, go_on_at=self._random.choice(here) if here else None)
         return bool(here)
 
+    def _judge_again(self, plan: ClaimPlan) -> bool:
+        """Make candidates of those whose owners are dead by now; return whether there are any."""
+        stale = [each for each in plan.held if self._claims.is_takeable(self._model, each)]
+        plan.add_stale(stale)
+        plan.held = [each for each in plan.held if each not in stale]
+        self.n_held = plan.n_held
+        return bool(stale)
+
     def _make_plan(self) -> ClaimPlan:
         scan = self._claims.scan(self._model)  # before open_blocks: see Claims.scan
-        blocks = as_blocks(self._open_blocks())
-        takeable = self._claims.takeable(self._model, scan=scan, open_blocks=blocks)
-        plan = ClaimPlan(blocks, scan=scan, takeable=takeable, start=self._start or 0)
+        plan = ClaimPlan(
+            self._open_blocks(),
+            scan=scan,
+            start=self._start or 0,
+            judge_from=self._judge_from,
+            most=_JUDGED,
+        )
+        del scan  # of all blocks; judging the others may take a while
+        if plan.held:
+            self._judge_from = plan.held[-1].block + 1
+        self._judge_again(plan)
         if self._start is None and plan.n_held:
-            self._start = int(self._claims.worker[:8], 16) % (int(blocks[-1]) + 1)
-            plan = ClaimPlan(blocks, scan=scan, takeable=takeable, start=self._start)
+            self._start = int(self._claims.worker[:8], 16) % plan.size
+            plan.begin_at(self._start)
         self.n_open, self.n_held = plan.n_open, plan.n_held
         return plan

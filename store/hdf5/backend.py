@@ -128,11 +128,12 @@ class Hdf5Backend(OnDisk):
         """Values of the first rows of a block of a column."""
         return read_block_column(self.path, self._map, name, block=chunk, rows=rows)
 
-    def read_scores(self, name: str) -> NDArray[np.float32]:
-        """Scores by row: float32 (N, 2)."""
-        rows = self.schema.n_rows
+    def read_scores(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
+        """Scores of rows: float32 (stop - start, 2)."""
         paths = [column.path for column in score_columns(self.schema, name)]
-        read = with_tree(self.path, self._map, lambda tree: [tree[path][:rows] for path in paths])
+        read = with_tree(
+            self.path, self._map, lambda tree: [tree[path][start:stop] for path in paths]
+        )
         scores: NDArray[np.float32] = np.stack(read, axis=1)
         return scores
 

@@ -94,7 +94,7 @@ def _with_rows(old: Backend, create: Callable[[Schema], Backend]) -> Backend:
     new = new.newest()
     for scores in schema.scores:
         try:
-            values = old.read_scores(scores.name)
+            values = old.read_scores(scores.name, 0, schema.n_rows)
         except DamageError:
             log.warning("scores %s are lost: run 'vnp predict --save' again", scores.name)
             continue

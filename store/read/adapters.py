@@ -20,7 +20,7 @@ from store.io.optional import require
 from store.io.ragged import Ragged
 from store.layout import row_columns
 from store.location import S3Location
-from store.read.columns import sample_names, take_column
+from store.read.columns import sample_names, take_column, take_scores
 from store.read.first_rows import FirstRows
 from store.read.indexing import Ints
 from store.read.source import Source
@@ -51,7 +51,7 @@ def to_pandas(store: Source, rows: Ints, *, sequences: bool = False) -> Any:
     for model in store.schema.models:
         columns[f"filled_{model.name}"] = View(store, models=model.name).certified.holds(rows)
     for kept in store.schema.scores:
-        scores = store.scores(kept.name)[rows]
+        scores = take_scores(store, kept.name, rows)
         columns |= {f"{kept.name}_score{at + 1}": scores[:, at] for at in (0, 1)}
     ids = take_column(store, "id", rows)
     assert isinstance(ids, Ragged)  # a column of strings

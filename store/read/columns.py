@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,17 +24,31 @@ def take_column(store: Source, name: str, rows: Ints) -> NDArray[Any] | Ragged:
 
     Each chunk that holds one of the rows is read once; strings come as `Ragged`.
     """
-    schema = store.schema
-    size = schema.block_rows if name in _BY_BLOCK else COLUMN_CHUNK_ROWS
+    size = store.schema.block_rows if name in _BY_BLOCK else COLUMN_CHUNK_ROWS
+    return _take(partial(store.column, name), rows, size=size, n_rows=store.schema.n_rows)
+
+
+def take_scores(store: Source, name: str, rows: Ints) -> NDArray[np.float32]:
+    """Scores kept under a name at ``rows`` (n,), any order, repeats allowed: float32 (n, 2)."""
+    read = partial(store.scores, name)
+    scores = _take(read, rows, size=COLUMN_CHUNK_ROWS, n_rows=store.schema.n_rows)
+    assert not isinstance(scores, Ragged)
+    return scores
+
+
+def _take(
+    read: Callable[[int, int], NDArray[Any] | Ragged], rows: Ints, *, size: int, n_rows: int
+) -> NDArray[Any] | Ragged:
+    """Values at rows of what ``read`` returns by range, in chunks of ``size`` rows."""
     if not len(rows):
-        return store.column(name, 0, 0)
+        return read(0, 0)
     if (np.diff(rows) == 1).all():
-        return store.column(name, int(rows[0]), int(rows[-1]) + 1)
+        return read(int(rows[0]), int(rows[-1]) + 1)
     parts: list[Any] = []
     targets: list[Ints] = []
     for piece in pieces(rows, Uniform(size)):
         start = piece.part * size
-        values = store.column(name, start, min(start + size, schema.n_rows))
+        values = read(start, min(start + size, n_rows))
         source = positions(piece.source)
         parts.append(take(values, source) if isinstance(values, Ragged) else values[source])
         targets.append(positions(piece.target))

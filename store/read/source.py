@@ -36,8 +36,8 @@ class Source(Protocol):
     def column(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any] | Ragged:
         """Values of one of the appender's columns, rows ``start .. stop``."""
 
-    def scores(self, name: str) -> NDArray[np.float32]:
-        """Scores kept under a name: float32 (N, 2), NaN for none."""
+    def scores(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
+        """Scores kept under a name, of rows: float32 (rows, 2), NaN for none."""
 
     def provenance(self, model: str) -> dict[str, Any] | None:
         """Return what is recorded of what made a model's embeddings."""

@@ -20,7 +20,7 @@ from store.findings import Finding, Remedy
 from store.io.files import fsync_dir, names_in, publish_new, publish_replace, remove_durable
 from store.io.json import LONGEST, parse_json
 from store.io.ragged import Ragged
-from store.io.regular import open_regular, read_regular
+from store.io.regular import read_end, read_regular
 from store.layout import (
     Column,
     chunks_named,
@@ -54,6 +54,7 @@ class ZarrBackend(ZarrTree, OnDisk):
 
     def __init__(self, path: Path, schema: Schema) -> None:
         self.path = path
+        self._root = str(path)
         self.sidecar = sidecar_of(path)
         self.schema = schema
 
@@ -117,7 +118,7 @@ class ZarrBackend(ZarrTree, OnDisk):
 
     def read_file(self, key: str, *, column: Column) -> bytes:
         """Read a regular file."""
-        return read_chunk(self.path / key, column=column)
+        return read_chunk(f"{self._root}/{key}", column=column)
 
     def read_document(self, key: str) -> bytes:
         """Read a regular file of metadata."""
@@ -125,10 +126,7 @@ class ZarrBackend(ZarrTree, OnDisk):
 
     def read_end(self, key: str, size: int) -> tuple[int, bytes]:
         """Read the end of a regular file."""
-        with os.fdopen(open_regular(self.path / key), "rb") as file:
-            found = file.seek(0, 2)
-            file.seek(max(found - size, 0))
-            return found, file.read()
+        return read_end(f"{self._root}/{key}", size)
 
     def make_file(self, key: str, content: bytes) -> bool:
         """Create a file with ``link()``."""

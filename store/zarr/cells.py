@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterable
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +29,11 @@ from store.layout import (
     samples_column,
     score_columns,
 )
-from store.schema import Schema
+from store.schema import Model, Schema
 from store.zarr.codec import (
     CRC_BYTES,
     decode_numbers,
+    decode_string,
     decode_strings,
     encode_numbers,
     encode_strings,
@@ -97,15 +99,16 @@ class ZarrTree(abc.ABC):
             raise DamageError(f"{key}: {error}; run 'vnp verify' on the store") from None
         return values
 
-    def read_scores(self, name: str) -> NDArray[np.float32]:
-        """Scores by row: float32 (N, 2)."""
+    def read_scores(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
+        """Scores of rows: float32 (stop - start, 2)."""
         [known] = [scores for scores in self.schema.scores if scores.name == name]
-        out = np.full((self.schema.n_rows, 2), np.nan, dtype=np.float32)
+        out = np.full((stop - start, 2), np.nan, dtype=np.float32)
         for at, column in enumerate(score_columns(self.schema, name)):
             size = column.chunk[0]
-            for chunk in chunks_of(0, known.rows, size):
-                part = out[chunk * size : (chunk + 1) * size, at]
-                part[:] = self.read_scores_chunk(column, chunk)[: len(part)]
+            for chunk in chunks_of(start, min(stop, known.rows), size):
+                first, last = max(chunk * size, start), min((chunk + 1) * size, stop)
+                part = slice(first - chunk * size, last - chunk * size)
+                out[first - start : last - start, at] = self.read_scores_chunk(column, chunk)[part]
         return out
 
     def read_scores_chunk(self, column: Column, chunk: int) -> NDArray[np.float32]:
@@ -149,7 +152,7 @@ class ZarrTree(abc.ABC):
             return None
         if cell.part is Part.FILLED:
             return decode_numbers(raw, column=column).tobytes()
-        return decode_strings(raw, column=column)[0]
+        return decode_string(raw, column=column)
 
     def read_values(self, cell: Cell, rows: int) -> tuple[Rows, str] | None:  # noqa: ARG002
         """Read the whole chunk."""
@@ -187,16 +190,29 @@ class ZarrTree(abc.ABC):
         return self._locate(cell)[0]
 
     def _locate(self, cell: Cell) -> tuple[str, Column]:
-        model = self.schema.model(cell.model)
+        column = self._columns.get((cell.part, cell.model))
+        if column is None:
+            column = self._column(cell.part, self.schema.model(cell.model))
+            self._columns[cell.part, cell.model] = column
         if cell.part is Part.PROVENANCE:
-            column = provenance_column(model)
             return column.chunk_key(), column
-        if cell.part is Part.VALUES:
-            column = embedding_column(self.schema, model)
-            return column.chunk_key(cell.block, 0), column
-        make = filled_column if cell.part is Part.FILLED else certificate_column
-        column = make(self.schema, model)
-        return column.chunk_key(cell.block), column
+        rest = (0,) if cell.part is Part.VALUES else ()
+        return column.chunk_key(cell.block, *rest), column
+
+    @cached_property
+    def _columns(self) -> dict[tuple[Part, str], Column]:
+        """Columns of cells that were reached, by part and model; the schema never changes."""
+        return {}
+
+    def _column(self, part: Part, model: Model) -> Column:
+        if part is Part.PROVENANCE:
+            return provenance_column(model)
+        columns = {
+            Part.VALUES: embedding_column,
+            Part.FILLED: filled_column,
+            Part.CERTIFICATE: certificate_column,
+        }
+        return columns[part](self.schema, model)
 
 
 def samples_of(read: Callable[[str, Column], bytes], chunk: int) -> Ragged:

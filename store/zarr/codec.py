@@ -7,14 +7,14 @@ rows as the grid says, padded with the fill value.
 
 from __future__ import annotations
 
+from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import google_crc32c
 import numpy as np
-from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 from zstandard import ZstdError, frame_content_size
 
@@ -25,16 +25,31 @@ from store.io.regular import read_regular
 from store.io.words import count
 from store.layout import Column
 
+if TYPE_CHECKING:
+    from numcodecs.zstd import Zstd
+
 CRC_BYTES = 4
 _ZSTD_LEVEL = 1
+_ONE = (1).to_bytes(4, "little")  # how many strings
 _SKIPPED = (0x184D2A50).to_bytes(4, "little")  # begins a skippable frame of zstd
 _LARGEST = 1 << 30  # bytes of a chunk; what claims more is damaged or hostile
-_zstd = Zstd(level=_ZSTD_LEVEL)
+
+
+@cache
+def _zstd() -> Zstd:
+    from numcodecs.zstd import Zstd  # takes 30 ms, and many a command reads no compressed chunk
+
+    return Zstd(level=_ZSTD_LEVEL)
 
 
 def numpy_dtype(column: Column) -> np.dtype[Any]:
     """Return the NumPy dtype of a column of numbers (little-endian)."""
-    return np.dtype(column.dtype).newbyteorder("<")
+    return _little_endian(column.dtype)
+
+
+@cache
+def _little_endian(name: str) -> np.dtype[Any]:
+    return np.dtype(name).newbyteorder("<")
 
 
 def encode_numbers(values: NDArray[Any], *, column: Column) -> bytes:
@@ -74,7 +89,15 @@ def decode_strings(raw: bytes, *, column: Column) -> Ragged:
     return values
 
 
-def read_chunk(path: Path, *, column: Column) -> bytes:
+def decode_string(raw: bytes, *, column: Column) -> bytes:
+    """Decode a chunk of one string; DamageError if it is damaged, or of more."""
+    body = _without_crc(raw, column)
+    if body[:4] == _ONE and int.from_bytes(body[4:8], "little") == len(body) - 8:
+        return body[8:]  # without an array: half a million certificates are read one by one
+    return decode_strings(raw, column=column)[0]
+
+
+def read_chunk(path: Path | str, *, column: Column) -> bytes:
     """Read a chunk's file; `DamageError` if it is not a file, or longer than such a chunk can be.
 
     FileNotFoundError is left to the caller, to whom it may mean something.
@@ -110,7 +133,7 @@ def with_nonce(content: bytes) -> bytes:
 def _with_crc(body: bytes, column: Column) -> bytes:
     _check_size(len(body), column)
     if column.compressed:
-        body = bytes(_zstd.encode(body))
+        body = bytes(_zstd().encode(body))
     crc: int = google_crc32c.value(body)
     return body + crc.to_bytes(CRC_BYTES, "little")
 
@@ -140,7 +163,7 @@ def _without_crc(raw: bytes, column: Column, *, most: int = _LARGEST) -> bytes:
             size = frame_content_size(body)
             if not 0 <= size <= most:
                 raise DamageError(f"zstd frame claims {size:,} bytes, which no such chunk has")
-            body = bytes(_zstd.decode(body))
+            body = bytes(_zstd().decode(body))
         except (RuntimeError, ZstdError) as error:
             raise DamageError(f"zstd frame is unreadable: {error}") from None
     return body

@@ -99,8 +99,8 @@ class MemoryBackend:
         start, stop = chunk * CHUNK, chunk * CHUNK + rows
         return values.slice(start, stop) if isinstance(values, Ragged) else values[start:stop]
 
-    def read_scores(self, name: str) -> NDArray[np.float32]:
-        return _grown(self._commit.scores[name], self.schema.n_rows)
+    def read_scores(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
+        return _grown(self._commit.scores[name], self.schema.n_rows)[start:stop]
 
     # -- cells --------------------------------------------------------------------------------
 

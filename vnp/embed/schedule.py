@@ -66,7 +66,12 @@ class Scheduler:
         self._clock = clock
         self._yielding: dict[str, float] = {}  # since when blocks of a model are left to others
         self._lists = {
-            model: WorkList(claims, model=model, open_blocks=partial(self._open_blocks, model))
+            model: WorkList(
+                claims,
+                model=model,
+                open_blocks=partial(self._open_blocks, model),
+                each_stands_for=each_stands_for,
+            )
             for model in models
         }
 
@@ -149,7 +154,8 @@ class Scheduler:
             for each in self._accounts.failures
             if each.model == model and each.block is not None
         ]
-        return np.setdiff1d(self._store.open_blocks(model), given_up)
+        found = self._store.open_blocks(model)
+        return np.setdiff1d(found, given_up) if given_up else found
 
 
 class Prefetch:

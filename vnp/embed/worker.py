@@ -100,7 +100,7 @@ class Worker:
             dedup=config.dedup,
             # A worker that does not stay leaves nothing to others either.
             others=self._participant.others if config.linger else tuple,
-            each_stands_for=lambda: self._participant.each_stands_for,
+            each_stands_for=lambda: self._participant.each_stands_for if config.linger else 1.0,
             clock=clock,
         )
         self._prefetch = Prefetch()

@@ -1,14 +1,16 @@
 """Where records lie in a store, by id and, where an id is in several samples, by sample.
 
 Ids of a large store do not fit into memory as texts. An index holds 128 bits of a hash of each,
-24 bytes a row with the row's number, sorted; two ids with one hash do not occur.
+24 bytes a row with the row's number, sorted; two ids with one hash do not occur. Of a few ids that
+are known beforehand it holds only what could be meant by them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +22,7 @@ from store.schema import COLUMN_CHUNK_ROWS, Sample
 from store.store import Store
 
 Ints = NDArray[np.int64]
+_BYTES = 56  # a row while all are sorted
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +43,18 @@ class RecordIndex:
         The store; rows that it gets later are not in the index.
     sample
         Only this sample; None for all.
+    among
+        Only these ids will be looked for; None: any.
 
     Raises
     ------
     UsageError
-        If there is no such sample.
+        If there is no such sample, or an index of any id would take more than half of the memory.
     """
 
-    def __init__(self, store: Store, sample: str | None = None) -> None:
+    def __init__(
+        self, store: Store, sample: str | None = None, *, among: Sequence[str] | None = None
+    ) -> None:
         schema = store.schema
         self.samples: Sequence[Sample] = schema.samples
         if sample is not None:
@@ -61,15 +68,41 @@ class RecordIndex:
         self.stop = self.samples[-1].stop if self.samples else 0
         self._starts = [each.start for each in self.samples]
         self._by_name = {each.name: each for each in self.samples}
-        hashes = np.empty((self.stop - self.start, 2), np.uint64)
-        for first in range(self.start, self.stop, COLUMN_CHUNK_ROWS):
-            last = min(first + COLUMN_CHUNK_ROWS, self.stop)
-            ids = store.column("id", first, last)
-            assert isinstance(ids, Ragged)
-            hashes[first - self.start : last - self.start] = _hashes(ids.tolist())
+        if among is None:
+            self._require_memory()
+            hashes = np.empty((self.stop - self.start, 2), np.uint64)
+            for first, ids in self._ids(store):
+                hashes[first - self.start :][: len(ids)] = _hashes(ids)
+            rows = np.arange(self.start, self.stop)
+        else:
+            wanted = {reading.encode(errors="surrogateescape") for reading in _readings(among)}
+            kept = [
+                (row, record)
+                for first, ids in self._ids(store)
+                for row, record in enumerate(ids, start=first)
+                if record in wanted
+            ]
+            rows = np.array([row for row, _ in kept], np.int64)
+            hashes = _hashes([record for _, record in kept])
         order = np.argsort(hashes[:, 0], kind="stable")  # equal ones by row
         self._high, self._low = hashes[order, 0], hashes[order, 1]
-        self._rows = order + self.start
+        self._rows = rows[order]
+
+    def _ids(self, store: Store) -> Iterator[tuple[int, list[bytes]]]:
+        """Yield the ids of a chunk of rows, and its first row."""
+        for first in range(self.start, self.stop, COLUMN_CHUNK_ROWS):
+            ids = store.column("id", first, min(first + COLUMN_CHUNK_ROWS, self.stop))
+            assert isinstance(ids, Ragged)
+            yield first, ids.tolist()
+
+    def _require_memory(self) -> None:
+        needed = _BYTES * (self.stop - self.start)
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if needed > there / 2:
+            raise UsageError(
+                f"finding any record of {self.where} by its id takes {needed / 1e9:,.1f} GB, and "
+                f"this machine has {there / 1e9:,.1f} GB: name one sample at a time (--sample)"
+            )
 
     def find(self, ids: Sequence[str], samples: Sequence[str] | None = None) -> Found:
         """Look ids up.
@@ -147,6 +180,12 @@ class RecordIndex:
     def sample_of(self, row: int) -> str:
         """Name of the sample that a row belongs to."""
         return self.samples[bisect_right(self._starts, row) - 1].name  # empty ones come first
+
+
+def _readings(ids: Iterable[str]) -> Iterator[str]:
+    """All that could be meant by ids, see `RecordIndex.find`."""
+    for each in ids:
+        yield from (each, each[1:], each.partition(":")[2])
 
 
 def _hashes(ids: Sequence[bytes]) -> NDArray[np.uint64]:

@@ -187,7 +187,7 @@ def _rows_of(
             if not 0 <= row < store.n_rows:
                 raise UsageError(f"there is no row {row} among {store.n_rows:,}")
         return np.unique(np.array(rows, dtype=np.int64))
-    found = RecordIndex(store, sample).find(ids)
+    found = RecordIndex(store, sample, among=ids).find(ids)
     for at, samples in found.several.items():
         raise UsageError(
             f"{ids[at]} is in the samples {', '.join(samples[:3])}: say which (--sample)"

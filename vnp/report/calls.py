@@ -104,11 +104,13 @@ def saved_scores(store: Store, name: str | None = None) -> ScoreSource | None:
         if not store.schema.scores:
             return None
         name = store.schema.scores[-1].name
-    values = store.scores(name)  # 8 bytes a row
+    store.scores(name, 0, 0)  # refuses an unknown name
     known = next(scores for scores in store.schema.scores if scores.name == name)
     return ScoreSource(
         name,
-        lambda start, stop: (Scores(at, values[at:end]) for at, end in chunked(start, stop)),
+        lambda start, stop: (
+            Scores(at, store.scores(name, at, end)) for at, end in chunked(start, stop)
+        ),
         digest=known.digest,
         saved=known.made,
     )

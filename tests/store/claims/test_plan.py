@@ -57,11 +57,18 @@ def test_mask_and_numbers_give_the_same_plan(data, n, start):
         dtype=bool,
     )
     by_mask, by_number = (
-        ClaimPlan(blocks, scan=scan, takeable=takeable, start=start)
+        planned(blocks, scan=scan, takeable=takeable, start=start)
         for blocks in (mask, np.flatnonzero(mask))
     )
     assert by_mask.n_open == by_number.n_open == int(mask.sum())
     assert drain(by_mask) == drain(by_number)
+
+
+def planned(open_blocks, *, scan, takeable, start=0):
+    plan = ClaimPlan(open_blocks, scan=scan, start=start)
+    stale = set(scan.block[takeable].tolist())
+    plan.add_stale(each for each in plan.held if each.block in stale)
+    return plan
 
 
 def drain(plan):
@@ -86,7 +93,7 @@ def test_turning_loses_no_candidate_and_keeps_free_ones_first(kinds, start, turn
     )
     takeable = np.array([kinds[b] == "stale" for b in known], dtype=bool)
     wanted = np.array([kind != "filled" for kind in kinds], dtype=bool)
-    plan = ClaimPlan(wanted, scan=scan, takeable=takeable, start=start)
+    plan = planned(wanted, scan=scan, takeable=takeable, start=start)
     found = []
     for fraction in turns:
         if fraction is not None:
@@ -146,7 +153,7 @@ class PlannerMachine(RuleBasedStateMachine):
     def plan(self, worker, start):
         scan, takeable = self.picture()
         mask = ~np.array(self.filled, dtype=bool)
-        found = drain(ClaimPlan(mask, scan=scan, takeable=takeable, start=start))
+        found = drain(planned(mask, scan=scan, takeable=takeable, start=start))
         free, stale, held = self.kinds()
 
         def turned(blocks):
@@ -154,7 +161,7 @@ class PlannerMachine(RuleBasedStateMachine):
 
         assert [b for b, _ in found] == turned(free) + turned(stale)
         assert all(self.epoch[b] == e for b, e in found)
-        plan = ClaimPlan(mask, scan=scan, takeable=takeable, start=start)
+        plan = planned(mask, scan=scan, takeable=takeable, start=start)
         assert (plan.n_open, plan.n_held) == (len(free + stale + held), len(held))
         assert len(plan) == len(found)
         self.plans[worker] = plan
@@ -223,7 +230,7 @@ def test_candidates_found_taken_are_dropped_and_all_others_come(blocks, skipped,
     taken = data.draw(st.sets(st.integers(0, blocks - 1)))
     names = [f"{block}.1" for block in taken]
     scan = read_names(names)
-    plan = ClaimPlan(
+    plan = planned(
         np.ones(blocks, bool), scan=scan, takeable=np.ones(len(scan.block), bool), start=0
     )
     seen = [plan.next() for _ in range(min(skipped, len(plan)))]

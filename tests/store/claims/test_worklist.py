@@ -171,3 +171,45 @@ def test_where_most_are_taken_it_finds_what_is_left(make_worker):
     assert all(block % 40 == 37 for block in found)
     assert len(set(found)) == 5
     assert len(plans) <= 3
+
+
+def test_of_many_held_blocks_a_plan_judges_the_next_ones_each_time(make_worker):
+    """Those of a worker that ended are all found, and none of one that lives."""
+    ours, ended, living = (make_worker(name) for name in "abc")
+    for block in range(300):
+        (ended if block % 30 == 7 else living).claims.try_claim("m", block)
+    ended.heartbeat.stop()
+    read = []
+    is_takeable = ours.claims.is_takeable
+    ours.claims.is_takeable = lambda model, held: read.append(held) or is_takeable(model, held)
+    work = work_list(ours, np.zeros(300, dtype=bool))
+    looks = [(work.next(), len(read)) for _ in range(20)]
+    assert sorted(claim.block for claim, _ in looks if claim) == list(range(7, 300, 30))
+    assert looks[0][1] <= 64 * 3
+    assert {each.block for each in read} == set(range(300))
+    assert work.n_open == 300
+
+
+def test_of_many_workers_few_list_again_and_the_dead_are_seen_without(make_worker):
+    ours, theirs = make_worker("a"), make_worker("b")
+    plans = []
+    work = WorkList(
+        ours.claims,
+        model="m",
+        open_blocks=lambda: plans.append(1) or np.arange(40),
+        each_stands_for=lambda: 40.0,  # a tenth lists
+    )
+    for block in range(40):
+        theirs.claims.try_claim("m", block)
+    asked = 200
+    assert all(work.next() is None for _ in range(asked))
+    assert work.n_open == work.n_held == 40
+    assert 2 <= len(plans) <= asked // 4
+    theirs.heartbeat.stop()
+    ours.clock.sleep(2)
+    listed = len(plans)
+    assert work.next() is not None
+    assert len(plans) <= listed + 1
+    rest = [work.next() for _ in range(39)]
+    assert {claim.block for claim in rest if claim} <= set(range(40))
+    assert len([claim for claim in rest if claim]) == 39

@@ -12,6 +12,7 @@ import pytest
 import store.zarr.transaction as transaction
 from store.errors import UsageError
 from store.open import open_store
+from store.read.columns import take_scores
 from store.repair import repair, verify_store
 from tests.rows import MODELS, append, filled_store
 from tests.rows import publish as fill
@@ -50,6 +51,12 @@ def test_saved_scores_are_obs_columns_and_survive_appends(path: Path) -> None:
     assert store.scores("phage")[:, 1].tolist() == wanted
     append(store, "third", 20)
     assert np.isnan(store.scores("phage")[100:]).all()
+    for start, stop in [(0, 0), (3, 70), (95, 110), (105, None), (119, 500)]:
+        np.testing.assert_array_equal(
+            store.scores("phage", start, stop), store.scores("phage")[start:stop]
+        )
+    rows = np.array([110, 4, 4, 99])
+    np.testing.assert_array_equal(take_scores(store, "phage", rows), store.scores("phage")[rows])
     assert store.scores("phage")[:100, 1].tolist() == wanted
     obs = anndata.read_zarr(path).obs
     assert obs.phage_score2[:100].tolist() == wanted

@@ -251,7 +251,10 @@ def finish(
         if rooms.dtype == gl.int8:
             quantised = _steps(value, _vector(shared, 2, left, WIDTH, GROUP, layout))
         else:
-            if MODE == GELU:
+            if MODE == GELU and rooms.dtype == gl.float8e4nv:
+                half = 0.5 * value
+                value = half * _signed_share(value) + half
+            elif MODE == GELU:
                 value = _gelu_of(value)
             if rooms.dtype == gl.float8e4nv:
                 value *= _vector(shared, 2, left, WIDTH, GROUP, layout)[None, :]

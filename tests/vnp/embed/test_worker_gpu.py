@@ -106,6 +106,41 @@ def test_fp8_that_is_too_far_off_is_refused_and_nothing_written(tmp_path, capsys
     assert store.provenance(MODEL) is None
 
 
+def test_int8_is_measured_once_checked_and_the_same_bits_again(tmp_path):
+    weights = str(weights_of(tmp_path / "weights", change=0.05))
+    stores = {}
+    for precision in ("int8", "bfloat16"):
+        stores[precision] = store_of(tmp_path / f"{precision}.zarr", MODEL)
+        command = ["embed", str(stores[precision]), "--device", "cuda", "--weights", weights]
+        assert main([*command, "--precision", precision]) == 0
+    recorded = open_store(stores["int8"]).provenance(MODEL)
+    assert recorded["identity"]["precision"] == "int8"
+    assert recorded["identity"]["calibration"]
+    assert float(recorded["environment"]["int8_cosine_lowest"]) > 0.999
+    first = rows_of(stores["int8"], MODEL)
+    near = nearness(first, rows_of(stores["bfloat16"], MODEL))
+    print(f"\nint8 through a worker: lowest cosine {near.min():.5f}")
+    assert near.min() > 0.999
+    store = open_store(stores["int8"])
+    for block in range(store.n_blocks):
+        store.reopen(MODEL, block)
+    again = ["embed", str(stores["int8"]), "--device", "cuda", "--weights", weights]
+    assert main(again) == 0  # in the precision and with the scales of the store
+    assert np.array_equal(rows_of(stores["int8"], MODEL), first)
+    assert open_store(stores["int8"]).provenance(MODEL) == recorded
+
+
+@pytest.mark.parametrize(("bound", "taken"), [("0.99", "int8"), ("0.9999999", "bfloat16")])
+def test_auto_takes_what_passes(tmp_path, bound, taken):
+    weights = str(weights_of(tmp_path / "weights", change=0.05))
+    path = store_of(tmp_path / "run.zarr", MODEL)
+    command = ["embed", str(path), "--device", "cuda", "--weights", weights]
+    assert main([*command, "--precision", "auto", "--precision-bound", bound]) == 0
+    recorded = open_store(path).provenance(MODEL)
+    assert recorded["identity"]["precision"] == taken
+    assert "int8 0.99" in recorded["environment"]["auto"]
+
+
 def test_without_triton_plain_torch_says_so_and_is_recorded(tmp_path, capsys, monkeypatch):
     fused = store_of(tmp_path / "fused.zarr", "demo_esm2")
     assert main(["embed", str(fused), "--device", "cuda"]) == 0

@@ -1,13 +1,21 @@
 """The engine on a GPU: right, and the same bits whoever the neighbours are."""
 
 import dataclasses
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
 
-from tests.vnp.inference.engine_setup import cosines, encoder_of, reference, tokens_of
+from tests.vnp.inference.engine_setup import (
+    cosines,
+    encoder_of,
+    placed,
+    reference,
+    tokens_of,
+)
 from tests.vnp.models.checkpoints import random_state, tiny
+from vnp.inference.calibrate import calibrate
 from vnp.inference.device import place
 from vnp.models.tokens import Tokens
 
@@ -18,7 +26,7 @@ kernels = pytest.importorskip("vnp.inference.ops.triton", reason="Triton is not 
 pytestmark = pytest.mark.gpu
 
 CAPABILITY = torch.cuda.get_device_capability()
-PRECISIONS = ["bfloat16", "float16"] + (["fp8"] if CAPABILITY >= (8, 9) else [])
+PRECISIONS = ["bfloat16", "float16", "int8"] + (["fp8"] if CAPABILITY >= (8, 9) else [])
 BUDGET = 8192
 
 
@@ -35,6 +43,17 @@ def state_of(spec):
     }
 
 
+@cache
+def calibration_of():
+    """Scales for int8, from other records than those of the tests."""
+    spec = spec_of("esm2")
+    tokens = tokens_of(np.random.default_rng(11).integers(3, 400, 200), seed=11)
+    return calibrate(
+        spec, state_of(spec), tokens, placement=placed("cuda", "bfloat16"), ops=kernels,
+        token_budget=BUDGET,
+    )  # fmt: skip
+
+
 def engine(architecture, precision, *, budget=BUDGET, warn=None):
     architecture, _, apart = architecture.partition(" ")
     spec, fused = spec_of(architecture), None
@@ -43,6 +62,7 @@ def engine(architecture, precision, *, budget=BUDGET, warn=None):
     encoder = encoder_of(
         spec, device="cuda", precision=precision, ops=kernels, fused=fused, state=state_of(spec),
         token_budget=budget, warn=warn,
+        calibration=calibration_of() if precision == "int8" else None,
     )  # fmt: skip
     if architecture == "esm2":
         assert encoder._engine.fused == (fused is not None)
@@ -52,7 +72,7 @@ def engine(architecture, precision, *, budget=BUDGET, warn=None):
 CASES = [("esm2", p) for p in PRECISIONS] + [("mosaicbert", "bfloat16")]
 if CAPABILITY[0] == 9:  # products that do what follows them, and products and passes
     CASES += [("esm2 apart", p) for p in PRECISIONS if p != "float16"]
-LEAST = {"bfloat16": 0.9995, "float16": 0.99999, "fp8": 0.99}
+LEAST = {"bfloat16": 0.9995, "float16": 0.99999, "fp8": 0.99, "int8": 0.999}
 
 
 @pytest.mark.parametrize(("architecture", "precision"), CASES)

@@ -16,6 +16,7 @@ import pytest
 import vnp
 from store.open import open_store
 from vnp.cli.main import main
+from vnp.inference.device import bfloat16_instructions
 
 pytestmark = pytest.mark.slow
 
@@ -88,7 +89,9 @@ def test_the_main_job_from_file_to_certified_rows(store: Path) -> None:
         assert rows.std(axis=0).max() > 0.01, "records differ"
     provenance = opened.provenance("demo_esm2")
     assert provenance is not None
-    assert provenance["identity"]["precision"] == "float32"
+    instructions = bfloat16_instructions()
+    assert provenance["identity"]["precision"] == ("bfloat16" if instructions else "float32")
+    assert (instructions or "auto") in provenance["environment"]["chosen"]
     again = run("embed", store)
     assert again.returncode == 0
     assert "complete" in again.stdout

@@ -83,7 +83,8 @@ def doctor(
 ) -> tuple[int, dict[str, dict[str, Any]]]:
     capsys.readouterr()
     arguments = ["doctor", "--golden", golden, "--fasta", fasta, "--recipe", "demo", "--json"]
-    code = main([*map(str, arguments), "--device", "cpu"])
+    # In float32, as the files are, whatever the processor would take.
+    code = main([*map(str, arguments), "--device", "cpu", "--precision", "float32"])
     return code, {check["what"]: check for check in json.loads(capsys.readouterr().out)}
 
 

@@ -210,6 +210,7 @@ def encoder_of(
             tokenizer,
             placement=placement,
             token_budget=token_budget or TOKEN_BUDGETS[spec.architecture],
+            spans=True,
             identity=identity,
             environment=environment | {"engine": f"fused, {ops.name} {ops.version}, {word}"},
             warn=warn,

@@ -11,12 +11,19 @@ their way in and the last one's rows on their way out::
 Each arrow is an event, and nothing is read or overwritten before the event that frees it. The host
 is never more than three batches ahead, and a slot may belong to the next block already while
 another still carries the last batches of this one.
+
+Where a record's numbers do not depend on its neighbours (``spans``), batches span blocks: records
+that do not fill a batch are held until the next block's fill it, and go on their way by themselves
+when the device has nothing else to do. Every batch then has the same number of rows, as products
+are computed in one way for one number of rows: it makes no difference to a record which one takes
+it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Unpack
 
 import numpy as np
@@ -30,6 +37,7 @@ from vnp.inference.encoder import Between
 from vnp.inference.fp8_check import compare, sample
 from vnp.inference.loop import Engine, LoopEncoder, Settings, Workspace
 from vnp.inference.streams import Streams
+from vnp.models.errors import RecordTooLongError
 from vnp.models.packing import Batch, fill, padded_rows
 from vnp.models.spec import ModelSpec
 from vnp.models.tokens import Tokenise, Tokens
@@ -48,8 +56,7 @@ class _Slot:
         self.rows_host = streams.pinned((records, dim), torch.float32)
         self.began, self.computed = streams.event(timed=True), streams.event(timed=True)
         self.loaded, self.returned = streams.event(), streams.event()
-        self.batch: Batch | None = None
-        self.run: EngineRun | None = None
+        self.parts: list[_Part] = []
 
 
 class EngineRun:
@@ -59,18 +66,109 @@ class EngineRun:
         self.rows = np.empty((count, encoder.dim), dtype=np.float32)
         self.done = 0
         self.between = between
+        self.error: RecordTooLongError | None = None  # why there will be no rows
         self._encoder = encoder
 
+    @property
+    def held(self) -> bool:
+        """Whether records wait for those of the next ``submit`` to fill a batch."""
+        return self._encoder.holds(self)
+
     def ready(self) -> bool:
-        """Take in what has drained; whether that is all of the rows."""
+        """Take in what has drained; whether that is all of the rows.
+
+        Records that are held go on their way if the device has nothing else to do.
+        """
         self._encoder.retire_returned()
-        return self.done == len(self.rows)
+        if self.error is None and self.done < len(self.rows):
+            self._encoder.flush_if_dry()
+        return self.error is not None or self.done == len(self.rows)
 
     def result(self) -> NDArray[np.float32]:
         """Wait for the rows."""
-        while self.done < len(self.rows):
+        if self.done < len(self.rows) and self.held:
+            self._encoder.flush()
+        while self.error is None and self.done < len(self.rows):
             self._encoder.retire()
+        if self.error is not None:
+            raise self.error
         return self.rows
+
+
+@dataclass(slots=True)
+class _Part:
+    """The records of one run in a batch."""
+
+    run: EngineRun | None  # None: its rows go nowhere
+    rows: NDArray[np.int64]  # of the run
+    at: NDArray[np.int64] | slice  # places in the batch
+
+
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """Records of some runs, end to end."""
+
+    tokens: Tokens
+    runs: tuple[EngineRun, ...]
+    run_of: NDArray[np.int64]  # (n,) numbers into ``runs``
+    row_of: NDArray[np.int64]  # (n,) rows of that run
+
+    @classmethod
+    def of(cls, run: EngineRun, tokens: Tokens) -> _Records:
+        """All records of a run."""
+        count = len(tokens)
+        return cls(tokens, (run,), np.zeros(count, dtype=np.int64), np.arange(count))
+
+    def __len__(self) -> int:
+        return len(self.run_of)
+
+    def followed_by(self, more: _Records) -> _Records:
+        """These records and then others."""
+        if not len(self):
+            return more
+        return _Records(
+            Tokens(
+                np.concatenate([self.tokens.ids, more.tokens.ids]),
+                np.concatenate([self.tokens.lengths, more.tokens.lengths]),
+            ),
+            self.runs + more.runs,
+            np.concatenate([self.run_of, more.run_of + len(self.runs)]),
+            np.concatenate([self.row_of, more.row_of]),
+        )
+
+    def some(self, records: NDArray[np.int64]) -> _Records:
+        """Some of the records, and the runs that they are of."""
+        numbers, run_of = np.unique(self.run_of[records], return_inverse=True)
+        return _Records(
+            Tokens(self.tokens.collect(records), self.tokens.lengths[records]),
+            tuple(self.runs[number] for number in numbers.tolist()),
+            run_of.astype(np.int64),
+            self.row_of[records],
+        )
+
+    def without(self, run: EngineRun) -> _Records:
+        """The records of other runs."""
+        mine = np.array([each is run for each in self.runs], dtype=bool)
+        return self.some(np.flatnonzero(~mine[self.run_of]))
+
+    def parts(self, records: NDArray[np.int64]) -> list[_Part]:
+        """Some of the records, by their runs."""
+        run_of, row_of = self.run_of[records], self.row_of[records]
+        if len(self.runs) == 1:
+            return [_Part(self.runs[0], row_of, slice(None))]
+        found = []
+        for number in np.unique(run_of).tolist():
+            at = np.flatnonzero(run_of == number)
+            found.append(_Part(self.runs[number], row_of[at], at))
+        return found
+
+
+_NONE = _Records(
+    Tokens(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)),
+    (),
+    np.empty(0, dtype=np.int64),
+    np.empty(0, dtype=np.int64),
+)
 
 
 class EngineEncoder(LoopEncoder):
@@ -81,9 +179,14 @@ class EngineEncoder(LoopEncoder):
         spec: ModelSpec,
         engine: Engine,
         tokenizer: Tokenise,
+        *,
+        spans: bool = False,
         **settings: Unpack[Settings],
     ) -> None:
+        """Make an encoder; ``spans``: a record's rows do not depend on its neighbours."""
         super().__init__(spec, engine, tokenizer, **settings)
+        self._spans = spans
+        self._held = _NONE
         self._streams = Streams(settings["placement"].device)
         self._free: deque[_Slot] = deque()
         self._in_flight: deque[_Slot] = deque()
@@ -102,24 +205,30 @@ class EngineEncoder(LoopEncoder):
 
     def submit(self, tokens: Tokens, *, between: Between | None = None) -> EngineRun:
         """Start to embed records; see ``vnp.inference.encoder.PipelinedEncoder.submit``."""
-        while True:
-            run = EngineRun(self, len(tokens), between)
-            batch: Batch | None = None
-            try:
-                for batch in self._plan(tokens):
-                    self._start(batch, tokens, run)
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if batch is None or not is_out_of_memory(error):
-                    self._abandon(run)
-                    raise
-            except BaseException:
-                self._abandon(run)
-                raise
-            else:
-                return run
-            # Out of the except clause, where the failed attempt's tensors are gone.
+        run = EngineRun(self, len(tokens), between)
+        ahead = len(self._held)  # they have waited: the first batches take them
+        self._held = self._held.followed_by(_Records.of(run, tokens))
+        try:
+            self._send(ahead=ahead, flush=not self._spans)
+        except BaseException:
             self._abandon(run)
-            self.reduce_budget(batch, tokens)
+            raise
+        if run.error is not None:
+            raise run.error
+        return run
+
+    def holds(self, run: EngineRun) -> bool:
+        """Whether records of a run wait for others to fill a batch."""
+        return any(each is run for each in self._held.runs)
+
+    def flush(self) -> None:
+        """Send what is held on its way."""
+        self._send(ahead=0, flush=True)
+
+    def flush_if_dry(self) -> None:
+        """Send what is held on its way if the device has nothing else to do."""
+        if not self._in_flight:
+            self.flush()
 
     def qualify(self, store: Store) -> None:
         """In fp8, compare some of the store's records with bfloat16 and note what came out.
@@ -142,16 +251,21 @@ class EngineEncoder(LoopEncoder):
         slot = self._in_flight.popleft()
         self._free.append(slot)
         slot.returned.synchronize()
-        batch, run = slot.batch, slot.run
-        slot.batch = slot.run = None
+        parts, slot.parts = slot.parts, []
         # Batches follow each other on one stream, so the time between is idle, not shared.
         self._busy += slot.began.elapsed_time(slot.computed) / 1000
-        if batch is None or run is None:
-            return
-        run.rows[batch.records] = slot.rows_host[: len(batch.records)].numpy()
-        run.done += len(batch.records)
-        if run.between is not None:
-            run.between(run.done)
+        rows_nD = slot.rows_host.numpy()
+        runs = [part.run for part in parts if part.run is not None]
+        for part in parts:
+            if part.run is not None:
+                many = len(part.rows)
+                part.run.rows[part.rows] = rows_nD[
+                    slice(many) if isinstance(part.at, slice) else part.at
+                ]
+                part.run.done += many
+        for run in runs:
+            if run.between is not None:
+                run.between(run.done)
 
     def retire_returned(self) -> None:
         """Put in place the rows of all batches that have drained; wait for none."""
@@ -164,16 +278,69 @@ class EngineEncoder(LoopEncoder):
     def _most_records(self) -> int:
         return max(1, self.token_budget // _LEAST_TOKENS)
 
-    def _plan(self, tokens: Tokens) -> list[Batch]:
-        return fill(tokens.lengths, token_budget=self.token_budget, most_records=self._most_records)
+    @property
+    def _full_rows(self) -> int:
+        return padded_rows(self.token_budget, token_budget=self.token_budget)
+
+    def _send(self, *, ahead: int, flush: bool) -> None:
+        """Send records on their way, the first ``ahead`` of those held before the others.
+
+        Without ``flush`` those that do not fill a batch stay. When memory runs out, what is on its
+        way stays there, and the rest goes in smaller batches.
+        """
+        while len(self._held):
+            records = self._held
+            batches = self._plan(records.tokens, ahead=ahead, flush=flush)
+            failed: Batch | None = None
+            left = np.ones(len(records), dtype=bool)
+            self._held = records.some(_others(batches, len(records)))
+            try:
+                for batch in batches:
+                    failed = batch
+                    self._start(batch, records)
+                    left[batch.records] = False
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if failed is None or not is_out_of_memory(error):
+                    raise
+            else:
+                return
+            finally:
+                if failed is not None and left[failed.records].any():
+                    self._held = records.some(np.flatnonzero(left))
+            # Out of the except clause, where the failed attempt's tensors are gone.
+            assert failed is not None
+            ahead = int(left[:ahead].sum())
+            run = records.runs[records.run_of[failed.records[0]]]
+            try:
+                self.reduce_budget(
+                    Batch(records.row_of[failed.records], failed.lengths), len(run.rows)
+                )
+            except RecordTooLongError as error:  # of one record, and told to whom it concerns
+                run.error = error
+                self._abandon(run)
+                ahead = 0
+
+    def _plan(self, tokens: Tokens, *, ahead: int, flush: bool) -> list[Batch]:
+        batches = fill(
+            tokens.lengths,
+            token_budget=self.token_budget,
+            most_records=self._most_records,
+            ahead=ahead,
+        )
+        if not flush and len(batches[-1].records) < self._most_records:
+            last = padded_rows(batches[-1].tokens, token_budget=self.token_budget)
+            if last < self._full_rows:
+                del batches[-1]
+        return batches
 
     @torch.inference_mode()
-    def _start(self, batch: Batch, tokens: Tokens, run: EngineRun) -> None:
+    def _start(self, batch: Batch, records: _Records) -> None:
         """Send one batch on its way, waiting for a slot if all are taken."""
         rows = padded_rows(batch.tokens, token_budget=self.token_budget)
-        plan = plan_layout(
-            batch, tokens.collect(batch.records), rows=rows, pooling=self.spec.pooling
-        )
+        if self._spans:
+            rows = max(rows, self._full_rows)
+        ids = records.tokens.collect(batch.records)
+        plan = plan_layout(batch, ids, rows=rows, pooling=self.spec.pooling)
         work = self._workspace(rows)
         slot = self._slot(plan.size)
         plan.write(slot.tokens_host.numpy(), padding=self._engine.padding_id)
@@ -191,15 +358,14 @@ class EngineEncoder(LoopEncoder):
             slot.computed.wait()
             slot.rows_host[: len(out_nD)].copy_(out_nD, non_blocking=True)
             slot.returned.record()
-        slot.batch, slot.run = batch, run
+        slot.parts = records.parts(batch.records)
         self._in_flight.append(slot)
 
     def _workspace(self, rows: int) -> Workspace:
         if self._work is None or self._work.rows < rows:
             self._drain()
             self._work = None  # freed before more is asked for
-            most = padded_rows(self.token_budget, token_budget=self.token_budget)
-            self._work = self._engine.workspace(max(rows, most))
+            self._work = self._engine.workspace(max(rows, self._full_rows))
             self._streams.synchronize()  # weights and buffers were made on another stream
         return self._work
 
@@ -230,16 +396,26 @@ class EngineEncoder(LoopEncoder):
 
     def _abandon(self, run: EngineRun) -> None:
         """Let what is in flight drain; rows of this run go nowhere."""
+        self._held = self._held.without(run)
         for slot in self._in_flight:
-            if slot.run is run:
-                slot.run = None
+            for part in slot.parts:
+                if part.run is run:
+                    part.run = None
         for slot in self._in_flight:
             slot.returned.synchronize()
 
-    def reduce_budget(self, batch: Batch, tokens: Tokens) -> None:
+    def reduce_budget(self, batch: Batch, records: int) -> None:
         """Halve the token budget, and give buffers of the old one back to the device."""
-        super().reduce_budget(batch, tokens)
+        super().reduce_budget(batch, records)
         self._drain()
         self._work = None
         self._free.clear()
         self._streams.release_memory()
+
+
+def _others(batches: list[Batch], count: int) -> NDArray[np.int64]:
+    """Of so many records those that no batch has."""
+    left = np.ones(count, dtype=bool)
+    for batch in batches:
+        left[batch.records] = False
+    return np.flatnonzero(left)

@@ -57,6 +57,7 @@ def encoder_of(
     token_budget=1024,
     warn=None,
     kind=EngineEncoder,
+    **options,
 ):
     """An encoder with random weights; as on a GPU unless ``kind`` says otherwise."""
     placement = placed(device, precision)
@@ -70,6 +71,7 @@ def encoder_of(
         identity={"precision": precision},
         environment={},
         warn=warn or (lambda message: None),
+        **options,
     )
 
 

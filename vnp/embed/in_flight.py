@@ -80,6 +80,7 @@ class BlocksInFlight:
             while self._flights and self._flights[0].block.encoder is not block.encoder:
                 self._drain(self._flights.popleft())
         flight = _Flight(block, self._clock())
+        self._prefetch.submitted()
         self._accounts.submitted(flight.submitted)
         self._attempt(flight, partial(self._start, flight))
         self._ask_for_next(flight)
@@ -129,6 +130,7 @@ class BlocksInFlight:
             submitted=flight.submitted,
             ended=self._clock() if flight.ended is None else flight.ended,
         )
+        self._prefetch.embedded(flight.block.claim.model, self._block_seconds)
         self._deliver(EmbeddedBlock(flight.block, rows, self._block_seconds))
 
     def _attempt(self, flight: _Flight, step: Callable[[], T]) -> T | None:

@@ -73,9 +73,13 @@ def embed_store(
     if in_process and workers not in (None, 1):
         raise UsageError(f"{workers} workers need processes of their own: leave in_process out")
     config = config.for_store(store.schema)
-    configs = configs_of_workers(config, 1 if in_process else workers)
-    team = InProcess() if in_process else _Team()
-    return fill(store, team=team, configs=configs, check_threads=check_threads)
+    return fill(
+        store,
+        team=InProcess() if in_process else _Team(),
+        models=config.models,
+        configs=lambda: configs_of_workers(config, 1 if in_process else workers),
+        check_threads=check_threads,
+    )
 
 
 def configs_of_workers(config: WorkerConfig, workers: int | None) -> tuple[WorkerConfig, ...]:

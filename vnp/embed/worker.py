@@ -9,7 +9,13 @@ Three threads, joined by bounded hand-overs, so that reading and writing overlap
     | tokenise    |            | the encoder   |          | write, release      |
     +-------------+            +---------------+          +---------------------+
           ^        Prefetch:          |
-          +---- one more block -------+          Accounts: every thread enters what it did
+          +---- more blocks ----------+          Accounts: every thread enters what it did
+
+The heavy steps of every thread run without the interpreter's lock: tokenising is compiled code,
+and so are conversions, checksums and compression. So what launches kernels does not wait for them.
+A worker that is killed loses what it computed of the blocks in flight and of those being published;
+those read ahead (`vnp.embed.schedule.Prefetch`) cost nothing but their claims, which are released,
+or taken over once the worker is found dead, as that of any block in hand.
 
 A block that cannot be filled (damaged sequences, NaN in the result) is released, named and not
 tried again by this worker. Any other error ends the worker, naming the block: one of the feeder
@@ -103,7 +109,7 @@ class Worker:
             each_stands_for=lambda: self._participant.each_stands_for,
             clock=clock,
         )
-        self._prefetch = Prefetch()
+        self._prefetch = Prefetch(config.prefetched, spares=self._scheduler.spares)
         self._prepared: HandOver[PreparedBlock] = HandOver(config.prefetched, self._shutdown)
         self._embedded: HandOver[EmbeddedBlock] = HandOver(config.unpublished, self._shutdown)
         self._in_flight = BlocksInFlight(
@@ -161,7 +167,9 @@ class Worker:
         block = self._scheduler.next()
         if block is not None:
             loaded = len(self._encoders.loads) > loads
-            self._prefetch.prepared(None if loaded else self._clock() - began)
+            self._prefetch.prepared(
+                None if loaded else self._clock() - began, model=block.claim.model
+            )
             if not self._prepared.put(block):
                 block.claim.release()
             elif self._config.linger:

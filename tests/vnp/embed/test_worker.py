@@ -229,9 +229,11 @@ def test_a_block_filled_between_plan_and_claim_is_not_done_again(store: Store) -
     assert_whole(store)
 
 
+@pytest.mark.parametrize("ahead", [1, 3])
 def test_a_block_in_hand_asks_for_one_more_and_is_published_when_it_is_done(
-    store: Store,
+    store: Store, ahead: int
 ) -> None:
+    """Of blocks that take no time, as these, so many are read ahead as the settings allow."""
     sidecar, me = store.sidecar.path, identify()
     claims = Claims(
         sidecar, worker=new_worker(), identity=me, liveness=Liveness(sidecar, identity=me)
@@ -261,8 +263,9 @@ def test_a_block_in_hand_asks_for_one_more_and_is_published_when_it_is_done(
                 most.append(held())
             return super().embed(tokens, between=between)
 
-    assert work(store, encoder=Chatty).blocks == 10
-    assert max(most) <= 2
+    config = WorkerConfig(poll=0.05, prefetched=ahead)
+    assert work(store, encoder=Chatty, config=config).blocks == 10
+    assert max(most) <= 1 + ahead
     assert_whole(store)
 
 

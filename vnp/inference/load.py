@@ -19,7 +19,7 @@ from torch import Tensor
 import vnp
 from store.errors import UsageError
 from store.io.optional import why_not
-from vnp.inference import esm2, esmc, mosaicbert
+from vnp.inference import esm2, esmc, mosaicbert, remembered
 from vnp.inference.device import Placement, place
 from vnp.inference.encoder import Encoder, Precision, Warn
 from vnp.inference.loop import Engine, LoopEncoder
@@ -281,11 +281,37 @@ def fused_products(
             )
         ):
             return None, "products by cuBLAS (no kernels for these widths)"
+        facts = _facts(placement.device_name, fp8=fp8, gated=gated)
+        if remembered.was_passed(facts):
+            log.debug("%s: the Hopper kernels were tested on such a machine before", spec.name)
+            return hopper, "products fused"
         log.info("%s: testing the Hopper kernels; compiling them takes half a minute", spec.name)
         with torch.cuda.device(placement.device):  # Triton launches on the current one
             check_products(hopper, placement.device, fp8=fp8, gated=gated)
+        remembered.note_passed(facts)
     except Exception as error:  # noqa: BLE001  a compiler may raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         warn(f"the products for Hopper do not work here ({reason}): slower ones take their place")
         return None, f"products by cuBLAS ({reason})"
     return hopper, "products fused"
+
+
+def retest(device: torch.device) -> bool:
+    """Test the kernels of a device, whether or not that was done before; False if it has none.
+
+    A test that fails raises what `fused_products` would have warned of.
+    """
+    if torch.cuda.get_device_capability(device)[0] != _FUSED_CAPABILITY or why_not("triton"):
+        return False
+    hopper = importlib.import_module("vnp.inference.ops.hopper")
+    for fp8, gated in ((False, False), (False, True), (True, False)):
+        with torch.cuda.device(device):
+            check_products(hopper, device, fp8=fp8, gated=gated)
+        name = torch.cuda.get_device_name(device)
+        remembered.note_passed(_facts(name, fp8=fp8, gated=gated))
+    return True
+
+
+def _facts(gpu: str, *, fp8: bool, gated: bool) -> remembered.Facts:
+    what = f"products in {'fp8' if fp8 else 'bfloat16'}{', gated' if gated else ''}"
+    return remembered.facts_of(gpu, what=what)

@@ -194,7 +194,8 @@ def test_tiles_cover_every_query_once():
     assert covered == list(range(sum(lengths)))
 
 
-def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch, caplog):
+def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch, caplog, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     caplog.set_level("INFO", logger="vnp.inference.load")
     placement = Placement(torch.device("cuda", 1), "test device", "bfloat16", 1, 1024, "by a test")
     spec, warned, devices = registry.model("esm2_3b"), [], []
@@ -233,6 +234,9 @@ def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch, caplog):
     assert tried == [(placement.device, fp8, placement.device) for fp8 in (False, True)]
     assert "half a minute" in caplog.messages[0]
     assert not warned
+    assert of((9, 0)) == "products fused"
+    assert len(tried) == 2  # and not again on such a machine
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
     monkeypatch.setattr(load, "check_products", lambda *_, **__: 1 / 0)
     assert of((9, 0)) == "products by cuBLAS (ZeroDivisionError: division by zero)"
     assert "the products for Hopper do not work here (ZeroDivisionError" in warned[0]

@@ -44,6 +44,7 @@ from vnp.embed.handover import HandOver, NothingYetError, Shutdown, Stopped
 from vnp.embed.in_flight import BlocksInFlight
 from vnp.embed.report import Accounts, WorkerReport
 from vnp.embed.schedule import Prefetch, Scheduler
+from vnp.embed.start import Start
 from vnp.inference.encoder import Encoder
 from vnp.inference.load import load_encoder
 from vnp.models import registry
@@ -85,9 +86,12 @@ class Worker:
         load: Callable[..., Encoder] = load_encoder,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._start = Start()
+        self._start("imports")
         registry.load_plugins(config.plugins)
         store = open_store(path)
         config = config.for_store(store.schema)
+        self._start("the store is open")
         store.sidecar.make()
         self._config = config
         self._clock = clock
@@ -166,6 +170,7 @@ class Worker:
         began, loads = self._clock(), len(self._encoders.loads)
         block = self._scheduler.next()
         if block is not None:
+            self._start("a block is claimed, its model loaded, it is tokenised")
             loaded = len(self._encoders.loads) > loads
             self._prefetch.prepared(
                 None if loaded else self._clock() - began, model=block.claim.model
@@ -216,6 +221,7 @@ class Worker:
             raise BlockError(f"{prepared.name}: {type(error).__name__}: {error}") from error
         else:
             self._accounts.published(prepared)
+            self._start("the first block is published")
         prepared.claim.release()
 
     @contextmanager
@@ -230,6 +236,7 @@ class Worker:
 
     def _report_progress(self, block: PreparedBlock, done: int) -> None:
         """Tell other processes, with the next heartbeat, how far a block is."""
+        self._start("the first batch is computed")
         model = block.claim.model
         progress = {
             "model": model,

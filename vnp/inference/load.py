@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib
 import logging
+import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +28,7 @@ from vnp.inference.loop import Engine, LoopEncoder
 from vnp.inference.ops import torch as plain
 from vnp.inference.pipeline import EngineEncoder
 from vnp.inference.selftest import check_products
+from vnp.inference.upload import Upload
 from vnp.models import demo, files, registry, weights
 from vnp.models.errors import DeviceError
 from vnp.models.spec import ModelSpec
@@ -106,6 +109,7 @@ def load_encoder(
     placement = place(
         device, precision=precision, threads=threads, warn=log.debug if spec.demo else warn
     )
+    stage = _Stages(spec.name)
     naming = naming_of(spec)
     if spec.demo:
         source = f"the demo model {spec.name}"
@@ -114,37 +118,61 @@ def load_encoder(
         origin, revision = "vnp", spec.revision
     else:
         found = files.locate(spec, weights_dir=weights_dir, warn=warn)
+        stage("finding the files")
         tensors = weights.read(found.tensors, naming, source=str(found.folder))
         tokenizer_path, origin, revision = found.tokenizer, found.origin, found.revision
+    stage("opening the weights")
     if placement.device.type == "cpu":
         torch.set_num_threads(placement.threads)
     tokenizer = tokenizer_of(spec, tokenizer_path)
-    return encoder_of(
-        spec,
-        tensors,
-        tokenizer,
-        placement=placement,
-        token_budget=token_budget,
-        identity={
-            "model": spec.name,
-            "weights": weights.digest(tensors),
-            "tokenizer": tokenizer.identity,
-            "pooling": spec.pooling + (f" of layer {spec.layer}" if spec.layer else ""),
-            "precision": placement.precision,
-        },
-        environment={
-            "repository": spec.repo or "none",
-            "revision": revision,
-            "origin": origin,
-            "device": placement.device_name,
-            "chosen": placement.chosen,
-            "threads": str(placement.threads),
-            "vnp": vnp.__version__,
-            "torch": torch.__version__,
-            "tokenizers": tokenizers.__version__,
-        },
-        warn=warn,
-    )
+    stage("the tokenizer")
+    identity = {
+        "model": spec.name,
+        "weights": "",  # hashed while they are on their way to the device
+        "tokenizer": tokenizer.identity,
+        "pooling": spec.pooling + (f" of layer {spec.layer}" if spec.layer else ""),
+        "precision": placement.precision,
+    }
+    with ThreadPoolExecutor(1) as pool:
+        digest = pool.submit(weights.digest, tensors)
+        made = encoder_of(
+            spec,
+            tensors,
+            tokenizer,
+            placement=placement,
+            token_budget=token_budget,
+            identity=identity,
+            environment={
+                "repository": spec.repo or "none",
+                "revision": revision,
+                "origin": origin,
+                "device": placement.device_name,
+                "chosen": placement.chosen,
+                "threads": str(placement.threads),
+                "vnp": vnp.__version__,
+                "torch": torch.__version__,
+                "tokenizers": tokenizers.__version__,
+            },
+            warn=warn,
+        )
+        stage("testing the kernels, weights to the device")
+        identity["weights"] = digest.result()
+    stage("the rest of hashing the weights")
+    return made
+
+
+class _Stages:
+    """Says, with ``--verbose``, how long each stage of loading a model took."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._since = time.monotonic()
+
+    def __call__(self, what: str) -> None:
+        """Say that a stage ended."""
+        now = time.monotonic()
+        log.debug("%s: %s took %.2f s", self._name, what, now - self._since)
+        self._since = now
 
 
 def naming_of(spec: ModelSpec) -> weights.Naming:
@@ -231,6 +259,20 @@ def engine_of(
     fused: ModuleType | None = None,
 ) -> Engine:
     """Build a model on its device."""
+    if placement.device.type == "cuda":
+        with Upload(tensors, placement.device) as placed:
+            return _built(spec, placed, placement=placement, ops=ops, fused=fused)
+    return _built(spec, tensors, placement=placement, ops=ops, fused=fused)
+
+
+def _built(
+    spec: ModelSpec,
+    tensors: Mapping[str, Tensor],
+    *,
+    placement: Placement,
+    ops: ModuleType,
+    fused: ModuleType | None,
+) -> Engine:
     device, dtype = placement.device, placement.dtype
     if spec.architecture == "esm2":
         fp8 = placement.precision == "fp8"

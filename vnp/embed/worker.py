@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -52,7 +53,7 @@ from vnp.models import registry
 log = logging.getLogger(__name__)
 
 _GLANCE = 0.001  # seconds between two looks at a device while the next block is not there yet
-_LOOK = 0.05  # seconds between two looks at whether to end while no block is asked for
+_LOOK = 0.05  # seconds between two looks at whether to end while there is nothing to do
 
 
 class Worker:
@@ -183,8 +184,16 @@ class Worker:
             return False
         else:
             # Listing a large store takes long: the last blocks are published meanwhile.
-            self._shutdown.wait(max(self._config.poll, 2 * (self._clock() - began)))
+            self._rest(max(self._config.poll, 2 * (self._clock() - began)))
         return True
+
+    def _rest(self, seconds: float) -> None:
+        """Wait before another look for blocks, but no longer than this worker's last ones take."""
+        in_hand = bool(self._participant.claims.held)
+        for _ in range(math.ceil(seconds / _LOOK)):
+            self._shutdown.wait(min(seconds, _LOOK))
+            if self._shutdown.requested or (in_hand and not self._participant.claims.held):
+                return
 
     def _embed(self) -> None:
         while (block := self._next_block()) is not None:

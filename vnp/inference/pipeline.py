@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Unpack
 
 import numpy as np
@@ -36,6 +35,7 @@ from vnp.inference.device import is_out_of_memory
 from vnp.inference.encoder import Between
 from vnp.inference.fp8_check import compare, sample
 from vnp.inference.loop import Engine, LoopEncoder, Settings, Workspace
+from vnp.inference.runs import Part, Records, left_by
 from vnp.inference.streams import Streams
 from vnp.models.errors import RecordTooLongError
 from vnp.models.packing import Batch, fill, padded_rows
@@ -56,7 +56,7 @@ class _Slot:
         self.rows_host = streams.pinned((records, dim), torch.float32)
         self.began, self.computed = streams.event(timed=True), streams.event(timed=True)
         self.loaded, self.returned = streams.event(), streams.event()
-        self.parts: list[_Part] = []
+        self.parts: list[Part[EngineRun]] = []
 
 
 class EngineRun:
@@ -95,82 +95,6 @@ class EngineRun:
         return self.rows
 
 
-@dataclass(slots=True)
-class _Part:
-    """The records of one run in a batch."""
-
-    run: EngineRun | None  # None: its rows go nowhere
-    rows: NDArray[np.int64]  # of the run
-    at: NDArray[np.int64] | slice  # places in the batch
-
-
-@dataclass(frozen=True, slots=True)
-class _Records:
-    """Records of some runs, end to end."""
-
-    tokens: Tokens
-    runs: tuple[EngineRun, ...]
-    run_of: NDArray[np.int64]  # (n,) numbers into ``runs``
-    row_of: NDArray[np.int64]  # (n,) rows of that run
-
-    @classmethod
-    def of(cls, run: EngineRun, tokens: Tokens) -> _Records:
-        """All records of a run."""
-        count = len(tokens)
-        return cls(tokens, (run,), np.zeros(count, dtype=np.int64), np.arange(count))
-
-    def __len__(self) -> int:
-        return len(self.run_of)
-
-    def followed_by(self, more: _Records) -> _Records:
-        """These records and then others."""
-        if not len(self):
-            return more
-        return _Records(
-            Tokens(
-                np.concatenate([self.tokens.ids, more.tokens.ids]),
-                np.concatenate([self.tokens.lengths, more.tokens.lengths]),
-            ),
-            self.runs + more.runs,
-            np.concatenate([self.run_of, more.run_of + len(self.runs)]),
-            np.concatenate([self.row_of, more.row_of]),
-        )
-
-    def some(self, records: NDArray[np.int64]) -> _Records:
-        """Some of the records, and the runs that they are of."""
-        numbers, run_of = np.unique(self.run_of[records], return_inverse=True)
-        return _Records(
-            Tokens(self.tokens.collect(records), self.tokens.lengths[records]),
-            tuple(self.runs[number] for number in numbers.tolist()),
-            run_of.astype(np.int64),
-            self.row_of[records],
-        )
-
-    def without(self, run: EngineRun) -> _Records:
-        """The records of other runs."""
-        mine = np.array([each is run for each in self.runs], dtype=bool)
-        return self.some(np.flatnonzero(~mine[self.run_of]))
-
-    def parts(self, records: NDArray[np.int64]) -> list[_Part]:
-        """Some of the records, by their runs."""
-        run_of, row_of = self.run_of[records], self.row_of[records]
-        if len(self.runs) == 1:
-            return [_Part(self.runs[0], row_of, slice(None))]
-        found = []
-        for number in np.unique(run_of).tolist():
-            at = np.flatnonzero(run_of == number)
-            found.append(_Part(self.runs[number], row_of[at], at))
-        return found
-
-
-_NONE = _Records(
-    Tokens(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int64)),
-    (),
-    np.empty(0, dtype=np.int64),
-    np.empty(0, dtype=np.int64),
-)
-
-
 class EngineEncoder(LoopEncoder):
     """A pipelined encoder; see ``vnp.inference.encoder.PipelinedEncoder``."""
 
@@ -186,7 +110,7 @@ class EngineEncoder(LoopEncoder):
         """Make an encoder; ``spans``: a record's rows do not depend on its neighbours."""
         super().__init__(spec, engine, tokenizer, **settings)
         self._spans = spans
-        self._held = _NONE
+        self._held: Records[EngineRun] = Records.none()
         self._streams = Streams(settings["placement"].device)
         self._free: deque[_Slot] = deque()
         self._in_flight: deque[_Slot] = deque()
@@ -207,7 +131,7 @@ class EngineEncoder(LoopEncoder):
         """Start to embed records; see ``vnp.inference.encoder.PipelinedEncoder.submit``."""
         run = EngineRun(self, len(tokens), between)
         ahead = len(self._held)  # they have waited: the first batches take them
-        self._held = self._held.followed_by(_Records.of(run, tokens))
+        self._held = self._held.followed_by(Records.of(run, tokens))
         try:
             self._send(ahead=ahead, flush=not self._spans)
         except BaseException:
@@ -293,7 +217,7 @@ class EngineEncoder(LoopEncoder):
             batches = self._plan(records.tokens, ahead=ahead, flush=flush)
             failed: Batch | None = None
             left = np.ones(len(records), dtype=bool)
-            self._held = records.some(_others(batches, len(records)))
+            self._held = records.some(left_by(batches, len(records)))
             try:
                 for batch in batches:
                     failed = batch
@@ -334,7 +258,7 @@ class EngineEncoder(LoopEncoder):
         return batches
 
     @torch.inference_mode()
-    def _start(self, batch: Batch, records: _Records) -> None:
+    def _start(self, batch: Batch, records: Records[EngineRun]) -> None:
         """Send one batch on its way, waiting for a slot if all are taken."""
         rows = padded_rows(batch.tokens, token_budget=self.token_budget)
         if self._spans:
@@ -411,11 +335,3 @@ class EngineEncoder(LoopEncoder):
         self._work = None
         self._free.clear()
         self._streams.release_memory()
-
-
-def _others(batches: list[Batch], count: int) -> NDArray[np.int64]:
-    """Of so many records those that no batch has."""
-    left = np.ones(count, dtype=bool)
-    for batch in batches:
-        left[batch.records] = False
-    return np.flatnonzero(left)

@@ -128,13 +128,12 @@ def load_encoder(
     stage("the tokenizer")
     identity = {
         "model": spec.name,
-        "weights": "",  # hashed while they are on their way to the device
         "tokenizer": tokenizer.identity,
         "pooling": spec.pooling + (f" of layer {spec.layer}" if spec.layer else ""),
         "precision": placement.precision,
     }
     with ThreadPoolExecutor(1) as pool:
-        digest = pool.submit(weights.digest, tensors)
+        digest = pool.submit(weights.digest, tensors)  # while they are on their way to the device
         made = encoder_of(
             spec,
             tensors,
@@ -156,7 +155,7 @@ def load_encoder(
             warn=warn,
         )
         stage("testing the kernels, weights to the device")
-        identity["weights"] = digest.result()
+        made.identify_by(weights=digest.result())
     stage("the rest of hashing the weights")
     return made
 

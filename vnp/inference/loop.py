@@ -80,6 +80,10 @@ class BatchEncoder(abc.ABC):
         """Numbers in an embedding."""
         return self.spec.embedding_dim
 
+    def identify_by(self, **more: str) -> None:
+        """Add to what identifies this encoder, before it is first asked for its provenance."""
+        self._identity = {**self._identity, **more}
+
     def provenance(self) -> Provenance:
         """Say what makes the embeddings, as of now."""
         return Provenance(

@@ -39,6 +39,7 @@ from store.open import open_store  # noqa: E402
 from vnp.inference.encoder import PipelinedEncoder  # noqa: E402
 from vnp.inference.load import load_encoder  # noqa: E402
 from vnp.models import registry  # noqa: E402
+from vnp.models.packing import fill  # noqa: E402
 from vnp.models.tokens import Tokens  # noqa: E402
 
 _CODONS = 50
@@ -78,6 +79,13 @@ def store_of(folder: Path, name: str, *, records: int, models: list[str]) -> Pat
     return store
 
 
+def whole_batches(tokens: Tokens, token_budget: int) -> Tokens:
+    """Less the records of the last batch, which the others leave hardly filled."""
+    full = fill(tokens.lengths, token_budget=token_budget, most_records=token_budget // 16)[:-1]
+    chosen = np.concatenate([batch.records for batch in full])
+    return Tokens(tokens.collect(chosen), tokens.lengths[chosen])
+
+
 def own_rate(path: Path, model: str, *, weights: Path, device: str) -> tuple[float, int, str]:
     """Tokens a second of the engine alone, those of the whole store, and how hot it ran."""
     store = open_store(path)
@@ -89,6 +97,7 @@ def own_rate(path: Path, model: str, *, weights: Path, device: str) -> tuple[flo
         np.concatenate([tokens.lengths for tokens in blocks[:_OWN_BLOCKS]]),
     )
     began = time.perf_counter()
+    some = whole_batches(some, encoder.token_budget)
     run = encoder.submit(some)
     while time.perf_counter() - began < _OWN_SECONDS:  # compiles, and warms the chip
         run, before = encoder.submit(some), run

@@ -36,7 +36,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from bench_embed import store_of  # noqa: E402
+from bench_embed import store_of, whole_batches  # noqa: E402
 from bench_tokens import trained  # noqa: E402
 
 from store.open import open_store  # noqa: E402
@@ -167,13 +167,14 @@ def alone(path: Path, name: str, tokenizer: Path, slower: float) -> float:
     tokens = Tokens(
         np.concatenate([each.ids for each in some]), np.concatenate([each.lengths for each in some])
     )
+    tokens = whole_batches(tokens, made.token_budget)
     last, runs, began = made.submit(tokens), 0, time.perf_counter()
     while time.perf_counter() - began < slower * _ALONE_SECONDS:
         last, before = made.submit(tokens), last
         before.result()
         runs += 1
-    rate = runs * len(tokens) / (time.perf_counter() - began)
-    return store.n_rows / rate
+    rate = runs * len(tokens.ids) / (time.perf_counter() - began)
+    return store.n_rows * sum(len(each.ids) for each in some) / sum(map(len, some)) / rate
 
 
 def measure(

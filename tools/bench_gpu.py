@@ -46,7 +46,7 @@ from gpu_heat import Heat  # noqa: E402
 from gpu_peers import DEVICE, Peer, Workload, clear, ours, peak, timed, tokens_of, workloads  # noqa: E402
 from random_checkpoint import random_tensors  # noqa: E402
 
-from vnp.inference import load as loading  # noqa: E402
+from vnp.inference import kernels  # noqa: E402
 from vnp.inference.linear import FP8  # noqa: E402
 from vnp.inference.ops import triton_int8  # noqa: E402
 from vnp.inference.pipeline import EngineEncoder  # noqa: E402
@@ -325,7 +325,7 @@ def main() -> None:
     options = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
     if options.without_hopper:
-        loading.fused_products = lambda *_, **__: (None, "products for any device, as asked for")
+        kernels.fused_products = lambda *_, **__: (None, "products for any device, as asked for")
     report = Report()
     properties = torch.cuda.get_device_properties(0)
     report.note(

@@ -1,154 +1,201 @@
-"""Does one worker keep its device busy? Measured on a simulated one, with real tokenising.
+"""Does one worker keep its device busy? Measured on a simulated one, all else being real.
 
-``python tools/bench_overlap.py [--records 60000] [--seconds 0.1 0.15 ...] [--batches 3]``
+``python tools/bench_overlap.py [--records 120000] [--run dnabert_s] [--run dnabert_s,esm2_650m]``
 
-A store of 150-bp reads is filled by one worker in this process whose device takes a fixed time for
-a block, in batches of which it holds three, as the engine does. Claiming, reading, tokenising
-(DNABERT's, with the demo vocabulary) and publishing are the real ones. Printed, for each time of a
-block: the share of the time from the first block submitted to the last result in which the device
-had work, and how often it had run dry when the next block came. Neither can be good where
-tokenising a block takes longer than the device does.
+A store of 150-bp reads is filled by one worker in this process. Claims, reading, tokenising,
+batches, buffers, publishing are the real ones; the device takes a time in proportion to the rows of
+a batch, that of an H100 (docs/benchmarks/gpu-h100.md), and for each kernel of a layer the host is
+busy for as long as a launch takes, letting go of the interpreter as torch does. Printed for each
+store, to be read as those of tools/bench_embed.py:
+
+- the share of the engine's own rate: the time that the tokens would take the same engine and
+  device, those of four blocks joined and held in memory, over the time from the first block
+  submitted to the last result;
+- the share of that time in which the device computed;
+- seconds of CPU that the whole worker took for a block, and how many cores 8 such workers need.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
-import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from bench_embed import store_of  # noqa: E402
+from bench_embed import store_of, whole_batches  # noqa: E402
+from bench_tokens import trained  # noqa: E402
 
-from store.io.ragged import Ragged  # noqa: E402
-from store.store import Store  # noqa: E402
+from store.open import open_store  # noqa: E402
 from vnp.embed.config import WorkerConfig  # noqa: E402
 from vnp.embed.worker import Worker  # noqa: E402
-from vnp.inference.encoder import Between, Provenance  # noqa: E402
-from vnp.models import demo  # noqa: E402
-from vnp.models.tokens import BpeTokenizer, Tokens  # noqa: E402
+from vnp.inference.batch_layout import BatchLayout  # noqa: E402
+from vnp.inference.device import Placement  # noqa: E402
+from vnp.inference.load import TOKEN_BUDGETS, tokenizer_of  # noqa: E402
+from vnp.inference.pipeline import EngineEncoder  # noqa: E402
+from vnp.inference.streams import Event, Streams  # noqa: E402
+from vnp.models import registry  # noqa: E402
+from vnp.models.tokens import Tokens  # noqa: E402
 
-_MODEL = "dnabert_s"
-_SLOTS = 3  # batches in flight
+_LAUNCH_SECONDS = 20e-6  # of the host, for one kernel
+_ALONE_BLOCKS, _ALONE_SECONDS = 4, 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """One batch in flight."""
+class Speed:
+    """How fast a model is on the device."""
 
-    run: Run
-    ends: float
-    done: int  # records of its block with it
+    rows: float  # a second
+    launches: int  # kernels of a batch
 
 
-class Run:
-    """A block on the simulated device."""
+SPEEDS = {
+    "dnabert_s": Speed(1_943_000, 12 * 8),
+    "esm2_650m": Speed(425_000, 33 * 6),
+    "esm2_3b": Speed(112_000, 36 * 6),
+}
 
-    def __init__(self, device: Device, count: int, between: Between | None) -> None:
-        self.rows = np.ones((count, device.dim), dtype=np.float32)
-        self.between = between
-        self.done = 0
+
+class _Mark:
+    """A point in the work of the device."""
+
+    def __init__(self, device: Device) -> None:
         self._device = device
+        self._at = 0.0
 
-    def ready(self) -> bool:
-        """Whether the device would be done."""
-        while self._device.in_flight and self._device.in_flight[0].ends <= time.perf_counter():
-            self._device.retire()
-        return self.done == len(self.rows)
+    def record(self) -> None:
+        self._at = max(time.perf_counter(), self._device.free)
 
-    def result(self) -> NDArray[np.float32]:
-        """Wait until it would be."""
-        while self.done < len(self.rows):
-            self._device.retire()
-        return self.rows
+    def wait(self) -> None:
+        """Streams need no order where all work has one."""
 
+    def synchronize(self) -> None:
+        time.sleep(max(self._at - time.perf_counter(), 0))
 
-class Device:
-    """A pipelined encoder whose batches take a fixed time, one after the other."""
+    def query(self) -> bool:
+        return time.perf_counter() >= self._at
 
-    token_budget = 0
-    dim = 768
-    busy_seconds = 0.0
-
-    def __init__(self, seconds: float, *, batches: int) -> None:
-        self.spec: Any = SimpleNamespace(name=_MODEL)
-        self.tokenising: list[float] = []  # seconds of each block
-        self.leads: list[float] = []  # seconds of work left when a block came, none for the first
-        self.in_flight: deque[Batch] = deque()
-        self._seconds = seconds / batches
-        self._batches = batches
-        self._free = 0.0  # when the last batch will be done
-        self._tokenizer = BpeTokenizer(demo.tokenizer_file(), vocab=4096)
-
-    def provenance(self) -> Provenance:
-        """Name the simulation."""
-        return Provenance({"model": _MODEL}, {"device": "simulated"})
-
-    def qualify(self, store: Store, model: str) -> None:
-        """Nothing to check."""
-
-    def tokenise(self, nucleotide: Ragged, protein: Ragged) -> Tokens:  # noqa: ARG002
-        """Tokenise as DNABERT does."""
-        began = time.perf_counter()
-        tokens = self._tokenizer(nucleotide)
-        self.tokenising.append(time.perf_counter() - began)
-        return tokens
-
-    def submit(self, tokens: Tokens, *, between: Between | None = None) -> Run:
-        """Put a block's batches behind those there are, waiting for a slot if all are taken."""
-        if self._free:
-            self.leads.append(self._free - time.perf_counter())
-        run = Run(self, len(tokens), between)
-        for batch in range(1, self._batches + 1):
-            if len(self.in_flight) == _SLOTS:
-                self.retire()
-            self._free = max(self._free, time.perf_counter()) + self._seconds
-            self.in_flight.append(Batch(run, self._free, len(tokens) * batch // self._batches))
-        return run
-
-    def retire(self) -> None:
-        """Wait for the oldest batch."""
-        batch = self.in_flight.popleft()
-        time.sleep(max(batch.ends - time.perf_counter(), 0))
-        batch.run.done = batch.done
-        if batch.run.between is not None:
-            batch.run.between(batch.done)
-
-    def embed(self, tokens: Tokens, *, between: Between | None = None) -> NDArray[np.float32]:
-        """Submit and wait."""
-        return self.submit(tokens, between=between).result()
+    def elapsed_time(self, end_event: Event) -> float:
+        assert isinstance(end_event, _Mark)
+        return 1000 * (end_event._at - self._at)
 
 
-def measure(folder: Path, *, records: int, seconds: float, batches: int) -> None:
-    """Fill one store and print how much of the time the device had work."""
-    store = store_of(folder, f"{seconds}", records=records, models=[_MODEL])
-    device = Device(seconds, batches=batches)
+class Device(Streams):
+    """A device that takes time and computes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.device("cpu"))
+        self.free = 0.0  # when the last batch will be done
+
+    def event(self, *, timed: bool = False) -> Event:  # noqa: ARG002
+        """Make an event."""
+        return _Mark(self)
+
+
+class _Engine:
+    """A model on that device."""
+
+    padding_id = 1
+
+    def __init__(self, device: Device, speed: Speed, slower: float) -> None:
+        self._device, self._speed, self._slower = device, speed, slower
+        self._scratch = torch.zeros(1)
+
+    def workspace(self, rows: int) -> Any:
+        return argparse.Namespace(rows=rows)
+
+    def states(self, layout: BatchLayout, work: Any) -> Tensor:
+        raise NotImplementedError
+
+    def __call__(self, layout: BatchLayout, work: Any, out_nD: Tensor) -> None:  # noqa: ARG002
+        starts = max(time.perf_counter(), self._device.free)
+        for _ in range(self._speed.launches):
+            until = time.perf_counter() + _LAUNCH_SECONDS
+            while time.perf_counter() < until:
+                self._scratch.add_(1)
+        ends = starts + self._slower * layout.rows / self._speed.rows
+        self._device.free = max(ends, time.perf_counter())
+
+
+class _Encoder(EngineEncoder):
+    """The real pipeline, less what the device does by itself: copies."""
+
+    def _new_slot(self, integers: int) -> Any:
+        slot = super()._new_slot(integers)
+        slot.rows.zero_()
+        slot.rows_host, slot.tokens = slot.rows, slot.tokens_host
+        return slot
+
+
+def encoder(name: str, tokenizer: Path, slower: float) -> EngineEncoder:
+    """The real pipeline around the simulated device."""
+    spec = registry.model(name)
+    device = Device()
+    placement = Placement(torch.device("cpu"), "simulated", "bfloat16", 1, 1, "by the benchmark")
+    made = _Encoder(
+        spec,
+        _Engine(device, SPEEDS[name], slower),
+        tokenizer_of(spec, tokenizer if spec.architecture == "mosaicbert" else None),
+        placement=placement,
+        token_budget=TOKEN_BUDGETS[spec.architecture],
+        identity={"model": name},
+        environment={"device": "simulated"},
+        warn=print,
+        **({"spans": True} if "spans" in EngineEncoder.__init__.__annotations__ else {}),
+    )
+    made._streams = device
+    return made
+
+
+def alone(path: Path, name: str, tokenizer: Path, slower: float) -> float:
+    """Seconds that the engine alone takes for the tokens of the whole store."""
+    made, store = encoder(name, tokenizer, slower), open_store(path)
+    some = [made.tokenise(*store.sequences(block)) for block in range(_ALONE_BLOCKS)]
+    tokens = Tokens(
+        np.concatenate([each.ids for each in some]), np.concatenate([each.lengths for each in some])
+    )
+    tokens = whole_batches(tokens, made.token_budget)
+    last, runs, began = made.submit(tokens), 0, time.perf_counter()
+    while time.perf_counter() - began < slower * _ALONE_SECONDS:
+        last, before = made.submit(tokens), last
+        before.result()
+        runs += 1
+    rate = runs * len(tokens.ids) / (time.perf_counter() - began)
+    return store.n_rows * sum(len(each.ids) for each in some) / sum(map(len, some)) / rate
+
+
+def measure(
+    folder: Path, models: list[str], *, records: int, tokenizer: Path, slower: float
+) -> None:
+    """Fill one store and print how near to the engine alone that came."""
+    path = store_of(folder, "-".join(models), records=records, models=models)
+    own = sum(alone(path, model, tokenizer, slower) for model in models)
+    began = time.process_time()
     report = Worker(
-        store,
+        path,
         config=WorkerConfig(),
         stop=threading.Event(),
-        load=lambda *_, **__: device,
+        load=lambda name, **_: encoder(name, tokenizer, slower),
     ).run()
+    spent = (time.process_time() - began) / report.blocks
+    span, block = report.span_seconds, own / slower / report.blocks
     print(
-        f"a block takes the device {1000 * seconds:.0f} ms: {report.blocks} blocks in "
-        f"{report.span_seconds:.2f} s, busy {report.blocks * seconds / report.span_seconds:.1%}, "
-        f"dry before {sum(lead <= 0 for lead in device.leads)} of {len(device.leads)}, with "
-        f"{1000 * statistics.median(device.leads):.0f} ms of work left in the median; "
-        f"tokenising one {1000 * statistics.median(device.tokenising):.0f} ms",
+        f"{' + '.join(models)}: {report.blocks} blocks in {span:.2f} s; {own / span:.1%} of the "
+        f"engine alone, device busy {report.busy_seconds / span:.1%}; {1e3 * spent:.0f} ms of CPU "
+        f"a block, 8 workers at the engines' rate need {8 * spent / block:.1f} cores",
         flush=True,
     )
 
@@ -156,14 +203,20 @@ def measure(folder: Path, *, records: int, seconds: float, batches: int) -> None
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--records", type=int, default=60_000)
-    parser.add_argument("--seconds", type=float, nargs="+", default=[0.1, 0.15, 0.2, 0.3])
-    parser.add_argument("--batches", type=int, default=3, help="batches of a block")
+    parser.add_argument("--records", type=int, default=120_000)
+    parser.add_argument("--run", action="append", help="models of one store, with commas between")
+    about = "a device so many times slower, where others use the machine: the host gets its share"
+    parser.add_argument("--slower", type=float, default=1.0, help=about)
+    parser.add_argument("--tokenizer", type=Path, help="tokenizer.json (default: one is trained)")
     options = parser.parse_args()
-    print(f"{platform.machine()}, {os.cpu_count()} cores")
-    with tempfile.TemporaryDirectory() as folder:
-        for seconds in options.seconds:
-            measure(Path(folder), records=options.records, seconds=seconds, batches=options.batches)
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads")
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
+        tokenizer = options.tokenizer or trained(Path(folder), np.random.default_rng(0))
+        for models in options.run or list(SPEEDS):
+            measure(
+                Path(folder), models.split(","), records=options.records, tokenizer=tokenizer,
+                slower=options.slower,
+            )  # fmt: skip
 
 
 if __name__ == "__main__":

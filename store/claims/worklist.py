@@ -89,6 +89,11 @@ class WorkList:
             if (fresh and not len(plan)) or not (listing or self._judge_again(plan)):
                 return None
 
+    @property
+    def left(self) -> int:
+        """Blocks of the last plan that were not tried yet; others may have taken some since."""
+        return 0 if self._plan is None else len(self._plan)
+
     def look(self) -> int:
         """Make a new plan and return how many blocks could be taken now."""
         self._plan = self._make_plan()

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from store.io.optional import MissingPackageError
+from tests.rows import filled_store
 from vnp.cli.main import COMMANDS
+from vnp.embed.supervisor import environment
 from vnp.models import extra
 
 EXAMPLE = Path(__file__).parents[2] / "vnp/data/lambda_phage.fa.gz"
@@ -126,6 +128,26 @@ def test_what_needs_torch_says_so_in_one_line(tmp_path: Path) -> None:
         assert "needs torch" in err
         assert err.endswith("pip install '.[embed]' in a clone of vnp\n")
     assert not list(tmp_path.iterdir()), "nothing was begun"
+
+
+def test_a_complete_store_is_certified_without_loading_torch(tmp_path: Path) -> None:
+    store = filled_store(tmp_path / "run.zarr")
+    code = (
+        "import sys\n"
+        "from vnp.cli.main import main\n"
+        "assert main(['embed', 'run.zarr', '--device', 'cuda']) == 0\n"
+        "print(sorted({'torch', 'tokenizers', 'safetensors', 'numba'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert f"{store.n_rows:,} of {store.n_rows:,} rows certified" in done.stdout
 
 
 def test_every_command_is_in_one_of_the_two_lists() -> None:

@@ -96,6 +96,7 @@ def run(given: argparse.Namespace) -> int:
     checks = list(_software())
     if not missing:
         checks += _reported("devices", _devices)
+        checks += _reported("kernels", _kernels)
     models = [Model(spec.name, spec.dim) for spec in registry.recipe("virnucpro")]
     length, code = DEFAULT_SEGMENT, STANDARD_CODE
     if given.store is not None:
@@ -180,6 +181,25 @@ def _devices() -> Iterator[Check]:
         memory = f"{gpu.total_memory / 2**30:.0f} GiB"
         found = f"{gpu.name}, {memory}, compute capability {gpu.major}.{gpu.minor}"
         yield Check(f"cuda:{number}", "ok", found)
+
+
+def _kernels() -> Iterator[Check]:
+    """Test the kernels anew that a worker trusts if they were tested on such a machine before."""
+    import torch
+
+    from vnp.inference.kernels import retest
+
+    for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        device = torch.device("cuda", number)
+        what = f"kernels of cuda:{number}"
+        try:
+            tested = retest(device)
+        except Exception as error:  # noqa: BLE001 - a compiler may raise anything
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            yield Check(what, "note", f"they do not work, slower ones take their place ({reason})")
+        else:
+            if tested:
+                yield Check(what, "ok", "fused products agree with plain torch")
 
 
 def _weights(models: Iterable[Model], folder: Path | None) -> Iterator[Check]:

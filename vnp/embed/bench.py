@@ -24,9 +24,10 @@ from store.store import Store
 from vnp.embed.config import WorkerConfig
 from vnp.embed.encoders import load_for
 from vnp.embed.imported import refuse_imported
-from vnp.inference.encoder import Encoder, PipelinedEncoder
+from vnp.inference.encoder import Encoder, PipelinedEncoder, Run
 from vnp.inference.load import load_encoder
 from vnp.models.packing import plan
+from vnp.models.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def measure(store: Store, *, model: str, config: WorkerConfig, seconds: float) -
         _Block.of(store, encoder, number, dedup=config.dedup)
         for number in middles(store.n_blocks, _BLOCKS)
     ]
-    work[0].embed(encoder, 1)
+    encoder.embed(work[0].tokenise(encoder, 1))
     loaded = time.monotonic() - began
     rounds = _rounds(encoder, work, seconds=seconds)
     records = sum(each.records for each in rounds)
@@ -139,16 +140,14 @@ class _Block:
             sequences, [batch.records for batch in batches], len(tokens.ids), len(tokens.lengths)
         )
 
-    def embed(self, encoder: Encoder, batches: int) -> tuple[int, int]:
-        """Tokenise and embed so many batches from all over the block: their records and tokens."""
+    def tokenise(self, encoder: Encoder, batches: int) -> Tokens:
+        """Tokenise so many batches from all over the block."""
         chosen = middles(len(self.batches), batches)
         records = np.concatenate([self.batches[number] for number in chosen]).tolist()
         nucleotide, protein = (
             from_items([column[record] for record in records]) for column in self.sequences
         )
-        tokens = encoder.tokenise(nucleotide, protein)
-        encoder.embed(tokens)
-        return len(records), len(tokens.ids)
+        return encoder.tokenise(nucleotide, protein)
 
 
 def middles(n: int, most: int) -> list[int]:
@@ -176,13 +175,21 @@ def _round(encoder: Encoder, work: list[_Block], batches: int, *, seconds: float
     """Embed batches of one block after the other, at least one, until so much time has passed."""
     busy, began = _busy(encoder), time.monotonic()
     records = tokens = 0
-    took = 0.0
+    last: Run | None = None  # as a worker does, the next block is submitted before it is waited for
     for block in cycle(work):
-        done = block.embed(encoder, batches)
-        records, tokens = records + done[0], tokens + done[1]
-        took = max(time.monotonic() - began, 1e-6)
-        if took >= seconds:
+        some = block.tokenise(encoder, batches)
+        records, tokens = records + len(some), tokens + len(some.ids)
+        if isinstance(encoder, PipelinedEncoder):
+            last, before = encoder.submit(some), last
+            if before is not None:
+                before.result()
+        else:
+            encoder.embed(some)
+        if time.monotonic() - began >= seconds:
             break
+    if last is not None:
+        last.result()
+    took = max(time.monotonic() - began, 1e-6)
     busy_now = _busy(encoder)
     spent = None if busy is None or busy_now is None else busy_now - busy
     return _Round(records, tokens, took, spent)

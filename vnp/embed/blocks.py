@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from store.certificate import LARGEST
+from store.certificate import LARGEST, all_finite
 from store.claims.claims import Claim
 from store.errors import DamageError, DataError, StoreError
 from store.geometry import tails
@@ -23,6 +23,8 @@ from store.store import Store
 from vnp.embed.dedup import CopyPlan, originals, plan_copies
 from vnp.inference.encoder import Encoder
 from vnp.models.tokens import Tokens
+
+_PIECE = 1 << 14  # numbers; torch spreads more than twice as many over threads
 
 
 class BlockError(StoreError):
@@ -94,8 +96,8 @@ def publish(block: EmbeddedBlock) -> None:
     """
     prepared = block.prepared
     provenance = prepared.encoder.provenance()
-    _check_range(block)
-    embeddings = block.embeddings.astype(np.float16)
+    embeddings = _rounded(block.embeddings)
+    _check_range(block, embeddings)
     prepared.store.publish(
         prepared.claim,
         prepared.plan.assemble(embeddings, prepared.copies),
@@ -112,11 +114,26 @@ def publish(block: EmbeddedBlock) -> None:
     )
 
 
-def _check_range(block: EmbeddedBlock) -> None:
+def _rounded(values: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Round to float16, to the same bits as NumPy does, in a tenth of its time.
+
+    In pieces that torch computes in this thread: the others' cores are theirs.
+    """
+    import torch
+
+    rounded = np.empty(values.shape, dtype=np.float16)
+    source, target = torch.from_numpy(values).flatten(), torch.from_numpy(rounded).flatten()
+    for piece, out in zip(torch.split(source, _PIECE), torch.split(target, _PIECE), strict=True):
+        out.copy_(piece)
+    return rounded
+
+
+def _check_range(block: EmbeddedBlock, rounded: NDArray[np.float16]) -> None:
     """Refuse finite numbers that float16 cannot hold; NaN and infinity `Store.publish` refuses."""
     prepared, values = block.prepared, block.embeddings
-    with np.errstate(over="ignore"):
-        lost = np.isfinite(values) & ~np.isfinite(values.astype(np.float16))
+    if all_finite(rounded):
+        return
+    lost = np.isfinite(values) & ~np.isfinite(rounded)
     if not lost.any():
         return
     marks = lost.max(axis=1, keepdims=True, initial=False).astype(np.float16)

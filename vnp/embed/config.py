@@ -40,7 +40,7 @@ class WorkerConfig:
     poll: float = 2.0  # seconds between two looks for a block when others hold all open ones
     dedup: bool = True  # copy the embeddings of identical records instead of computing them again
     linger: bool = True  # stay until every block is filled, ready to take over from the dead
-    prefetched: int = 1  # blocks claimed and tokenised ahead of the one being embedded
+    prefetched: int = 4  # blocks claimed and tokenised ahead of those being embedded, if short
     unpublished: int = 1  # embedded blocks that may wait for the disk
 
     def __post_init__(self) -> None:

@@ -141,7 +141,7 @@ class Encoders:
     def _faster(self, model: str) -> tuple[Precision, ...]:
         if self._store.schema.mixed_precision or not self._store.n_rows:
             return ()
-        from vnp.inference.load import faster_precisions
+        from vnp.inference.kernels import faster_precisions
 
         return faster_precisions(
             self._store.schema.model(model).source or model, device=self._config.device

@@ -83,7 +83,8 @@ def fill(
     store: Store,
     *,
     team: Team,
-    configs: tuple[WorkerConfig, ...],
+    models: tuple[str, ...],
+    configs: Callable[[], tuple[WorkerConfig, ...]],
     check_threads: int | None = None,
 ) -> EmbedReport:
     """Have a team fill a store, and certify it.
@@ -94,18 +95,21 @@ def fill(
         The store.
     team
         Who fills it.
+    models
+        Which, by the store's own names.
     configs
-        Of each worker; all of them name the same models.
+        Makes the settings of each worker, all of them with these models. Called once workers are
+        to be started: to look for devices takes seconds, and a complete store needs none.
     check_threads
         How many threads certify blocks; None: as many as the file system's latency asks for.
     """
-    models = configs[0].models
     began = time.monotonic()
     reports: list[dict[str, Any]] = []
     problems: list[str] = []
     refused: int | None = None
     at_first = read_status(store, models=models).rows_done
     certifying = False
+    settings: tuple[WorkerConfig, ...] = ()
 
     def certified() -> list[Certification]:
         nonlocal certifying
@@ -127,7 +131,8 @@ def fill(
             if all(found.complete for found in certifications) or team.stopping:
                 break
             before, told = read_status(store, models=models).rows_done, len(reports)
-            problems = team.work(store, configs, reports)
+            settings = settings or configs()
+            problems = team.work(store, settings, reports)
             store.refresh()
             certifications = certified()
             done = read_status(store, models=models).rows_done
@@ -135,7 +140,7 @@ def fill(
                 codes = set(team.codes)
                 refused = codes.pop() if len(codes) == 1 and done == at_first else None
                 break  # starting them again would only repeat it
-            left_out = _left_out(reports[told:], workers=len(configs))
+            left_out = _left_out(reports[told:], workers=len(settings))
             if all(model in left_out or not len(store.open_blocks(model)) for model in models):
                 break  # as would this
     Participant(store.sidecar.room).tidy(_TIDIED)

@@ -2,7 +2,8 @@
 
 A pipelined encoder takes the next block while it computes the last one, so that the device never
 waits for the host. At most two blocks are in flight: the next one is submitted before the result
-of this one is waited for.
+of this one is waited for. Blocks with so few records to embed that they do not fill a batch are an
+exception: up to `MOST_IN_FLIGHT` may share one.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from vnp.embed.schedule import Prefetch
 from vnp.inference.encoder import PipelinedEncoder, Run
 
 T = TypeVar("T")
+
+MOST_IN_FLIGHT = 8  # blocks
 
 
 @dataclass(slots=True)
@@ -77,10 +80,12 @@ class BlocksInFlight:
             while self._flights and self._flights[0].block.encoder is not block.encoder:
                 self._drain(self._flights.popleft())
         flight = _Flight(block, self._clock())
+        self._prefetch.submitted()
         self._accounts.submitted(flight.submitted)
         self._attempt(flight, partial(self._start, flight))
         self._ask_for_next(flight)
-        self.drain(keep=1)
+        while len(self._flights) > 1 and not self._waits_for_more():
+            self._drain(self._flights.popleft())
 
     def poll(self) -> None:
         """Drain the oldest block if it is done, without waiting for it."""
@@ -125,6 +130,7 @@ class BlocksInFlight:
             submitted=flight.submitted,
             ended=self._clock() if flight.ended is None else flight.ended,
         )
+        self._prefetch.embedded(flight.block.claim.model, self._block_seconds)
         self._deliver(EmbeddedBlock(flight.block, rows, self._block_seconds))
 
     def _attempt(self, flight: _Flight, step: Callable[[], T]) -> T | None:
@@ -170,6 +176,11 @@ class BlocksInFlight:
         if not flight.asked_for_next and self._prefetch.is_due(seconds_left):
             flight.asked_for_next = True
             self._prefetch.request()
+
+    def _waits_for_more(self) -> bool:
+        """Whether the oldest block has records that the next one's are to fill a batch with."""
+        run = self._flights[0].run
+        return run is not None and run.held and len(self._flights) <= MOST_IN_FLIGHT
 
     def _is_oldest(self, flight: _Flight) -> bool:
         return bool(self._flights) and self._flights[0] is flight

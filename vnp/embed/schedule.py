@@ -64,6 +64,7 @@ class Scheduler:
         self._others = others
         self._each_stands_for = each_stands_for
         self._clock = clock
+        self._n_others = 0  # live workers when it last looked
         self._yielding: dict[str, float] = {}  # since when blocks of a model are left to others
         self._lists = {
             model: WorkList(
@@ -89,6 +90,11 @@ class Scheduler:
                 if (block := self._prepare(claim)) is not None:
                     return block
         return None
+
+    def spares(self, blocks: int) -> bool:
+        """Whether this worker may hold so many blocks: others have as many each to take."""
+        left = next((work.left for work in self._lists.values() if work.left), 0)
+        return left >= blocks * self._n_others
 
     def give_up(self, claim: Claim, reason: str) -> None:
         """Release a block that cannot be filled, and do not take it again in this process."""
@@ -135,6 +141,7 @@ class Scheduler:
     def _yields(self, model: str, work: WorkList) -> bool:
         """Whether the blocks left of a model are better left to other workers."""
         beats = self._others()  # always: a worker counts as live only once it was seen to move
+        self._n_others = int(self._each_stands_for() * len(beats))
         mine = self._accounts.seconds_per_record(model)
         if mine is None:
             return False
@@ -162,13 +169,21 @@ class Prefetch:
     """When the next block is claimed: in time for the device, but no earlier.
 
     A slow worker that held two blocks would be the last to finish by the second one. So a block
-    in flight asks for one more, once, when little of it is left.
+    in flight asks for one more, once, when little of it is left. Of blocks that take the device so
+    little time that up to ``most`` of them make no second, so many are read ahead: the host may be
+    late once without the device running dry. But only while ``spares`` says of so many blocks that
+    other workers can do without them.
     """
 
-    def __init__(self) -> None:
-        self._wanted = threading.Event()
-        self._wanted.set()
+    def __init__(self, most: int = 1, *, spares: Callable[[int], bool] = lambda _: True) -> None:
+        self._most = most
+        self._spares = spares
+        self._changed = threading.Condition()
+        self._asked = True
+        self._ahead = 0  # blocks prepared and not submitted yet
         self._preparation = 0.0  # seconds that the last block took to claim, read and tokenise
+        self._model = ""  # of the last block prepared
+        self._paces: dict[str, float] = {}  # seconds that the device took for a block of a model
 
     def is_due(self, seconds_left: float) -> bool:
         """Whether to ask for the next block with so many seconds of this one left."""
@@ -176,17 +191,43 @@ class Prefetch:
 
     def request(self) -> None:
         """Ask for one more block."""
-        self._wanted.set()
+        with self._changed:
+            self._asked = True
+            self._changed.notify_all()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until a block is asked for; False after so many seconds."""
-        return self._wanted.wait(timeout)
+        """Wait until a block is wanted; False after so many seconds."""
+        with self._changed:
+            return self._changed.wait_for(self._wanted, timeout)
 
-    def prepared(self, seconds: float | None) -> None:
-        """Record that the block is there, after ``seconds``; None if they are not typical."""
-        if seconds is not None:
-            self._preparation = seconds
-        self._wanted.clear()
+    def prepared(self, seconds: float | None, *, model: str = "") -> None:
+        """Record that a block is there, after ``seconds``; None if they are not typical."""
+        with self._changed:
+            if seconds is not None:
+                self._preparation = seconds
+            self._asked = False
+            self._ahead += 1
+            self._model = model
+
+    def submitted(self) -> None:
+        """Record that a block that was prepared is with its encoder."""
+        with self._changed:
+            self._ahead -= 1
+            self._changed.notify_all()
+
+    def embedded(self, model: str, seconds: float) -> None:
+        """Record how long the device took for a block."""
+        with self._changed:
+            self._paces[model] = seconds
+            self._changed.notify_all()
+
+    def _wanted(self) -> bool:
+        if self._asked:
+            return True
+        more, pace = self._ahead + 1, self._paces.get(self._model)
+        if pace is None or not 1 < more <= self._most or more * pace > _LEAD:
+            return False
+        return self._spares(more)
 
 
 def pace_of(beat: Beat, model: str) -> float | None:

@@ -28,6 +28,7 @@ from vnp.embed.in_process import InProcess
 from vnp.embed.progress import WARNING_PREFIX
 from vnp.embed.report import described
 from vnp.embed.status import watching
+from vnp.inference.gpus import count_gpus
 from vnp.models.extra import require_embed
 
 log = logging.getLogger(__name__)
@@ -73,9 +74,13 @@ def embed_store(
     if in_process and workers not in (None, 1):
         raise UsageError(f"{workers} workers need processes of their own: leave in_process out")
     config = config.for_store(store.schema)
-    configs = configs_of_workers(config, 1 if in_process else workers)
-    team = InProcess() if in_process else _Team()
-    return fill(store, team=team, configs=configs, check_threads=check_threads)
+    return fill(
+        store,
+        team=InProcess() if in_process else _Team(),
+        models=config.models,
+        configs=lambda: configs_of_workers(config, 1 if in_process else workers),
+        check_threads=check_threads,
+    )
 
 
 def configs_of_workers(config: WorkerConfig, workers: int | None) -> tuple[WorkerConfig, ...]:
@@ -85,9 +90,7 @@ def configs_of_workers(config: WorkerConfig, workers: int | None) -> tuple[Worke
     """
     devices = [config.device] * (workers or 1)
     if config.device in ("auto", "cuda"):
-        import torch
-
-        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        gpus = count_gpus()
         if gpus:
             devices = [f"cuda:{number % gpus}" for number in range(workers or gpus)]
     threads = max(1, len(os.sched_getaffinity(0)) // len(devices))

@@ -9,7 +9,13 @@ Three threads, joined by bounded hand-overs, so that reading and writing overlap
     | tokenise    |            | the encoder   |          | write, release      |
     +-------------+            +---------------+          +---------------------+
           ^        Prefetch:          |
-          +---- one more block -------+          Accounts: every thread enters what it did
+          +---- more blocks ----------+          Accounts: every thread enters what it did
+
+The heavy steps of every thread run without the interpreter's lock: tokenising is compiled code,
+and so are conversions, checksums and compression. So what launches kernels does not wait for them.
+A worker that is killed loses what it computed of the blocks in flight and of those being published;
+those read ahead (`vnp.embed.schedule.Prefetch`) cost nothing but their claims, which are released,
+or taken over once the worker is found dead, as that of any block in hand.
 
 A block that cannot be filled (damaged sequences, NaN in the result) is released, named and not
 tried again by this worker. Any other error ends the worker, naming the block: one of the feeder
@@ -20,6 +26,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +45,7 @@ from vnp.embed.handover import HandOver, NothingYetError, Shutdown, Stopped
 from vnp.embed.in_flight import BlocksInFlight
 from vnp.embed.report import Accounts, WorkerReport
 from vnp.embed.schedule import Prefetch, Scheduler
+from vnp.embed.start import Start
 from vnp.inference.encoder import Encoder
 from vnp.inference.load import load_encoder
 from vnp.models import registry
@@ -45,7 +53,7 @@ from vnp.models import registry
 log = logging.getLogger(__name__)
 
 _GLANCE = 0.001  # seconds between two looks at a device while the next block is not there yet
-_LOOK = 0.05  # seconds between two looks at whether to end while no block is asked for
+_LOOK = 0.05  # seconds between two looks at whether to end while there is nothing to do
 
 
 class Worker:
@@ -79,9 +87,12 @@ class Worker:
         load: Callable[..., Encoder] = load_encoder,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._start = Start()
+        self._start("imports")
         registry.load_plugins(config.plugins)
         store = open_store(path)
         config = config.for_store(store.schema)
+        self._start("the store is open")
         store.sidecar.make()
         self._config = config
         self._clock = clock
@@ -103,7 +114,7 @@ class Worker:
             each_stands_for=lambda: self._participant.each_stands_for if config.linger else 1.0,
             clock=clock,
         )
-        self._prefetch = Prefetch()
+        self._prefetch = Prefetch(config.prefetched, spares=self._scheduler.spares)
         self._prepared: HandOver[PreparedBlock] = HandOver(config.prefetched, self._shutdown)
         self._embedded: HandOver[EmbeddedBlock] = HandOver(config.unpublished, self._shutdown)
         self._in_flight = BlocksInFlight(
@@ -160,8 +171,11 @@ class Worker:
         began, loads = self._clock(), len(self._encoders.loads)
         block = self._scheduler.next()
         if block is not None:
+            self._start("a block is claimed, its model loaded, it is tokenised")
             loaded = len(self._encoders.loads) > loads
-            self._prefetch.prepared(None if loaded else self._clock() - began)
+            self._prefetch.prepared(
+                None if loaded else self._clock() - began, model=block.claim.model
+            )
             if not self._prepared.put(block):
                 block.claim.release()
             elif self._config.linger:
@@ -170,8 +184,16 @@ class Worker:
             return False
         else:
             # Listing a large store takes long: the last blocks are published meanwhile.
-            self._shutdown.wait(max(self._config.poll, 2 * (self._clock() - began)))
+            self._rest(max(self._config.poll, 2 * (self._clock() - began)))
         return True
+
+    def _rest(self, seconds: float) -> None:
+        """Wait before another look for blocks, but no longer than this worker's last ones take."""
+        in_hand = bool(self._participant.claims.held)
+        for _ in range(math.ceil(seconds / _LOOK)):
+            self._shutdown.wait(min(seconds, _LOOK))
+            if self._shutdown.requested or (in_hand and not self._participant.claims.held):
+                return
 
     def _embed(self) -> None:
         while (block := self._next_block()) is not None:
@@ -208,6 +230,7 @@ class Worker:
             raise BlockError(f"{prepared.name}: {type(error).__name__}: {error}") from error
         else:
             self._accounts.published(prepared)
+            self._start("the first block is published")
         prepared.claim.release()
 
     @contextmanager
@@ -222,6 +245,7 @@ class Worker:
 
     def _report_progress(self, block: PreparedBlock, done: int) -> None:
         """Tell other processes, with the next heartbeat, how far a block is."""
+        self._start("the first batch is computed")
         model = block.claim.model
         progress = {
             "model": model,

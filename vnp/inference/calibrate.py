@@ -11,6 +11,7 @@ Shapes: T rows of a batch, I inputs of a product, O outputs.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from types import ModuleType
 
 import numpy as np
@@ -25,6 +26,7 @@ from vnp.inference.esm2 import Esm2Engine
 from vnp.inference.int8 import quantise_weights, scales_of
 from vnp.inference.linear import Product
 from vnp.inference.ops.torch_int8 import GELU_LEAST, quantise_rows, write
+from vnp.inference.upload import Upload
 from vnp.models.packing import fill, padded_rows
 from vnp.models.spec import ModelSpec
 from vnp.models.tokens import Tokens
@@ -98,10 +100,16 @@ def calibrate(
         Most tokens in a batch.
     """
     seen = Seen()
-    engine = Esm2Engine(
-        spec, tensors, device=placement.device, dtype=placement.dtype, fp8=False, ops=ops,
-        watch=seen.watch,
-    )  # fmt: skip
+    upload = (
+        Upload(tensors, placement.device)
+        if placement.device.type == "cuda"
+        else nullcontext(tensors)
+    )
+    with upload as placed:
+        engine = Esm2Engine(
+            spec, placed, device=placement.device, dtype=placement.dtype, fp8=False, ops=ops,
+            watch=seen.watch,
+        )  # fmt: skip
     batches = fill(tokens.lengths, token_budget=token_budget, most_records=len(tokens.lengths))
     seen.batches = len(batches)
     most = max((batch.tokens for batch in batches), default=1)

@@ -62,7 +62,7 @@ class Int8Encoder(EngineEncoder):
         measure
             Chooses scales from records.
         """
-        super().__init__(spec, _Uncalibrated(), tokenizer, **settings)
+        super().__init__(spec, _Uncalibrated(), tokenizer, spans=True, **settings)
         self._build, self.measure = build, measure
         self._calibration: Calibration | None = None
 

@@ -130,6 +130,15 @@ class Encoder(Protocol):
 class Run(Protocol):
     """Records on their way through a device."""
 
+    @property
+    def held(self) -> bool:
+        """Whether some wait for those of the next ``submit``, to share a batch with them.
+
+        They go on their way with these, or when ``result`` is called, or when the device has
+        nothing else to do by the time ``ready`` is called: no record waits longer than that.
+        """
+        ...
+
     def ready(self) -> bool:
         """Whether ``result`` has nothing to wait for; what ``between`` raises passes here too."""
         ...
@@ -165,5 +174,8 @@ class PipelinedEncoder(Encoder, Protocol):
         ...
 
     def submit(self, tokens: Tokens, *, between: Between | None = None) -> Run:
-        """Start to embed; see ``Encoder.embed``. Errors may come here or with the result."""
+        """Start to embed; see ``Encoder.embed``. Errors may come here or with the result.
+
+        Records of one call may share a batch with those of the next; rows are the same as alone.
+        """
         ...

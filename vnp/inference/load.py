@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib
 import logging
+import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -17,19 +19,17 @@ import torch
 from torch import Tensor
 
 import vnp
-from store.errors import DataError, UsageError
-from store.io.optional import why_not
-from vnp.inference import esm2, esmc, mosaicbert
+from store.errors import UsageError
+from vnp.inference import esm2, esmc, kernels, mosaicbert
 from vnp.inference.calibrate import calibrate
 from vnp.inference.calibrated import Int8Encoder
 from vnp.inference.calibration import Calibration
 from vnp.inference.device import Placement, place
 from vnp.inference.encoder import Encoder, Precision, Warn
 from vnp.inference.loop import Engine, LoopEncoder, Settings
-from vnp.inference.ops import cpu
 from vnp.inference.ops import torch as plain
 from vnp.inference.pipeline import EngineEncoder
-from vnp.inference.selftest import check_products
+from vnp.inference.upload import Upload
 from vnp.models import demo, files, registry, weights
 from vnp.models.errors import DeviceError
 from vnp.models.spec import ModelSpec
@@ -37,9 +37,6 @@ from vnp.models.tokens import BpeTokenizer, ResidueTokenizer, Tokenise
 
 log = logging.getLogger(__name__)
 
-_LEAST_CAPABILITY = (8, 0)  # what Triton's matrix instructions are tested on
-
-_FUSED_CAPABILITY = 9  # Hopper, whose instructions `hopper` is written for
 
 # Tokens in a batch: enough to fill the chip's products, small enough to leave room. On an H100 the
 # tiles of 256 times 132 rows fill its 132 multiprocessors a whole number of times.
@@ -119,6 +116,7 @@ def load_encoder(
         device, precision=precision, threads=threads, warn=log.debug if spec.demo else warn,
         short_on_cpu=True,
     )  # fmt: skip
+    stage = _Stages(spec.name)
     naming = naming_of(spec)
     if spec.demo:
         source = f"the demo model {spec.name}"
@@ -127,58 +125,60 @@ def load_encoder(
         origin, revision = "vnp", spec.revision
     else:
         found = files.locate(spec, weights_dir=weights_dir, warn=warn)
+        stage("finding the files")
         tensors = weights.read(found.tensors, naming, source=str(found.folder))
         tokenizer_path, origin, revision = found.tokenizer, found.origin, found.revision
+    stage("opening the weights")
     if placement.device.type == "cpu":
         torch.set_num_threads(placement.threads)
     tokenizer = tokenizer_of(spec, tokenizer_path)
-    return encoder_of(
-        spec,
-        tensors,
-        tokenizer,
-        placement=placement,
-        token_budget=token_budget,
-        identity={
-            "model": spec.name,
-            "weights": weights.digest(tensors),
-            "tokenizer": tokenizer.identity,
-            "pooling": spec.pooling + (f" of layer {spec.layer}" if spec.layer else ""),
-            "precision": placement.precision,
-        },
-        environment={
-            "repository": spec.repo or "none",
-            "revision": revision,
-            "origin": origin,
-            "device": placement.device_name,
-            "chosen": placement.chosen,
-            "threads": str(placement.threads),
-            "vnp": vnp.__version__,
-            "torch": torch.__version__,
-            "tokenizers": tokenizers.__version__,
-        },
-        warn=warn,
-    )
+    stage("the tokenizer")
+    identity = {
+        "model": spec.name,
+        "tokenizer": tokenizer.identity,
+        "pooling": spec.pooling + (f" of layer {spec.layer}" if spec.layer else ""),
+        "precision": placement.precision,
+    }
+    with ThreadPoolExecutor(1) as pool:
+        digest = pool.submit(weights.digest, tensors)  # while they are on their way to the device
+        made = encoder_of(
+            spec,
+            tensors,
+            tokenizer,
+            placement=placement,
+            token_budget=token_budget,
+            identity=identity,
+            environment={
+                "repository": spec.repo or "none",
+                "revision": revision,
+                "origin": origin,
+                "device": placement.device_name,
+                "chosen": placement.chosen,
+                "threads": str(placement.threads),
+                "vnp": vnp.__version__,
+                "torch": torch.__version__,
+                "tokenizers": tokenizers.__version__,
+            },
+            warn=warn,
+        )
+        stage("testing the kernels, weights to the device")
+        made.identify_by(weights=digest.result())
+    stage("the rest of hashing the weights")
+    return made
 
 
-def faster_precisions(name: str, *, device: str) -> tuple[Precision, ...]:
-    """Precisions in eight bits that a model can run in on a device, the fastest first.
+class _Stages:
+    """Says, with ``--verbose``, how long each stage of loading a model took."""
 
-    Parameters
-    ----------
-    name, device
-        See ``load_encoder``.
-    """
-    try:
-        spec = registry.model(name)
-        if spec.architecture != "esm2" or spec.demo or device == "cpu":
-            return ()
-        placement = place(device, precision="auto", threads=None, warn=log.debug)
-    except (UsageError, DataError):  # loading tells what is wrong
-        return ()
-    if obstacle(placement) is not None:
-        return ()
-    has_fp8 = torch.cuda.get_device_capability(placement.device) >= (8, 9)
-    return ("int8", "fp8") if has_fp8 else ("int8",)
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._since = time.monotonic()
+
+    def __call__(self, what: str) -> None:
+        """Say that a stage ended."""
+        now = time.monotonic()
+        log.debug("%s: %s took %.2f s", self._name, what, now - self._since)
+        self._since = now
 
 
 def naming_of(spec: ModelSpec) -> weights.Naming:
@@ -210,7 +210,7 @@ def encoder_of(
     DeviceError
         If fp8 is asked for where its kernels cannot run.
     """
-    reason = obstacle(placement)
+    reason = kernels.obstacle(placement)
     if reason is not None:
         if placement.precision in ("fp8", "int8"):
             raise DeviceError(f"{placement.precision} runs in the fused engine alone, and {reason}")
@@ -223,7 +223,7 @@ def encoder_of(
         ops, word = plain, f"plain torch ({reason})"
         if placement.device.type == "cpu":
             kind = LoopEncoder
-            ops, word = cpu_operations(placement)
+            ops, word = kernels.cpu_operations(placement)
         return kind(
             spec,
             engine_of(spec, tensors, placement=placement, ops=ops),
@@ -242,7 +242,7 @@ def encoder_of(
     token_budget = token_budget or TOKEN_BUDGETS[spec.architecture]
 
     def at(placement: Placement) -> EngineEncoder:
-        fused, word = fused_products(spec, placement, warn=warn)
+        fused, word = kernels.fused_products(spec, placement, warn=warn)
         settings: Settings = {
             "placement": placement,
             "token_budget": token_budget,
@@ -252,7 +252,7 @@ def encoder_of(
         }
         if placement.precision != "int8":
             engine = engine_of(spec, tensors, placement=placement, ops=ops, fused=fused)
-            return EngineEncoder(spec, engine, tokenizer, **settings)
+            return EngineEncoder(spec, engine, tokenizer, spans=True, **settings)
         return Int8Encoder(
             spec,
             tokenizer,
@@ -281,6 +281,20 @@ def engine_of(
     calibration: Calibration | None = None,
 ) -> Engine:
     """Build a model on its device; in int8 with the scales of a calibration."""
+    if placement.device.type == "cuda":
+        with Upload(tensors, placement.device) as placed:
+            return _built(spec, placed, placement, ops, fused, calibration)
+    return _built(spec, tensors, placement, ops, fused, calibration)
+
+
+def _built(
+    spec: ModelSpec,
+    tensors: Mapping[str, Tensor],
+    placement: Placement,
+    ops: ModuleType,
+    fused: ModuleType | None,
+    calibration: Calibration | None,
+) -> Engine:
     device, dtype = placement.device, placement.dtype
     if spec.architecture == "esm2":
         fp8 = placement.precision == "fp8"
@@ -291,60 +305,3 @@ def engine_of(
     if spec.architecture == "esmc":
         return esmc.EsmcEngine(spec, tensors, device=device, dtype=dtype, ops=ops, fused=fused)
     return mosaicbert.MosaicBertEngine(spec, tensors, device=device, dtype=dtype, ops=ops)
-
-
-def obstacle(placement: Placement) -> str | None:
-    """Why the kernels cannot run on a device, or None if they can."""
-    if placement.device.type != "cuda":
-        return "no CUDA device"
-    if placement.precision == "float32":
-        return "float32 asks for plain arithmetic"
-    major, minor = torch.cuda.get_device_capability(placement.device)
-    if (major, minor) < _LEAST_CAPABILITY:
-        return (
-            f"compute capability {major}.{minor} is below {'.'.join(map(str, _LEAST_CAPABILITY))}"
-        )
-    trouble = why_not("triton")
-    return None if trouble is None else f"Triton {trouble}"
-
-
-def cpu_operations(placement: Placement) -> tuple[ModuleType, str]:
-    """What a CPU computes with, and why, in words."""
-    reason = cpu.obstacle(placement.dtype)
-    if reason is not None:
-        return plain, f"plain torch ({reason})"
-    return cpu, f"{cpu.name}, weights packed"
-
-
-def fused_products(
-    spec: ModelSpec, placement: Placement, *, warn: Warn
-) -> tuple[ModuleType | None, str]:
-    """Matrix products fused with the operations that follow them, or None; and why, in words.
-
-    They are for ESM-2 and ESM-C on Hopper. The language that they are written in is young, so they
-    are tested before they are used.
-    """
-    major, minor = torch.cuda.get_device_capability(placement.device)
-    gated = spec.architecture == "esmc"
-    narrow = {"fp8": torch.float8_e4m3fn, "int8": torch.int8}.get(placement.precision)
-    instead = "products by Triton" if narrow == torch.int8 else "products by cuBLAS"
-    if spec.architecture not in ("esm2", "esmc") or placement.dtype != torch.bfloat16:
-        return None, instead
-    if major != _FUSED_CAPABILITY:
-        return None, f"{instead} (no kernels for compute capability {major}.{minor})"
-    try:
-        hopper = importlib.import_module("vnp.inference.ops.hopper")
-        if not (
-            (hopper.fits_gated if gated else hopper.fits)(
-                spec.dim, spec.ffn, head=spec.dim // spec.heads, dtype=narrow or torch.bfloat16
-            )
-        ):
-            return None, f"{instead} (no kernels for these widths)"
-        log.info("%s: testing the Hopper kernels; compiling them takes half a minute", spec.name)
-        with torch.cuda.device(placement.device):  # Triton launches on the current one
-            check_products(hopper, placement.device, narrow=narrow, gated=gated)
-    except Exception as error:  # noqa: BLE001  a compiler may raise anything
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        warn(f"the products for Hopper do not work here ({reason}): slower ones take their place")
-        return None, f"{instead} ({reason})"
-    return hopper, "products fused"

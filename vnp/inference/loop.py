@@ -80,6 +80,10 @@ class BatchEncoder(abc.ABC):
         """Numbers in an embedding."""
         return self.spec.embedding_dim
 
+    def identify_by(self, **more: str) -> None:
+        """Add to what identifies this encoder, before it is first asked for its provenance."""
+        self._identity = {**self._identity, **more}
+
     def provenance(self) -> Provenance:
         """Say what makes the embeddings, as of now."""
         return Provenance(
@@ -111,10 +115,10 @@ class BatchEncoder(abc.ABC):
             else:
                 return out
             # Out of the except clause, where the failed attempt's tensors are gone.
-            self.reduce_budget(batch, tokens)
+            self.reduce_budget(batch, len(tokens))
 
-    def reduce_budget(self, batch: Batch, tokens: Tokens) -> None:
-        """Halve the token budget because memory ran out on a batch.
+    def reduce_budget(self, batch: Batch, records: int) -> None:
+        """Halve the token budget because memory ran out on a batch of so many ``records``.
 
         Raises
         ------
@@ -124,7 +128,7 @@ class BatchEncoder(abc.ABC):
         name = self._placement.device_name
         if len(batch.records) == 1:
             raise RecordTooLongError(
-                f"record {int(batch.records[0]) + 1} of {len(tokens)} has {batch.tokens} tokens, "
+                f"record {int(batch.records[0]) + 1} of {records} has {batch.tokens} tokens, "
                 f"and {self.spec.name} in {self._placement.precision} needs more memory for it "
                 f"than {name} has free; run it on a device with more memory or on the CPU"
             )
@@ -153,10 +157,10 @@ class LoopEncoder(BatchEncoder):
         self._engine = engine
         self._work: Workspace | None = None
 
-    def reduce_budget(self, batch: Batch, tokens: Tokens) -> None:
+    def reduce_budget(self, batch: Batch, records: int) -> None:
         """Halve the token budget, and give the buffers back."""
         self._work = None
-        super().reduce_budget(batch, tokens)
+        super().reduce_budget(batch, records)
 
     @torch.inference_mode()
     def states(self, batch: Batch, tokens: Tokens) -> list[NDArray[np.float32]]:

@@ -108,7 +108,9 @@ def launch(
     # Ray prints what nodes and workers print; standard output is for the result.
     with contextlib.redirect_stdout(sys.stderr), _connections(ray, address) as connect:
         team = _Tasks(ray, connect, share=share, code_of=code_of)
-        return fill(store, team=team, configs=(config,) * share.workers)
+        return fill(
+            store, team=team, models=config.models, configs=lambda: (config,) * share.workers
+        )
 
 
 def work(path: Path, config: WorkerConfig) -> dict[str, Any]:

@@ -82,36 +82,65 @@ def plan(lengths: NDArray[np.integer], *, token_budget: int) -> list[Batch]:
     ]
 
 
-def fill(lengths: NDArray[np.integer], *, token_budget: int, most_records: int) -> list[Batch]:
+def fill(
+    lengths: NDArray[np.integer], *, token_budget: int, most_records: int, ahead: int = 0
+) -> list[Batch]:
     """Cut records into batches as full as can be, for a device that runs a fixed number of rows.
 
     Longest first: a batch takes the longest records left, and what room stays goes to the longest
     that fit in it. So a batch has room for none of the records left, unless it has ``most_records``
-    already. A record longer than the budget forms a batch of its own.
+    already. A record longer than the budget forms a batch of its own. The first ``ahead`` records
+    are taken before the others: none of these is in a batch that has room for one of those.
     """
     if token_budget < 1 or most_records < 1:
         raise ValueError(f"{most_records} records of {token_budget} tokens hold nothing")
-    order = np.argsort(lengths, kind="stable").astype(np.int64)
-    values, left = np.unique(np.asarray(lengths, dtype=np.int64), return_counts=True)
-    first = np.cumsum(left) - left  # of each length, in the order
+    counted: NDArray[np.int64] = np.asarray(lengths, dtype=np.int64)
+    piles = [_Pile(counted[:ahead], 0), _Pile(counted[ahead:], ahead)]
+    piles = [pile for pile in piles if pile.count]
     batches = []
-    while len(fitting := np.flatnonzero(left)):
+    while piles:
         room, places = token_budget, most_records
         records: list[NDArray[np.int64]] = []
-        sizes: list[NDArray[np.int64]] = []
-        while places and len(fitting):
+        for pile in piles:
+            taken = pile.take(room, places, at_least=0 if records else 1)
+            records += taken
+            room -= sum(int(counted[some].sum()) for some in taken)
+            places -= sum(map(len, taken))
+        chosen = np.concatenate(records[::-1])
+        if len(piles) > 1:
+            chosen = chosen[np.argsort(counted[chosen], kind="stable")]
+        batches.append(Batch(chosen, counted[chosen]))
+        piles = [pile for pile in piles if pile.count]
+    return batches
+
+
+class _Pile:
+    """Records by length, from which the longest that fit are taken."""
+
+    def __init__(self, lengths: NDArray[np.int64], number: int) -> None:
+        """Sort records that are numbered from ``number``."""
+        self.count = len(lengths)
+        self._order = np.argsort(lengths, kind="stable").astype(np.int64) + number
+        self._values, self._left = np.unique(lengths, return_counts=True)
+        self._first = np.cumsum(self._left) - self._left  # of each length, in the order
+
+    def take(self, room: int, places: int, *, at_least: int) -> list[NDArray[np.int64]]:
+        """Take records for so many tokens and places; ``at_least`` so many, whatever the room."""
+        taken: list[NDArray[np.int64]] = []
+        fits = len(self._values) if at_least else np.searchsorted(self._values, room, side="right")
+        while places and len(fitting := np.flatnonzero(self._left[:fits])):
             at = int(fitting[-1])
-            length = int(values[at])
-            count = min(int(left[at]), max(room // max(length, 1), 0 if records else 1), places)
-            records.append(order[first[at] : first[at] + count])
-            sizes.append(np.full(count, length, dtype=np.int64))
-            first[at] += count
-            left[at] -= count
+            length = int(self._values[at])
+            wanted = max(room // max(length, 1), 0 if taken else at_least)
+            count = min(int(self._left[at]), wanted, places)
+            taken.append(self._order[self._first[at] : self._first[at] + count])
+            self._first[at] += count
+            self._left[at] -= count
+            self.count -= count
             room -= count * length
             places -= count
-            fitting = np.flatnonzero(left[: np.searchsorted(values, room, side="right")])
-        batches.append(Batch(np.concatenate(records[::-1]), np.concatenate(sizes[::-1])))
-    return batches
+            fits = np.searchsorted(self._values, room, side="right")
+        return taken
 
 
 def padded_rows(tokens: int, *, token_budget: int) -> int:

@@ -162,7 +162,7 @@ def choosing(path, monkeypatch, *, bound=0.9995, faster=("int8", "fp8"), **optio
             return load_encoder(source, device="cpu", precision="bfloat16", threads=1)
         return load(source, precision=precision, **options)
 
-    monkeypatch.setattr("vnp.inference.load.faster_precisions", lambda *_, **__: faster)
+    monkeypatch.setattr("vnp.inference.kernels.faster_precisions", lambda *_, **__: faster)
     config = WorkerConfig(precision="auto", precision_bound=bound)
     return asked, Encoders(open_store(path), config=config, load=load_any, clock=time.monotonic)
 
@@ -201,7 +201,7 @@ def test_auto_falls_back_to_the_usual_precision(tmp_path, monkeypatch, caplog):
 def test_who_says_nothing_is_told_of_auto_once(tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO", "vnp")
     path = store_of(tmp_path / "run.zarr")
-    monkeypatch.setattr("vnp.inference.load.faster_precisions", lambda *_, **__: ("int8", "fp8"))
+    monkeypatch.setattr("vnp.inference.kernels.faster_precisions", lambda *_, **__: ("int8", "fp8"))
     for _ in range(2):  # the store is begun by the first
         config = WorkerConfig(device="cpu", threads=1)
         Encoders(open_store(path), config=config, load=load_encoder, clock=time.monotonic).get(

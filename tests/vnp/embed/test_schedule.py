@@ -138,3 +138,42 @@ def test_the_next_block_is_asked_for_once_one_is_prepared_and_when_little_is_lef
     assert (prefetch.is_due(2.1), prefetch.is_due(2.0)) == (False, True)
     prefetch.prepared(0.01)
     assert (prefetch.is_due(1.1), prefetch.is_due(1.0)) == (False, True)  # at least a second
+
+
+def test_short_blocks_are_read_ahead_if_others_can_do_without_them():
+    spared = []
+
+    def spares(blocks):
+        spared.append(blocks)
+        return blocks <= 3
+
+    prefetch = Prefetch(5, spares=spares)
+    prefetch.prepared(0.01, model="small")
+    assert not prefetch.wait(0), "how long its blocks take is not known yet"
+    prefetch.submitted()
+    prefetch.request()
+    assert prefetch.wait(0)
+    prefetch.prepared(0.01, model="small")
+    prefetch.embedded("small", 0.2)
+    for more in (2, 3):
+        assert prefetch.wait(0)
+        assert spared[-1] == more
+        prefetch.prepared(0.01, model="small")
+    assert not prefetch.wait(0), "others need the next one"
+    prefetch.submitted()
+    assert prefetch.wait(0)
+    prefetch.embedded("small", 0.4)
+    assert not prefetch.wait(0), "three make more than a second"
+    prefetch.prepared(None, model="wide")
+    assert not prefetch.wait(0), "another model's blocks may take longer"
+
+
+def test_no_more_is_read_ahead_than_leaves_as_much_to_each_other_worker(tmp_path):
+    others = [beat(model="small"), beat(model="small")]
+    worker = OneWorker(tmp_path, others)
+    assert worker.next() is not None  # four blocks are left
+    assert worker.scheduler.spares(2)
+    assert not worker.scheduler.spares(3)
+    others.clear()
+    assert worker.next() is not None
+    assert worker.scheduler.spares(100)

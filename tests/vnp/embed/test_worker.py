@@ -24,6 +24,7 @@ from tests.vnp.embed.stub_worker import StubEncoder, stub_rows
 from vnp.cli.main import main
 from vnp.embed.config import WorkerConfig
 from vnp.embed.encoders import ModelMismatchError
+from vnp.embed.handover import Shutdown
 from vnp.embed.report import WorkerReport
 from vnp.embed.worker import BlockError, Worker
 from vnp.inference.encoder import Provenance
@@ -229,9 +230,11 @@ def test_a_block_filled_between_plan_and_claim_is_not_done_again(store: Store) -
     assert_whole(store)
 
 
+@pytest.mark.parametrize("ahead", [1, 3])
 def test_a_block_in_hand_asks_for_one_more_and_is_published_when_it_is_done(
-    store: Store,
+    store: Store, ahead: int
 ) -> None:
+    """Of blocks that take no time, as these, so many are read ahead as the settings allow."""
     sidecar, me = store.sidecar.path, identify()
     claims = Claims(
         sidecar, worker=new_worker(), identity=me, liveness=Liveness(sidecar, identity=me)
@@ -261,8 +264,25 @@ def test_a_block_in_hand_asks_for_one_more_and_is_published_when_it_is_done(
                 most.append(held())
             return super().embed(tokens, between=between)
 
-    assert work(store, encoder=Chatty).blocks == 10
-    assert max(most) <= 2
+    config = WorkerConfig(poll=0.05, prefetched=ahead)
+    assert work(store, encoder=Chatty, config=config).blocks == 10
+    assert max(most) <= 1 + ahead
+    assert_whole(store)
+
+
+def test_a_worker_ends_when_its_last_block_is_published_and_not_a_poll_later(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    wait = Shutdown.wait
+
+    def note(self: Shutdown, seconds: float) -> None:
+        waited.append(seconds)
+        wait(self, seconds)
+
+    monkeypatch.setattr(Shutdown, "wait", note)
+    assert work(store, config=WorkerConfig(poll=600.0)).blocks == 10
+    assert sum(waited) < 300
     assert_whole(store)
 
 

@@ -9,7 +9,7 @@ import torch
 from store.open import open_store
 from tests.vnp.models.checkpoints import random_state, write_checkpoint
 from vnp.cli.main import main
-from vnp.inference import load
+from vnp.inference import kernels
 from vnp.models import registry
 
 if not torch.cuda.is_available():
@@ -144,7 +144,7 @@ def test_auto_takes_what_passes(tmp_path, bound, taken):
 def test_without_triton_plain_torch_says_so_and_is_recorded(tmp_path, capsys, monkeypatch):
     fused = store_of(tmp_path / "fused.zarr", "demo_esm2")
     assert main(["embed", str(fused), "--device", "cuda"]) == 0
-    monkeypatch.setattr(load, "why_not", lambda name: f"is not installed: pip install {name}")
+    monkeypatch.setattr(kernels, "why_not", lambda name: f"is not installed: pip install {name}")
     plain = store_of(tmp_path / "plain.zarr", "demo_esm2")
     capsys.readouterr()
     assert main(["worker", str(plain), "--device", "cuda"]) == 0

@@ -87,6 +87,8 @@ class Device(StubEncoder):
 
 
 class DeviceRun:
+    held = False  # batches do not span blocks here
+
     def __init__(
         self,
         device: Device,

@@ -62,6 +62,7 @@ def encoder_of(
     warn=None,
     kind=EngineEncoder,
     calibration=None,
+    **options,
 ):
     """An encoder with random weights; as on a GPU unless ``kind`` says otherwise."""
     placement = placed(device, precision)
@@ -78,6 +79,7 @@ def encoder_of(
         identity={"precision": precision},
         environment={},
         warn=warn or (lambda message: None),
+        **options,
     )
 
 

@@ -18,7 +18,7 @@ from tests.vnp.inference.engine_setup import (
     tokens_of,
 )
 from tests.vnp.models.checkpoints import random_state, tiny
-from vnp.inference import load
+from vnp.inference import kernels
 from vnp.inference.batch_layout import BLOCK_KEYS, MOST_BLOCKS, TILE_ROWS
 from vnp.inference.device import Placement
 from vnp.inference.encoder import PipelinedEncoder
@@ -216,7 +216,8 @@ def test_tiles_cover_every_query_once():
     assert covered == list(range(sum(lengths)))
 
 
-def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch, caplog):
+def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch, caplog, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     caplog.set_level("INFO", logger="vnp.inference.load")
     placement = Placement(torch.device("cuda", 1), "test device", "bfloat16", 1, 1024, "by a test")
     spec, warned, devices = registry.model("esm2_3b"), [], []
@@ -232,7 +233,7 @@ def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch, caplog):
     def of(capability, spec=spec, precision="bfloat16"):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
         there = dataclasses.replace(placement, precision=precision)
-        fused, word = load.fused_products(spec, there, warn=warned.append)
+        fused, word = kernels.fused_products(spec, there, warn=warned.append)
         assert (fused is None) == (word != "products fused")
         return word
 
@@ -247,7 +248,7 @@ def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch, caplog):
     hopper = SimpleNamespace(fits=PLAIN_FUSED.fits)
     monkeypatch.setitem(sys.modules, "vnp.inference.ops.hopper", hopper)
     monkeypatch.setattr(
-        load,
+        kernels,
         "check_products",
         lambda _, device, *, narrow, gated: tried.append((device, narrow or gated, devices[-1])),
     )
@@ -259,7 +260,10 @@ def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch, caplog):
     ]
     assert "half a minute" in caplog.messages[0]
     assert not warned
-    monkeypatch.setattr(load, "check_products", lambda *_, **__: 1 / 0)
+    assert of((9, 0)) == "products fused"
+    assert len(tried) == 2  # and not again on such a machine
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    monkeypatch.setattr(kernels, "check_products", lambda *_, **__: 1 / 0)
     assert of((9, 0)) == "products by cuBLAS (ZeroDivisionError: division by zero)"
     assert "the products for Hopper do not work here (ZeroDivisionError" in warned[0]
     hopper.fits = lambda *_, **__: False

@@ -54,14 +54,14 @@ def calibration_of():
     )  # fmt: skip
 
 
-def engine(architecture, precision, *, budget=BUDGET, warn=None):
+def engine(architecture, precision, *, budget=BUDGET, warn=None, **options):
     architecture, _, apart = architecture.partition(" ")
     spec, fused = spec_of(architecture), None
     if CAPABILITY[0] == 9 and not apart and precision != "float16" and architecture == "esm2":
         fused = pytest.importorskip("vnp.inference.ops.hopper")
     encoder = encoder_of(
         spec, device="cuda", precision=precision, ops=kernels, fused=fused, state=state_of(spec),
-        token_budget=budget, warn=warn,
+        token_budget=budget, warn=warn, **options,
         calibration=calibration_of() if precision == "int8" else None,
     )  # fmt: skip
     if architecture == "esm2":
@@ -126,6 +126,19 @@ def test_same_block_same_bits_whatever_ran_before(architecture, precision):
     runs = [encoder.submit(tokens), encoder.submit(tokens)]
     assert all(np.array_equal(run.result(), first) for run in runs)
     assert encoder.busy_seconds > 0
+
+
+@pytest.mark.parametrize(("architecture", "precision"), CASES)
+def test_batches_that_span_blocks_give_the_same_bits_as_blocks_one_by_one(architecture, precision):
+    generator = np.random.default_rng(5)
+    blocks = [
+        tokens_of(generator.integers(3, 400, count), seed=count) for count in (70, 3, 41, 200, 1)
+    ]
+    encoder = engine(architecture, precision, spans=True)
+    alone = [encoder.embed(tokens) for tokens in blocks]
+    runs = [encoder.submit(tokens) for tokens in blocks]
+    assert runs[-1].held
+    assert all(np.array_equal(run.result(), rows) for run, rows in zip(runs, alone, strict=True))
 
 
 @pytest.mark.parametrize(("architecture", "precision"), CASES)

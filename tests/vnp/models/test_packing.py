@@ -89,3 +89,21 @@ def test_filling_takes_the_longest_that_fits():
     batches = fill(np.array([7, 4, 9, 4, 3, 1]), token_budget=12, most_records=9)
     assert [list(batch.lengths) for batch in batches] == [[3, 9], [1, 4, 7], [4]]
     assert [list(batch.records) for batch in batches] == [[4, 2], [5, 1, 0], [3]]
+
+
+@FEW
+@given(LENGTHS, st.integers(60, 200), st.integers(0, 80))
+def test_full_batches_take_those_ahead_first(lengths, budget, ahead):
+    batches = fill(lengths, token_budget=budget, most_records=20, ahead=ahead)
+    order = [int(record) for batch in batches for record in batch.records]
+    assert sorted(order) == list(range(len(lengths)))
+    waiting = set(range(min(ahead, len(lengths))))
+    for batch in batches:
+        assert list(batch.lengths) == sorted(lengths[batch.records])
+        assert batch.tokens <= budget
+        assert len(batch.records) <= 20
+        chosen = set(batch.records.tolist())
+        waiting -= chosen
+        if waiting and len(chosen) < 20:  # for these there was no room, even without the others
+            first = sum(int(lengths[record]) for record in chosen if record < ahead)
+            assert first + min(int(lengths[record]) for record in waiting) > budget

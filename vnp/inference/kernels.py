@@ -1,0 +1,135 @@
+"""Which kernels run on a device: Triton's, the products for Hopper, those of a CPU; and why not.
+
+The products for Hopper are written in a young language, so they are tested before a worker relies
+on them, once on a machine.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from types import ModuleType
+
+import torch
+
+from store.errors import DataError, UsageError
+from store.io.optional import why_not
+from vnp.inference import remembered
+from vnp.inference.device import Placement, place
+from vnp.inference.encoder import Precision, Warn
+from vnp.inference.linear import FP8
+from vnp.inference.ops import cpu
+from vnp.inference.ops import torch as plain
+from vnp.inference.selftest import check_products
+from vnp.models import registry
+from vnp.models.spec import ModelSpec
+
+log = logging.getLogger(__name__)
+
+_LEAST_CAPABILITY = (8, 0)  # what Triton's matrix instructions are tested on
+
+_FUSED_CAPABILITY = 9  # Hopper, whose instructions `hopper` is written for
+
+
+def obstacle(placement: Placement) -> str | None:
+    """Why the kernels cannot run on a device, or None if they can."""
+    if placement.device.type != "cuda":
+        return "no CUDA device"
+    if placement.precision == "float32":
+        return "float32 asks for plain arithmetic"
+    major, minor = torch.cuda.get_device_capability(placement.device)
+    if (major, minor) < _LEAST_CAPABILITY:
+        return (
+            f"compute capability {major}.{minor} is below {'.'.join(map(str, _LEAST_CAPABILITY))}"
+        )
+    trouble = why_not("triton")
+    return None if trouble is None else f"Triton {trouble}"
+
+
+def cpu_operations(placement: Placement) -> tuple[ModuleType, str]:
+    """What a CPU computes with, and why, in words."""
+    reason = cpu.obstacle(placement.dtype)
+    if reason is not None:
+        return plain, f"plain torch ({reason})"
+    return cpu, f"{cpu.name}, weights packed"
+
+
+def fused_products(
+    spec: ModelSpec, placement: Placement, *, warn: Warn
+) -> tuple[ModuleType | None, str]:
+    """Matrix products fused with the operations that follow them, or None; and why, in words.
+
+    They are for ESM-2 and ESM-C on Hopper. The language that they are written in is young, so they
+    are tested before they are used.
+    """
+    major, minor = torch.cuda.get_device_capability(placement.device)
+    gated = spec.architecture == "esmc"
+    narrow = {"fp8": FP8, "int8": torch.int8}.get(placement.precision)
+    instead = "products by Triton" if narrow == torch.int8 else "products by cuBLAS"
+    if spec.architecture not in ("esm2", "esmc") or placement.dtype != torch.bfloat16:
+        return None, instead
+    if major != _FUSED_CAPABILITY:
+        return None, f"{instead} (no kernels for compute capability {major}.{minor})"
+    try:
+        hopper = importlib.import_module("vnp.inference.ops.hopper")
+        if not (
+            (hopper.fits_gated if gated else hopper.fits)(
+                spec.dim, spec.ffn, head=spec.dim // spec.heads, dtype=narrow or torch.bfloat16
+            )
+        ):
+            return None, f"{instead} (no kernels for these widths)"
+        facts = _facts(placement.device_name, narrow=narrow, gated=gated)
+        if remembered.was_passed(facts):
+            log.debug("%s: the Hopper kernels were tested on such a machine before", spec.name)
+            return hopper, "products fused"
+        log.info("%s: testing the Hopper kernels; compiling them takes half a minute", spec.name)
+        with torch.cuda.device(placement.device):  # Triton launches on the current one
+            check_products(hopper, placement.device, narrow=narrow, gated=gated)
+        remembered.note_passed(facts)
+    except Exception as error:  # noqa: BLE001  a compiler may raise anything
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        warn(f"the products for Hopper do not work here ({reason}): slower ones take their place")
+        return None, f"{instead} ({reason})"
+    return hopper, "products fused"
+
+
+def retest(device: torch.device) -> bool:
+    """Test the kernels of a device, whether or not that was done before; False if it has none.
+
+    A test that fails raises what `fused_products` would have warned of.
+    """
+    if torch.cuda.get_device_capability(device)[0] != _FUSED_CAPABILITY or why_not("triton"):
+        return False
+    hopper = importlib.import_module("vnp.inference.ops.hopper")
+    for narrow, gated in ((None, False), (None, True), (FP8, False), (torch.int8, False)):
+        with torch.cuda.device(device):
+            check_products(hopper, device, narrow=narrow, gated=gated)
+        name = torch.cuda.get_device_name(device)
+        remembered.note_passed(_facts(name, narrow=narrow, gated=gated))
+    return True
+
+
+def _facts(gpu: str, *, narrow: torch.dtype | None, gated: bool) -> remembered.Facts:
+    what = f"products in {narrow or torch.bfloat16}{', gated' if gated else ''}"
+    return remembered.facts_of(gpu, what=what)
+
+
+def faster_precisions(name: str, *, device: str) -> tuple[Precision, ...]:
+    """Precisions in eight bits that a model can run in on a device, the fastest first.
+
+    Parameters
+    ----------
+    name, device
+        See ``load_encoder``.
+    """
+    try:
+        spec = registry.model(name)
+        if spec.architecture != "esm2" or spec.demo or device == "cpu":
+            return ()
+        placement = place(device, precision="auto", threads=None, warn=log.debug)
+    except (UsageError, DataError):  # loading tells what is wrong
+        return ()
+    if obstacle(placement) is not None:
+        return ()
+    has_fp8 = torch.cuda.get_device_capability(placement.device) >= (8, 9)
+    return ("int8", "fp8") if has_fp8 else ("int8",)

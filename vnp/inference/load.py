@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Unpack
 
 import tokenizers
 import torch
@@ -37,6 +38,7 @@ from vnp.models.tokens import BpeTokenizer, ResidueTokenizer, Tokenise
 
 log = logging.getLogger(__name__)
 
+_SDPA = "sdpa, groups of equal length"
 
 # Tokens in a batch: enough to fill the chip's products, small enough to leave room. On an H100 the
 # tiles of 256 times 132 rows fill its 132 multiprocessors a whole number of times.
@@ -210,31 +212,31 @@ def encoder_of(
     DeviceError
         If fp8 is asked for where its kernels cannot run.
     """
+    if placement.device.type == "cpu":
+        return _on_cpu(
+            spec, tensors, tokenizer, placement=placement,
+            token_budget=token_budget or placement.token_budget, identity=identity,
+            environment=environment, warn=warn,
+        )  # fmt: skip
     reason = kernels.obstacle(placement)
     if reason is not None:
         if placement.precision in ("fp8", "int8"):
             raise DeviceError(f"{placement.precision} runs in the fused engine alone, and {reason}")
-        if placement.device.type == "cuda":
-            warn(
-                f"{placement.device_name}: {reason}, so {spec.name} runs in plain torch, several "
-                "times slower than the fused engine"
-            )
-        kind: type[LoopEncoder] = EngineEncoder
-        ops, word = plain, f"plain torch ({reason})"
-        if placement.device.type == "cpu":
-            kind = LoopEncoder
-            ops, word = kernels.cpu_operations(placement)
-        return kind(
+        warn(
+            f"{placement.device_name}: {reason}, so {spec.name} runs in plain torch, several "
+            "times slower than the fused engine"
+        )
+        return EngineEncoder(
             spec,
-            engine_of(spec, tensors, placement=placement, ops=ops),
+            engine_of(spec, tensors, placement=placement, ops=plain),
             tokenizer,
             placement=placement,
             token_budget=token_budget or placement.token_budget,
             identity=identity,
             environment=environment
             | {
-                "engine": word,
-                "attention": "sdpa, groups of equal length",
+                "engine": f"plain torch ({reason})",
+                "attention": _SDPA,
             },
             warn=warn,
         )
@@ -268,6 +270,46 @@ def encoder_of(
     encoder = at(placement)
     if placement.precision in ("fp8", "int8"):
         encoder.reference = lambda: at(replace(placement, precision="bfloat16"))
+    return encoder
+
+
+def _on_cpu(
+    spec: ModelSpec,
+    tensors: Mapping[str, Tensor],
+    tokenizer: Tokenise,
+    **settings: Unpack[Settings],
+) -> LoopEncoder:
+    """Build the encoder of a CPU; in int8 it can check itself."""
+    placement = settings["placement"]
+    ops, word = kernels.cpu_operations(placement)
+    if placement.precision != "int8":
+        settings["environment"] = settings["environment"] | {"engine": word, "attention": _SDPA}
+        engine = engine_of(spec, tensors, placement=placement, ops=ops)
+        return LoopEncoder(spec, engine, tokenizer, **settings)
+    cpu_int8 = importlib.import_module("vnp.inference.ops.cpu_int8")
+    trouble = cpu_int8.obstacle() if ops is not plain else word
+    if trouble is not None:
+        raise DeviceError(
+            f"{placement.device_name} cannot compute int8: {trouble}; ask for bfloat16 or float32"
+        )
+    settings["environment"] = settings["environment"] | {
+        "engine": f"{word}, integers by VNNI", "attention": _SDPA
+    }  # fmt: skip
+    reference = settings | {"placement": replace(placement, precision="bfloat16")}
+    settings["identity"] = dict(settings["identity"])
+    encoder = Int8Encoder(
+        spec,
+        tokenizer,
+        build=lambda found: engine_of(
+            spec, tensors, placement=placement, ops=ops, fused=cpu_int8, calibration=found
+        ),
+        measure=lambda tokens: calibrate(
+            spec, tensors, tokens, placement=placement, ops=plain,
+            token_budget=settings["token_budget"],
+        ),
+        **settings,
+    )  # fmt: skip
+    encoder.reference = lambda: _on_cpu(spec, tensors, tokenizer, **reference)
     return encoder
 
 

@@ -116,7 +116,7 @@ class EngineEncoder(LoopEncoder):
         self._in_flight: deque[_Slot] = deque()
         self._busy = 0.0
         # In eight bits: makes the same encoder in bfloat16, to be checked against.
-        self.reference: Callable[[], EngineEncoder] | None = None
+        self.reference: Callable[[], LoopEncoder] | None = None
 
     @property
     def busy_seconds(self) -> float:

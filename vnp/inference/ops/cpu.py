@@ -9,6 +9,8 @@ Shapes: T rows (tokens), D hidden width, F inner width, I inputs and O outputs o
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
 from typing import Literal
 
 import torch
@@ -127,6 +129,13 @@ def norm(
     value = x_TD if shift_D is None else x_TD + shift_D
     weight, bias = affine or (None, None)
     out_TD.copy_(functional.layer_norm(value, value.shape[1:], weight, bias, eps))
+
+
+def __getattr__(attribute: str) -> ModuleType:
+    """``int8`` is imported where it is used, as it is compiled."""
+    if attribute == "int8":
+        return importlib.import_module("vnp.inference.ops.cpu_int8")
+    raise AttributeError(f"module {__name__!r} has no attribute {attribute!r}")
 
 
 def obstacle(dtype: torch.dtype) -> str | None:

@@ -1,14 +1,17 @@
 """int8 on a CPU: against the same operations in plain torch, and the engine against float32."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from store.open import open_store
 from tests.vnp.inference.engine_setup import cosines, placed, reference, tokens_of
 from tests.vnp.inference.test_int8 import LENGTHS, SPEC, calibrated, planted
 from tests.vnp.models.checkpoints import random_state
+from vnp.cli.main import main
 from vnp.inference import load
 from vnp.inference.batch_layout import Rotary
 from vnp.inference.calibrated import Int8Encoder
@@ -24,6 +27,8 @@ pytestmark = [
         reason="the processor has no products of integers",
     ),
 ]
+
+EXAMPLE = Path(__file__).parents[3] / "vnp/data/lambda_phage.fa.gz"
 
 
 def random_products(rows=130, inputs=96, outputs=160, *, seed=0):
@@ -157,3 +162,20 @@ def test_a_processor_without_the_instructions_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     with pytest.raises(DeviceError, match=r"cannot compute int8: .*neither VNNI nor AMX.*bfloat16"):
         encoder(random_state(SPEC), calibrated(random_state(SPEC), tokens_of([9])))
+
+
+def test_it_proves_itself_on_the_records_of_a_store(tmp_path):
+    path = tmp_path / "run.zarr"
+    assert main(["init", str(path), "--recipe", "demo", "--block-rows", "24"]) == 0
+    assert main(["append", str(path), str(EXAMPLE)]) == 0
+    made = load.load_encoder("demo_esm2", device="cpu", precision="int8", threads=1)
+    assert isinstance(made, Int8Encoder)
+    made.qualify(open_store(path), "demo_esm2")
+    told = made.provenance()
+    assert told.identity["precision"] == "int8"
+    assert told.identity["calibration"]
+    assert float(told.environment["int8_cosine_lowest"]) > 0.999
+    again = load.load_encoder("demo_esm2", device="cpu", precision="int8", threads=1)
+    open_store(path).pin_provenance("demo_esm2", told.as_dict())
+    again.qualify(open_store(path), "demo_esm2")  # the scales that are pinned
+    assert again.provenance().identity == told.identity

@@ -124,11 +124,15 @@ def faster_precisions(name: str, *, device: str) -> tuple[Precision, ...]:
     """
     try:
         spec = registry.model(name)
-        if spec.architecture != "esm2" or spec.demo or device == "cpu":
+        if spec.architecture != "esm2" or spec.demo:
             return ()
         placement = place(device, precision="auto", threads=None, warn=log.debug)
     except (UsageError, DataError):  # loading tells what is wrong
         return ()
+    if placement.device.type == "cpu":
+        int8 = importlib.import_module("vnp.inference.ops.cpu_int8")
+        packed = cpu_operations(placement)[0] is cpu
+        return ("int8",) if packed and int8.obstacle() is None else ()
     if obstacle(placement) is not None:
         return ()
     has_fp8 = torch.cuda.get_device_capability(placement.device) >= (8, 9)

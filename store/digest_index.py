@@ -39,8 +39,9 @@ from store.digest_runs import (
     merged,
     write_run,
 )
-from store.duplicates import NO_DUPLICATE, Digests
+from store.duplicates import NO_DUPLICATE
 from store.errors import DamageError, StoreError
+from store.io.digests import Digests
 from store.io.files import WriteError, make_dir, names_in, publish_replace
 from store.io.json import LONGEST, parse_json
 from store.io.regular import read_regular

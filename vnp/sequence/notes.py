@@ -6,10 +6,10 @@ it is named here, and the records before and after it are used.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from store.io.ragged import Ragged
 from store.io.tables import safe_cell
 from vnp.sequence.compression import InputError
 
@@ -20,8 +20,8 @@ class Contigs(NamedTuple):
     """Contigs that follow one another in a file, as a parser yields them."""
 
     first: int  # 1-based number of the first
-    ids: list[bytes]
-    sequences: Sequence[bytes | bytearray]  # upper case, U as T
+    ids: Ragged
+    sequences: Ragged  # upper case, U as T
 
 
 class Unusable(NamedTuple):

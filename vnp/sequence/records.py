@@ -21,7 +21,9 @@ from store.rows import RowBatch
 from store.schema import STANDARD_CODE
 from vnp.sequence.compression import InputError
 from vnp.sequence.fastx import ContigBatch
-from vnp.sequence.frames import FRAMES, Scan, nucleotides, proteins, scan
+from vnp.sequence.frames import COMPLEMENTS, DIGITS, FRAMES, nucleotides, proteins, scan
+from vnp.sequence.genetic_codes import CodonTable, codon_table
+from vnp.sequence.loops import LOOPS, OUTPUTS
 from vnp.sequence.segments import LONGEST_WHOLE, WHOLE, Windows, cut_windows, slices
 from vnp.sequence.strided import Bytes, Ints, by_length, items, put_rows, take_rows
 
@@ -30,6 +32,8 @@ _RUN_WINDOWS = 8192  # so at most 49,152 records at a time
 _BATCH_RECORDS = 49_152
 _BATCH_BYTES = 32 << 20
 _BATCH_WITHOUT = 65_536
+
+_LONGEST_SUFFIX = len("_chunk_2147483647F1")
 
 _CHUNK = np.frombuffer(b"_chunk_", np.uint8)
 _FRAME_NAMES = np.frombuffer("".join(FRAMES).encode(), np.uint8).reshape(6, 2)
@@ -133,7 +137,7 @@ def _parts(batch: ContigBatch, segment_length: int, genetic_code: int) -> Iterat
     """Records of one batch of contigs, run by run; the last one has the contigs without records."""
     lengths = batch.sequence.lengths
     origin = batch.sequence.offsets[:-1]
-    ids = from_items(batch.ids)
+    ids = batch.id
     windows = cut_windows(lengths, segment_length=segment_length)
     has_record = np.zeros(len(ids), bool)
     has_stop = np.zeros(len(ids), bool)
@@ -147,15 +151,15 @@ def _parts(batch: ContigBatch, segment_length: int, genetic_code: int) -> Iterat
         contig = windows.contig[run]
         part = Windows(contig, windows.number[run], windows.start[run], windows.end[run])
         shift = origin[contig]
-        rows, kept, stopped, found = _records(batch.sequence.data, ids, part, shift, genetic_code)
-        has_record[contig[kept]] = True
-        has_stop[contig[stopped]] = True
+        found = _records(batch.sequence.data, ids, part, shift, genetic_code)
+        has_record[contig[found.kept]] = True
+        has_stop[contig[found.stopped]] = True
         none = np.flatnonzero(~has_record) if run is runs[-1] else np.empty(0, np.int64)
         reason = np.where(has_stop, NoRecord.STOP, NoRecord.AMBIGUOUS).astype(np.uint8)
         reason[lengths < 3] = NoRecord.SHORT
         without = WithoutRecords(none + batch.first, items(ids, none), lengths[none], reason[none])
-        counts = found.ambiguous, found.dropped, len(found.codon)
-        yield RecordBatch(rows, len(part), without, *counts)
+        counts = found.ambiguous, found.dropped, found.codons
+        yield RecordBatch(found.rows, len(part), without, *counts)
 
 
 def _check_whole(batch: ContigBatch, source: str) -> None:
@@ -166,7 +170,7 @@ def _check_whole(batch: ContigBatch, source: str) -> None:
         index = int(too_long[0])
         raise InputError(
             source,
-            f"{batch.ids[index].decode()[:80]} has {count(int(lengths[index]), 'base')}, and a "
+            f"{batch.id[index].decode()[:80]} has {count(int(lengths[index]), 'base')}, and a "
             f"contig is taken whole up to {LONGEST_WHOLE:,}: whole contigs are for reads, so use "
             "a store "
             "made with --segment-length 500 (or 300) for this file",
@@ -174,10 +178,22 @@ def _check_whole(batch: ContigBatch, source: str) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a run of windows gives."""
+
+    rows: RowBatch
+    kept: NDArray[np.bool_]  # for each window, whether it has a record
+    stopped: NDArray[np.bool_]  # whether a frame of it has a stop
+    ambiguous: int
+    dropped: int
+    codons: int
+
+
 def _records(
     sequence: Bytes, ids: Ragged, windows: Windows, shift: Ints, genetic_code: int
-) -> tuple[RowBatch, NDArray[np.bool_], NDArray[np.bool_], Scan]:
-    """Records of a run of windows; for each window, whether it has one and whether a stop.
+) -> _Found:
+    """Records of a run of windows.
 
     ``shift`` is where on ``sequence`` the contig of each window begins.
     """
@@ -186,6 +202,9 @@ def _records(
     sequence = sequence[low:high]
     begin -= low
     stop -= low
+    loops = LOOPS.get()
+    if loops is not None and len(sequence) >= 2:
+        return _by_loops(loops, sequence, ids, windows, begin, stop, codon_table(genetic_code))
     found = scan(sequence, begin, stop, genetic_code=genetic_code)
     window, frame = np.nonzero(found.kept)
     start, end = begin[window], stop[window]
@@ -193,10 +212,21 @@ def _records(
     nucleotide = nucleotides(sequence, start, end, frame, protein.lengths)
     contig = items(ids, windows.contig[window])
     number = windows.number[window]
-    rows = RowBatch(
-        id=record_ids(contig, number, frame),
+    record_id = record_ids(contig, number, frame)
+    rows = _rows(windows, window, frame, record_id, contig, nucleotide, protein)
+    has_record: NDArray[np.bool_] = np.logical_or.reduce(found.kept, axis=1)
+    counts = found.ambiguous, found.dropped, len(found.codon)
+    return _Found(rows, has_record, found.stopped, *counts)
+
+
+def _rows(
+    windows: Windows, window: Ints, frame: Ints | NDArray[np.int8], record_id: Ragged,
+    contig: Ragged, nucleotide: Ragged, protein: Ragged,
+) -> RowBatch:  # fmt: skip
+    return RowBatch(
+        id=record_id,
         contig=contig,
-        segment=number,
+        segment=windows.number[window],
         start=windows.start[window],
         end=windows.end[window],
         strand=np.where(frame < 3, 1, -1).astype(np.int8),
@@ -204,8 +234,53 @@ def _records(
         nucleotide=nucleotide,
         protein=protein,
     )
-    has_record: NDArray[np.bool_] = np.logical_or.reduce(found.kept, axis=1)
-    return rows, has_record, found.stopped, found
+
+
+def _by_loops(
+    loops: Any, sequence: Bytes, ids: Ragged, windows: Windows, begin: Ints, stop: Ints,
+    table: CodonTable,
+) -> _Found:  # fmt: skip
+    """Find the records by compiled code, `begin` to `stop` on ``sequence``."""
+    n = len(windows)
+    codon = np.empty(len(sequence), np.uint8)
+    kept, stopped = np.empty((n, 6), np.bool_), np.empty(n, np.bool_)
+    lengths, totals = np.empty((n, 6), np.int32), np.empty(OUTPUTS, np.int64)
+    flags, forward, reverse = (
+        np.frombuffer(each, np.uint8) for each in (table.flags, table.forward, table.reverse)
+    )
+    loops.scan(
+        sequence, len(sequence), DIGITS, flags, begin, stop, n, codon, kept, stopped, lengths,
+        totals,
+    )  # fmt: skip
+    records, bases, amino_acids, ambiguous, dropped = totals.tolist()
+    window, frame = np.empty(records, np.int64), np.empty(records, np.int8)
+    nucleotide = Ragged(np.empty(bases, np.uint8), np.empty(records + 1, np.int64))
+    # A byte more: where the last codon is dropped it is written before it is known to be.
+    protein = Ragged(np.empty(amino_acids + 1, np.uint8), np.empty(records + 1, np.int64))
+    loops.emit(
+        sequence, codon, begin, stop, n, kept, lengths, COMPLEMENTS, forward, reverse, window,
+        frame, nucleotide.data, nucleotide.offsets, protein.data, protein.offsets,
+    )  # fmt: skip
+    contig_of = windows.contig[window]
+    size = int((ids.offsets[contig_of + 1] - ids.offsets[contig_of]).sum())
+    contig = Ragged(np.empty(size, np.uint8), np.empty(records + 1, np.int64))
+    record_id = np.empty(size + records * _LONGEST_SUFFIX, np.uint8)
+    offsets = np.empty(records + 1, np.int64)
+    loops.names(
+        ids.data, ids.offsets, windows.contig, windows.number, window, frame, records,
+        record_id, offsets, contig.data, contig.offsets,
+    )  # fmt: skip
+    return _Found(
+        rows=_rows(
+            windows, window, frame, Ragged(record_id[: offsets[-1]], offsets), contig, nucleotide,
+            Ragged(protein.data[:amino_acids], protein.offsets),
+        ),
+        kept=np.logical_or.reduce(kept, axis=1),
+        stopped=stopped,
+        ambiguous=ambiguous,
+        dropped=dropped,
+        codons=len(sequence) - 2,
+    )  # fmt: skip
 
 
 def record_ids(contig: Ragged, number: NDArray[np.int32], frame: Ints) -> Ragged:

@@ -34,7 +34,7 @@ def batches_of(contigs, sizes):
         part = contigs[at : at + next(sizes, 1)]
         yield ContigBatch(
             at + 1,
-            [name.encode() for name, _ in part],
+            from_items([name.encode() for name, _ in part]),
             from_items([sequence.encode() for _, sequence in part]),
         )
         at += len(part)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ Earlier: TypeAlias = Callable[
     [NDArray[np.uint64]], Iterable[tuple[NDArray[np.int64], NDArray[np.uint64]]]
 ]
 
+T = TypeVar("T", bound=np.generic)
+
 NO_DUPLICATE = -1
 _SORTED_AT_ONCE = 1 << 23  # new digests held sorted: about 200 MB
 _SEPARATOR = b"\0"  # ends the nucleotide sequence, so that no letter can move across
@@ -36,6 +38,13 @@ _SEPARATOR = b"\0"  # ends the nucleotide sequence, so that no letter can move a
 def sequence_digests(nucleotide: Ragged, protein: Ragged) -> Digests:
     """Digests (n, 2) of the sequences of n records."""
     return digests_of(nucleotide, protein, separator=_SEPARATOR)
+
+
+def distinct(ordered: NDArray[T]) -> NDArray[T]:
+    """Values of an ascending array, each once: without the hash table of `numpy.unique`."""
+    begins = np.ones(len(ordered), dtype=bool)
+    begins[1:] = ordered[1:] != ordered[:-1]
+    return ordered[begins]
 
 
 class DuplicateSearch:
@@ -122,10 +131,7 @@ class _Sorted:
     @property
     def first_halves(self) -> NDArray[np.uint64]:
         """First halves of the digests, ascending, each once."""
-        begins = np.ones(len(self._high), dtype=bool)
-        begins[1:] = self._high[1:] != self._high[:-1]
-        first: NDArray[np.uint64] = self._high[begins]
-        return first
+        return distinct(self._high)
 
     def see(self, rows: NDArray[np.int64], digests: Digests) -> None:
         """Note which kinds occur in earlier rows, ascending; the first sight counts."""

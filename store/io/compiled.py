@@ -206,7 +206,7 @@ def _function(address: int, types: list[str]) -> Callable[..., int]:
         for value, size in zip(arguments, sizes, strict=True):
             if size:
                 assert value.itemsize == size and value.flags.c_contiguous  # noqa: PT018
-                value = value.ctypes.data
+                value = value.__array_interface__["data"][0]
             values.append(value)
         return int(call(*values))
 

@@ -43,7 +43,7 @@ class Ragged:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Length of every item in bytes, shape (n,)."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]  # a fifth of `numpy.diff`
 
     def slice(self, start: int, stop: int) -> Ragged:
         """Items ``start`` to ``stop`` (clipped to the column), sharing the byte buffer."""

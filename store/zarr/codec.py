@@ -7,16 +7,17 @@ rows as the grid says, padded with the fill value.
 
 from __future__ import annotations
 
+from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Any
+from threading import local
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import google_crc32c
 import numpy as np
-from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
-from zstandard import ZstdError, frame_content_size
+from zstandard import ZstdCompressor, ZstdError, frame_content_size
 
 from store.errors import DamageError, DataError
 from store.io.json import LONGEST
@@ -25,11 +26,21 @@ from store.io.regular import read_regular
 from store.io.words import count
 from store.layout import Column
 
+if TYPE_CHECKING:
+    from numcodecs.zstd import Zstd
+
 CRC_BYTES = 4
 _ZSTD_LEVEL = 1
 _SKIPPED = (0x184D2A50).to_bytes(4, "little")  # begins a skippable frame of zstd
 _LARGEST = 1 << 30  # bytes of a chunk; what claims more is damaged or hostile
-_zstd = Zstd(level=_ZSTD_LEVEL)
+_of_thread = local()  # a compressor, which only one thread may use
+
+
+@cache
+def _zstd() -> Zstd:
+    from numcodecs.zstd import Zstd  # takes 30 ms, and many a command reads no compressed chunk
+
+    return Zstd(level=_ZSTD_LEVEL)
 
 
 def numpy_dtype(column: Column) -> np.dtype[Any]:
@@ -109,9 +120,16 @@ def with_nonce(content: bytes) -> bytes:
 
 def _with_crc(content: bytes | NDArray[np.uint8], column: Column) -> bytes:
     _check_size(len(content), column)
-    body = bytes(_zstd.encode(content) if column.compressed else content)
+    body = _compressed(content) if column.compressed else bytes(content)
     crc: int = google_crc32c.value(body)
     return body + crc.to_bytes(CRC_BYTES, "little")
+
+
+def _compressed(content: bytes | NDArray[np.uint8]) -> bytes:
+    if not hasattr(_of_thread, "compressor"):
+        _of_thread.compressor = ZstdCompressor(level=_ZSTD_LEVEL)
+    compressed: bytes = _of_thread.compressor.compress(content)
+    return compressed
 
 
 def _check_size(size: int, column: Column) -> None:
@@ -139,7 +157,7 @@ def _without_crc(raw: bytes, column: Column, *, most: int = _LARGEST) -> bytes:
             size = frame_content_size(body)
             if not 0 <= size <= most:
                 raise DamageError(f"zstd frame claims {size:,} bytes, which no such chunk has")
-            body = bytes(_zstd.decode(body))
+            body = bytes(_zstd().decode(body))
         except (RuntimeError, ZstdError) as error:
             raise DamageError(f"zstd frame is unreadable: {error}") from None
     return body

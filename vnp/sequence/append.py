@@ -113,7 +113,7 @@ def append_file(
     use_loops(files)
     name = sample if sample is not None else sample_name_of(path)
     check_sample_name(name)
-    sha256 = files_sha256(files)
+    sha256 = files_sha256(files)  # before it is read: it may be in the store
     known = store.schema.sample(name)
     if known is None and sha256 and not allow_same_content:
         known = store.schema.sample_with("file_sha256", sha256)

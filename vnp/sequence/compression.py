@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import zstandard
-from xopen import xopen
 
 from store.errors import DataError
 
@@ -126,12 +125,19 @@ def open_bytes(path: str | Path) -> io.BufferedReader:
         text: io.BufferedIOBase | BinaryIO = source
         if kind == "gzip":
             # A thread of its own decompresses ahead, outside the GIL.
-            text = files.enter_context(xopen(source, "rb", format="gz", threads=1))
+            text = files.enter_context(_xopen(source, format="gz", threads=1))
         elif kind == "bzip2":
-            text = files.enter_context(xopen(source, "rb", format="bz2", threads=0))
+            text = files.enter_context(_xopen(source, format="bz2", threads=0))
         elif kind == "zstd":
             text = io.BufferedReader(Blocks(_decompressed(source)), _BUFFER)
         return io.BufferedReader(_Guarded(text, kind, files.pop_all()), _BUFFER)
+
+
+def _xopen(source: BinaryIO, **options: Any) -> BinaryIO:
+    from xopen import xopen  # takes as long as a small append
+
+    opened: BinaryIO = xopen(source, "rb", **options)
+    return opened
 
 
 def foreign_kind(head: bytes) -> str | None:

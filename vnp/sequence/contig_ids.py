@@ -14,7 +14,6 @@ for each contig.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from enum import StrEnum
@@ -158,6 +157,8 @@ class _Numbered:
         # Last number given to each id that is taken, 1 for the id itself: those seen last are here.
         self._last: dict[bytes, int] = {}
         self._stored = False  # whether there are others, in the database
+        import sqlite3
+
         self._database = sqlite3.connect("", isolation_level=None)  # a file that is deleted
         self._database.executescript(
             f"""

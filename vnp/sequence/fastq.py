@@ -78,10 +78,9 @@ def _plain_reads(text: io.BufferedIOBase, notes: Notes, *, lines: int) -> Iterat
         rest = block[int(heads[whole, 0]) - 1 if whole < found else int(counts[0]) :]
         ids = pieces(source, heads[:whole])
         sequences = Ragged(out[: ends[whole]], ends[: whole + 1])
-        for start in range(0, whole, _STEP):
-            stop = start + _STEP
-            yield Contigs(record + 1, ids.slice(start, stop), sequences.slice(start, stop))
-            record += _STEP
+        if whole:
+            yield Contigs(record + 1, ids, sequences, step=_STEP)
+            record += whole
         if odd:
             break
     left = io.BufferedReader(Rewound(rest, text), _BLOCK)

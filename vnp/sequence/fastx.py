@@ -122,7 +122,7 @@ class ContigReader:
         return self._digest.hexdigest()
 
     def __iter__(self) -> Iterator[ContigBatch]:
-        first = held = size = 0
+        held = size = 0  # contigs and bases in ``parts`` and of ``more`` from ``taken`` on
         parts: list[Contigs] = []
         record = 0  # the last one parsed
         try:
@@ -130,20 +130,27 @@ class ContigReader:
                 more = parsed
                 if self._mate:
                     more = more._replace(ids=self._of_mate(more.ids))
-                bases = len(more.sequences.data)
-                if parts and (size + bases >= self._batch_bases or more.first != first + held):
-                    yield from self._batches(parts)
-                    held = size = 0
-                if not parts:
-                    first = more.first
-                parts.append(more)
-                held += len(more.ids)
-                record = first + held - 1
-                size += bases
-                del parsed, more  # or a long contig outlives its batch
-                if size >= self._batch_bases:
-                    yield from self._batches(parts)
-                    held = size = 0
+                skipped = record + 1 != more.first
+                record = more.first + len(more.ids) - 1
+                taken = at = 0
+                for stop, bases in more.steps():
+                    if held and (size + bases >= self._batch_bases or skipped):
+                        if at > taken:
+                            parts.append(more.slice(taken, at))
+                        taken, held, size = at, 0, 0
+                        yield from self._batches(parts)
+                    skipped = False
+                    held += stop - at
+                    at = stop
+                    size += bases
+                    if size >= self._batch_bases:
+                        parts.append(more.slice(taken, at))
+                        taken, held, size = at, 0, 0
+                        if at == len(more.ids):
+                            del parsed, more  # or a long contig outlives its batch
+                        yield from self._batches(parts)
+                if held:
+                    parts.append(more.slice(taken, at))
         except BrokenStreamError as error:
             what = f"{error}; the records before this one were whole"
             raise InputError(self.name, what, record=record + 1) from error

@@ -111,6 +111,19 @@ def publish_replace(tmp_dir: Path, target: Path, data: Buffers, *, durable: bool
         fsync_dir(target.parent)
 
 
+def write_synced(path: Path, data: Buffers) -> None:
+    """Write a new file, safe on disk but for its name: that is until its directory is synced.
+
+    Errors are as in `publish_new`.
+    """
+    tmp = _write_tmp(path.parent, path, data, durable=True)
+    try:
+        rename_over(tmp, path)
+    except BaseException:
+        _discard(tmp)
+        raise
+
+
 def rename_over(tmp: Path, target: Path) -> None:
     """Give a finished file its name, whether or not the name is taken."""
     written = tmp.stat()

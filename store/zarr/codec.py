@@ -10,14 +10,13 @@ from __future__ import annotations
 from functools import cache
 from math import prod
 from pathlib import Path
-from threading import local
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
-from zstandard import ZstdCompressor, ZstdError, frame_content_size
+from zstandard import ZstdError, frame_content_size
 
 from store.errors import DamageError, DataError
 from store.io.json import LONGEST
@@ -33,7 +32,6 @@ CRC_BYTES = 4
 _ZSTD_LEVEL = 1
 _SKIPPED = (0x184D2A50).to_bytes(4, "little")  # begins a skippable frame of zstd
 _LARGEST = 1 << 30  # bytes of a chunk; what claims more is damaged or hostile
-_of_thread = local()  # a compressor, which only one thread may use
 
 
 @cache
@@ -120,16 +118,9 @@ def with_nonce(content: bytes) -> bytes:
 
 def _with_crc(content: bytes | NDArray[np.uint8], column: Column) -> bytes:
     _check_size(len(content), column)
-    body = _compressed(content) if column.compressed else bytes(content)
+    body = bytes(_zstd().encode(content) if column.compressed else content)
     crc: int = google_crc32c.value(body)
     return body + crc.to_bytes(CRC_BYTES, "little")
-
-
-def _compressed(content: bytes | NDArray[np.uint8]) -> bytes:
-    if not hasattr(_of_thread, "compressor"):
-        _of_thread.compressor = ZstdCompressor(level=_ZSTD_LEVEL)
-    compressed: bytes = _of_thread.compressor.compress(content)
-    return compressed
 
 
 def _check_size(size: int, column: Column) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from store.errors import AfterCommitError, ClaimLostError, DamageError, StoreError
 from store.findings import Remedy
-from store.io.files import fsync_dir, make_dir, naming, publish_replace
+from store.io.files import fsync_dir, make_dir, naming, publish_replace, write_synced
 from store.io.json import LONGEST
 from store.io.regular import read_regular
 from store.layout import score_columns
@@ -65,6 +65,7 @@ class ZarrTransaction(ZarrChange):
         self._stage_samples(schema)
         for name, content in changed_documents(self._schema, schema).items():
             self._stage(name, content)
+        fsync_dir(self._staging)
         self._move_in(documents(schema)[ROOT_DOCUMENT])
         shutil.rmtree(self._staging, ignore_errors=True)
 
@@ -119,7 +120,7 @@ class ZarrTransaction(ZarrChange):
         """Write into the folder beside the store."""
         staged = self._staging / f"{len(self._staged)}"
         self._staged.append((staged, self._root / key))
-        return lambda content: publish_replace(self._staging, staged, [content])
+        return lambda content: write_synced(staged, [content])
 
 
 def is_committing(sidecar: Sidecar) -> bool:

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import zstandard
@@ -93,13 +94,19 @@ def display_name(path: str | Path) -> str:
     return "standard input" if str(path) == STDIN else str(path)
 
 
-def file_sha256(path: str | Path) -> str:
-    """Hex sha-256 of a regular file's bytes as they are on disk; `InputError` if unreadable."""
+def file_sha256(path: str | Path, *, stop: Event | None = None) -> str:
+    """Hex sha-256 of a regular file's bytes as they are on disk; `InputError` if unreadable.
+
+    Once ``stop`` is set the rest of the file is left out.
+    """
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(_BUFFER))
     try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with Path(path).open("rb", buffering=0) as file:
+            while (size := file.readinto(buffer)) and not (stop is not None and stop.is_set()):
+                digest.update(buffer[:size])
     except OSError as error:
         raise InputError(str(path), f"cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
 
 
 def open_bytes(path: str | Path) -> io.BufferedReader:

@@ -145,7 +145,7 @@ def _fast(text: bytes) -> _Block | None:
     if loops is None:
         return None
     source = np.frombuffer(text, np.uint8)
-    most = text.count(b"\n>")
+    most = text.count(b">")  # one letter is counted much faster than two
     out = np.empty(len(text), np.uint8)
     heads, cuts = np.empty((most, 2), np.int64), np.empty(most, np.int64)
     counts = np.empty(3, np.int64)
@@ -153,10 +153,10 @@ def _fast(text: bytes) -> _Block | None:
     if found == REFUSED:
         return None
     letters, uracils, lines = counts.tolist()
-    bounds = np.append(cuts, letters)
+    bounds = np.append(cuts[:found], letters)
     return _Block(
         before=out[: bounds[0]],
-        ids=pieces(source, heads),
+        ids=pieces(source, heads[:found]),
         sequences=Ragged(out[bounds[0] : letters], bounds - bounds[0]),
         uracils=uracils,
         lines=lines,

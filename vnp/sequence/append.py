@@ -14,7 +14,6 @@ from threading import Event
 from typing import Any, Literal, TextIO
 
 from store.errors import AfterCommitError, SampleExistsError, UsageError
-from store.io.compiled import allow
 from store.io.files import WriteError, fsync_dir, make_dir, naming, rename_over
 from store.io.replace import refuse_shared, refuse_store, write_whole
 from store.io.tables import safe_cell
@@ -35,7 +34,6 @@ log = logging.getLogger(__name__)
 Existing = Literal["refuse", "skip"]
 Invalid = Literal["refuse", "skip"]
 
-_LOADED_FROM, _COMPILED_FROM = 1 << 21, 1 << 26  # bytes of input
 _MUCH = 0.05  # share of ambiguous letters or dropped codons that is warned of
 
 
@@ -113,7 +111,6 @@ def append_file(
     """
     codon_table(store.schema.genetic_code)  # before anything is read
     files = [path] if mates is None else [path, mates]
-    use_loops(files)
     name = sample if sample is not None else sample_name_of(path)
     check_sample_name(name)
     sha256 = files_sha256(files) if store.schema.samples else ""  # it may be in the store
@@ -226,14 +223,6 @@ def _tell(report: AppendReport) -> None:
         log.log(logging.WARNING if much else logging.INFO, shares)
     if made.start == made.stop:
         log.warning(f"sample {made.name} has no stop-free reading frame: it adds no row")
-
-
-def use_loops(files: Sequence[str]) -> None:
-    """Let compiled loops do what they pay for: much input, or some if they are compiled already."""
-    regular = [Path(file) for file in files if file != STDIN and Path(file).is_file()]
-    size = sum(file.stat().st_size for file in regular)
-    if size >= _LOADED_FROM or len(regular) < len(files):
-        allow(compiling=size >= _COMPILED_FROM)
 
 
 @contextmanager

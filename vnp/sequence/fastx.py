@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from store.io.compiled import allow
 from store.io.ragged import Ragged, concatenate, from_items
 from store.io.words import count
 from vnp.sequence.alignment import alignment_reads
 from vnp.sequence.compression import (
+    STDIN,
     BrokenStreamError,
     InputError,
     Rewound,
@@ -40,6 +42,7 @@ class Digest(Protocol):
 
 BATCH_BASES = 1 << 19  # bases after which a batch of contigs ends
 _BUFFER = 1 << 18  # bytes of text
+_LOADED_FROM, _COMPILED_FROM = 1 << 21, 1 << 26  # bytes of input
 _LONGEST_ID = 1024  # every record of a contig repeats its id
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -278,6 +281,14 @@ def _fault(contig_id: bytes, sequence: Bytes, *, empty_allowed: bool) -> str:
     return ""
 
 
+def _use_loops(paths: Sequence[str | Path]) -> None:
+    """Allow what pays for so much input: to load compiled loops, and to compile them first."""
+    files = [Path(path) for path in paths if str(path) != STDIN and Path(path).is_file()]
+    size = sum(file.stat().st_size for file in files)
+    if size >= _LOADED_FROM or len(files) < len(paths):  # of a pipe it is not known
+        allow(compiling=size >= _COMPILED_FROM)
+
+
 class SampleReader:
     """The contigs of all files of one sample: one file, or the two of read pairs.
 
@@ -285,6 +296,7 @@ class SampleReader:
     """
 
     def __init__(self, paths: Sequence[str | Path], *, skip: bool = False) -> None:
+        _use_loops(paths)
         digest = hashlib.sha256()
         mates = (b"/1", b"/2") if len(paths) == 2 else (b"",)
         self.readers = [

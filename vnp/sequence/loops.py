@@ -377,14 +377,9 @@ def names(
             contigs[end + byte] = letter
         at += size
         end += size
-        out[at] = 95  # _chunk_
-        out[at + 1] = 99
-        out[at + 2] = 104
-        out[at + 3] = 117
-        out[at + 4] = 110
-        out[at + 5] = 107
-        out[at + 6] = 95
-        at += 7
+        for letter in (95, 99, 104, 117, 110, 107, 95):  # _chunk_
+            out[at] = letter
+            at += 1
         value = number[window]
         power = 1
         while power <= value // 10:

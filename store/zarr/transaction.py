@@ -23,7 +23,7 @@ from pathlib import Path
 
 from store.errors import AfterCommitError, ClaimLostError, DamageError, StoreError
 from store.findings import Remedy
-from store.io.files import fsync_dir, make_dir, naming, publish_replace, write_synced
+from store.io.files import fsync_dir, make_dir, naming, publish_replace
 from store.io.json import LONGEST
 from store.io.regular import read_regular
 from store.layout import score_columns
@@ -120,7 +120,8 @@ class ZarrTransaction(ZarrChange):
         """Write into the folder beside the store."""
         staged = self._staging / f"{len(self._staged)}"
         self._staged.append((staged, self._root / key))
-        return lambda content: write_synced(staged, [content])
+        folder = self._staging  # synced once, by the commit
+        return lambda content: publish_replace(folder, staged, [content], sync_dir=False)
 
 
 def is_committing(sidecar: Sidecar) -> bool:

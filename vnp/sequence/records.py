@@ -31,7 +31,7 @@ from vnp.sequence.strided import items
 
 _RUN_BASES = 1 << 19  # bases handled at a time: what is made of them stays in the CPU's cache
 _RUN_WINDOWS = 8192  # so at most 49,152 records at a time
-_BATCH_RECORDS = 49_152
+_BATCH_RECORDS = 8192  # so that chunks are written while others are cut
 _BATCH_BYTES = 32 << 20
 _BATCH_WITHOUT = 65_536
 _MOST_THREADS = 4  # that cut: reading keeps no more of them busy

@@ -39,8 +39,9 @@ from store.digest_runs import (
     merged,
     write_run,
 )
-from store.duplicates import NO_DUPLICATE, Digests
+from store.duplicates import NO_DUPLICATE, distinct
 from store.errors import DamageError, StoreError
+from store.io.digests import Digests
 from store.io.files import WriteError, make_dir, names_in, publish_replace
 from store.io.json import LONGEST, parse_json
 from store.io.regular import read_regular
@@ -157,7 +158,7 @@ class DigestIndex:
         for run in self._caught_up(backend).runs:
             with RunReader(self._folder / run.file, run) as reader:
                 found.append(reader.rows_of(keys))
-        return np.unique(np.concatenate(found))
+        return distinct(np.sort(np.concatenate(found)))
 
     def _scan(self, backend: Backend, keys: Keys) -> NDArray[np.int64]:
         """Rows of the store with these keys, by reading all of them."""

@@ -10,24 +10,25 @@ New ones are held sorted, `_SORTED_AT_ONCE` at a time: memory stays bounded.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from store.io.digests import Digests, digests_of
 from store.io.files import naming
 from store.io.ragged import Ragged
 
-Digests: TypeAlias = NDArray[np.uint64]  # (n, 2): first and second eight bytes, big-endian
 # Rows (m,), ascending from call to call, and their digests (m, 2); among them every earlier row
 # whose first half is one of those given (ascending, each once).
 Earlier: TypeAlias = Callable[
     [NDArray[np.uint64]], Iterable[tuple[NDArray[np.int64], NDArray[np.uint64]]]
 ]
+
+T = TypeVar("T", bound=np.generic)
 
 NO_DUPLICATE = -1
 _SORTED_AT_ONCE = 1 << 23  # new digests held sorted: about 200 MB
@@ -36,16 +37,14 @@ _SEPARATOR = b"\0"  # ends the nucleotide sequence, so that no letter can move a
 
 def sequence_digests(nucleotide: Ragged, protein: Ragged) -> Digests:
     """Digests (n, 2) of the sequences of n records."""
-    dna, aa = memoryview(nucleotide.data.tobytes()), memoryview(protein.data.tobytes())
-    a, b = nucleotide.offsets.tolist(), protein.offsets.tolist()
-    parts = bytearray()
-    sha256 = hashlib.sha256
-    for i in range(len(nucleotide)):
-        digest = sha256(dna[a[i] : a[i + 1]])
-        digest.update(_SEPARATOR)
-        digest.update(aa[b[i] : b[i + 1]])
-        parts += digest.digest()[:16]
-    return np.frombuffer(bytes(parts), dtype=">u8").astype(np.uint64).reshape(-1, 2)
+    return digests_of(nucleotide, protein, separator=_SEPARATOR)
+
+
+def distinct(ordered: NDArray[T]) -> NDArray[T]:
+    """Values of an ascending array, each once: without the hash table of `numpy.unique`."""
+    begins = np.ones(len(ordered), dtype=bool)
+    begins[1:] = ordered[1:] != ordered[:-1]
+    return ordered[begins]
 
 
 class DuplicateSearch:
@@ -114,8 +113,12 @@ class _Sorted:
 
     def __init__(self, digests: Digests) -> None:
         self.size = len(digests)
-        order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable: equal ones in row order
+        order = np.argsort(digests[:, 0], kind="stable")  # so equal ones are in row order
         high, low = digests[order, 0], digests[order, 1]
+        same = np.flatnonzero((high[1:] == high[:-1]) & (low[1:] != low[:-1]))
+        if len(same):  # 64 bits are not enough: nearly never
+            order = np.lexsort((digests[:, 1], digests[:, 0]))
+            high, low = digests[order, 0], digests[order, 1]
         fresh = np.ones(self.size, dtype=bool)
         fresh[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
         self._high, self._low = high[fresh], low[fresh]
@@ -128,7 +131,7 @@ class _Sorted:
     @property
     def first_halves(self) -> NDArray[np.uint64]:
         """First halves of the digests, ascending, each once."""
-        return np.unique(self._high)
+        return distinct(self._high)
 
     def see(self, rows: NDArray[np.int64], digests: Digests) -> None:
         """Note which kinds occur in earlier rows, ascending; the first sight counts."""

@@ -96,10 +96,13 @@ def publish_new(
     return made
 
 
-def publish_replace(tmp_dir: Path, target: Path, data: Buffers, *, durable: bool = True) -> None:
+def publish_replace(
+    tmp_dir: Path, target: Path, data: Buffers, *, durable: bool = True, sync_dir: bool = True
+) -> None:
     """Publish a file under a name, whether or not the name is taken.
 
-    Readers see the old content or the new, never a mixture. All else is as in `publish_new`.
+    Readers see the old content or the new, never a mixture. Without ``sync_dir`` only the content
+    is durable, until the caller syncs the directory. All else is as in `publish_new`.
     """
     tmp = _write_tmp(tmp_dir, target, data, durable=durable)
     try:
@@ -107,7 +110,7 @@ def publish_replace(tmp_dir: Path, target: Path, data: Buffers, *, durable: bool
     except BaseException:
         _discard(tmp)
         raise
-    if durable:
+    if durable and sync_dir:
         fsync_dir(target.parent)
 
 

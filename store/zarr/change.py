@@ -33,6 +33,7 @@ from store.zarr.codec import encode_numbers, encode_strings
 from store.zarr.columns import Pending, pending
 from store.zarr.metadata import ROOT_DOCUMENT, documents
 
+_WAITING = 6  # threads that wait for a disk or a server while others encode
 _PENDING_CHUNKS = 16  # encoded or being encoded at a time: bounds the memory of an append
 
 
@@ -43,7 +44,8 @@ class ZarrChange(abc.ABC):
         self._tree = tree
         self._schema = tree.schema
         self._guard = guard
-        self._pool = ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)))
+        cores = len(os.sched_getaffinity(0))
+        self._pool = ThreadPoolExecutor(max_workers=min(cores + _WAITING, _PENDING_CHUNKS))
         self._slots = BoundedSemaphore(_PENDING_CHUNKS)
         self._futures: list[Future[None]] = []
         self._columns = row_columns(self._schema)

@@ -65,10 +65,10 @@ def encode_numbers(values: NDArray[Any], *, column: Column) -> bytes:
     return _with_crc(np.ascontiguousarray(values, dtype=dtype).tobytes(), column)
 
 
-def encode_strings(values: Ragged, *, column: Column) -> bytes:
-    """Encode up to one chunk of strings; a scalar column takes exactly one."""
+def encode_strings(*parts: Ragged, column: Column) -> bytes:
+    """Encode up to one chunk of strings, in parts; a scalar column takes exactly one string."""
     count = column.chunk[0] if column.chunk else 1
-    return _with_crc(encode_vlen(values, count=count), column)
+    return _with_crc(encode_vlen(parts, count=count), column)
 
 
 def decode_numbers(raw: bytes, *, column: Column) -> NDArray[Any]:
@@ -130,10 +130,9 @@ def with_nonce(content: bytes) -> bytes:
     return body + crc.to_bytes(CRC_BYTES, "little")
 
 
-def _with_crc(body: bytes, column: Column) -> bytes:
-    _check_size(len(body), column)
-    if column.compressed:
-        body = bytes(_zstd().encode(body))
+def _with_crc(content: bytes | NDArray[np.uint8], column: Column) -> bytes:
+    _check_size(len(content), column)
+    body = bytes(_zstd().encode(content) if column.compressed else content)
     crc: int = google_crc32c.value(body)
     return body + crc.to_bytes(CRC_BYTES, "little")
 

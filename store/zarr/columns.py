@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import DamageError
-from store.io.ragged import Ragged, concatenate
+from store.io.ragged import Ragged
 from store.layout import Column
 from store.zarr.codec import (
     decode_numbers,
@@ -122,6 +122,6 @@ class _PendingStrings:
 
     def _cut(self) -> None:
         parts, column = self._parts, self.column
-        self._full.append((self._chunk, lambda: encode_strings(concatenate(parts), column=column)))
+        self._full.append((self._chunk, lambda: encode_strings(*parts, column=column)))
         self._parts, self._rows = [], 0
         self._chunk += 1

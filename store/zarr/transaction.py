@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from store.zarr.change import ZarrChange, changed_documents, new_columns, replac
 from store.zarr.metadata import ROOT_DOCUMENT, documents, is_of_a_commit
 from store.zarr.strays import clear_folder, remove_array, remove_stray, stray_files
 
+_SYNCING = 8  # threads that sync a file or a folder each: what waits together is written together
 _COMMITTING = "committing"  # a file that is in it from the first move on
 _STAGING = "append"  # kind of a change's own folder, see `Sidecar.temporary`
 
@@ -63,8 +65,11 @@ class ZarrTransaction(ZarrChange):
         publish_replace(self._staging, self._staging / _COMMITTING, [])
         self._drop_scores(schema)
         self._stage_samples(schema)
-        for name, content in changed_documents(self._schema, schema).items():
-            self._stage(name, content)
+        changed = changed_documents(self._schema, schema).items()
+        writes = [(self._writer(name), content) for name, content in changed]
+        with ThreadPoolExecutor(_SYNCING) as pool:
+            list(pool.map(lambda each: each[0](each[1]), writes))
+        fsync_dir(self._staging)
         self._move_in(documents(schema)[ROOT_DOCUMENT])
         shutil.rmtree(self._staging, ignore_errors=True)
 
@@ -119,7 +124,8 @@ class ZarrTransaction(ZarrChange):
         """Write into the folder beside the store."""
         staged = self._staging / f"{len(self._staged)}"
         self._staged.append((staged, self._root / key))
-        return lambda content: publish_replace(self._staging, staged, [content])
+        folder = self._staging  # synced once, by the commit
+        return lambda content: publish_replace(folder, staged, [content], sync_dir=False)
 
 
 def is_committing(sidecar: Sidecar) -> bool:
@@ -169,8 +175,8 @@ class _Moves:
         staged.replace(path)
 
     def sync(self) -> None:
-        for directory in self._folders:
-            fsync_dir(directory)
+        with ThreadPoolExecutor(_SYNCING) as pool:
+            list(pool.map(fsync_dir, sorted(self._folders)))
 
     def undo(self) -> None:
         """Put everything back, the last move first."""

@@ -88,7 +88,7 @@ def read_genomes(
 
 
 def _genome(entry: Entry, sequence: bytes) -> Genome:
-    contig = ContigBatch(1, [entry.id.encode()], from_items([sequence]))
+    contig = ContigBatch(1, from_items([entry.id.encode()]), from_items([sequence]))
     return Genome(contig, entry.proteins)
 
 

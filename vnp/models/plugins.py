@@ -23,13 +23,15 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from store.errors import DataError, StoreError, UsageError
 from store.io.regular import read_regular
 from vnp.models.spec import Loader, ModelSpec
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 _GROUP, _RECIPES = "vnp.models", "vnp.recipes"
 _MARK = "_vnp_model"
@@ -122,7 +124,7 @@ def models() -> dict[str, ModelSpec]:
 def recipes() -> dict[str, tuple[str, ...]]:
     """Recipes of scripts loaded so far and of installed packages, by name."""
     found = {}
-    for each in entry_points(group=_RECIPES):
+    for each in _entry_points(_RECIPES):
         names = _loaded(each)
         if not isinstance(names, tuple | list):
             raise PluginError(f"the recipe {each.name} of {_package(each)} is not a tuple of names")
@@ -202,7 +204,7 @@ def digest(spec: ModelSpec) -> str:
 @cache
 def _of_packages() -> dict[str, ModelSpec]:
     found = {}
-    for each in entry_points(group=_GROUP):
+    for each in _entry_points(_GROUP):
         loader = _loaded(each)
         spec = getattr(loader, _MARK, None)
         if not isinstance(spec, ModelSpec):
@@ -213,6 +215,12 @@ def _of_packages() -> dict[str, ModelSpec]:
         _registered.pop(spec.name, None)
         found[spec.name] = replace(spec, package=_package(each))
     return found
+
+
+def _entry_points(group: str) -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points  # takes 20 ms, and many a command asks for none
+
+    return entry_points(group=group)
 
 
 def _loaded(each: EntryPoint) -> object:

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from store.io.ragged import from_items
 from vnp.sequence.compression import InputError
 from vnp.sequence.letters import UPPER, illegal_letter, shown, uracils
 from vnp.sequence.notes import Contigs, Notes
@@ -84,7 +85,7 @@ def _name(read: object) -> bytes:
 
 def _checked(first: int, reads: list[tuple[bytes, bytes]], notes: Notes) -> Iterator[Contigs]:
     ids: list[bytes] = []
-    sequences: list[bytes | bytearray] = []
+    sequences: list[bytes] = []
     for record, (name, raw) in enumerate(reads, first):
         upper = raw.translate(UPPER)
         notes.uracils += uracils(raw)
@@ -92,10 +93,11 @@ def _checked(first: int, reads: list[tuple[bytes, bytes]], notes: Notes) -> Iter
             _, what = illegal_letter(raw, blanks_allowed=False)
             notes.refuse(name, f"{shown(name)}: {what}", record=record)
             if ids:
-                yield Contigs(record - len(ids), ids, sequences)
+                yield Contigs(record - len(ids), from_items(ids), from_items(sequences))
             ids, sequences = [], []
             continue
         ids.append(name)
         sequences.append(upper)
     if ids:
-        yield Contigs(first + len(reads) - len(ids), ids, sequences)
+        start = first + len(reads) - len(ids)
+        yield Contigs(start, from_items(ids), from_items(sequences))

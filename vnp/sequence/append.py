@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal, TextIO
 
 from store.errors import AfterCommitError, SampleExistsError, UsageError
@@ -19,7 +21,8 @@ from store.io.words import count
 from store.schema import Sample, check_sample_name
 from store.store import Store
 from vnp.embed.progress import Progress
-from vnp.sequence.compression import STDIN, file_sha256
+from vnp.sequence import compression
+from vnp.sequence.compression import STDIN
 from vnp.sequence.contig_ids import Duplicates, UniqueIds
 from vnp.sequence.fastx import SampleReader
 from vnp.sequence.genetic_codes import codon_table
@@ -110,7 +113,7 @@ def append_file(
     files = [path] if mates is None else [path, mates]
     name = sample if sample is not None else sample_name_of(path)
     check_sample_name(name)
-    sha256 = files_sha256(files)
+    sha256 = files_sha256(files) if store.schema.samples else ""  # it may be in the store
     known = store.schema.sample(name)
     if known is None and sha256 and not allow_same_content:
         known = store.schema.sample_with("file_sha256", sha256)
@@ -136,6 +139,7 @@ def append_file(
     if report is None:
         report = logs / f"append-{name}.no-records.tsv"
     with (
+        _hashing(files, known=sha256) as file_sha256,
         SampleReader(files, skip=invalid == "skip") as reader,
         store.appending() as append,
         UniqueIds(duplicates, source=reader.name) as unique,
@@ -175,7 +179,7 @@ def append_file(
             bases=reader.bases,
             content=content,
             source=" ".join(_shown_name(file) for file in files),
-            file_sha256=sha256,
+            file_sha256=file_sha256(),
             ambiguous=ambiguous,
             uracils=reader.uracils,
             allow_same_content=allow_same_content,
@@ -221,11 +225,28 @@ def _tell(report: AppendReport) -> None:
         log.warning(f"sample {made.name} has no stop-free reading frame: it adds no row")
 
 
-def files_sha256(files: Sequence[str]) -> str:
-    """Hash of a regular file's bytes, or of the hashes of two; empty if one is a pipe."""
+@contextmanager
+def _hashing(files: Sequence[str], *, known: str) -> Iterator[Callable[[], str]]:
+    """Have the files hashed while they are read, unless the hash is known; what tells it."""
+    if known:
+        yield lambda: known
+        return
+    stop = Event()
+    with ThreadPoolExecutor(1, thread_name_prefix="hash") as pool:
+        try:
+            yield pool.submit(files_sha256, files, stop=stop).result
+        finally:
+            stop.set()
+
+
+def files_sha256(files: Sequence[str], *, stop: Event | None = None) -> str:
+    """Hash of a regular file's bytes, or of the hashes of two; empty if one is a pipe.
+
+    Once ``stop`` is set it is something else.
+    """
     if any(file == STDIN or not Path(file).is_file() for file in files):
         return ""
-    hashes = [file_sha256(file) for file in files]
+    hashes = [compression.file_sha256(file, stop=stop) for file in files]
     return hashes[0] if len(files) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 

@@ -14,10 +14,10 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import zstandard
-from xopen import xopen
 
 from store.errors import DataError
 
@@ -94,13 +94,19 @@ def display_name(path: str | Path) -> str:
     return "standard input" if str(path) == STDIN else str(path)
 
 
-def file_sha256(path: str | Path) -> str:
-    """Hex sha-256 of a regular file's bytes as they are on disk; `InputError` if unreadable."""
+def file_sha256(path: str | Path, *, stop: Event | None = None) -> str:
+    """Hex sha-256 of a regular file's bytes as they are on disk; `InputError` if unreadable.
+
+    Once ``stop`` is set the rest of the file is left out.
+    """
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(_BUFFER))
     try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with Path(path).open("rb", buffering=0) as file:
+            while (size := file.readinto(buffer)) and not (stop is not None and stop.is_set()):
+                digest.update(buffer[:size])
     except OSError as error:
         raise InputError(str(path), f"cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
 
 
 def open_bytes(path: str | Path) -> io.BufferedReader:
@@ -126,12 +132,19 @@ def open_bytes(path: str | Path) -> io.BufferedReader:
         text: io.BufferedIOBase | BinaryIO = source
         if kind == "gzip":
             # A thread of its own decompresses ahead, outside the GIL.
-            text = files.enter_context(xopen(source, "rb", format="gz", threads=1))
+            text = files.enter_context(_xopen(source, format="gz", threads=1))
         elif kind == "bzip2":
-            text = files.enter_context(xopen(source, "rb", format="bz2", threads=0))
+            text = files.enter_context(_xopen(source, format="bz2", threads=0))
         elif kind == "zstd":
             text = io.BufferedReader(Blocks(_decompressed(source)), _BUFFER)
         return io.BufferedReader(_Guarded(text, kind, files.pop_all()), _BUFFER)
+
+
+def _xopen(source: BinaryIO, **options: Any) -> BinaryIO:
+    from xopen import xopen  # takes as long as a small append
+
+    opened: BinaryIO = xopen(source, "rb", **options)
+    return opened
 
 
 def foreign_kind(head: bytes) -> str | None:

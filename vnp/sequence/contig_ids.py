@@ -14,7 +14,6 @@ for each contig.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from enum import StrEnum
@@ -22,13 +21,14 @@ from itertools import islice
 from tempfile import TemporaryFile
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
+from store.io.digests import Digests, digests_of
+from store.io.ragged import Ragged, from_items
 from vnp.sequence.compression import InputError
 from vnp.sequence.fastx import ContigBatch
+from vnp.sequence.strided import joined
 
-_HASH = np.dtype("S16")
 _PART = 1 << 22  # hashes sorted at a time, 64 MiB
 _CACHE = 1 << 16  # KiB of the database in memory
 _RECENT = 1 << 19  # ids in memory, about 90 MB, before they go to the database
@@ -73,15 +73,14 @@ class UniqueIds:
         else after the last batch.
         """
         for batch in contigs:
-            yield replace(batch, ids=self.admit(batch.ids))
+            yield replace(batch, id=self.admit(batch.id))
             del batch  # or a long contig lives on while the next one is read
         self.finish()
 
-    def admit(self, ids: list[bytes]) -> list[bytes]:
+    def admit(self, ids: Ragged) -> Ragged:
         """Record the ids that come next and return them, numbered where they must be."""
-        unique = self._ids.admit(ids)
-        if unique is not ids:
-            self.renamed += sum(map(bytes.__ne__, unique, ids))
+        unique, renamed = self._ids.admit(ids)
+        self.renamed += renamed
         return unique
 
     def finish(self) -> None:
@@ -101,13 +100,14 @@ class _Refused:
         self._hashes.close()
         self._texts.close()
 
-    def admit(self, ids: list[bytes]) -> list[bytes]:
-        self._hashes.write(b"".join(map(xxhash.xxh3_128_digest, ids)))
-        self._texts.write(b"\n".join([*ids, b""]))
+    def admit(self, ids: Ragged) -> tuple[Ragged, int]:
+        hashes = digests_of(ids)
+        self._hashes.write(hashes.tobytes())
+        self._texts.write(joined(ids).tobytes())
         self._count += len(ids)
-        if len(set(ids)) < len(ids):
+        if _repeat(hashes):
             self.finish()  # mates of a pair, say: no need to read on
-        return ids
+        return ids, 0
 
     def finish(self) -> None:
         parts = -(-self._count // self._part)
@@ -126,26 +126,30 @@ class _Refused:
 
     def _first_duplicate(self, part: int, parts: int) -> tuple[int, int] | None:
         """1-based numbers of the first record in a part whose hash is taken, and of the taker."""
-        ordered = np.concatenate([hashes[mine] for _, hashes, mine in self._blocks(part, parts)])
-        ordered.sort()
-        if not (ordered[1:] == ordered[:-1]).any():
+        hashes = np.concatenate([hashes[mine] for _, hashes, mine in self._blocks(part, parts)])
+        if not _repeat(hashes):
             return None
-        blocks = list(self._blocks(part, parts))
-        hashes = np.concatenate([hashes[mine] for _, hashes, mine in blocks])
-        record = np.concatenate([first + mine for first, _, mine in blocks])
-        order = np.argsort(hashes, kind="stable")
-        later = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]]) + 1
+        record = np.concatenate([first + mine for first, _, mine in self._blocks(part, parts)])
+        order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable
+        hashes = hashes[order]
+        later = np.flatnonzero((hashes[1:] == hashes[:-1]).all(axis=1)) + 1
+        if not len(later):
+            return None
         at = later[np.argmin(record[order[later]])]
         return int(record[order[at]]), int(record[order[at - 1]])
 
-    def _blocks(
-        self, part: int, parts: int
-    ) -> Iterator[tuple[int, NDArray[np.bytes_], NDArray[np.int64]]]:
+    def _blocks(self, part: int, parts: int) -> Iterator[tuple[int, Digests, NDArray[np.int64]]]:
         """Blocks of hashes, the record number of the first, and which belong to the part."""
         self._hashes.seek(0)
         for first in range(1, self._count + 1, self._part):
-            hashes = np.fromfile(self._hashes, _HASH, self._part)
-            yield first, hashes, np.flatnonzero(hashes.view(np.uint64)[::2] % parts == part)
+            hashes = np.fromfile(self._hashes, np.uint64, 2 * self._part).reshape(-1, 2)
+            yield first, hashes, np.flatnonzero(hashes[:, 0] % parts == part)
+
+
+def _repeat(hashes: Digests) -> bool:
+    """Whether first halves of hashes occur twice, as those of equal ids do."""
+    ordered = np.sort(hashes[:, 0])
+    return bool((ordered[1:] == ordered[:-1]).any())
 
 
 class _Numbered:
@@ -153,6 +157,8 @@ class _Numbered:
         # Last number given to each id that is taken, 1 for the id itself: those seen last are here.
         self._last: dict[bytes, int] = {}
         self._stored = False  # whether there are others, in the database
+        import sqlite3
+
         self._database = sqlite3.connect("", isolation_level=None)  # a file that is deleted
         self._database.executescript(
             f"""
@@ -167,11 +173,12 @@ class _Numbered:
     def close(self) -> None:
         self._database.close()
 
-    def admit(self, ids: list[bytes]) -> list[bytes]:
+    def admit(self, ids: Ragged) -> tuple[Ragged, int]:
         last = self._last
-        self._recall(ids)
+        given = ids.tolist()
+        self._recall(given)
         unique = []
-        for contig_id in ids:
+        for contig_id in given:
             candidate = contig_id
             number = last.get(contig_id, 0) + 1  # lower ones are taken for good
             if number > 1:
@@ -188,7 +195,7 @@ class _Numbered:
             )
             last.clear()
             self._stored = True
-        return unique
+        return from_items(unique), sum(map(bytes.__ne__, unique, given))
 
     def _is_taken(self, contig_id: bytes) -> bool:
         self._recall([contig_id])

@@ -17,12 +17,17 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from store.io.ragged import Ragged, from_items
 from vnp.sequence.compression import InputError
-from vnp.sequence.letters import BLANKS, UPPER, illegal_letter, shown, uracils
+from vnp.sequence.letters import BLANKS, LETTERS, UPPER, illegal_letter, shown, uracils
+from vnp.sequence.loops import LOOPS, REFUSED
 from vnp.sequence.notes import Contigs, Notes
+from vnp.sequence.strided import pieces
 
 _BLOCK = 1 << 18  # bytes of text parsed at a time
 _SEPARATOR = re.compile(rb"\n--(?=\r?(\n|\Z))")
@@ -39,7 +44,7 @@ def fasta_contigs(text: io.BufferedIOBase, notes: Notes, *, lines: int) -> Itera
     """
     record = 0  # 1-based number of the contig at the end of what was read
     contig_id = b""
-    open_id, open_sequence, open_usable = b"", bytearray(), False  # of that contig, so far
+    opened = _Open(b"", usable=False)  # that contig, so far
     tail = b"\n"
     at_end = False
     while not at_end:
@@ -49,9 +54,26 @@ def fasta_contigs(text: io.BufferedIOBase, notes: Notes, *, lines: int) -> Itera
         if len(tail) > _LONGEST_HEADER:
             what = f"a header of more than {_LONGEST_HEADER:,} bytes: has the file no lines?"
             raise InputError(notes.source, what, record=record + 1 + complete.count(b"\n>"))
+        fast = _fast(complete)
+        if fast is not None:
+            notes.uracils += fast.uracils
+            lines += fast.lines
+            opened.add(fast.before.data)
+            if len(fast.ids):
+                if opened.usable:
+                    yield opened.contigs(record)
+                whole = len(fast.ids) - 1
+                if whole:
+                    ids, sequences = fast.ids.slice(0, whole), fast.sequences.slice(0, whole)
+                    yield Contigs(record + 1, ids, sequences)
+                record += whole + 1
+                contig_id = fast.ids[whole]
+                opened = _Open(contig_id, usable=True)
+                opened.add(fast.sequences.slice(whole, whole + 1).data.data)
+            continue
         pieces = complete.split(b"\n>") if b">" in complete else [complete]
-        ids: list[bytes] = []
-        sequences: list[bytes | bytearray] = []
+        whole_ids: list[bytes] = []
+        parts: list[bytes] = []
         for number, piece in enumerate(pieces):
             rest = piece
             if number:
@@ -62,31 +84,83 @@ def fasta_contigs(text: io.BufferedIOBase, notes: Notes, *, lines: int) -> Itera
             notes.uracils += uracils(rest)
             fault = _fault(rest, part, line_begins=number > 0)
             usable = fault is None
-            if fault is not None and (number or open_usable):
+            if fault is not None and (number or opened.usable):
                 at, what = fault
                 line = lines + sum(earlier.count(b"\n") for earlier in pieces[:number])
                 line += number + (number > 0)  # the cuts, and this header's own line
                 line += rest.count(b"\n", 0, at)
                 notes.refuse(contig_id, f"{shown(contig_id)}: {what}", record=record, line=line)
             if not number:
-                open_usable &= usable
-                if open_usable:
-                    open_sequence += part
-                if len(pieces) > 1 and open_usable:
-                    yield Contigs(record, [open_id], [open_sequence])
+                opened.usable &= usable
+                opened.add(part)
+                if len(pieces) > 1 and opened.usable:
+                    yield opened.contigs(record)
             elif number == len(pieces) - 1:
-                open_id, open_sequence, open_usable = contig_id, bytearray(part), usable
+                opened = _Open(contig_id, usable=usable)
+                opened.add(part)
             elif usable:
-                ids.append(contig_id)
-                sequences.append(part)
-            elif ids:
-                yield Contigs(record - len(ids), ids, sequences)
-                ids, sequences = [], []
-        if ids:
-            yield Contigs(record - len(ids), ids, sequences)
+                whole_ids.append(contig_id)
+                parts.append(part)
+            elif parts:
+                yield Contigs(record - len(parts), from_items(whole_ids), from_items(parts))
+                whole_ids, parts = [], []
+        if parts:
+            yield Contigs(record - len(parts), from_items(whole_ids), from_items(parts))
         lines += int(np.count_nonzero(np.frombuffer(complete, np.uint8) == ord("\n")))
-    if open_usable:
-        yield Contigs(record, [open_id], [open_sequence])
+    if opened.usable:
+        yield opened.contigs(record)
+
+
+class _Open:
+    """A contig that may go on in the next block."""
+
+    def __init__(self, contig_id: bytes, *, usable: bool) -> None:
+        self.usable = usable
+        self._id = contig_id
+        self._sequence = bytearray()
+
+    def add(self, letters: bytes | memoryview) -> None:
+        if self.usable:
+            self._sequence += letters
+
+    def contigs(self, record: int) -> Contigs:
+        """Give the contig away."""
+        data, self._sequence = np.frombuffer(self._sequence, np.uint8), bytearray()
+        return Contigs(record, from_items([self._id]), Ragged(data, np.array([0, len(data)])))
+
+
+class _Block(NamedTuple):
+    """A block of which every byte is as it should be."""
+
+    before: NDArray[np.uint8]  # letters of the contig that an earlier block began
+    ids: Ragged
+    sequences: Ragged  # the last one may go on in the next block
+    uracils: int
+    lines: int
+
+
+def _fast(text: bytes) -> _Block | None:
+    """Cut a block by compiled code; None if there is none, or if the block needs a closer look."""
+    loops = LOOPS.get()
+    if loops is None:
+        return None
+    source = np.frombuffer(text, np.uint8)
+    most = text.count(b">")  # one letter is counted much faster than two
+    out = np.empty(len(text), np.uint8)
+    heads, cuts = np.empty((most, 2), np.int64), np.empty(most, np.int64)
+    counts = np.empty(3, np.int64)
+    found = loops.fasta(source, len(text), LETTERS, out, heads, cuts, most, counts)
+    if found == REFUSED:
+        return None
+    letters, uracils, lines = counts.tolist()
+    bounds = np.append(cuts[:found], letters)
+    return _Block(
+        before=out[: bounds[0]],
+        ids=pieces(source, heads[:found]),
+        sequences=Ragged(out[bounds[0] : letters], bounds - bounds[0]),
+        uracils=uracils,
+        lines=lines,
+    )
 
 
 def _fault(text: bytes, letters: bytes, *, line_begins: bool) -> tuple[int, str] | None:

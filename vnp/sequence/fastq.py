@@ -11,18 +11,25 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
-import dnaio
 import numpy as np
 
+from store.io.ragged import Ragged, from_items
 from store.io.words import count
-from vnp.sequence.compression import Blocks, InputError
-from vnp.sequence.letters import UPPER, UPPER_LINES, illegal_letter, shown, uracils
+from vnp.sequence.compression import Blocks, InputError, Rewound
+from vnp.sequence.letters import LETTERS, UPPER, UPPER_LINES, illegal_letter, shown, uracils
+from vnp.sequence.loops import LOOPS
 from vnp.sequence.notes import Contigs, Notes
+from vnp.sequence.strided import pieces
+
+if TYPE_CHECKING:
+    import dnaio
 
 _BLOCK = 1 << 18  # bytes of text read at a time
-_STEP = 128  # reads taken from dnaio at a time
+_PARSED = 1 << 20  # the same for compiled code, which parses up to 127 reads of each twice
+_STEP = 128  # reads passed on at a time
+_SHORTEST = 8  # bytes of a read, nearly: name, base and quality, and what is around them
 LONGEST_LINE = 1 << 27  # bytes; the longest reads known have a few millions
 
 _CUT = re.compile("Premature end of file")  # as dnaio says it
@@ -37,7 +44,7 @@ def fastq_reads(
     Raises `InputError` where the form of the file is broken.
     """
     if _has_four_lines(head):
-        yield from _of_four_lines(text, notes, lines=lines)
+        yield from _plain_reads(text, notes, lines=lines)
         return
     records = _by_line(text, notes, lines=lines)
     first = 1
@@ -47,9 +54,46 @@ def fastq_reads(
         first += len(step)
 
 
-def _of_four_lines(text: io.BufferedIOBase, notes: Notes, *, lines: int) -> Iterator[Contigs]:
+def _plain_reads(text: io.BufferedIOBase, notes: Notes, *, lines: int) -> Iterator[Contigs]:
+    """Read by compiled code up to the first thing that needs a closer look, the rest by dnaio."""
+    record = 0
+    rest = b""
+    while (loops := LOOPS.get()) is not None and len(rest) < LONGEST_LINE:
+        more = text.read(max(_PARSED, len(rest)))
+        if not more:
+            break
+        block = rest + more
+        source = np.frombuffer(block, np.uint8)
+        most = len(block) // _SHORTEST
+        out = np.empty(len(block), np.uint8)
+        heads, ends = np.empty((most, 2), np.int64), np.zeros(most + 1, np.int64)
+        counts = np.empty(3, np.int64)
+        found = loops.fastq(source, len(block), most, LETTERS, out, heads, ends[1:], counts)
+        _, letters_u, odd = counts.tolist()
+        whole = found // _STEP * _STEP
+        if letters_u and whole < found:  # of the others they are counted in the next turn
+            loops.fastq(source, len(block), whole, LETTERS, out, heads, ends[1:], counts)
+            letters_u = int(counts[1])
+        notes.uracils += letters_u
+        rest = block[int(heads[whole, 0]) - 1 if whole < found else int(counts[0]) :]
+        ids = pieces(source, heads[:whole])
+        sequences = Ragged(out[: ends[whole]], ends[: whole + 1])
+        if whole:
+            yield Contigs(record + 1, ids, sequences, step=_STEP)
+            record += whole
+        if odd:
+            break
+    left = io.BufferedReader(Rewound(rest, text), _BLOCK)
+    yield from _of_four_lines(left, notes, lines=lines, before=record)
+
+
+def _of_four_lines(
+    text: io.BufferedIOBase, notes: Notes, *, lines: int, before: int
+) -> Iterator[Contigs]:
+    import dnaio  # takes as long as a small append
+
     tight = _WithoutBlankLines(text, notes)
-    record = 0  # reads before the current ones
+    record = before  # reads before the current ones
     reader = None
     try:
         # It looks at the first read already when it is made.
@@ -71,7 +115,7 @@ def _of_four_lines(text: io.BufferedIOBase, notes: Notes, *, lines: int) -> Iter
                 yield from _checked(first, ids, raw, notes, line_of=line_of)
                 continue
             notes.uracils += uracils(sequences)
-            yield Contigs(first, ids, upper.split(b"\n"))
+            yield _contigs(first, ids, upper.split(b"\n"))
     except dnaio.FileFormatError as error:
         what = f"not FASTQ of four lines a record: {error.message}"
         cut = _CUT.match(str(error.message))
@@ -82,8 +126,10 @@ def _of_four_lines(text: io.BufferedIOBase, notes: Notes, *, lines: int) -> Iter
             what += " (take the lines -- that grep writes out)"
         else:
             what += " ('seqkit seq' rewrites wrapped and odd files)"
-        record = reader.number_of_records + 1 if reader else 1
-        at_line = None if error.line is None or tight.dropped else lines + error.line + 1
+        record = before + (reader.number_of_records if reader else 0) + 1
+        at_line = None
+        if error.line is not None and not tight.dropped:
+            at_line = lines + 4 * before + error.line + 1
         raise InputError(notes.source, what, record=record, line=at_line) from error
 
 
@@ -105,10 +151,14 @@ def _checked(
             line = line_of(at) if line_of is not None else None
             notes.refuse(ids[at], f"{shown(ids[at])}: {what}", record=first + at, line=line)
             if at > start:
-                yield Contigs(first + start, ids[start:at], upper[start:at])
+                yield _contigs(first + start, ids[start:at], upper[start:at])
             start = at + 1
     if start < len(ids):
-        yield Contigs(first + start, ids[start:], upper[start:])
+        yield _contigs(first + start, ids[start:], upper[start:])
+
+
+def _contigs(first: int, ids: list[bytes], sequences: list[bytes]) -> Contigs:
+    return Contigs(first, from_items(ids), from_items(sequences))
 
 
 def _has_four_lines(head: bytes) -> bool:

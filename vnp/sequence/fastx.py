@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
-from store.io.ragged import Ragged, offsets_of
+from store.io.compiled import allow
+from store.io.ragged import Ragged, concatenate, from_items
 from store.io.words import count
 from vnp.sequence.alignment import alignment_reads
 from vnp.sequence.compression import (
+    STDIN,
     BrokenStreamError,
     InputError,
     Rewound,
@@ -25,14 +25,15 @@ from vnp.sequence.compression import (
 )
 from vnp.sequence.fasta import fasta_contigs
 from vnp.sequence.fastq import fastq_reads
-from vnp.sequence.letters import BLANKS, PRINTABLE, could_be_dna, protein_evidence, shown
-from vnp.sequence.notes import Notes
+from vnp.sequence.letters import BLANKS, PRINTABLE, PROBE, could_be_dna, protein_evidence, shown
+from vnp.sequence.notes import Contigs, Notes
+from vnp.sequence.strided import Bytes, joined, pairs, without_suffix
 
 
 class Digest(Protocol):
     """A running hash."""
 
-    def update(self, data: bytes | bytearray, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         """Take more bytes."""
 
     def hexdigest(self) -> str:
@@ -41,6 +42,7 @@ class Digest(Protocol):
 
 BATCH_BASES = 1 << 19  # bases after which a batch of contigs ends
 _BUFFER = 1 << 18  # bytes of text
+_LOADED_FROM, _COMPILED_FROM = 1 << 21, 1 << 26  # bytes of input
 _LONGEST_ID = 1024  # every record of a contig repeats its id
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -50,8 +52,13 @@ class ContigBatch:
     """Whole contigs, in file order."""
 
     first: int  # 1-based number of the first contig in its file
-    ids: list[bytes]  # header up to the first blank, printable ASCII
+    id: Ragged  # header up to the first blank, printable ASCII
     sequence: Ragged  # upper case, U as T; IUPAC letters and gap signs only; a read may be empty
+
+    @property
+    def ids(self) -> list[bytes]:
+        """The ids as Python objects."""
+        return self.id.tolist()
 
 
 class ContigReader:
@@ -118,100 +125,102 @@ class ContigReader:
         return self._digest.hexdigest()
 
     def __iter__(self) -> Iterator[ContigBatch]:
-        first = size = 0
-        ids: list[bytes] = []
-        sequences: list[bytes | bytearray] = []
+        held = size = 0  # contigs and bases in ``parts`` and of ``more`` from ``taken`` on
+        parts: list[Contigs] = []
         record = 0  # the last one parsed
         try:
             for parsed in self._parsed:
-                more_ids, more_sequences = parsed.ids, parsed.sequences
+                more = parsed
                 if self._mate:
-                    plain = [each.removesuffix(b"/1").removesuffix(b"/2") for each in more_ids]
-                    self.names.update(b"\n".join([*plain, b""]))
-                    more_ids = [each + self._mate for each in plain]
-                more = sum(map(len, more_sequences))
-                if ids and (size + more >= self._batch_bases or parsed.first != first + len(ids)):
-                    yield from self._batches(first, ids, sequences)
-                    ids, sequences, size = [], [], 0
-                if not ids:
-                    first = parsed.first
-                ids += more_ids
-                sequences += more_sequences
-                record = first + len(ids) - 1
-                size += more
-                del parsed, more_ids, more_sequences  # or a long contig outlives its batch
-                if size >= self._batch_bases:
-                    last = ids, sequences
-                    ids, sequences, size = [], [], 0
-                    yield from self._batches(first, *last)
+                    more = more._replace(ids=self._of_mate(more.ids))
+                skipped = record + 1 != more.first
+                record = more.first + len(more.ids) - 1
+                taken = at = 0
+                for stop, bases in more.steps():
+                    if held and (size + bases >= self._batch_bases or skipped):
+                        if at > taken:
+                            parts.append(more.slice(taken, at))
+                        taken, held, size = at, 0, 0
+                        yield from self._batches(parts)
+                    skipped = False
+                    held += stop - at
+                    at = stop
+                    size += bases
+                    if size >= self._batch_bases:
+                        parts.append(more.slice(taken, at))
+                        taken, held, size = at, 0, 0
+                        if at == len(more.ids):
+                            del parsed, more  # or a long contig outlives its batch
+                        yield from self._batches(parts)
+                if held:
+                    parts.append(more.slice(taken, at))
         except BrokenStreamError as error:
             what = f"{error}; the records before this one were whole"
             raise InputError(self.name, what, record=record + 1) from error
-        if ids:
-            yield from self._batches(first, ids, sequences)
+        if parts:
+            yield from self._batches(parts)
 
-    def _batches(
-        self, first: int, ids: list[bytes], sequences: list[bytes | bytearray]
-    ) -> Iterator[ContigBatch]:
+    def _of_mate(self, ids: Ragged) -> Ragged:
+        """Ids that end in this file's mate, whatever they ended in."""
+        plain = without_suffix(without_suffix(ids, b"/1"), b"/2")
+        self.names.update(joined(plain).data)
+        marks = from_items([self._mate] * len(ids))
+        return pairs(plain, marks)
+
+    def _batches(self, parts: list[Contigs]) -> Iterator[ContigBatch]:
         """Check contigs; those that can be used make a batch, or several where others lie between.
 
-        ``ids`` and ``sequences`` are emptied.
+        ``parts`` is emptied.
         """
-        data = b"".join(sequences) if len(ids) > 1 else sequences[0]  # one may be long: no copy
-        bad = self._unusable(first, ids, sequences, data)
-        if not bad:
-            yield self._batch(first, ids, sequences, data)
-            return
+        first = parts[0].first
+        ids = concatenate([part.ids for part in parts])
+        sequences = concatenate([part.sequences for part in parts])  # one may be long: no copy
+        parts.clear()
+        bad = self._unusable(first, ids, sequences)
         start = 0
         for at in [*bad, len(ids)]:
             if at > start:
-                run = sequences[start:at]
-                yield self._batch(first + start, ids[start:at], run, b"".join(run))
+                batch = ContigBatch(first + start, ids.slice(start, at), sequences.slice(start, at))
+                if at == len(ids):
+                    del sequences  # or a long contig lives on
+                self._count(batch)
+                yield batch
+                del batch
             start = at + 1
 
-    def _unusable(
-        self,
-        first: int,
-        ids: list[bytes],
-        sequences: Sequence[bytes | bytearray],
-        data: bytes | bytearray,
-    ) -> list[int]:
+    def _unusable(self, first: int, ids: Ragged, sequences: Ragged) -> list[int]:
         """Refuse contigs for what they are as a whole; where these are, if they are skipped."""
         bad: list[int] = []
-        named = b"" not in ids and max(map(len, ids)) <= _LONGEST_ID
+        lengths = ids.lengths
         if (
-            named
-            and not b"".join(ids).translate(None, PRINTABLE)
-            and (self._empty_allowed or all(sequences))
-            and len(ids) > 1
-            and could_be_dna(data)
+            len(ids) > 1
+            and lengths.min() > 0
+            and lengths.max() <= _LONGEST_ID
+            and not ids.data.tobytes().translate(None, PRINTABLE)
+            and (self._empty_allowed or sequences.lengths.min() > 0)
+            and could_be_dna(sequences.data)
         ):
             return bad
-        for at, (contig_id, sequence) in enumerate(zip(ids, sequences, strict=True)):
-            what = _fault(contig_id, sequence, empty_allowed=self._empty_allowed)
+        for at in range(len(ids)):
+            what = _fault(
+                ids[at],
+                sequences.data[sequences.offsets[at] : sequences.offsets[at + 1]],
+                empty_allowed=self._empty_allowed,
+            )
             if what:
-                self.notes.refuse(contig_id, what, record=first + at)
+                self.notes.refuse(ids[at], what, record=first + at)
                 bad.append(at)
         return bad
 
-    def _batch(
-        self,
-        first: int,
-        ids: list[bytes],
-        sequences: list[bytes | bytearray],
-        data: bytes | bytearray,
-    ) -> ContigBatch:
-        """Count and hash contigs that lie end to end in ``data``."""
-        lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
-        text: list[bytes | bytearray] = [b">", b"", b"\n", b"", b"\n"] * len(ids)
-        text[1::5] = ids
-        text[3::5] = sequences
-        sequences.clear()  # or a long contig lives on
-        for part in text if len(ids) == 1 else (b"".join(text),):
-            self._digest.update(part)
-        self.contigs += len(ids)
-        self.bases += len(data)
-        return ContigBatch(first, ids, Ragged(np.frombuffer(data, np.uint8), offsets_of(lengths)))
+    def _count(self, batch: ContigBatch) -> None:
+        """Count and hash contigs."""
+        if len(batch.id) == 1:  # it may be long: no copy
+            for part in (b">", batch.id.data.data, b"\n", batch.sequence.data.data, b"\n"):
+                self._digest.update(part)
+        else:
+            self._digest.update(joined(batch.id, batch.sequence, before=b">").data)
+        self.contigs += len(batch.id)
+        self.bases += len(batch.sequence.data)
 
     def _skip_blank_lines(self) -> bytes:
         """Read up to the first byte that is not a blank and see that it opens a record."""
@@ -251,7 +260,7 @@ class ContigReader:
         return text
 
 
-def _fault(contig_id: bytes, sequence: bytes | bytearray, *, empty_allowed: bool) -> str:
+def _fault(contig_id: bytes, sequence: Bytes, *, empty_allowed: bool) -> str:
     """Say why a contig cannot be used; empty if it can be."""
     if not contig_id:
         return "the header has no id; it must begin with one, before the first blank"
@@ -265,11 +274,19 @@ def _fault(contig_id: bytes, sequence: bytes | bytearray, *, empty_allowed: bool
             f"the id {shown(contig_id)} holds characters other than printable ASCII; rename the "
             "sequence"
         )
-    if not sequence and not empty_allowed:
+    if not len(sequence) and not empty_allowed:
         return f"{shown(contig_id)} has no sequence"
-    if evidence := protein_evidence(sequence):
+    if evidence := protein_evidence(sequence[:PROBE].tobytes()):
         return f"{shown(contig_id)}: {evidence}; is this protein?"
     return ""
+
+
+def _use_loops(paths: Sequence[str | Path]) -> None:
+    """Allow what pays for so much input: to load compiled loops, and to compile them first."""
+    files = [Path(path) for path in paths if str(path) != STDIN and Path(path).is_file()]
+    size = sum(file.stat().st_size for file in files)
+    if size >= _LOADED_FROM or len(files) < len(paths):  # of a pipe it is not known
+        allow(compiling=size >= _COMPILED_FROM)
 
 
 class SampleReader:
@@ -279,6 +296,7 @@ class SampleReader:
     """
 
     def __init__(self, paths: Sequence[str | Path], *, skip: bool = False) -> None:
+        _use_loops(paths)
         digest = hashlib.sha256()
         mates = (b"/1", b"/2") if len(paths) == 2 else (b"",)
         self.readers = [
@@ -298,7 +316,7 @@ class SampleReader:
         before = 0
         for reader in self.readers:
             for batch in reader:
-                yield ContigBatch(before + batch.first, batch.ids, batch.sequence)
+                yield ContigBatch(before + batch.first, batch.id, batch.sequence)
             before += reader.contigs + reader.notes.count
         self._require_pairs()
 

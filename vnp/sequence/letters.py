@@ -6,11 +6,16 @@ a codon that holds one is not translated, and none of them is changed. U, of RNA
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
+from vnp.sequence.loops import BLANK, LOOPS
+
 BLANKS = b"\r\n \t"
 PRINTABLE = bytes(range(0x21, 0x7F))  # without the blank
 
 _PLAIN = b"ACGTN-."  # letters that DNA is mostly made of
-_PROBE = 1 << 18  # the first bases of a chromosome are enough to tell it from a protein
+PROBE = 1 << 18  # the first bases of a chromosome are enough to tell it from a protein
 
 
 def _upper_table(*, also: bytes = b"") -> bytes:
@@ -26,6 +31,8 @@ def _upper_table(*, also: bytes = b"") -> bytes:
 UPPER = _upper_table()  # upper case of a legal letter, T for U, 0 for any other byte
 UPPER_LINES = _upper_table(also=b"\n")  # the same for sequences joined by line feeds
 _UPPER_TEXT = _upper_table(also=BLANKS)
+LETTERS = np.frombuffer(UPPER, np.uint8).copy()  # the same for `vnp.sequence.loops`
+LETTERS[list(BLANKS)] = BLANK
 
 
 def uracils(text: bytes) -> int:
@@ -52,17 +59,23 @@ def illegal_letter(text: bytes, *, blanks_allowed: bool) -> tuple[int, str]:
     return at, f"byte 0x{text[at]:02x} in the sequence: binary content?"
 
 
-def could_be_dna(sequences: bytes | bytearray) -> bool:
+def could_be_dna(sequences: NDArray[np.uint8]) -> bool:
     """Whether ambiguous letters are so rare in joined sequences that none needs a closer look."""
-    return 10 * len(sequences.translate(None, _PLAIN)) < len(sequences)
+    loops = LOOPS.get()
+    coded = (
+        len(sequences.tobytes().translate(None, _PLAIN))
+        if loops is None
+        else loops.coded(sequences, len(sequences))
+    )
+    return 10 * coded < len(sequences)
 
 
-def protein_evidence(sequence: bytes | bytearray) -> str:
+def protein_evidence(probe: bytes) -> str:
     """Say why a sequence of legal letters must be protein; empty if it need not be.
 
-    In no DNA are most letters codes for several bases.
+    ``probe`` is its beginning, up to `PROBE` letters. In no DNA are most letters codes for several
+    bases.
     """
-    probe = sequence[:_PROBE]
     coded = len(probe.translate(None, _PLAIN))
     if len(probe) < 20 or 2 * coded <= len(probe):
         return ""

@@ -6,10 +6,12 @@ it is named here, and the records before and after it are used.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+
+from store.io.ragged import Ragged
 from store.io.tables import safe_cell
 from vnp.sequence.compression import InputError
 
@@ -20,8 +22,23 @@ class Contigs(NamedTuple):
     """Contigs that follow one another in a file, as a parser yields them."""
 
     first: int  # 1-based number of the first
-    ids: list[bytes]
-    sequences: Sequence[bytes | bytearray]  # upper case, U as T
+    ids: Ragged
+    sequences: Ragged  # upper case, U as T
+    step: int = 0  # of reads: a batch may end after every so many; 0: at the end alone
+
+    def slice(self, start: int, stop: int) -> Contigs:
+        """Contigs ``start`` to ``stop`` of them."""
+        ids, sequences = self.ids.slice(start, stop), self.sequences.slice(start, stop)
+        return Contigs(self.first + start, ids, sequences)
+
+    def steps(self) -> list[tuple[int, int]]:
+        """Where a batch may end, and the bases up to there from the place before."""
+        n = len(self.ids)
+        if not self.step:
+            return [(n, len(self.sequences.data))]
+        stops = [*range(self.step, n, self.step), n]
+        bases = np.diff(self.sequences.offsets[[0, *stops]])
+        return list(zip(stops, bases.tolist(), strict=True))
 
 
 class Unusable(NamedTuple):

@@ -6,7 +6,10 @@ thousands of reads. Records are passed on in batches of a useful size.
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Any
@@ -14,25 +17,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.io.ragged import Ragged, concatenate, from_items, offsets_of
+from store.io.ragged import Ragged, concatenate, from_items
 from store.io.tables import safe_cell
 from store.io.words import count
 from store.rows import RowBatch
 from store.schema import STANDARD_CODE
 from vnp.sequence.compression import InputError
 from vnp.sequence.fastx import ContigBatch
-from vnp.sequence.frames import FRAMES, Scan, nucleotides, proteins, scan
+from vnp.sequence.loops import LOOPS
+from vnp.sequence.rows import NOTHING, Found, find_records
 from vnp.sequence.segments import LONGEST_WHOLE, WHOLE, Windows, cut_windows, slices
-from vnp.sequence.strided import Bytes, Ints, by_length, items, put_rows, take_rows
+from vnp.sequence.strided import items
 
 _RUN_BASES = 1 << 19  # bases handled at a time: what is made of them stays in the CPU's cache
 _RUN_WINDOWS = 8192  # so at most 49,152 records at a time
-_BATCH_RECORDS = 49_152
+_BATCH_RECORDS = 8192  # so that chunks are written while others are cut
 _BATCH_BYTES = 32 << 20
 _BATCH_WITHOUT = 65_536
+_MOST_THREADS = 4  # that cut: reading keeps no more of them busy
+_LONG = 1 << 23  # bases of a batch that nothing is read beside
 
-_CHUNK = np.frombuffer(b"_chunk_", np.uint8)
-_FRAME_NAMES = np.frombuffer("".join(FRAMES).encode(), np.uint8).reshape(6, 2)
+_WINDOW_COLUMNS = [field.name for field in fields(Windows)]
 
 
 class NoRecord(IntEnum):
@@ -104,58 +109,123 @@ def record_batches(
     """
     pending: list[RecordBatch] = []
     records = size = without = 0
-    for batch in contigs:
-        if segment_length == WHOLE:
-            _check_whole(batch, source)
-        for part in _parts(batch, segment_length, genetic_code):
-            rows = part.rows
-            part_size = sum(
-                len(column.data) for column in (rows.id, rows.contig, rows.nucleotide, rows.protein)
-            )
-            if pending and (
-                records + len(rows) > batch_records
-                or size + part_size > batch_bytes
-                or without + len(part.without_records) > _BATCH_WITHOUT
-            ):
-                yield _joined(pending)
-                pending = []
-                records = size = without = 0
-            pending.append(part)
-            records += len(rows)
-            size += part_size
-            without += len(part.without_records)
-        del batch  # or a long contig lives on while the next one is read
+    for part in _parts(contigs, segment_length, genetic_code, source):
+        rows = part.rows
+        part_size = sum(
+            len(column.data) for column in (rows.id, rows.contig, rows.nucleotide, rows.protein)
+        )
+        if pending and (
+            records + len(rows) > batch_records
+            or size + part_size > batch_bytes
+            or without + len(part.without_records) > _BATCH_WITHOUT
+        ):
+            yield _joined(pending)
+            pending = []
+            records = size = without = 0
+        pending.append(part)
+        records += len(rows)
+        size += part_size
+        without += len(part.without_records)
     if pending:
         yield _joined(pending)
 
 
-def _parts(batch: ContigBatch, segment_length: int, genetic_code: int) -> Iterator[RecordBatch]:
-    """Records of one batch of contigs, run by run; the last one has the contigs without records."""
-    lengths = batch.sequence.lengths
-    origin = batch.sequence.offsets[:-1]
-    ids = from_items(batch.ids)
+def _parts(
+    contigs: Iterable[ContigBatch], segment_length: int, genetic_code: int, source: str
+) -> Iterator[RecordBatch]:
+    """Records run by run: threads cut some ahead, where compiled loops leave Python to others."""
+    threads = min(len(os.sched_getaffinity(0)), _MOST_THREADS) if LOOPS.get() is not None else 0
+    if threads < 2:
+        for batch in contigs:
+            yield from (work.part() for work in _runs(batch, segment_length, genetic_code, source))
+            del batch  # or a long contig lives on while the next one is read
+        return
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="cut")
+    ahead: deque[tuple[_Run, Future[Found]]] = deque()
+
+    def next_part() -> RecordBatch:
+        work, found = ahead.popleft()
+        return work.part(found.result())
+
+    try:
+        for batch in contigs:
+            long = len(batch.sequence.data) >= _LONG
+            for work in _runs(batch, segment_length, genetic_code, source):
+                ahead.append((work, pool.submit(work.records)))
+                if len(ahead) > 2 * threads:
+                    yield next_part()
+            del batch, work
+            while long and ahead:  # or a long contig lives on while the next one is read
+                yield next_part()
+        while ahead:
+            yield next_part()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What is known of the contigs of a batch when some of their windows were looked at."""
+
+    contigs: ContigBatch
+    windows: Windows
+    has_record: NDArray[np.bool_]
+    has_stop: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run of windows of a batch."""
+
+    batch: _Batch
+    run: slice
+    is_last: bool  # of the batch: its part tells which contigs have no record
+    genetic_code: int
+
+    def records(self) -> Found:
+        """Look for records; may be called in any thread."""
+        windows, contigs = self._windows(), self.batch.contigs
+        if not len(windows):
+            return NOTHING
+        shift = contigs.sequence.offsets[windows.contig]
+        return find_records(contigs.sequence.data, contigs.id, windows, shift, self.genetic_code)
+
+    def part(self, found: Found | None = None) -> RecordBatch:
+        """Make a batch of what was found; the runs of a batch must come in their order."""
+        found = found or self.records()
+        batch, windows = self.batch, self._windows()
+        batch.has_record[windows.contig[found.kept]] = True
+        batch.has_stop[windows.contig[found.stopped]] = True
+        without = _without_records(batch) if self.is_last else _NONE_WITHOUT
+        counts = found.ambiguous, found.dropped, found.codons
+        return RecordBatch(found.rows, len(windows), without, *counts)
+
+    def _windows(self) -> Windows:
+        return Windows(*(getattr(self.batch.windows, each)[self.run] for each in _WINDOW_COLUMNS))
+
+
+def _runs(
+    contigs: ContigBatch, segment_length: int, genetic_code: int, source: str
+) -> Iterator[_Run]:
+    if segment_length == WHOLE:
+        _check_whole(contigs, source)
+    lengths = contigs.sequence.lengths
     windows = cut_windows(lengths, segment_length=segment_length)
-    has_record = np.zeros(len(ids), bool)
-    has_stop = np.zeros(len(ids), bool)
+    no = np.zeros(len(lengths), bool)
+    batch = _Batch(contigs, windows, has_record=no, has_stop=no.copy())
     runs = list(slices(windows, bases=_RUN_BASES, count=_RUN_WINDOWS))
-    if not runs:  # reads trimmed to nothing
-        none = np.arange(len(ids))
-        reason = np.full(len(ids), NoRecord.SHORT, np.uint8)
-        without = WithoutRecords(none + batch.first, ids, lengths, reason)
-        yield RecordBatch(_no_rows(), 0, without)
-    for run in runs:
-        contig = windows.contig[run]
-        part = Windows(contig, windows.number[run], windows.start[run], windows.end[run])
-        shift = origin[contig]
-        rows, kept, stopped, found = _records(batch.sequence.data, ids, part, shift, genetic_code)
-        has_record[contig[kept]] = True
-        has_stop[contig[stopped]] = True
-        none = np.flatnonzero(~has_record) if run is runs[-1] else np.empty(0, np.int64)
-        reason = np.where(has_stop, NoRecord.STOP, NoRecord.AMBIGUOUS).astype(np.uint8)
-        reason[lengths < 3] = NoRecord.SHORT
-        without = WithoutRecords(none + batch.first, items(ids, none), lengths[none], reason[none])
-        counts = found.ambiguous, found.dropped, len(found.codon)
-        yield RecordBatch(rows, len(part), without, *counts)
+    for run in runs or [slice(0, 0)]:  # none: reads trimmed to nothing
+        yield _Run(batch, run, run.stop == len(windows), genetic_code)
+
+
+def _without_records(batch: _Batch) -> WithoutRecords:
+    contigs = batch.contigs
+    lengths = contigs.sequence.lengths
+    none = np.flatnonzero(~batch.has_record)
+    reason = np.where(batch.has_stop, NoRecord.STOP, NoRecord.AMBIGUOUS).astype(np.uint8)
+    reason[lengths < 3] = NoRecord.SHORT
+    ids = items(contigs.id, none)
+    return WithoutRecords(none + contigs.first, ids, lengths[none], reason[none])
 
 
 def _check_whole(batch: ContigBatch, source: str) -> None:
@@ -166,69 +236,12 @@ def _check_whole(batch: ContigBatch, source: str) -> None:
         index = int(too_long[0])
         raise InputError(
             source,
-            f"{batch.ids[index].decode()[:80]} has {count(int(lengths[index]), 'base')}, and a "
+            f"{batch.id[index].decode()[:80]} has {count(int(lengths[index]), 'base')}, and a "
             f"contig is taken whole up to {LONGEST_WHOLE:,}: whole contigs are for reads, so use "
             "a store "
             "made with --segment-length 500 (or 300) for this file",
             record=batch.first + index,
         )
-
-
-def _records(
-    sequence: Bytes, ids: Ragged, windows: Windows, shift: Ints, genetic_code: int
-) -> tuple[RowBatch, NDArray[np.bool_], NDArray[np.bool_], Scan]:
-    """Records of a run of windows; for each window, whether it has one and whether a stop.
-
-    ``shift`` is where on ``sequence`` the contig of each window begins.
-    """
-    begin, stop = windows.start + shift, windows.end + shift
-    low, high = int(begin.min()), int(stop.max())
-    sequence = sequence[low:high]
-    begin -= low
-    stop -= low
-    found = scan(sequence, begin, stop, genetic_code=genetic_code)
-    window, frame = np.nonzero(found.kept)
-    start, end = begin[window], stop[window]
-    protein = proteins(found, start, end, frame)
-    nucleotide = nucleotides(sequence, start, end, frame, protein.lengths)
-    contig = items(ids, windows.contig[window])
-    number = windows.number[window]
-    rows = RowBatch(
-        id=record_ids(contig, number, frame),
-        contig=contig,
-        segment=number,
-        start=windows.start[window],
-        end=windows.end[window],
-        strand=np.where(frame < 3, 1, -1).astype(np.int8),
-        frame=(frame % 3 + 1).astype(np.int8),
-        nucleotide=nucleotide,
-        protein=protein,
-    )
-    has_record: NDArray[np.bool_] = np.logical_or.reduce(found.kept, axis=1)
-    return rows, has_record, found.stopped, found
-
-
-def record_ids(contig: Ragged, number: NDArray[np.int32], frame: Ints) -> Ragged:
-    """Ids ``<contig>_chunk_<number><frame>``, number from 1 and frame from 0 (F1) to 5 (R3)."""
-    digits = np.ones(len(number), np.int64)
-    power = 10
-    while (longer := number >= power).any():
-        digits += longer
-        power *= 10
-    names = contig.lengths
-    offsets = offsets_of(names + len(_CHUNK) + digits + 2)
-    data = np.empty(int(offsets[-1]), np.uint8)
-    at = offsets[:-1]
-    for length, group in by_length(names):
-        put_rows(data, at[group], take_rows(contig.data, contig.offsets[:-1][group], length))
-    at = at + names
-    put_rows(data, at, np.broadcast_to(_CHUNK, (len(number), len(_CHUNK))))
-    at += len(_CHUNK)
-    for length, group in by_length(digits):
-        powers = 10 ** np.arange(length - 1, -1, -1)
-        put_rows(data, at[group], (number[group, None] // powers % 10 + ord("0")).astype(np.uint8))
-    put_rows(data, at + digits, _FRAME_NAMES[frame])
-    return Ragged(data, offsets)
 
 
 def _joined(parts: list[RecordBatch]) -> RecordBatch:
@@ -244,21 +257,6 @@ def _joined(parts: list[RecordBatch]) -> RecordBatch:
     )
 
 
-def _no_rows() -> RowBatch:
-    text, number = from_items([]), np.empty(0, np.int64)
-    return RowBatch(
-        id=text,
-        contig=text,
-        segment=number.astype(np.int32),
-        start=number,
-        end=number,
-        strand=number.astype(np.int8),
-        frame=number.astype(np.int8),
-        nucleotide=text,
-        protein=text,
-    )
-
-
 def _columns(batches: Sequence[RowBatch] | Sequence[WithoutRecords]) -> dict[str, Any]:
     """Columns of batches of one kind, end to end."""
     result: dict[str, Any] = {}
@@ -267,3 +265,8 @@ def _columns(batches: Sequence[RowBatch] | Sequence[WithoutRecords]) -> dict[str
         is_ragged = isinstance(columns[0], Ragged)
         result[field.name] = concatenate(columns) if is_ragged else np.concatenate(columns)
     return result
+
+
+_NONE_WITHOUT = WithoutRecords(
+    np.empty(0, np.int64), from_items([]), np.empty(0, np.int64), np.empty(0, np.uint8)
+)

@@ -18,6 +18,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from store.io.ragged import Ragged, offsets_of
+from vnp.sequence.loops import LOOPS, REFUSED
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -109,6 +110,63 @@ def mapped(array: Bytes, table: bytes | None) -> Bytes:
     if table is None:
         return array
     return np.frombuffer(array.tobytes().translate(table), np.uint8).reshape(array.shape)
+
+
+def pieces(source: Bytes, bounds: Ints) -> Ragged:
+    """Pieces of a text; ``bounds`` (n, 2) are their begins and ends."""
+    lengths = bounds[:, 1] - bounds[:, 0]
+    offsets = offsets_of(lengths)
+    loops = LOOPS.get()
+    if loops is None:
+        return collect(source, bounds[:, 0], lengths)
+    out = np.empty(int(offsets[-1]), np.uint8)
+    loops.pieces(source, np.ascontiguousarray(bounds), len(bounds), out)
+    return Ragged(out, offsets)
+
+
+def joined(first: Ragged, second: Ragged | None = None, *, before: bytes = b"") -> Bytes:
+    r"""Join items to a text: ``before``, an item of ``first``, ``\n`` and again ...
+
+    With ``second`` each is followed by its item there and a ``\n``. ``before`` is a byte or none.
+    """
+    loops = LOOPS.get()
+    n = len(first)
+    if loops is None:
+        columns = [first] if second is None else [first, second]
+        text = [before, *[b"", b"\n"] * len(columns)] * n
+        for number, column in enumerate(columns):
+            text[1 + 2 * number :: 1 + 2 * len(columns)] = column.tolist()
+        return np.frombuffer(b"".join(text), np.uint8)
+    size = len(first.data) + n * (1 + len(before)) + (0 if second is None else len(second.data) + n)
+    out = np.empty(size, np.uint8)
+    other = first if second is None else second
+    end = ord("\n")
+    loops.joined(
+        first.data, first.offsets, other.data, other.offsets, n,
+        before[0] if before else REFUSED, REFUSED if second is None else end, end, out,
+    )  # fmt: skip
+    return out
+
+
+def pairs(first: Ragged, second: Ragged) -> Ragged:
+    """Items of two columns, each of the first with that of the second behind it."""
+    lengths = np.stack([first.lengths, second.lengths], axis=1).ravel()
+    starts = np.stack([first.offsets[:-1], second.offsets[:-1] + len(first.data)], axis=1).ravel()
+    both = np.concatenate([first.data, second.data])
+    bounds = np.stack([starts, starts + lengths], axis=1)
+    return Ragged(pieces(both, bounds).data, offsets_of(first.lengths + second.lengths))
+
+
+def without_suffix(column: Ragged, suffix: bytes) -> Ragged:
+    """Items without the two bytes of a suffix, where they end in it."""
+    stop = column.offsets[1:]
+    long = np.flatnonzero(column.lengths >= 2)
+    ends = column.data[stop[long, None] + [-2, -1]] == np.frombuffer(suffix, np.uint8)
+    cut = np.zeros(len(column), np.int64)
+    cut[long[ends.all(axis=1)]] = 2
+    if not cut.any():
+        return column
+    return pieces(column.data, np.stack([column.offsets[:-1], stop - cut], axis=1))
 
 
 def items(column: Ragged, index: Ints) -> Ragged:

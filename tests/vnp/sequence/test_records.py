@@ -11,7 +11,8 @@ from store.io.ragged import Ragged, from_items
 from tests.vnp.sequence import slow_rules
 from vnp.sequence import records
 from vnp.sequence.fastx import ContigBatch, ContigReader
-from vnp.sequence.records import NoRecord, record_batches, record_ids
+from vnp.sequence.records import NoRecord, record_batches
+from vnp.sequence.rows import record_ids
 
 ALPHABETS = ["ACGT", "ACG", "ACGTN", "ACGTRYSWKMBDHVN-.U", "NRY", "ACGT" * 30 + "N"]
 REASONS = {"short": NoRecord.SHORT, "stop": NoRecord.STOP, "ambiguous": NoRecord.AMBIGUOUS}
@@ -34,7 +35,7 @@ def batches_of(contigs, sizes):
         part = contigs[at : at + next(sizes, 1)]
         yield ContigBatch(
             at + 1,
-            [name.encode() for name, _ in part],
+            from_items([name.encode() for name, _ in part]),
             from_items([sequence.encode() for _, sequence in part]),
         )
         at += len(part)

@@ -23,7 +23,7 @@ from vnp.inference import esm2, esmc, mosaicbert
 from vnp.inference.calibrate import calibrate
 from vnp.inference.calibrated import Int8Encoder
 from vnp.inference.calibration import Calibration
-from vnp.inference.device import Placement, place
+from vnp.inference.device import Placement, bfloat16_instructions, place
 from vnp.inference.encoder import Encoder, Precision, Warn
 from vnp.inference.loop import Engine, LoopEncoder, Settings
 from vnp.inference.ops import cpu
@@ -179,6 +179,30 @@ def faster_precisions(name: str, *, device: str) -> tuple[Precision, ...]:
         return ()
     has_fp8 = torch.cuda.get_device_capability(placement.device) >= (8, 9)
     return ("int8", "fp8") if has_fp8 else ("int8",)
+
+
+def compared_precisions(name: str, *, device: str) -> tuple[Precision, tuple[Precision, ...]]:
+    """Precision that a model's faster ones are held against on a device, and these, fastest first.
+
+    On a GPU that is the usual precision. On a CPU that multiplies bfloat16 it is float32, and
+    bfloat16, the usual one there, is what is compared. Without faster ones it is ``auto``.
+
+    Parameters
+    ----------
+    name, device
+        See ``load_encoder``.
+    """
+    faster = faster_precisions(name, device=device)
+    if faster:
+        return "bfloat16", faster
+    try:
+        spec = registry.model(name)
+        on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
+    except (UsageError, DataError):  # loading tells what is wrong
+        return "auto", ()
+    if spec.architecture in _OTHERS or not on_cpu or bfloat16_instructions() is None:
+        return "auto", ()
+    return "float32", ("bfloat16",)
 
 
 def naming_of(spec: ModelSpec) -> weights.Naming:

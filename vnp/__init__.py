@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         embed,
         export,
         open,  # noqa: A004
+        precisions,
         predict,
         residues,
         status,
@@ -41,6 +42,7 @@ __all__ = [
     "embed",
     "export",
     "open",
+    "precisions",
     "predict",
     "residues",
     "status",

@@ -78,6 +78,7 @@ _KEYWORDS = {
     "verify": {},
     "export": {"sample": "samples", "model": "models"},
     "residues": {"weights_dir": "weights"},
+    "precisions": {"model": "models", "weights_dir": "weights"},
     "predict": {"sample": "samples"},
     "train": {},
 }

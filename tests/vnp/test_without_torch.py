@@ -99,6 +99,7 @@ _NEED_IT = {
     "embed": "run.zarr",
     "worker": "run.zarr",
     "bench": "run.zarr",
+    "precisions": "run.zarr",
     "predict": "run.zarr --classifier x.pth",
     "classifier": "convert x.pth y.safetensors",
     "train": "run.zarr --labels x.tsv -o y.safetensors",

@@ -14,7 +14,7 @@ bar in a notebook.
 
 from __future__ import annotations
 
-from vnp.api.classification import predict, train
+from vnp.api.classification import precisions, predict, train
 from vnp.api.results import export, residues
 from vnp.api.stores import append, create, open, status, verify  # noqa: A004 - vnp.open(...) reads best
 from vnp.embed.function import embed
@@ -25,6 +25,7 @@ __all__ = [
     "embed",
     "export",
     "open",
+    "precisions",
     "predict",
     "residues",
     "status",

@@ -1,4 +1,4 @@
-"""From a store to virus calls: ``vnp.train`` and ``vnp.predict``."""
+"""From a store to virus calls: ``vnp.train``, ``vnp.predict`` and ``vnp.precisions``."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from vnp.api.arguments import (
     newest,
     paths_of,
 )
+from vnp.embed.config import WorkerConfig
 from vnp.embed.keywords import named_in_python
 from vnp.models.extra import require_embed
 from vnp.models.registry import load_plugins
 
 if TYPE_CHECKING:
+    from vnp.classify.precisions import PrecisionsReport
     from vnp.classify.predict import Prediction
     from vnp.classify.train import TrainReport
 
@@ -246,6 +248,59 @@ def train(
         ),
         force=force,
         device=place(device, precision="float32", threads=None, warn=log.warning).device,
+    )
+
+
+@named_in_python
+def precisions(
+    store: StoreOrPath,
+    *,
+    models: str | Sequence[str] = (),
+    classifier: AnyPath | None = None,
+    device: str = "auto",
+    weights: AnyPath | None = None,
+    plugins: AnyPath | Sequence[AnyPath] = (),
+) -> PrecisionsReport:
+    """Tell what faster precisions would change, as ``vnp precisions`` does.
+
+    The store stays as it is.
+
+    Parameters
+    ----------
+    store
+        A store with rows; none need be embedded.
+    models
+        Names of the models to compare; by default all of the store.
+    classifier
+        A classifier's file: also count the records that it would call otherwise.
+    device, weights, plugins
+        As `embed` takes them.
+
+    Returns
+    -------
+    PrecisionsReport
+        By model and precision: cosines, speed and changed calls.
+
+    Raises
+    ------
+    UsageError
+        If the store has no rows or no such model, the classifier does not fit it, or torch is not
+        installed.
+    DataError
+        If the weights are not those of the store, or the file is not a classifier.
+    """
+    require_embed("comparing precisions")
+    from vnp.classify.files import load_classifier
+    from vnp.classify.precisions import compare_precisions
+
+    scripts = tuple(map(Path, paths_of(plugins)))
+    load_plugins(scripts)
+    file = _path(classifier)
+    return compare_precisions(
+        newest(store),
+        models=names_of(models),
+        classifier=None if file is None else load_classifier(file),
+        config=WorkerConfig(device=device, weights_dir=_path(weights), plugins=scripts),
     )
 
 

@@ -35,11 +35,17 @@ class FeaturesError(UsageError):
     """The models chosen do not give the numbers that the classifier takes: say which."""
 
 
-def choose_models(store: Store, card: Card, names: Sequence[str] = ()) -> tuple[str, ...]:
+_ADVICE = "choose its models with --models, or a classifier that was trained on these"
+
+
+def choose_models(
+    store: Store, card: Card, names: Sequence[str] = (), *, advice: str = _ADVICE
+) -> tuple[str, ...]:
     """Choose the models whose bands make the feature row of a classifier.
 
     In this order: those named; those on the classifier's card; all of the store's; those of a
-    recipe that the store holds among others. `UsageError` if a model is not in the store.
+    recipe that the store holds among others. `UsageError` if a model is not in the store, and
+    `FeaturesError`, with the ``advice``, if none of these fits.
     """
     dims = {model.name: model.dim for model in store.schema.models}
     if names or card.models:
@@ -49,7 +55,7 @@ def choose_models(store: Store, card: Card, names: Sequence[str] = ()) -> tuple[
         candidates += [recipe for recipe in registry.RECIPES.values() if set(recipe) <= dims.keys()]
         if all(sum(dims[name] for name in each) != card.inputs for each in candidates):
             candidates += _of_plugins(dims)
-    return first_fitting(card.inputs, candidates, dims)
+    return first_fitting(card.inputs, candidates, dims, advice=advice)
 
 
 def _of_plugins(dims: Mapping[str, int]) -> Iterator[tuple[str, ...]]:
@@ -62,7 +68,11 @@ def _of_plugins(dims: Mapping[str, int]) -> Iterator[tuple[str, ...]]:
 
 
 def first_fitting(
-    inputs: int, candidates: Sequence[tuple[str, ...]], dims: Mapping[str, int]
+    inputs: int,
+    candidates: Sequence[tuple[str, ...]],
+    dims: Mapping[str, int],
+    *,
+    advice: str = _ADVICE,
 ) -> tuple[str, ...]:
     """Choose the first models that give the numbers a classifier takes; `FeaturesError` if none."""
     for candidate in candidates:
@@ -71,8 +81,7 @@ def first_fitting(
     have = " + ".join(f"{name} ({dims[name]})" for name in candidates[0]) or "no models"
     total = sum(dims[name] for name in candidates[0])
     raise FeaturesError(
-        f"the classifier takes {inputs} numbers a row, but {have} give {total}; choose its models "
-        "with --models, or a classifier that was trained on these"
+        f"the classifier takes {inputs} numbers a row, but {have} give {total}; {advice}"
     )
 
 

@@ -33,19 +33,12 @@ def run(given: argparse.Namespace) -> int:
     from store.errors import UsageError
     from store.open import open_store
     from vnp.embed.bench import measure
-    from vnp.embed.imported import imported_from
-    from vnp.models.held import held_models
+    from vnp.embed.imported import models_made_here
 
     store = open_store(given.store)
     if store.n_rows == 0:
         raise UsageError(f"{store.path} has no rows to measure with: append a sample first")
-    models = held_models(store.schema, given.model) or [
-        model.name
-        for model in store.schema.models
-        if imported_from(store, model.name) is None  # nothing here makes such embeddings
-    ]
-    if not models:
-        raise UsageError(f"{store.path} has no model to measure: its embeddings were imported")
+    models = models_made_here(store, given.model)
     config = WorkerConfig.from_options(given)
     seconds = given.seconds / len(models)
     speeds = [measure(store, model=model, config=config, seconds=seconds) for model in models]

@@ -33,6 +33,7 @@ COMMANDS = {
     "status": "show how far a store is filled, and which workers fill it",
     "verify": "re-read everything and name what is damaged",
     "bench": "measure this machine on a store's own records",
+    "precisions": "show what faster precisions would change on a store's own records",
     "models": "list the models, or add one to a store",
     "doctor": "check this machine: devices, weights, file system",
     "predict": "score the certified rows with a classifier",

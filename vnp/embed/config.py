@@ -92,9 +92,9 @@ class WorkerConfig:
         return arguments
 
 
-def add_device_arguments(parser: argparse.ArgumentParser) -> None:
+def add_device_arguments(parser: argparse.ArgumentParser, *, precision: bool = True) -> None:
     """Add where and how a model runs, and where its files are."""
-    _add(parser, _DEVICE)
+    _add(parser, {name: _DEVICE[name] for name in _DEVICE if precision or name != "precision"})
 
 
 Option = tuple[str, dict[str, Any]]  # its flag, and what argparse is told
@@ -121,7 +121,7 @@ _DEVICE = {
         "--precision",
         "of the layers (default: the store's, else the device's: bfloat16 on GPUs and on CPUs "
         "that multiply it, float32 on others); auto: the fastest of int8, fp8 and that whose check "
-        "on the store's own records passes",
+        "on the store's own records passes ('vnp precisions' shows what each changes)",
         choices=PRECISIONS,
     ),
     "weights_dir": _option(

@@ -162,11 +162,6 @@ class Encoders:
             encoder = load_for(self._store, model, config=config, load=self._load, warn=self._warn)
         except UnknownModelError as error:  # a plug-in that is not here costs its model alone
             raise AbsentPluginError(str(error)) from None
-        dim = self._store.schema.model(model).dim
-        if encoder.dim != dim:
-            raise ModelMismatchError(
-                f"{model} gives {encoder.dim} numbers per record, the store holds {dim}"
-            )
         if isinstance(encoder, PipelinedEncoder):
             if self._store.schema.mixed_precision and encoder.provenance().calibrated:
                 raise UsageError(
@@ -251,7 +246,23 @@ def load_for(
     if precision in _OF_STORE:
         found = _begun_in(store, model)
         precision = cast("Precision", "auto" if found in (MIXED, UNKNOWN) else found)
-    return load(
+    return load_in(store, model, precision=precision, config=config, load=load, warn=warn)
+
+
+def load_in(
+    store: Store,
+    model: str,
+    *,
+    precision: Precision,
+    config: WorkerConfig,
+    load: Callable[..., Encoder],
+    warn: Callable[[str], None],
+) -> Encoder:
+    """Load a store's model in a precision, whatever the store and the configuration say of it.
+
+    A model of another width than the store's is a ModelMismatchError.
+    """
+    encoder = load(
         store.schema.model(model).source or model,
         device=config.device,
         precision=precision,
@@ -260,6 +271,21 @@ def load_for(
         threads=config.threads,
         warn=warn,
     )
+    dim = store.schema.model(model).dim
+    if encoder.dim != dim:
+        raise ModelMismatchError(
+            f"{model} gives {encoder.dim} numbers per record, the store holds {dim}"
+        )
+    return encoder
+
+
+def check_weights(store: Store, model: str, encoder: Encoder) -> None:
+    """Refuse, as a ModelMismatchError, weights that are not those recorded of a store's rows."""
+    recorded = _identity(store.provenance(model) or {}).get("weights")
+    if recorded not in (None, encoder.provenance().identity.get("weights")):
+        raise ModelMismatchError(
+            f"{model}: the weights at hand are not those that the store was made with"
+        )
 
 
 def _begun_in(store: Store, model: str) -> str:

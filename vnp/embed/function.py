@@ -55,7 +55,8 @@ def embed(
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     precision
         Of the layers. Where the store was not begun in one, ``default`` is what suits the device,
-        and ``auto`` the fastest of int8, fp8 and that whose check on the store's records passes.
+        and ``auto`` the fastest of int8, fp8 and that whose check on the store's records passes;
+        `vnp.precisions` shows what each changes.
     precision_bound
         With ``auto``: least cosine with bfloat16, of the worst record that is checked.
     weights

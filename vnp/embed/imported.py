@@ -7,11 +7,12 @@ is known, and workers may fill the rest (`vnp.exchange.import_results`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from store.errors import DataError
+from store.errors import DataError, UsageError
 from store.store import Store
+from vnp.models.held import held_models
 
 _LONGEST = 400  # characters of the names of files; a provenance has a place of fixed size
 
@@ -59,6 +60,19 @@ def files_named(provenance: Mapping[str, Any]) -> str | None:
     identity = provenance.get("identity")
     found = identity.get("imported") if isinstance(identity, dict) else None
     return found if isinstance(found, str) else None
+
+
+def models_made_here(store: Store, asked: Iterable[str] = ()) -> tuple[str, ...]:
+    """Names of the models asked for, see `held_model`; by default of all that are not imported.
+
+    UsageError if all are imported.
+    """
+    found = held_models(store.schema, dict.fromkeys(asked)) or tuple(
+        model.name for model in store.schema.models if imported_from(store, model.name) is None
+    )
+    if not found:
+        raise UsageError(f"{store.path} has no model to measure: its embeddings were imported")
+    return found
 
 
 def refuse_imported(

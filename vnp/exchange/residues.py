@@ -23,7 +23,7 @@ from store.io.words import count
 from store.read.columns import sample_names, take_column
 from store.store import Store
 from vnp.embed.config import WorkerConfig
-from vnp.embed.encoders import load_for
+from vnp.embed.encoders import check_weights, load_for
 from vnp.embed.imported import refuse_imported
 from vnp.embed.progress import Progress
 from vnp.exchange.arrays import escape
@@ -220,8 +220,5 @@ def _loaded(
         encoder.qualify(store, model)  # in int8 it takes the store's scales
     if not isinstance(encoder, StatesEncoder):
         raise DataError(f"{model} is a plug-in's, which gives rows and no hidden states")
-    recorded = (store.provenance(model) or {}).get("identity")
-    wanted = recorded.get("weights") if isinstance(recorded, dict) else None
-    if wanted not in (None, encoder.provenance().identity.get("weights")):
-        raise DataError(f"{model}: the weights at hand are not those that the store was made with")
+    check_weights(store, model, encoder)
     return encoder

@@ -73,8 +73,12 @@ class Int8Encoder(EngineEncoder):
 
     def qualify(self, store: Store, model: str) -> None:
         """Take the store's scales, or measure some; then see ``EngineEncoder.qualify``."""
-        if not store.n_rows:
-            return
+        if store.n_rows:
+            self.take_scales(store, model)
+            super().qualify(store, model)
+
+    def take_scales(self, store: Store, model: str) -> None:
+        """Take a store's scales, or measure some on its records; nothing is recorded or checked."""
         recorded = (store.provenance(model) or {}).get("calibration")
         spec = self.spec
         if isinstance(recorded, dict):
@@ -85,7 +89,6 @@ class Int8Encoder(EngineEncoder):
         else:
             found = self.measure(self.tokenise(*sample(store)))
         self.calibrate(found)
-        super().qualify(store, model)
 
     def calibrate(self, calibration: Calibration) -> None:
         """Make the engine with these scales."""

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 import vnp
-from store.errors import UsageError
+from store.errors import DataError, UsageError
 from vnp.inference import esm2, esmc, kernels, mosaicbert
 from vnp.inference.calibrate import calibrate
 from vnp.inference.calibrated import Int8Encoder
 from vnp.inference.calibration import Calibration
-from vnp.inference.device import Placement, place
+from vnp.inference.device import Placement, bfloat16_instructions, place
 from vnp.inference.encoder import Encoder, Precision, Warn
 from vnp.inference.loop import Engine, LoopEncoder, Settings
 from vnp.inference.ops import torch as plain
@@ -181,6 +181,30 @@ class _Stages:
         now = time.monotonic()
         log.debug("%s: %s took %.2f s", self._name, what, now - self._since)
         self._since = now
+
+
+def compared_precisions(name: str, *, device: str) -> tuple[Precision, tuple[Precision, ...]]:
+    """Precision that a model's faster ones are held against on a device, and these, fastest first.
+
+    On a GPU that is the usual precision. On a CPU that multiplies bfloat16 it is float32, and
+    bfloat16, the usual one there, is what is compared. Without faster ones it is ``auto``.
+
+    Parameters
+    ----------
+    name, device
+        See ``load_encoder``.
+    """
+    faster = kernels.faster_precisions(name, device=device)
+    if faster:
+        return "bfloat16", faster
+    try:
+        spec = registry.model(name)
+        on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
+    except (UsageError, DataError):  # loading tells what is wrong
+        return "auto", ()
+    if spec.architecture in _OTHERS or not on_cpu or bfloat16_instructions() is None:
+        return "auto", ()
+    return "float32", ("bfloat16",)
 
 
 def naming_of(spec: ModelSpec) -> weights.Naming:

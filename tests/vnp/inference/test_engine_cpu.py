@@ -218,7 +218,7 @@ def test_tiles_cover_every_query_once():
 
 def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch, caplog, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    caplog.set_level("INFO", logger="vnp.inference.load")
+    caplog.set_level("INFO", logger="vnp.inference.kernels")
     placement = Placement(torch.device("cuda", 1), "test device", "bfloat16", 1, 1024, "by a test")
     spec, warned, devices = registry.model("esm2_3b"), [], []
 

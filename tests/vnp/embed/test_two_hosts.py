@@ -67,9 +67,16 @@ def test_the_hosts_are_two(hosts: Hosts) -> None:
     code = (
         "import dataclasses, json, time; from store.claims.process import identify;"
         "time.sleep(0.01);"
-        "print(json.dumps([dataclasses.asdict(identify()), time.time(), time.monotonic()]))"
+        "print(json.dumps([dataclasses.asdict(identify()), time.time(), time.monotonic()]),"
+        " flush=True);"
+        "input()"
     )
-    found = [json.loads(host.run("-c", code)) for host in hosts]
+    # Both live until both are known: the number of a namespace that is gone may be given again.
+    processes = [host.start("-c", code) for host in hosts]
+    lines = [process.stdout.readline() for process in processes if process.stdout]
+    for process in processes:
+        process.communicate("\n")
+    found = [json.loads(line) for line in lines]
     (first, first_wall, first_mono), (second, second_wall, second_mono) = found
     assert [first["host"], second["host"]] == ["alpha", "beta"]
     assert first["pid"] == second["pid"] == 1

@@ -174,7 +174,8 @@ class Esm2Engine:
         mlp_shift_D = shift_D + out_bias + times(out_DD, values_bias)
         after_D = mlp_shift_D + down_bias
         biases: tuple[Tensor | None, Tensor | None] = (None, None)
-        if self._arithmetic.packed:  # its products add biases to the stream for nothing
+        if self._arithmetic.packed and not self._arithmetic.standardised:
+            # Products add biases to the stream for nothing.
             biases = (out_bias + times(out_DD, values_bias), down_bias)
             mlp_shift_D = after_D = shift_D
         folded = Folded(

@@ -54,6 +54,18 @@ def cpu_operations(placement: Placement) -> tuple[ModuleType, str]:
     return cpu, f"{cpu.name}, weights packed"
 
 
+def cpu_int8(operations: ModuleType) -> tuple[ModuleType | None, str]:
+    """Products of integers for a CPU whose other operations are these, or None; and why not."""
+    if operations is not cpu:
+        return None, "it does not multiply by oneDNN"
+    trouble = why_not("numba")
+    if trouble is not None:
+        return None, f"numba {trouble}"
+    module = importlib.import_module("vnp.inference.ops.cpu_int8")
+    trouble = module.obstacle()
+    return (module, "") if trouble is None else (None, trouble)
+
+
 def fused_products(
     spec: ModelSpec, placement: Placement, *, warn: Warn
 ) -> tuple[ModuleType | None, str]:
@@ -130,9 +142,7 @@ def faster_precisions(name: str, *, device: str) -> tuple[Precision, ...]:
     except (UsageError, DataError):  # loading tells what is wrong
         return ()
     if placement.device.type == "cpu":
-        int8 = importlib.import_module("vnp.inference.ops.cpu_int8")
-        packed = cpu_operations(placement)[0] is cpu
-        return ("int8",) if packed and int8.obstacle() is None else ()
+        return ("int8",) if cpu_int8(cpu_operations(placement)[0])[0] is not None else ()
     if obstacle(placement) is not None:
         return ()
     has_fp8 = torch.cuda.get_device_capability(placement.device) >= (8, 9)

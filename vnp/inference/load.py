@@ -310,9 +310,8 @@ def _on_cpu(
         settings["environment"] = settings["environment"] | {"engine": word, "attention": _SDPA}
         engine = engine_of(spec, tensors, placement=placement, ops=ops)
         return LoopEncoder(spec, engine, tokenizer, **settings)
-    cpu_int8 = importlib.import_module("vnp.inference.ops.cpu_int8")
-    trouble = cpu_int8.obstacle() if ops is not plain else word
-    if trouble is not None:
+    integers, trouble = kernels.cpu_int8(ops)
+    if integers is None:
         raise DeviceError(
             f"{placement.device_name} cannot compute int8: {trouble}; ask for bfloat16 or float32"
         )
@@ -325,7 +324,7 @@ def _on_cpu(
         spec,
         tokenizer,
         build=lambda found: engine_of(
-            spec, tensors, placement=placement, ops=ops, fused=cpu_int8, calibration=found
+            spec, tensors, placement=placement, ops=ops, fused=integers, calibration=found
         ),
         measure=lambda tokens: calibrate(
             spec, tensors, tokens, placement=placement, ops=plain,

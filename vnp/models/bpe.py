@@ -15,28 +15,19 @@ Tokens have a second number here, their order: letters first, then merged ones b
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+from vnp.models.compiled import compiled
+
 Array = NDArray[Any]
 
 _NONE = -1
 _OTHER_KEYS = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # spreads pairs over the table (Knuth 6.4)
-
-
-def _compiled(function: Function) -> Function:
-    """Compile at the first call; kept on disk where there is a place for it."""
-    try:
-        return cast("Function", numba.njit(cache=True, nogil=True)(function))
-    except RuntimeError:  # neither beside the module nor at home can anything be written
-        return cast("Function", numba.njit(nogil=True)(function))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +176,7 @@ def _arrays(
     )
 
 
-@_compiled
+@compiled()
 def _made(first: int, second: int, pairs: Array, merged: Array, count: int) -> int:
     """Token that a pair is merged into, or -1."""
     key = first * count + second
@@ -197,7 +188,7 @@ def _made(first: int, second: int, pairs: Array, merged: Array, count: int) -> i
     return -1
 
 
-@_compiled
+@compiled()
 def _go_together(first: int, second: int, parts: Array, pairs: Array, merged: Array) -> bool:
     """Whether two tokens stand side by side in what encodes their text.
 
@@ -230,7 +221,7 @@ def _go_together(first: int, second: int, parts: Array, pairs: Array, merged: Ar
             first = parts[first, 1]
 
 
-@_compiled
+@compiled()
 def _longest(data: Array, at: int, stop: int, trie: Array, letter: Array) -> int:
     """Longest token that a text begins with; its first letter is known."""
     node, found = 0, -1
@@ -245,7 +236,7 @@ def _longest(data: Array, at: int, stop: int, trie: Array, letter: Array) -> int
     return found
 
 
-@_compiled
+@compiled()
 def _encode(
     data: Array, offsets: Array, ids: Array, lengths: Array, parts: Array, shorter: Array,
     trie: Array, letter: Array, pairs: Array, merged: Array, special: Array, fused: bool,

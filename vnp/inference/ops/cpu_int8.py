@@ -15,9 +15,8 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,8 +26,8 @@ from torch.nn import functional
 from vnp.inference.batch_layout import Rotary
 from vnp.inference.ops.torch import rotary as rotate
 from vnp.inference.ops.torch_int8 import GELU_LEAST
+from vnp.models.compiled import compiled
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 Array = NDArray[Any]
 
 __all__ = ["fits", "multiply", "norm_rows", "obstacle", "project", "quantise_rows"]
@@ -172,20 +171,8 @@ def _by_rows(work: Callable[..., None], rows: int, *arguments: object) -> None:
             part.result()
 
 
-def _compiled(function: Function) -> Function:
-    """Compile at the first call; kept on disk where there is a place for it.
-
-    Sums may be taken in another order, so that they use all of a register; NaN stays NaN.
-    """
-    how: dict[str, Any] = {
-        "nogil": True,
-        "error_model": "numpy",
-        "fastmath": {"reassoc", "contract"},
-    }
-    try:
-        return cast("Function", numba.njit(cache=True, **how)(function))
-    except RuntimeError:  # neither beside the module nor at home can anything be written
-        return cast("Function", numba.njit(**how)(function))
+# Sums may be taken in another order, so that they use all of a register; NaN stays NaN.
+_compiled = compiled(error_model="numpy", fastmath={"reassoc", "contract"})
 
 
 @_compiled

@@ -198,8 +198,10 @@ def threads_for(schema: Schema, model: str) -> int:
     return max(1, min(MOST, _MEMORY // (_COPIES * max(block, 1))))
 
 
-def verify_block(backend: Backend, model: str, block: int) -> Iterator[Finding]:
-    """Read one block whole; yield what is not as it must be."""
+def verify_block(
+    backend: Backend, model: str, block: int, *, buffer: Rows | None = None
+) -> Iterator[Finding]:
+    """Read one block whole, into ``buffer`` (R, dim) if given; yield what is not as it must be."""
     cells = {part: Cell(part, model, block) for part in Part}
 
     def found(part: Part, detail: str, kind: Kind = Kind.DAMAGED) -> Finding:
@@ -235,7 +237,9 @@ def verify_block(backend: Backend, model: str, block: int) -> Iterator[Finding]:
     if certificate.rows > filled:
         detail = f"certified are {count(certificate.rows, 'row')}, filled {filled} of them"
         yield found(Part.FILLED, detail, Kind.UNCERTIFIED)
-    values = np.empty((filled, backend.schema.model(model).dim), np.float16)
+    if buffer is None:
+        buffer = np.empty((filled, backend.schema.model(model).dim), np.float16)
+    values = buffer[:filled]
     try:
         crc = backend.read_rows(cells[Part.VALUES], certificate.rows, 0, values)
         if crc != certificate.crc32c:

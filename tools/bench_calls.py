@@ -5,7 +5,7 @@ with 16 numbers a record, so that what is done for each row is measured and not 
 a classifier of random weights. With ``--base`` processes of this checkout and of another work on
 the same store in turns; printed are their medians and, pair by pair, the ratios.
 
-    python tools/bench_calls.py --rows 1000000 --folder /dev/shm [--base CHECKOUT] [--rounds 3]
+    python -m tools.bench_calls --rows 1000000 --folder /dev/shm [--base CHECKOUT] [--rounds 3]
 """
 
 from __future__ import annotations

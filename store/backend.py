@@ -184,6 +184,14 @@ class Backend(Protocol):
             checked, and rows that were not published are NaN.
         """
 
+    def read_rows(self, cell: Cell, rows: int, first: int, out: Rows) -> str | None:
+        """Read rows of a values cell, from ``first`` on, into ``out`` (n, dim): no copy is made.
+
+        Returns what `read_values` would, the checksum of the first ``rows``. None if they are not
+        as they should be, or cannot be read so: `read_values` reads them, or says what is wrong.
+        ``out`` then holds anything.
+        """
+
     def checksum(self, cell: Cell, rows: int) -> str | None:
         """Checksum of a values cell; of its first ``rows``, where it does not carry one."""
 

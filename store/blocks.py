@@ -24,6 +24,7 @@ from store.certificate import (
     BlockClaim,
     Certificate,
     Certification,
+    all_finite,
     check_values,
     parse_certificate,
 )
@@ -133,6 +134,24 @@ def read_block(backend: Backend, model: str, block: int, filled: int) -> Rows:
     return _checked_values(backend, Cell(Part.VALUES, model, block), certificate, filled)
 
 
+def read_rows(
+    backend: Backend, model: str, block: int, filled: int, *, first: int, out: Rows
+) -> None:
+    """Read filled rows of a block, from its ``first`` on, into ``out`` (n, dim).
+
+    The block is compared with its checksum as a whole.
+    """
+    cell, rows, certified = Cell(Part.VALUES, model, block), filled, None
+    if not backend.checks_itself:
+        certificate = certificate_of(backend, model, block)
+        if certificate is not None:
+            rows, certified = certificate.rows, certificate.crc32c
+    crc = backend.read_rows(cell, rows, first, out)
+    if crc is None or (crc != certified and not backend.checks_itself):
+        # Read again, to say what is wrong; or it was being written, and now is whole.
+        out[:] = read_block(backend, model, block, filled)[first : first + len(out)]
+
+
 def certify(backend: Backend, model: str, *, threads: int | None = None) -> Certification:
     """Check that every filled block still is as it was certified.
 
@@ -179,8 +198,10 @@ def threads_for(schema: Schema, model: str) -> int:
     return max(1, min(MOST, _MEMORY // (_COPIES * max(block, 1))))
 
 
-def verify_block(backend: Backend, model: str, block: int) -> Iterator[Finding]:
-    """Read one block whole; yield what is not as it must be."""
+def verify_block(
+    backend: Backend, model: str, block: int, *, buffer: Rows | None = None
+) -> Iterator[Finding]:
+    """Read one block whole, into ``buffer`` (R, dim) if given; yield what is not as it must be."""
     cells = {part: Cell(part, model, block) for part in Part}
 
     def found(part: Part, detail: str, kind: Kind = Kind.DAMAGED) -> Finding:
@@ -216,13 +237,19 @@ def verify_block(backend: Backend, model: str, block: int) -> Iterator[Finding]:
     if certificate.rows > filled:
         detail = f"certified are {count(certificate.rows, 'row')}, filled {filled} of them"
         yield found(Part.FILLED, detail, Kind.UNCERTIFIED)
+    if buffer is None:
+        buffer = np.empty((filled, backend.schema.model(model).dim), np.float16)
+    values = buffer[:filled]
     try:
-        values = _checked_values(backend, cells[Part.VALUES], certificate, filled)
+        crc = backend.read_rows(cells[Part.VALUES], certificate.rows, 0, values)
+        if crc != certificate.crc32c:
+            read = _checked_values(backend, cells[Part.VALUES], certificate, filled)
+            values[:] = read[:filled]
     except DamageError as error:
         yield damage(Part.VALUES, error)
         return
-    finite = int(np.count_nonzero(np.isfinite(values[:filled]).all(axis=1)))
-    if finite < filled:
+    if not all_finite(values):
+        finite = int(np.count_nonzero(np.isfinite(values).all(axis=1)))
         detail = f"{filled - finite} filled rows hold NaN or infinity"
         yield found(Part.VALUES, detail, Kind.NOT_FINITE)
 

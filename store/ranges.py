@@ -11,9 +11,13 @@ from store import blocks, counts
 from store.backend import Backend, Rows
 from store.errors import DamageError, UsageError
 from store.geometry import chunks_of
+from store.io.concurrent import in_order
 from store.io.ragged import Ragged, concatenate
 from store.io.words import count
 from store.layout import row_columns
+
+_THREADS = 8  # at most, that read blocks concurrently
+_THREADED_BYTES = 1 << 20  # of a block; reading less is faster than handing it to a thread
 
 
 def column_range(backend: Backend, name: str, start: int, stop: int) -> NDArray[Any] | Ragged:
@@ -42,19 +46,28 @@ def embedding_range(backend: Backend, model: str, start: int, stop: int) -> Rows
     if not 0 <= start <= schema.n_rows:
         raise UsageError(f"row {start} of a store with {count(schema.n_rows, 'row')}")
     dim = schema.model(model).dim
-    out = np.full((max(stop - start, 0), dim), np.nan, dtype=np.float16)
+    out = np.empty((max(stop - start, 0), dim), dtype=np.float16)
     rows = schema.block_rows
-    for block in chunks_of(start, stop, rows):
+    wanted = chunks_of(start, stop, rows)
+
+    def read(block: int) -> None:
         try:
             filled = counts.filled_of_block(backend, model, block)
         except DamageError as error:
             raise DamageError(f"{model} block {block}: filled: {error}; run 'vnp verify'") from None
-        first, last = max(start, block * rows), min(stop, block * rows + filled)
-        if first >= last:
-            continue
+        begin = block * rows
+        first, stop_here = max(start, begin), min(stop, begin + rows)
+        last = max(min(stop_here, begin + filled), first)
+        out[last - start : stop_here - start] = np.nan
+        if first == last:
+            return
+        part = out[first - start : last - start]
         try:
-            chunk = blocks.read_block(backend, model, block, filled)
+            blocks.read_rows(backend, model, block, filled, first=first - begin, out=part)
         except DamageError as error:
             raise DamageError(f"{model} block {block}: {error}; run 'vnp verify'") from None
-        out[first - start : last - start] = chunk[first - block * rows : last - block * rows]
+
+    large = len(wanted) > 1 and out.nbytes >= _THREADED_BYTES * len(wanted)
+    for _ in in_order(read, wanted, threads=min(_THREADS, len(wanted)) if large else 1):
+        pass
     return out

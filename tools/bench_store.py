@@ -1,14 +1,16 @@
 """How fast blocks are published and read: both backends against plain h5py and plain zarr.
 
 Publishes blocks of 4096 x 2560 float16 (ESM-2 3B), one after another and each safe on disk before
-the next, then reads them all, from the page cache. The plain writers write the same chunks without
-checksums' read-back, certificates or claims; ``synced`` ones call fsync after each block.
+the next, then reads them all, from the page cache: a block a call, and all in one call. The plain
+writers write the same chunks without checksums' read-back, certificates or claims; ``synced`` ones
+call fsync after each block.
 
     python -m tools.bench_store [--blocks 24] [--folder DIR]
     python -m tools.bench_store --base CHECKOUT [--rounds 9] [--folder /dev/shm]
 
-With ``--base`` our two cases run in processes of this checkout and of another in turns, and the
-ratios of their processor times are printed: above 1, this checkout is faster.
+With ``--base`` our two cases run in processes of this checkout and of another in turns, with plain
+zarr's reading beside them, and the ratios of their times are printed: above 1, this checkout is
+faster.
 """
 
 from __future__ import annotations
@@ -44,8 +46,11 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def our_store(path: Path, values: np.ndarray, blocks: int) -> tuple[float, float]:
-    """Seconds to publish and to read, checksums compared."""
+Took = tuple[float, float, float]  # seconds to publish, to read by block, and to read in one call
+
+
+def our_store(path: Path, values: np.ndarray, blocks: int) -> Took:
+    """Publish and read, checksums compared."""
     store = create_store(path, models=(Model("esm", DIM),), segment_length=500)
     append(store, "a", blocks * ROWS, step=ROWS)
 
@@ -57,10 +62,10 @@ def our_store(path: Path, values: np.ndarray, blocks: int) -> tuple[float, float
         for block in range(blocks):
             store.read("esm", block * ROWS, (block + 1) * ROWS)
 
-    return timed(publish), timed(read)
+    return timed(publish), timed(read), timed(lambda: store.read("esm"))
 
 
-def plain_h5py(path: Path, values: np.ndarray, blocks: int, *, sync: bool) -> tuple[float, float]:
+def plain_h5py(path: Path, values: np.ndarray, blocks: int, *, sync: bool) -> Took:
     """The same chunks through h5py."""
 
     def write() -> None:
@@ -81,10 +86,14 @@ def plain_h5py(path: Path, values: np.ndarray, blocks: int, *, sync: bool) -> tu
             for block in range(blocks):
                 tree["x"][block * ROWS : (block + 1) * ROWS]
 
-    return timed(write), timed(read)
+    def read_all() -> None:
+        with h5py.File(path, "r") as tree:
+            tree["x"][:]
+
+    return timed(write), timed(read), timed(read_all)
 
 
-def plain_zarr(path: Path, values: np.ndarray, blocks: int) -> tuple[float, float]:
+def plain_zarr(path: Path, values: np.ndarray, blocks: int) -> Took:
     """The same chunks through zarr, uncompressed, with its crc32c codec; zarr never syncs."""
     data = zarr.create_array(
         path,
@@ -102,7 +111,7 @@ def plain_zarr(path: Path, values: np.ndarray, blocks: int) -> tuple[float, floa
         for block in range(blocks):
             data[block * ROWS : (block + 1) * ROWS]
 
-    return timed(write), timed(read)
+    return timed(write), timed(read), timed(lambda: data[:])
 
 
 _CHILD = """
@@ -116,35 +125,50 @@ bench = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(bench)
 
 def timed(work):
-    began = time.process_time()
+    began = time.perf_counter(), time.process_time()
     work()
-    return time.process_time() - began
+    return time.perf_counter() - began[0], time.process_time() - began[1]
 
 bench.timed = timed
 values = np.random.default_rng(1).normal(size=(bench.ROWS, bench.DIM)).astype(np.float16)
 with tempfile.TemporaryDirectory(dir=sys.argv[1] or None) as folder:
     took = [bench.our_store(Path(folder, name), values, int(sys.argv[2]))
             for name in ("a.zarr", "a.h5")]
-print(json.dumps([seconds for pair in took for seconds in pair]))
+    took.append(bench.plain_zarr(Path(folder, "b.zarr"), values, int(sys.argv[2])))
+print(json.dumps([seconds[:3] for seconds in took]))
 """
 
 
 def compare(base: Path, *, rounds: int, blocks: int, folder: Path | None) -> None:
-    """Print the ratios of processor time, the other checkout's over this one's."""
+    """Print medians of wall and processor times, and ratios: the other's or zarr's over ours."""
     here = Path(__file__).resolve().parents[1]
-    took: dict[Path, list[list[float]]] = {here: [], base: []}
+    took: dict[Path, list[np.ndarray]] = {here: [], base: []}
     for number in range(rounds):
         for checkout in (here, base) if number % 2 else (base, here):
             output = subprocess.run(
-                [sys.executable, "-c", _CHILD, str(folder or ""), str(blocks)],
+                [sys.executable, "-c", _CHILD.replace("tools/bench_store.py", __file__),
+                 str(folder or ""), str(blocks)],
                 cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)},
                 stdout=subprocess.PIPE, text=True, check=True,
             ).stdout  # fmt: skip
-            took[checkout].append(json.loads(output))
-    print(f"{'':20}{'ratio':>8}{'lowest':>8}{'highest':>9}")
-    for at, name in enumerate(("Zarr, publish", "Zarr, read", "HDF5, publish", "HDF5, read")):
-        ratios = [b[at] / a[at] for a, b in zip(took[here], took[base], strict=True)]
-        print(f"{name:20}{statistics.median(ratios):8.3f}{min(ratios):8.2f}{max(ratios):9.2f}")
+            took[checkout].append(np.array(json.loads(output)))
+    ours, other = np.array(took[here]), np.array(took[base])  # run, store, action, clock
+    ratios = {"before/now": other[:, :2] / ours[:, :2], "zarr/now": ours[:, 2:] / ours[:, :2]}
+    size = blocks * ROWS * DIM * 2 / 1e6
+    print(f"{'':24}{'before MB/s':>12}{'now MB/s':>10}{'zarr MB/s':>10}", end="")
+    print("".join(f"{name + ' ' + clock:>17}" for name in ratios for clock in ("wall", "CPU")))
+    for store, name in enumerate(("Zarr", "HDF5")):
+        for action, what in enumerate(("publish", "read by block", "read at once")):
+            speeds = (other[:, store, action], ours[:, store, action], ours[:, 2, action])
+            shown = [size / statistics.median(times[:, 0]) for times in speeds]
+            print(
+                f"{name + ', ' + what:24}{shown[0]:12,.0f}{shown[1]:10,.0f}{shown[2]:10,.0f}",
+                end="",
+            )
+            for ratio in ratios.values():
+                for clock in (0, 1):
+                    print(f"{statistics.median(ratio[:, store, action, clock]):17.2f}", end="")
+            print()
 
 
 def main() -> int:
@@ -167,7 +191,7 @@ def main() -> int:
     size = options.blocks * values.nbytes / 1e6
     folder = Path(tempfile.mkdtemp(dir=options.folder))
     blocks = options.blocks
-    cases: dict[str, Callable[[], tuple[float, float]]] = {
+    cases: dict[str, Callable[[], Took]] = {
         "vnp, Zarr": lambda: our_store(folder / "a.zarr", values, blocks),
         "vnp, HDF5": lambda: our_store(folder / "a.h5", values, blocks),
         "zarr": lambda: plain_zarr(folder / "b.zarr", values, blocks),
@@ -178,11 +202,14 @@ def main() -> int:
         f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPUs, h5py {h5py.__version__}, "
         f"zarr {zarr.__version__}; {blocks} blocks, {size:,.0f} MB a case"
     )
-    print(f"{'':14}{'publish MB/s':>14}{'read MB/s':>12}")
+    print(f"{'':14}{'publish MB/s':>14}{'read MB/s':>12}{'at once MB/s':>14}")
     try:
         for name, case in cases.items():
-            write, read = case()
-            print(f"{name:14}{size / write:14,.0f}{size / read:12,.0f}", flush=True)
+            write, read, whole = case()
+            print(
+                f"{name:14}{size / write:14,.0f}{size / read:12,.0f}{size / whole:14,.0f}",
+                flush=True,
+            )
             os.sync()
     finally:
         shutil.rmtree(folder)

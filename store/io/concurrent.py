@@ -37,6 +37,7 @@ def in_order(
     *,
     threads: int | None = None,
     most: int = MOST,
+    parallel: int = 1,
 ) -> Generator[R, None, None]:
     """Yield ``function(item)`` of each item, in order.
 
@@ -44,6 +45,8 @@ def in_order(
     ----------
     threads
         How many call the function; None: as many as pay, at most ``most``. 1: the caller alone.
+    parallel
+        So many pay in any case: the function mostly computes without the interpreter.
 
     Raises
     ------
@@ -71,7 +74,7 @@ def in_order(
             began, busy = time.perf_counter() - spent, time.thread_time() - computed
             if spent > _TRIAL_SECONDS:
                 break
-        threads = threads_that_pay(spent, computed, most=most)
+        threads = max(threads_that_pay(spent, computed, most=most), min(parallel, most))
         length = max(1, min(_SLICE, int(_SLICE_SECONDS * tried / max(spent, 1e-9))))
     if threads == 1:
         yield from map(function, rest)

@@ -25,6 +25,7 @@ from store.errors import DamageError
 from store.io.loops import LOOPS
 
 _WORD = 4  # bytes of a length in the vlen-utf8 layout
+_MANY = 1000  # items for which a library is loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,11 @@ class Ragged:
 
     def decode(self) -> list[str]:
         """Return every item as ``str`` (UTF-8)."""
-        return [item.decode() for item in self.tolist()]
+        raw = self.data.tobytes()
+        text = raw.decode()
+        if len(text) < len(raw):  # offsets count bytes
+            return [item.decode() for item in self.tolist()]
+        return [text[a:b] for a, b in pairwise(self.offsets.tolist())]
 
 
 def from_items(items: Iterable[bytes]) -> Ragged:
@@ -125,20 +130,51 @@ def decode_vlen(raw: bytes) -> Ragged:
     size = len(raw)
     if count > size // _WORD:
         raise DamageError(f"a string chunk of {size} bytes claims {count} items")
+    heads = _heads_of_text(raw, count)
+    if heads is None:
+        heads = _heads(raw, count)
+    lengths = np.diff(heads, append=size) - _WORD
+    is_data = np.ones(size, dtype=bool)
+    is_data[:_WORD] = False
+    for byte in range(_WORD):
+        is_data[heads + byte] = False
+    return Ragged(np.frombuffer(raw, np.uint8)[is_data], offsets_of(lengths))
+
+
+def _heads(raw: bytes, count: int) -> NDArray[np.int64]:
+    """Where the length of each item is; DamageError if they do not add up."""
+    size = len(raw)
     heads = np.empty(count, dtype=np.int64)
-    lengths = np.empty(count, dtype=np.int64)
     position = _WORD
     for item in range(count):
         if position + _WORD > size:
             raise DamageError(f"a string chunk of {count} items ends before item {item}")
         length = int.from_bytes(raw[position : position + _WORD], "little")
         heads[item] = position
-        lengths[item] = length
         position += _WORD + length
     if position != size:
         raise DamageError(f"a string chunk of {size} bytes has items up to byte {position}")
-    is_data = np.ones(size, dtype=bool)
-    is_data[:_WORD] = False
-    for byte in range(_WORD):
-        is_data[heads + byte] = False
-    return Ragged(np.frombuffer(raw, np.uint8)[is_data], offsets_of(lengths))
+    return heads
+
+
+def _heads_of_text(raw: bytes, count: int) -> NDArray[np.int64] | None:
+    """The same without a loop; None unless every item is text of 1 to 65,535 bytes, less padding.
+
+    Text has no zero byte, and such a length ends in two: a head is where two zeros or more end.
+    That is a guess, which the lengths confirm.
+    """
+    size = len(raw)
+    end = len(raw.rstrip(b"\0"))
+    padding, rest = divmod(size - end, _WORD)  # empty strings
+    count -= padding
+    if rest or count < 1 or end <= 2 * _WORD:
+        return None
+    data = np.frombuffer(raw, np.uint8, end)
+    zero = data[_WORD:] == 0
+    heads = np.flatnonzero(zero[:-2] & zero[1:-1] & ~zero[2:]) + 2  # of the first of four bytes
+    if len(heads) != count or heads[0] != _WORD:
+        return None
+    ends = heads + (_WORD + data[heads].astype(np.int64) + (data[heads + 1].astype(np.int64) << 8))
+    if data[heads + 2].any() or ends[-1] != end or (ends[:-1] != heads[1:]).any():
+        return None
+    return np.concatenate([heads, np.arange(end, size, _WORD)])

@@ -47,11 +47,13 @@ def open_regular(path: Path | str, flags: int = os.O_RDONLY, *, follow: bool = T
     OSError
         If it may not be opened.
     """
-    return _opened(path, flags, follow=follow)[0]
+    return open_sized(path, flags, follow=follow)[0]
 
 
-def _opened(path: Path | str, flags: int, *, follow: bool) -> tuple[int, int]:
-    """Open a regular file; return descriptor and size."""
+def open_sized(
+    path: Path | str, flags: int = os.O_RDONLY, *, follow: bool = True
+) -> tuple[int, int]:
+    """Open a regular file and return its descriptor and size; else as `open_regular`."""
     flags |= os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     try:
         fd = os.open(path, flags)
@@ -74,7 +76,7 @@ def _opened(path: Path | str, flags: int, *, follow: bool) -> tuple[int, int]:
 
 def read_end(path: Path | str, size: int) -> tuple[int, bytes]:
     """Size of a file, and its last ``size`` bytes; all else is as in `open_regular`."""
-    fd, found = _opened(path, os.O_RDONLY, follow=True)
+    fd, found = open_sized(path)
     try:
         return found, os.pread(fd, size, max(found - size, 0))
     except OSError as error:
@@ -87,7 +89,7 @@ def read_end(path: Path | str, size: int) -> tuple[int, bytes]:
 
 def read_regular(path: Path | str, *, most: int, follow: bool = True) -> bytes:
     """Read a whole file of at most ``most`` bytes; all else is as in `open_regular`."""
-    fd, size = _opened(path, os.O_RDONLY, follow=follow)
+    fd, size = open_sized(path, follow=follow)
     try:
         if size > most:
             raise DamageError(f"length is {count(size, 'byte')} where at most {most:,} belong")

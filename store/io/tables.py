@@ -74,7 +74,10 @@ def read_table(
 
 def safe_cell(text: str) -> str:
     """Text as a cell that no spreadsheet takes for a formula; line breaks and tabs as blanks."""
-    if text.startswith(_FORMULA):
+    if not text.startswith(_FORMULA):
+        if text.isprintable():  # without line breaks and tabs, as nearly all are
+            return text
+    else:
         text = "'" + text
     return " ".join(text.splitlines()).replace("\t", " ")
 

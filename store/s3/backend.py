@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Self
 
-from store.backend import Cell
+from store.backend import Cell, Rows
 from store.errors import ClaimLostError, DamageError, NotAStoreError, UsageError
 from store.findings import Finding, Remedy
 from store.io.json import LONGEST
@@ -180,6 +180,9 @@ class S3Backend(ZarrTree):
     def chunk_names(self, column: Column, chunks: int) -> Iterable[str]:
         """Names of chunks; those seen before are not listed again, see `store.s3.listing`."""
         return self._listing.names(self._objects, column.path, chunks)
+
+    def read_rows(self, cell: Cell, rows: int, first: int, out: Rows) -> None:
+        """There is no file to read from: an object comes as a whole."""
 
     # -- for people and for memory mapping ------------------------------------------------------
 

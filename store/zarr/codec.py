@@ -7,6 +7,8 @@ rows as the grid says, padded with the fill value.
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -19,9 +21,10 @@ from numpy.typing import NDArray
 from zstandard import ZstdError, frame_content_size
 
 from store.errors import DamageError, DataError
+from store.io.checked_read import read_checked
 from store.io.json import LONGEST
 from store.io.ragged import Ragged, decode_vlen, encode_vlen
-from store.io.regular import read_regular
+from store.io.regular import open_sized, read_regular
 from store.io.words import count
 from store.layout import Column
 
@@ -103,6 +106,31 @@ def read_chunk(path: Path | str, *, column: Column) -> bytes:
     FileNotFoundError is left to the caller, to whom it may mean something.
     """
     return read_regular(path, most=longest_chunk(column))
+
+
+def read_rows(path: str, *, column: Column, first: int, out: NDArray[np.float16]) -> str | None:
+    """Read rows of a chunk that is not compressed, from ``first`` on, into ``out`` (n, dim).
+
+    Returns the checksum of the whole chunk as `stored_crc` does; None, and anything in ``out``,
+    unless the file is of the chunk's length and matches it.
+    """
+    if out.dtype != numpy_dtype(column) or not out.flags.c_contiguous:
+        return None
+    size = number_bytes(column)
+    with suppress(OSError, DamageError):
+        fd, found = open_sized(path)
+        try:
+            if found != size + CRC_BYTES:
+                return None
+            values = out.reshape(-1).view(np.uint8)
+            skip = first * (size // column.chunk[0])
+            crc = read_checked(fd, offset=0, size=size, out=values, skip=skip)
+            stored = stored_crc(os.pread(fd, CRC_BYTES, size))
+        finally:
+            os.close(fd)
+        if crc is not None and f"{crc:08x}" == stored:
+            return stored
+    return None
 
 
 def longest_chunk(column: Column) -> int:

@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import abc
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from store import ranges
 from store.claims.claims import APPEND
 from store.errors import (
     BusyError,
@@ -257,6 +259,22 @@ class StoreConformance(abc.ABC):
         publish(store, "small", 1)
         assert store.open_blocks("small").tolist() == [0, 2]
 
+    @pytest.mark.parametrize("threads", [False, True])
+    def test_any_rows_of_filled_open_and_partial_blocks(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch, *, threads: bool
+    ) -> None:
+        monkeypatch.setattr(ranges, "_THREADED_BYTES", 0 if threads else 1 << 30)
+        append(store, "a", 40)
+        for block in (0, 2):  # the last one has 8 rows, and then grows
+            publish(store, "small", block)
+        append(store, "b", 30)
+        wanted = expected(store, "small")
+        wanted[16:32] = wanted[40:] = np.nan
+        for start in range(0, 70, 3):
+            for stop in (start, start + 1, start + 17, 40, 70, 99):
+                found = store.read("small", start, stop)
+                np.testing.assert_array_equal(found, wanted[start:stop])
+
     def test_a_damaged_chunk_is_never_read(self, store: Store) -> None:
         append(store, "a", 40)
         publish(store, "small", 1, epoch=2)  # it had another owner, who may come late
@@ -264,6 +282,27 @@ class StoreConformance(abc.ABC):
         rows[3, 3] += 1
         self.raw_set(store, "small", 1, rows)
         assert [block for block, _ in store.certify("small").failed] == [1]
+
+    @pytest.mark.parametrize("row", [16, 25, 31])
+    def test_a_flipped_bit_anywhere_in_a_block_is_found_by_reading_any_row(
+        self, store: Store, row: int
+    ) -> None:
+        append(store, "a", 40)
+        publish(store, "small", 1)
+        found = store.values_file("small", 1)
+        if found is None:
+            pytest.skip("no file to flip a bit in")
+        path, offset = found
+        with path.open("r+b") as file:
+            file.seek(offset + (row - 16) * 16 + 5)
+            [byte] = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte ^ 4]))
+        for start, stop in ((16, 17), (24, 26), (30, 32), (0, 40)):
+            with pytest.raises(DamageError, match=r"block 1: .*checksum"):
+                store.read("small", start, stop)
+        [finding] = store.verify()
+        assert (finding.model, finding.block) == ("small", 1)
 
     # -- models and provenance --------------------------------------------------------------
 

@@ -16,6 +16,7 @@ READS = frozenset(
         "read_scores",
         "read",
         "read_values",
+        "read_rows",
         "checksum",
         "flagged",
         "values_file",

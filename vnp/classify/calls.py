@@ -10,9 +10,10 @@ scored record has no call. Regions along a contig are found in `vnp.classify.reg
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +33,8 @@ class RecordScores:
     scores: NDArray[np.float32]  # (n, 2): score1, score2; NaN where not scored
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """One called window."""
+class Window(NamedTuple):
+    """One called window; a tuple, as millions of them are made."""
 
     id: bytes  # the record ids less their last two characters
     contig: bytes  # contig id
@@ -153,27 +153,25 @@ def _windows(rows: RecordScores) -> Iterator[Window]:
     change |= np.fromiter(map(bytes.__ne__, contig[1:], contig[:-1]), bool, len(contig) - 1)
     first = np.concatenate([[0], np.flatnonzero(change) + 1])
     # fmax passes over NaN; a window without any score is NaN.
-    highest = np.fmax.reduceat(rows.scores, first, axis=0).tolist()
+    highest = np.fmax.reduceat(rows.scores, first, axis=0).T.tolist()
     lacking = np.isnan(rows.scores[:, 1])
-    columns = zip(
-        first.tolist(),
+    at = first.tolist()
+    yield from map(
+        Window,
+        [rows.id[row][:-2] for row in at],
+        [contig[row] for row in at],
         segment[first].tolist(),
         rows.start[first].tolist(),
         rows.end[first].tolist(),
         np.add.reduceat(~lacking, first, dtype=np.int64).tolist(),
         np.add.reduceat(lacking, first, dtype=np.int64).tolist(),
-        highest,
-        strict=True,
+        *highest,
     )
-    for at, number, start, end, scored, unscored, (score1, score2) in columns:
-        name = rows.id[at][:-2]
-        yield Window(name, contig[at], number, start, end, scored, unscored, score1, score2)
 
 
 def _joined(a: Window, b: Window) -> Window:
     """Return the whole of a window that was seen in two parts."""
-    return replace(
-        a,
+    return a._replace(
         records=a.records + b.records,
         unscored=a.unscored + b.unscored,
         score1=float(np.fmax(a.score1, b.score1)),

@@ -207,8 +207,7 @@ def _predict_sample(
     with sample_tables(folder) as tables:
         parts = _listed(store, scored, filled, tables)
         for contig, windows in call_contigs(parts):
-            for window in windows:
-                tables.window(window)
+            tables.windows(windows)
             regions = regions_of(windows, rule)
             n_regions += len(regions)
             tables.contig(contig, regions)

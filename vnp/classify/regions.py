@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 from store.errors import UsageError
 from vnp.classify.calls import VIRAL, Window
 
+_ROUNDING = 1e-9  # far more than what sums and quotients of scores are rounded by
+
 
 @dataclass(frozen=True, slots=True)
 class RegionRule:
@@ -101,10 +103,13 @@ def find_regions(
 
 def regions_of(windows: Sequence[Window], rule: RegionRule) -> list[Region]:
     """Find the regions of a contig from its called windows."""
+    scores = [window.score for window in windows]
+    # Most contigs are not viral: no average is higher than the highest score, but for rounding.
+    if max(scores, default=0.0) < rule.enter - _ROUNDING:
+        return []
     start = np.array([window.start for window in windows], dtype=np.int64)
     end = np.array([window.end for window in windows], dtype=np.int64)
-    score = np.array([window.score for window in windows], dtype=np.float64)
-    return find_regions(start, end, score, rule)
+    return find_regions(start, end, np.array(scores, dtype=np.float64), rule)
 
 
 def smoothed(score: NDArray[np.float64], width: int) -> NDArray[np.float64]:
@@ -139,7 +144,11 @@ def _runs(
 ) -> Iterator[tuple[int, int]]:
     """Yield the regions of a piece as first window and one past the last."""
     level = smoothed(score, rule.smooth)
-    edges = np.flatnonzero(np.diff(level >= rule.leave, prepend=False, append=False)).tolist()
+    if level.max() < rule.enter:
+        return
+    above = np.zeros(len(level) + 2, dtype=bool)
+    above[1:-1] = level >= rule.leave
+    edges = np.flatnonzero(above[1:] != above[:-1]).tolist()
     joined: list[tuple[int, int]] = []
     for low, high in zip(edges[::2], edges[1::2], strict=True):
         own = np.flatnonzero(score[low:high] >= rule.leave)

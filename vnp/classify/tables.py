@@ -109,13 +109,16 @@ class SampleTables:
         self._files[UNSCORED].write(f"{safe_cell(record.decode())}\t{row}\t{','.join(models)}\n")
         self.unscored += 1
 
-    def window(self, window: Window) -> None:
-        """Write the next called window."""
-        self._windows.add(b"%b\t%d" % (window.id, window.is_virus))
-        self._files[SEGMENTS].write(
-            f"{safe_cell(window.contig.decode())}\t{window.number}\t{window.start}\t{window.end}\t"
-            f"{window.records}\t{window.unscored}\t{window.score1:.6g}\t{window.score2:.6g}\t"
-            f"{CLASSES[window.is_virus]}\n"
+    def windows(self, windows: Sequence[Window]) -> None:
+        """Write the next called windows, all of one contig."""
+        self._windows.add(*[b"%b\t%d" % (window.id, window.is_virus) for window in windows])
+        contig = safe_cell(windows[0].contig.decode())
+        self._files[SEGMENTS].writelines(
+            [
+                f"{contig}\t{number}\t{start}\t{end}\t{records}\t{unscored}\t{score1:.6g}\t"
+                f"{score2:.6g}\t{CLASSES[score2 >= score1]}\n"
+                for _, _, number, start, end, records, unscored, score1, score2 in windows
+            ]
         )
 
     def contig(self, contig: Contig, regions: Sequence[Region]) -> None:
@@ -136,9 +139,8 @@ class SampleTables:
         """Write the windows, which had to be sorted first."""
         writer = csv.writer(self._files[WINDOWS], delimiter="\t", lineterminator="\n")
         writer.writerow(("Modified_ID", "Is_Virus"))
-        for line in self._windows:
-            window, _, virus = line.rpartition(b"\t")
-            writer.writerow((window.decode(), virus == b"1"))
+        parts = (line.rpartition(b"\t") for line in self._windows)
+        writer.writerows((window.decode(), virus == b"1") for window, _, virus in parts)
 
 
 class _SortedLines:
@@ -149,8 +151,8 @@ class _SortedLines:
         self._held: list[bytes] = []
         self._runs: list[Path] = []
 
-    def add(self, line: bytes) -> None:
-        self._held.append(line)
+    def add(self, *lines: bytes) -> None:
+        self._held += lines
         if len(self._held) >= _SORTED_AT_A_TIME:
             run = self._folder / f"run-{len(self._runs)}"
             run.write_bytes(b"".join(held + b"\n" for held in sorted(self._held)))
@@ -159,6 +161,9 @@ class _SortedLines:
 
     def __iter__(self) -> Iterator[bytes]:
         # A tab sorts before every character of an id, so whole lines are in the order of ids.
+        if not self._runs:
+            yield from sorted(self._held)
+            return
         with ExitStack() as stack:
             runs: list[IO[bytes]] = [stack.enter_context(run.open("rb")) for run in self._runs]
             last = [held + b"\n" for held in sorted(self._held)]

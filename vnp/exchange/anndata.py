@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from store.io.optional import require
+from store.io.ragged import Ragged
 from store.read.adapters import SEQUENCES, obs_columns
 from store.schema import COLUMN_CHUNK_ROWS
 from vnp.exchange.selection import Selection
@@ -102,17 +104,25 @@ def _write(
         matrix = array(f"obsm/X_{name}", (rows, dim), dtype, block)
         bands.append((band, matrix, array(f"obs/filled_{name}", (rows,), "bool", chunk)))
     done = 0
-    for batch in selection.batches():
-        end = done + len(batch)
+    for segment in selection.segments():  # a chunk of each column: written once, if rows begin one
+        end = done + len(segment)
         for name, column in arrays.items():
-            values = store.column(name, batch.start, batch.stop)
-            column[done:end] = (
-                values
-                if isinstance(values, np.ndarray)
-                else np.array(values.decode(), dtype=object)
-            )
-        merged = batch.values(dtype)
-        for band, embeddings, filled in bands:
-            embeddings[done:end] = merged[:, band]
-            filled[done:end] = ~np.isnan(merged[:, band.start])  # a certified row is finite
+            if name not in SEQUENCES:
+                column[done:end] = _as_written(segment.column(name))
+        certified = np.empty((len(bands), len(segment)), dtype=bool)
+        for batch in segment.batches():
+            here = slice(batch.start - segment.start, batch.stop - segment.start)
+            there = slice(done + here.start, done + here.stop)
+            for name in SEQUENCES if sequences else ():
+                arrays[name][there] = _as_written(batch.column(name))
+            merged = batch.values(dtype)
+            for number, (band, embeddings, _) in enumerate(bands):
+                embeddings[there] = merged[:, band]
+                certified[number, here] = ~np.isnan(merged[:, band.start])  # such a row is finite
+        for number, (_, _, filled) in enumerate(bands):
+            filled[done:end] = certified[number]
         done = end
+
+
+def _as_written(values: NDArray[Any] | Ragged) -> NDArray[Any]:
+    return values if isinstance(values, np.ndarray) else np.array(values.decode(), dtype=object)

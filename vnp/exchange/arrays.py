@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from store.io.optional import require
 from store.io.ragged import Ragged
@@ -34,8 +35,7 @@ def write_rows(selection: Selection, path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write("row\tsample\tid\n")
         for batch in selection.batches():
-            samples = selection.column("sample", batch.start, batch.stop)
-            ids = selection.column("id", batch.start, batch.stop)
+            samples, ids = batch.texts("sample"), batch.texts("id")
             rows = range(batch.start, batch.stop)
             file.writelines(
                 f"{row}\t{sample}\t{safe_cell(record)}\n"
@@ -58,8 +58,7 @@ def write_table(selection: Selection, path: Path, *, dtype: str, delimiter: str)
         ]
         writer.writerow(["id", "sample", *columns])
         for batch in selection.batches():
-            ids = selection.column("id", batch.start, batch.stop)
-            samples = selection.column("sample", batch.start, batch.stop)
+            ids, samples = batch.texts("id"), batch.texts("sample")
             cells = texts[np.ascontiguousarray(batch.values()).view(np.uint16)].tolist()
             writer.writerows(
                 [safe_cell(record), sample, *row]
@@ -101,19 +100,28 @@ def _arrow_schema(pa: Any, selection: Selection, *, dtype: str, sequences: bool)
 
 def _arrow_batches(pa: Any, selection: Selection, schema: Any, *, dtype: str) -> Iterator[Any]:
     """Rows as Arrow has them, a block at a time."""
-    codes = {sample.name: code for code, sample in enumerate(selection.store.schema.samples)}
-    samples = pa.array(list(codes), pa.string())
+    samples = pa.array([sample.name for sample in selection.store.schema.samples], pa.string())
     names = [name for name in schema.names[1:] if not name.startswith("X_")]
     for batch in selection.batches():
-        start, stop = batch.start, batch.stop
-        code = [codes[name] for name in selection.column("sample", start, stop)]
-        columns = [pa.DictionaryArray.from_arrays(pa.array(code, pa.int32()), samples)]
-        columns += [pa.array(selection.column(name, start, stop)) for name in names]
+        codes = pa.array(np.asarray(batch.column("sample")), pa.int32())
+        columns = [pa.DictionaryArray.from_arrays(codes, samples)]
+        columns += [_arrow_array(pa, batch.column(name)) for name in names]
         values = batch.values(dtype)
         for model, band in zip(selection.view.models, selection.view.bands.values(), strict=True):
             flat = pa.array(np.ascontiguousarray(values[:, band]).ravel())
             columns.append(pa.FixedSizeListArray.from_arrays(flat, model.dim))
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _arrow_array(pa: Any, values: NDArray[Any] | Ragged) -> Any:
+    """A column as Arrow has it; of ASCII strings without making each a Python object."""
+    if not isinstance(values, Ragged):
+        return pa.array(values)
+    if not values.data.tobytes().isascii():
+        return pa.array(values.decode(), pa.string())
+    offsets = values.offsets.astype(np.int32)  # of a block: far below 2 GiB
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(values.data))]
+    return pa.Array.from_buffers(pa.string(), len(values), buffers)
 
 
 def write_faiss(selection: Selection, path: Path) -> None:

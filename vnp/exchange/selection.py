@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from store.errors import DataError, UsageError
 from store.io.ragged import Ragged
 from store.io.words import count
+from store.read.adapters import SEQUENCES
 from store.read.columns import sample_names
 from store.read.view import View
 from store.schema import COLUMN_CHUNK_ROWS
@@ -25,21 +27,73 @@ Ids = Literal["auto", "plain", "qualified"]
 _HASHES = 1 << 22  # of ids that are compared at a time
 
 
+class Segment:
+    """Consecutive rows within one chunk of the obs columns, each of which is read once."""
+
+    def __init__(self, selection: Selection, start: int, stop: int) -> None:
+        self.start = start  # first row
+        self.stop = stop  # one past the last
+        self._selection = selection
+        self._columns: dict[str, NDArray[Any] | Ragged] = {}
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def column(self, name: str) -> NDArray[Any] | Ragged:
+        """Values of an obs column, samples as codes."""
+        if name not in self._columns:
+            self._columns[name] = self._selection.store.column(name, self.start, self.stop)
+        return self._columns[name]
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Record ids, qualified by the sample if the export's ids are."""
+        ids = _texts(self.column("id"))
+        if self._selection.qualified:
+            samples = self._selection.sample_names(self.column("sample"))
+            ids = [f"{sample}:{record}" for sample, record in zip(samples, ids, strict=True)]
+        return ids
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the rows in order, none of the batches larger than a block."""
+        for begin, end in _cut(self.start, self.stop, self._selection.view.block_rows):
+            yield Batch(begin, end, self, self._selection)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Consecutive rows of one block."""
 
     start: int  # first row
     stop: int  # one past the last
-    ids: list[str]  # record ids, qualified by the sample if the export's ids are
-    view: View
+    segment: Segment
+    selection: Selection
 
     def __len__(self) -> int:
         return self.stop - self.start
 
+    @property
+    def ids(self) -> list[str]:
+        """Record ids, qualified by the sample if the export's ids are."""
+        return self.segment.ids[self.start - self.segment.start : self.stop - self.segment.start]
+
     def values(self, dtype: str = "float16") -> NDArray[Any]:
         """Embeddings of the rows: (n, columns of the view)."""
-        return self.view[self.start : self.stop].astype(dtype, copy=False)
+        return self.selection.view[self.start : self.stop].astype(dtype, copy=False)
+
+    def column(self, name: str) -> NDArray[Any] | Ragged:
+        """Values of a column, samples as codes."""
+        if name in SEQUENCES:  # their chunks are blocks
+            return self.selection.store.column(name, self.start, self.stop)
+        values, first = self.segment.column(name), self.segment.start
+        if isinstance(values, Ragged):
+            return values.slice(self.start - first, self.stop - first)
+        return values[self.start - first : self.stop - first]
+
+    def texts(self, name: str) -> list[str]:
+        """Values of a column of strings, or names of the samples."""
+        values = self.column(name)
+        return self.selection.sample_names(values) if name == "sample" else _texts(values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +109,19 @@ class Selection:
     def __len__(self) -> int:
         return sum(stop - start for start, stop in self.runs)
 
+    def segments(self) -> Iterator[Segment]:
+        """Yield the rows in order, divided where a chunk of the obs columns ends."""
+        for start, stop in self.runs:
+            for first, last in _cut(start, stop, COLUMN_CHUNK_ROWS):
+                yield Segment(self, first, last)
+
     def batches(self) -> Iterator[Batch]:
         """Yield the rows in order, none of the batches larger than a block."""
-        step = self.view.block_rows
-        for start, stop in self.runs:
-            for first, last in _cut(start, stop, COLUMN_CHUNK_ROWS):  # one read of the ids each
-                ids = self._ids(first, last)
-                for begin, end in _cut(first, last, step):
-                    yield Batch(begin, end, ids[begin - first : end - first], self.view)
+        return (batch for segment in self.segments() for batch in segment.batches())
 
     def ids(self) -> Iterator[str]:
         """Yield the record ids in order."""
-        return (record for batch in self.batches() for record in batch.ids)
+        return (record for segment in self.segments() for record in segment.ids)
 
     def repeated_id(self) -> str | None:
         """Return an id that two of the records have; None if there is none.
@@ -88,21 +143,10 @@ class Selection:
                     seen.add(record)
         return None
 
-    def column(self, name: str, start: int, stop: int) -> Any:
-        """Values of an obs column; strings as a list of str, samples by name."""
-        values = self.store.column(name, start, stop)
-        if isinstance(values, Ragged):
-            return values.decode()
-        if name == "sample":
-            return sample_names(self.store, values).tolist()
-        return values
-
-    def _ids(self, start: int, stop: int) -> list[str]:
-        ids: list[str] = self.column("id", start, stop)
-        if self.qualified:
-            samples = self.column("sample", start, stop)
-            ids = [f"{sample}:{record}" for sample, record in zip(samples, ids, strict=True)]
-        return ids
+    def sample_names(self, codes: NDArray[Any] | Ragged) -> list[str]:
+        """Names of the samples that have these codes."""
+        names: list[str] = sample_names(self.store, np.asarray(codes)).tolist()
+        return names
 
 
 def select(
@@ -149,6 +193,11 @@ def select(
     qualified = ids == "qualified" or (ids == "auto" and len(chosen) > 1)
     left_out = total - there if incomplete == "skip" else 0
     return Selection(store, view, tuple(runs), left_out, qualified)
+
+
+def _texts(column: NDArray[Any] | Ragged) -> list[str]:
+    assert isinstance(column, Ragged)
+    return column.decode()
 
 
 def _hash(record: str) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from store.errors import UsageError
+from store.io import concurrent
 from store.io.concurrent import MOST, in_order, threads_that_pay
 
 
@@ -21,6 +22,23 @@ def test_so_many_are_at_work_at_a_time():
     meeting = threading.Barrier(4)  # nobody passes before four have come
     answers = in_order(lambda item: (item, meeting.wait(60))[0], range(40), threads=4)
     assert list(answers) == list(range(40))
+
+
+def test_what_computes_without_the_interpreter_gets_threads_though_nothing_waits(monkeypatch):
+    monkeypatch.setattr(concurrent, "threads_that_pay", lambda *_, most: 1)
+    monkeypatch.setattr(concurrent, "_TRIAL_ITEMS", 5)
+    meeting = threading.Barrier(3)
+
+    def work(item):
+        if 5 <= item < 8:  # of the first after the trial each waits for the others
+            meeting.wait(60)
+        return item
+
+    monkeypatch.setattr(concurrent, "_SLICE", 1)
+    assert list(in_order(work, range(40), parallel=3)) == list(range(40))
+    alone = threading.active_count()
+    for _ in in_order(str, range(40), parallel=9, most=1):
+        assert threading.active_count() == alone
 
 
 def test_an_error_is_raised_at_its_turn_and_nothing_new_is_begun():

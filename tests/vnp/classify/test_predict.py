@@ -318,8 +318,7 @@ def test_a_tie_is_others_for_a_record_and_virus_for_a_window(tmp_path: Path) -> 
     found = list(call_windows([rows]))
     with tables_module.sample_tables(tmp_path / "a") as tables:
         tables.records(rows)
-        for window in found:
-            tables.window(window)
+        tables.windows(found)
     assert "a_chunk_1F1\tothers\t0.5\t0.5\n" in (tmp_path / "a/prediction_results.txt").read_text()
     text = (tmp_path / "a/prediction_results_highestscore.csv").read_text()
     assert text == "Modified_ID\tIs_Virus\na_chunk_1\tTrue\n"

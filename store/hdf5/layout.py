@@ -41,8 +41,7 @@ MAP = "obs/vnp/map"  # raw content: see `store.hdf5.map`
 CHECKSUMS = "obs/vnp/checksums"  # CRC-32C (n_blocks, columns): a block of each appender's column
 _X = "X"  # no values: all are in obsm
 CERTIFICATE_BYTES = 1024
-# Of a provenance, at least, and for each number of an embedding: the scales of a model in eight
-# bits are in it too. Files of earlier versions have the least.
+# Bytes of a provenance: at least, as in files of earlier versions; and for each number of a row.
 _PROVENANCE_LEAST, _PROVENANCE_PER_NUMBER = 16_384, 256
 ALIGNMENT = 4096  # of whatever is at least so large
 CERTIFICATES_PER_CHUNK = 16

@@ -2,6 +2,7 @@
 
 StoreError
 ├── UsageError            the call itself is wrong: fix the call           (exit code 2)
+│   └── NoRoomError       an HDF5 file was made without a place for this
 ├── DataError             the input or the store's content is wrong        (exit code 1)
 │   ├── NotAStoreError    the path is not a vnp store, or one made by a newer vnp
 │   ├── SampleExistsError the sample (by name or by content) is there already
@@ -18,6 +19,10 @@ class StoreError(Exception):
 
 class UsageError(StoreError):
     """The call cannot be carried out as written."""
+
+
+class NoRoomError(UsageError):
+    """An HDF5 file was made without room for what is to be recorded."""
 
 
 class DataError(StoreError):

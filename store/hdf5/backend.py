@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from store.backend import Cell, Part, Rows, Values
 from store.certificate import parse_certificate
-from store.errors import DamageError, UsageError
+from store.errors import DamageError, NoRoomError, UsageError
 from store.findings import Finding, Kind, Remedy
 from store.geometry import block_bounds, n_blocks
 from store.hdf5.columns import pread, read_block_column
@@ -155,7 +155,7 @@ class Hdf5Backend(OnDisk):
         make_dir(vote.parent)
         tmp_dir = self.sidecar.make().tmp
         if len(content) + CRC_ROOM > size:
-            raise UsageError(
+            raise NoRoomError(
                 f"{self.path} has room for {size:,} bytes of what made {cell.model}, and this is "
                 f"{len(content):,}: int8 needs more than files of earlier versions have; use "
                 "--precision bfloat16, or make a new file with 'vnp convert'"

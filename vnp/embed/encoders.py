@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from store.errors import DataError, UsageError
+from store.errors import DataError, NoRoomError, UsageError
 from store.store import Store
 from vnp.embed.config import WorkerConfig
 from vnp.embed.imported import refuse_imported
@@ -94,7 +94,15 @@ class Encoders:
     def _load_checked(self, model: str) -> Encoder:
         refuse_imported(self._store, model)
         encoder = self._load_for(model)
-        mine, recorded = self._pin(model, encoder)
+        try:
+            mine, recorded = self._pin(model, encoder)
+        except NoRoomError as error:
+            if self._config.precision != "auto":
+                raise
+            self._warn(str(error))
+            self._auto[model] += "; the file has no room for the scales of int8"
+            encoder = self._load_in(model, replace(self._config, precision="default"))
+            mine, recorded = self._pin(model, encoder)
         precision = mine.identity.get("precision")
         theirs = _identity(recorded).get("precision", precision)
         if self._config.precision in _OF_STORE and theirs != precision:

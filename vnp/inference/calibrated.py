@@ -8,7 +8,7 @@ from typing import NoReturn, Unpack
 
 from torch import Tensor
 
-from store.errors import UsageError
+from store.errors import DamageError, UsageError
 from store.store import Store
 from vnp.inference.batch_layout import BatchLayout
 from vnp.inference.calibration import Calibration
@@ -79,15 +79,19 @@ class Int8Encoder(EngineEncoder):
 
     def take_scales(self, store: Store, model: str) -> None:
         """Take a store's scales, or measure some on its records; nothing is recorded or checked."""
-        recorded = (store.provenance(model) or {}).get("calibration")
-        spec = self.spec
-        if isinstance(recorded, dict):
-            found = Calibration.from_dict(
-                recorded, layers=range(spec.layer or spec.layers, spec.layers + 1),
-                dim=spec.dim, ffn=spec.ffn,
-            )  # fmt: skip
-        else:
-            found = self.measure(self.tokenise(*sample(store)))
+        recorded, spec = store.provenance(model) or {}, self.spec
+        identity = recorded.get("identity")
+        digest = identity.get("calibration") if isinstance(identity, dict) else None
+        if digest is None:
+            self.calibrate(self.measure(self.tokenise(*sample(store))))
+            return
+        content = recorded.get("calibration")
+        found = Calibration.from_dict(
+            content if isinstance(content, dict) else {},
+            layers=range(spec.layer or spec.layers, spec.layers + 1), dim=spec.dim, ffn=spec.ffn,
+        )  # fmt: skip
+        if found.digest() != digest:
+            raise DamageError(f"the scales of {model} for int8 are not those that were recorded")
         self.calibrate(found)
 
     def calibrate(self, calibration: Calibration) -> None:

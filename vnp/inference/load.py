@@ -313,7 +313,8 @@ def _on_cpu(
     integers, trouble = kernels.cpu_int8(ops)
     if integers is None:
         raise DeviceError(
-            f"{placement.device_name} cannot compute int8: {trouble}; ask for bfloat16 or float32"
+            f"{placement.device_name} cannot compute int8: {trouble}. A store that "
+            "was begun in int8 needs it; for another ask for bfloat16 or float32"
         )
     settings["environment"] = settings["environment"] | {
         "engine": f"{word}, integers by VNNI", "attention": _SDPA

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 import numba
@@ -15,8 +16,23 @@ def compiled(**how: Any) -> Callable[[Function], Function]:
 
     def compile_(function: Function) -> Function:
         try:
-            return cast("Function", numba.njit(cache=True, nogil=True, **how)(function))
+            made = numba.njit(cache=True, nogil=True, **how)(function)
+            _drop_damaged(made)
+            return cast("Function", made)
         except RuntimeError:  # neither beside the module nor at home can anything be written
             return cast("Function", numba.njit(nogil=True, **how)(function))
 
     return compile_
+
+
+def _drop_damaged(made: Any) -> None:
+    """Forget kept code that cannot be read, which would fail every call: it is compiled anew."""
+    try:
+        file = made._cache._cache_file
+        for name in file._load_index().values():
+            file._load_data(name)
+    except AttributeError:  # another numba keeps it otherwise
+        return
+    except Exception:  # noqa: BLE001  damaged bytes may raise anything
+        with suppress(Exception):
+            file.flush()

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from store.errors import UsageError
+from store.errors import DamageError, NoRoomError, UsageError
+from store.hdf5 import layout
 from store.io.ragged import from_items
 from store.open import open_store
+from store.store import Store
 from tests.vnp.inference.engine_setup import PLAIN_FUSED, cosines, placed
 from vnp.cli.main import main
 from vnp.embed.config import WorkerConfig
@@ -134,6 +136,45 @@ def test_of_two_that_measure_at_once_one_yields(tmp_path):
     late._load = measure_late
     mine = late.get(MODEL)
     assert mine.provenance().identity_hash() == theirs[0].provenance().identity_hash()
+
+
+@pytest.mark.parametrize("change", [{"calibration": None}, {"calibration": "x"}, {"bfloat16": []}])
+def test_recorded_scales_that_are_not_those_are_named(tmp_path, monkeypatch, change):
+    path = store_of(tmp_path / "run.zarr")
+    encoders_of(path).get(MODEL)
+    recorded = open_store(path).provenance(MODEL)
+    if "bfloat16" in change:
+        change = {"calibration": recorded["calibration"] | {"bfloat16": ["0.up"]}}
+    monkeypatch.setattr(Store, "provenance", lambda *_: recorded | change)
+    with pytest.raises(DamageError, match="int8"):
+        encoders_of(path).get(MODEL)
+
+
+def test_auto_goes_on_without_int8_where_a_file_has_no_room_for_it(tmp_path, monkeypatch, caplog):
+    path = store_of(tmp_path / "run.h5")
+    pin = Store.pin_provenance
+
+    def small(store, model, provenance):
+        if "calibration" in provenance:
+            raise NoRoomError("the file has room for 16,384 bytes")
+        return pin(store, model, provenance)
+
+    monkeypatch.setattr(Store, "pin_provenance", small)
+    _, encoders = choosing(path, monkeypatch, bound=0.999)
+    encoders.get(MODEL)
+    recorded = open_store(path).provenance(MODEL)
+    assert recorded["identity"]["precision"] == "bfloat16"
+    assert recorded["environment"]["auto"].endswith("no room for the scales of int8")
+    assert "room for 16,384 bytes" in caplog.text
+
+
+def test_a_file_of_an_earlier_version_says_that_it_has_no_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(layout, "_PROVENANCE_LEAST", 600)
+    monkeypatch.setattr(layout, "_PROVENANCE_PER_NUMBER", 0)
+    path = store_of(tmp_path / "run.h5")
+    with pytest.raises(NoRoomError, match=r"has room for 600 bytes .*'vnp convert'"):
+        open_store(path).pin_provenance(MODEL, {"identity": {}, "calibration": "x" * 600})
+    assert open_store(path).provenance(MODEL) is None
 
 
 def test_a_store_of_mixed_precision_refuses_it(tmp_path):

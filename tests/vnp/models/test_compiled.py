@@ -1,0 +1,34 @@
+"""Compiled loops whose kept code is damaged."""
+
+import importlib.util
+
+import pytest
+
+pytest.importorskip("numba")
+
+CODE = """
+from vnp.models.compiled import compiled
+
+@compiled()
+def more(x):
+    return x + 1
+"""
+
+
+def loaded(path):
+    spec = importlib.util.spec_from_file_location("loops_of_a_test", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
+@pytest.mark.parametrize("content", [b"", b"junk", None])
+def test_damaged_code_is_compiled_anew(tmp_path, suffix, content):
+    path = tmp_path / "loops_of_a_test.py"
+    path.write_text(CODE)
+    assert loaded(path).more(1) == 2
+    (kept,) = (tmp_path / "__pycache__").glob(f"*{suffix}")
+    kept.write_bytes(kept.read_bytes()[:50] if content is None else content)
+    assert loaded(path).more(1) == 2
+    assert loaded(path).more(2) == 3

@@ -158,6 +158,21 @@ def test_the_engine_is_near(kept, outliers):
     assert np.array_equal(made.embed(tokens), rows)
 
 
+@pytest.mark.parametrize("kept", ["", "qkv out up down"])
+def test_large_biases_are_not_lost(kept):
+    state, tokens = random_state(SPEC), tokens_of(LENGTHS)
+    for name in state:
+        if ".layer." in name and name.endswith("bias"):
+            state[name] = 20 * state[name]
+    calibration = calibrated(state, tokens)
+    layers = [
+        dataclasses.replace(layer, kept=frozenset(kept.split())) for layer in calibration.layers
+    ]
+    rows = encoder(state, Calibration(tuple(layers))).embed(tokens)
+    near = cosines(rows, reference(SPEC, tokens, state=state)).min()
+    assert near > (0.9999 if kept else 0.998)
+
+
 def test_a_processor_without_the_instructions_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     with pytest.raises(DeviceError, match=r"cannot compute int8: .*neither VNNI nor AMX.*bfloat16"):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,12 +47,12 @@ def failing_root(
 ) -> Iterator[None]:
     """Let the renaming of the root fail, before it is done or right after."""
 
-    def fail(tmp_dir: Path, target: Path, data: list[bytes]) -> None:
+    def fail(tmp_dir: Path, target: Path, data: list[bytes], **options: Any) -> None:
         if target.name == ROOT_DOCUMENT and target.parent.name == "run.zarr":
             if after:
-                publish_replace(tmp_dir, target, data)
+                publish_replace(tmp_dir, target, data, **options)
             raise error
-        publish_replace(tmp_dir, target, data)
+        publish_replace(tmp_dir, target, data, **options)
 
     with monkeypatch.context() as patched:
         patched.setattr(transaction, "publish_replace", fail)

@@ -27,7 +27,7 @@ def answer(raw: bytes) -> list[bytes] | str:
 
 @given(st.lists(TEXT, max_size=8), st.integers(0, 3), st.lists(EDIT, max_size=2), st.integers(0, 3))
 def test_both_ways_agree(items, padding, edits, cut):
-    raw = bytearray(encode_vlen(from_items(items), count=len(items) + padding))
+    raw = bytearray(encode_vlen([from_items(items)], count=len(items) + padding))
     for at, byte in edits:
         raw[at % len(raw)] = byte
     raw = raw[: len(raw) - cut]
@@ -42,7 +42,7 @@ def test_both_ways_agree(items, padding, edits, cut):
 @pytest.mark.parametrize("padding", [0, 3])
 def test_text_is_found_without_a_loop(padding, monkeypatch):
     items = [b"contig_%d" % number for number in range(100)] + [b"A" * 256, b"C" * 65_535]
-    raw = encode_vlen(from_items(items), count=len(items) + padding)
+    raw = bytes(encode_vlen([from_items(items)], count=len(items) + padding))
     monkeypatch.setattr(ragged, "_heads", None)
     assert decode_vlen(raw).tolist() == [*items, *[b""] * padding]
 

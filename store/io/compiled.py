@@ -58,7 +58,7 @@ _engines: list[Any] = []  # they own the code for as long as the process lives
 def allow(*, compiling: bool) -> None:
     """Have the compiled loops used in this process, by those who come to them from now on.
 
-    With ``compiling`` a set of which there is no file is compiled, which takes some seconds.
+    With ``compiling``, loops that have not been compiled yet are compiled, in some seconds.
     """
     global _allowed
     _allowed = max(_allowed, _COMPILED if compiling else _LOADED)

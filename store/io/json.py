@@ -9,7 +9,7 @@ LONGEST = 64 << 20  # bytes; twice the root metadata of 100,000 samples
 
 
 def parse_json(text: bytes | str) -> Any:
-    """Parse JSON; ValueError if it is not JSON, is nested too deeply or is absurdly long."""
+    """Parse JSON; ValueError if it is not JSON, is nested too deeply or is too long."""
     if len(text) > LONGEST:
         raise ValueError(f"{len(text):,} bytes are more than such a file can have")
     try:

@@ -182,12 +182,12 @@ class S3Backend(ZarrTree):
         return self._listing.names(self._objects, column.path, chunks)
 
     def read_rows(self, cell: Cell, rows: int, first: int, out: Rows) -> None:
-        """There is no file to read from: an object comes as a whole."""
+        """Read nothing: an object is fetched whole, so the caller reads the block."""
 
     # -- for people and for memory mapping ------------------------------------------------------
 
     def values_file(self, cell: Cell) -> None:
-        """There is no file to map."""
+        """Return None: an object cannot be mapped."""
 
     def verify(self) -> Iterator[Finding]:
         """Re-read metadata and columns; see `store.zarr.verify.verify_tree`."""

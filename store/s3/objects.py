@@ -42,7 +42,7 @@ _HINTS = {
     "AWS_SESSION_TOKEN, or set AWS_SKIP_SIGNATURE=true to read what is public",
     403: "the keys do not permit it: look at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
     "AWS_REGION and the rights on the bucket; set AWS_SKIP_SIGNATURE=true to read what is public",
-    404: "there is no such bucket: look at its name, AWS_REGION and AWS_ENDPOINT_URL",
+    404: "the bucket does not exist: look at its name, AWS_REGION and AWS_ENDPOINT_URL",
     301: "the bucket is in another region: set AWS_REGION",
     501: "the server does not know such a request",
 }

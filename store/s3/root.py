@@ -78,7 +78,7 @@ def parse_root(found: Object | None, *, where: S3Location) -> Root:
     """Read a root; NotAStoreError if it is not that of a store."""
     if found is None or not found.content:
         damaged = found is not None
-        what = "its zarr.json is empty or absurdly long" if damaged else "there is no zarr.json"
+        what = "its zarr.json is empty or too long" if damaged else "it has no zarr.json"
         raise NotAStoreError(
             f"{where} is not a vnp store ({what}); make one with 'vnp init {where}'"
         )

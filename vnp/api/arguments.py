@@ -33,7 +33,7 @@ def newest(store: StoreOrPath) -> Store:
 
 
 def names_of(names: str | Sequence[str]) -> tuple[str, ...]:
-    """One name or several; a str is no sequence of names."""
+    """Return the names as a tuple; a str is one name."""
     found = (names,) if isinstance(names, str) else _listed(names, "names")
     for each in found:
         if not isinstance(each, str):

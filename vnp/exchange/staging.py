@@ -121,7 +121,7 @@ class Staged:
         self._file.close()
 
     def take(self, file: EmbeddingFile) -> None:
-        """Take all rows of a file; EmbeddingFileError if one is not an embedding or is ambiguous."""
+        """Take all rows of a file; EmbeddingFileError if one is ambiguous or not an embedding."""
         self._edges.append(self._used)
         with Progress(f"import {file.path.name}", total=None, unit="records") as progress:
             done = 0

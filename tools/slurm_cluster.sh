@@ -63,8 +63,15 @@ CONF
 up() {
   [ "$(id -u)" = 0 ] || { echo "$0: slurmd starts jobs as their users: run this as root" >&2; exit 1; }
   write_conf
+  mkdir -p /etc/slurm
+  local name link
   for name in slurm.conf gres.conf; do
-    [ -e "/etc/slurm/$name" ] || { mkdir -p /etc/slurm && ln -sfn "$dir/$name" "/etc/slurm/$name"; }
+    link=/etc/slurm/$name
+    # The link of such a cluster that was killed is replaced.
+    if [ ! -e "$link" ] || { [ -L "$link" ] \
+      && grep -qx ClusterName=vnp "$(dirname "$(readlink "$link")")/slurm.conf"; }; then
+      ln -sfn "$dir/$name" "$link"
+    fi
   done
   head -c 1024 /dev/urandom >"$dir/munge/key"
   chmod 400 "$dir/munge/key"

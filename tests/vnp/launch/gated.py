@@ -15,7 +15,8 @@ def load(*, device, precision, weights_dir):
     gate = Path(os.environ["VNP_TEST_GATE"])
 
     def embed(sequences):
-        while not gate.exists():
+        own = gate.with_name(f"gate-{os.getpid()}")  # for this process alone
+        while not (gate.exists() or own.exists()):
             time.sleep(0.02)
         return [[each.count(base) / len(each) for base in "ACGT"] for each in sequences]
 

@@ -295,6 +295,12 @@ def test_a_worker_that_is_asked_to_end_releases_its_block_and_is_started_again(
     mine = {state.block for state in held(store) if state.identity.pid == asked}
     os.kill(asked, signal.SIGTERM)  # as a node does that is drained
     launched.wait_for("told to stop")
+    # For the others the gate stays closed: they would soon leave nothing to start it for.
+    cluster.gate.with_name(f"gate-{asked}").touch()
+    again = until(
+        lambda: len(at := processes(store)) == 2 and asked not in at and at, what="its next start"
+    )
+    assert set(two) - {asked} < set(again), "the other one went on"
     cluster.gate.touch()
     code, out = launched.end()
     assert code == 0, "".join(launched.said)

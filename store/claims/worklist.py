@@ -14,9 +14,9 @@ from store.claims.plan import ClaimPlan
 # Candidates in a row that others took since the plan was made, after which a new plan is cheaper:
 # a miss costs a look at one name, a plan lists the whole directory.
 PATIENCE = 64
-# After a few of them most of the plan is taken. Then so many at random are looked at concurrently,
+# After a few of them most of the plan is taken. Then some at random are looked at concurrently,
 # which costs no more time than one and counts as several.
-_FEW, _LOOKS, _COUNTS = 4, 32, 5
+_FEW, _COUNTS = 4, 5
 # Owners of held blocks that one plan judges, the next ones each time. A thousand workers that wait
 # for the last thousand blocks would else read a million files each time.
 _JUDGED = 64
@@ -101,12 +101,10 @@ class WorkList:
 
     def _look_ahead(self, plan: ClaimPlan) -> bool:
         """Look at candidates here and there; go on where one is not taken, if there is one."""
-        chosen = plan.some(self._random.random() for _ in range(min(_LOOKS, len(plan))))
-        unchanged = self._claims.unchanged(self._model, list(chosen.values()))
-        here = [at for at, still in zip(chosen, unchanged, strict=True) if still]
-        gone = [at for at, still in zip(chosen, unchanged, strict=True) if not still]
-        plan.drop(gone, go_on_at=self._random.choice(here) if here else None)
-        return bool(here)
+        looks = min(self._claims.looks, len(plan))
+        chosen = plan.some(self._random.random() for _ in range(looks))
+        found = self._claims.look_around(self._model, chosen)
+        return plan.update(found, fraction=self._random.random())
 
     def _judge_again(self, plan: ClaimPlan) -> bool:
         """Make candidates of those whose owners are dead by now; return whether there are any."""

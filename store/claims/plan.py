@@ -176,7 +176,13 @@ class ClaimPlan:
         then its neighbours; returned is whether there are any.
         """
         left = self._left
-        same, other = left.compare(stretches)
+        if not len(left):
+            return False
+        found = [np.empty((2, 0), dtype=np.int64)]
+        for each in stretches:
+            blocks = np.arange(each.first, min(each.stop, self.size))
+            found.append(np.array([blocks, each.scan.epochs(blocks)]))
+        same, other = left.compare(*np.concatenate(found, axis=1))
         left.drop(other)
         here = np.setdiff1d(same, other)
         if not len(here):
@@ -239,20 +245,19 @@ class _Runs:
         at = int(np.searchsorted(begins, by))
         self._keep(*(np.roll(each, -at) for each in parts))
 
-    def compare(self, stretches: Iterable[Stretch]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Positions of those that are left and in a stretch: the ones as they were, and others."""
+    def compare(
+        self, blocks: NDArray[np.int64], epochs: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Positions of those of some blocks that are left: of the same epoch, and of another."""
         begins, first, count, epoch = self._cut([])
-        same, other = [begins[:0]], [begins[:0]]
-        for stretch in stretches:
-            low = np.maximum(first, stretch.first)
-            inside = np.maximum(np.minimum(first + count, stretch.stop) - low, 0)
-            into = np.arange(inside.sum()) - np.repeat(np.cumsum(inside) - inside, inside)
-            blocks, known = (np.repeat(each, inside) for each in (low, epoch))
-            positions = np.repeat(begins + low - first, inside) + into
-            unchanged = stretch.scan.epochs(blocks + into) == known
-            same.append(positions[unchanged])
-            other.append(positions[~unchanged])
-        return np.unique(np.concatenate(same)), np.unique(np.concatenate(other))
+        order = np.argsort(first)
+        at = np.searchsorted(first[order], blocks, side="right") - 1
+        run = order[at]
+        into = blocks - first[run]
+        inside = (at >= 0) & (into < count[run])
+        run, into, epochs = run[inside], into[inside], epochs[inside]
+        positions, same = begins[run] + into, epoch[run] == epochs
+        return np.unique(positions[same]), np.unique(positions[~same])
 
     def drop(self, positions: NDArray[np.int64]) -> None:
         """Leave those at some positions out."""

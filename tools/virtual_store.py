@@ -166,21 +166,23 @@ class World:
             self._claimed = at, scan, names
         return self._claimed[1:]
 
-    def list(self, names: NDArray[np.int8], settled: NDArray[np.bool_]) -> None:
-        """Have the calling process list a folder with so many names at each position.
+    def pages(self, names: NDArray[np.int8], settled: NDArray[np.bool_]) -> list[int]:
+        """Of each part of a folder that is listed, how many requests, from names by position.
 
-        Of objects it lists only where something new can be: not where positions are ``settled``.
+        Of objects only what can be new is listed: not where positions are ``settled``.
         """
+        most = self.profile.names_listed
         if not self.profile.listed:
-            self.do("list", names=int(names.sum()))
-            return
+            return [1 + int(names.sum()) // most]
         ranges = listing.unsettled(np.flatnonzero(settled), size=len(names))
         cut = listing.pieces(ranges, size=len(names), length=listing._PIECE)
-        pages = [
-            1 + int(names[first:stop].sum()) // self.profile.names_listed for first, stop in cut
-        ]
-        for at in range(0, len(pages), self.profile.listed):
-            group = pages[at : at + self.profile.listed]
+        return [1 + int(names[first:stop].sum()) // most for first, stop in cut]
+
+    def list(self, pages: list[int]) -> None:
+        """Have the calling process list parts of a folder, some of them at a time."""
+        together = self.profile.listed or 1
+        for at in range(0, len(pages), together):
+            group = pages[at : at + together]
             mean = -(-sum(group) // len(group))
             self.do("list", names=(mean - 1) * self.profile.names_listed, concurrent=len(group))
 
@@ -333,7 +335,9 @@ class VirtualClaims(Claims):
         settled = np.unpackbits(self._settled, count=len(names)).view(np.bool_)
         if world.profile.listed:
             self._settled = np.packbits(world.is_released)
-        world.list(names, settled)
+        pages = world.pages(names, settled)
+        del names, settled  # ten thousand may wait here
+        world.list(pages)
         return scan
 
 
@@ -442,7 +446,9 @@ class VirtualBackend:
             settled[:] = False
         if world.profile.listed:
             self._seen = np.packbits(names)
-        world.list(names, settled)
+        pages = world.pages(names, settled)
+        del names, settled  # ten thousand may wait here
+        world.list(pages)
         return np.array(world.filled[:there], dtype=np.int64)
 
     def name(self, cell: Cell) -> str:

@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--device", default="auto", help=about)
     made.add_argument(
         "--python",
-        default=published.default_python(),
+        default=sys.executable,
         metavar="PYTHON",
         help="interpreter, 3.8 to 3.11, from which the published code's environment is made",
     )
@@ -253,6 +253,7 @@ def _theirs(plan: Plan, files: dict[Path, Pinned]) -> tuple[Results, list[str]]:
         python=given.python,
         requirements=plan.downloads / "code" / code["requirements"],
         also=code["also"],
+        without=code["without"],
         say=say,
     )
     results = published.run(

@@ -142,6 +142,7 @@ class World:
             "script": "prediction.py",
             "requirements": "requirements.txt",
             "also": [],
+            "without": [],
             "hub": {"repo": "someone/Tiny-S", "revision": REVISION},
         }
         path.write_text(json.dumps({"recipe": "tiny", "code": code, "files": files}))

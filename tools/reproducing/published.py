@@ -13,7 +13,6 @@ import os
 import resource
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -53,9 +52,13 @@ def environment(
     python: str,
     requirements: Path,
     also: Sequence[str],
+    without: Sequence[str],
     say: Callable[[str], None],
 ) -> str:
     """Make the virtual environment of the published code; returns its interpreter.
+
+    ``also`` is installed besides the requirements, ``without`` removed again, as the published
+    instructions say.
 
     UsageError if the interpreter is too new, DataError if the packages cannot be installed.
     """
@@ -73,15 +76,22 @@ def environment(
     shutil.rmtree(folder, ignore_errors=True)
     say(f"making {folder} with the published requirements (torch among them: some GB)")
     _said([python, "-m", "venv", str(folder)], what="making the environment")
-    install = [str(interpreter), "-m", "pip", "install", "--quiet", "-r", str(requirements), *also]
+    pip = [str(interpreter), "-m", "pip"]
+    install = [*pip, "install", "--quiet", "-r", str(requirements), *also]
     _said(install, what="installing the published requirements")
+    if without:
+        _said([*pip, "uninstall", "--yes", "--quiet", *without], what="removing packages")
     stamp.touch()
     return str(interpreter)
 
 
 def versions(python: str) -> list[str]:
-    """List the packages of an environment."""
-    return _said([python, "-m", "pip", "freeze"], what="pip freeze").splitlines()
+    """List the packages of an environment, as ``NAME==VERSION``."""
+    asked = (
+        "from importlib.metadata import distributions\n"
+        "for found in distributions(): print(found.metadata['Name'] + '==' + found.version)"
+    )
+    return sorted(_said([python, "-c", asked], what="listing the packages").splitlines())
 
 
 def run(
@@ -190,8 +200,3 @@ def _said(command: list[str], *, what: str) -> str:
         last = " / ".join(ended.stderr.strip().splitlines()[-_LAST_LINES:])
         raise DataError(f"{what} failed ({ended.returncode}): {last}")
     return ended.stdout
-
-
-def default_python() -> str:
-    """Interpreter that the environment is made with unless another is named."""
-    return sys.executable

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import vnp
 from vnp.cli.main import parser
 
 with warnings.catch_warnings():
@@ -121,6 +122,7 @@ def test_galaxys_linter_finds_nothing(source: Any) -> None:
     found = [str(message) for message in [*context.error_messages, *context.warn_messages]]
     assert found == []
     assert context.valid_messages
+    assert source.parse_version().partition("+")[0] == vnp.__version__
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from store.errors import DataError, UsageError
+from store.io.replace import write_whole
 
 _KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
 _LAST_LINES = 5  # of what a failed command said
@@ -141,7 +142,7 @@ def run(
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     cost = Cost(seconds, spent, after.ru_maxrss * 1024)
     found = _results(folder, cost)
-    done.write_text(json.dumps(asdict(cost)))
+    write_whole(done, json.dumps(asdict(cost)).encode())
     return found
 
 

@@ -43,6 +43,7 @@ def run(given: argparse.Namespace) -> int:
     """Run the stages until one does not end well; its exit code is the answer."""
     from store.errors import StoreError, UsageError
     from vnp.classify.call_files import own_tables, tables_folder
+    from vnp.classify.files import load_classifier
     from vnp.cli.logs import complain
 
     if given.sample is not None and len(given.fasta) > 1:
@@ -54,6 +55,7 @@ def run(given: argparse.Namespace) -> int:
     outputs = own_tables(tables_folder(given.store, given.output))
     read = [given.classifier, *map(Path, given.fasta), *(given.plugins or ())]
     predict.files_of(given).check(outputs=outputs, inputs=read)
+    load_classifier(given.classifier)
     results: dict[str, Any] = {}
     code = DONE
     for name, about, work in _stages(given):

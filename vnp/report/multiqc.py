@@ -1,18 +1,25 @@
 """Custom content for MultiQC: one ``*_mqc.json`` per chart, found by its name.
 
 MultiQC shows a file's ``data`` as the plot named by ``plot_type``; names and texts are put into its
-page as they are, so they are escaped here.
+page as they are, so they are escaped here. Of a ``data`` that is a dict it "cleans" the names of
+samples, which makes ``gut`` of ``gut_trimmed``, and one row of two; a list of one dict it takes as
+it is. Files of one ``id`` would replace each other, so each report has ids of its own.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 from vnp.report.data import Calls, ReportData
 from vnp.report.markup import escaped
 
+# MultiQC writes titles of sections into its menu as HTML, escaped or not.
+_NO_TITLE = re.compile(r"[^\w .,:()/+-]+")
 _COUNT = {"format": "{:,.0f}", "scale": "Blues"}
 
 
@@ -21,10 +28,14 @@ def texts(data: ReportData, *, beside: Path) -> dict[Path, str]:
     contents = {"samples": _samples(data)}
     if data.calls is not None:
         contents["scores"] = _scores(data.calls)
+    own = hashlib.sha256(os.fsencode(beside.resolve())).hexdigest()[:8]
+    title = _NO_TITLE.sub("_", data.title)
     return {
         beside.with_name(f"{beside.stem}_{name}_mqc.json"): json.dumps(
             {
-                "id": f"vnp_{name}",
+                "id": f"vnp_{name}_{own}",
+                "section_name": f"{content.pop('section_name')}: {title}",
+                "pconfig": {"id": f"vnp_{name}_plot_{own}", **content.pop("pconfig")},
                 "parent_id": "vnp",
                 "parent_name": "vnp",
                 "parent_description": "Embeddings of stop-free reading frames and virus calls.",
@@ -54,11 +65,12 @@ def _samples(data: ReportData) -> dict[str, Any]:
         rows[str(escaped(row.name))] = values
     return {
         "section_name": "Samples",
-        "description": "Records are stop-free reading frames; certified ones have embeddings.",
+        "description": "Records are stop-free reading frames; certified ones have embeddings."
+        + (f" {escaped(data.rest.name)} samples are not listed." if data.rest else ""),
         "plot_type": "table",
-        "pconfig": {"id": "vnp_samples_table", "title": "vnp: samples"},
+        "pconfig": {"title": "vnp: samples"},
         "headers": headers,
-        "data": rows,
+        "data": [rows],
     }
 
 
@@ -76,10 +88,9 @@ def _scores(calls: Calls) -> dict[str, Any]:
         "description": "Segments by the highest virus score of their records.",
         "plot_type": "linegraph",
         "pconfig": {
-            "id": "vnp_scores_plot",
             "title": "vnp: virus scores",
             "xlab": "score",
             "ylab": "% of segments",
         },
-        "data": lines,
+        "data": [lines],
     }

@@ -1,5 +1,6 @@
 """Small checkpoints in the published layouts, for the tests of the models."""
 
+import argparse
 import json
 import shutil
 
@@ -9,6 +10,21 @@ from safetensors.torch import save_file
 from vnp.inference.load import naming_of
 from vnp.models import demo
 from vnp.models.spec import ModelSpec
+
+FAIR_OUTER = {
+    "embeddings.word_embeddings.": "embed_tokens.",
+    "encoder.emb_layer_norm_after.": "emb_layer_norm_after.",
+}
+FAIR_INNER = {
+    "attention.self.query.": "self_attn.q_proj.",
+    "attention.self.key.": "self_attn.k_proj.",
+    "attention.self.value.": "self_attn.v_proj.",
+    "attention.output.dense.": "self_attn.out_proj.",
+    "attention.LayerNorm.": "self_attn_layer_norm.",
+    "intermediate.dense.": "fc1.",
+    "output.dense.": "fc2.",
+    "LayerNorm.": "final_layer_norm.",
+}
 
 
 def tiny(
@@ -87,3 +103,30 @@ def write_checkpoint(folder, spec, state, *, kind="safetensors", shards=1):
     index = {"metadata": {}, "weight_map": weight_map}
     (folder / f"{stem}.{kind}.index.json").write_text(json.dumps(index))
     return folder
+
+
+def fair_name(name: str) -> str:
+    """fair-esm's name of a tensor of the Hugging Face files."""
+    for ours, theirs in FAIR_OUTER.items():
+        name = name.replace(ours, theirs)
+    if name.startswith("encoder.layer."):
+        _, _, layer, part = name.split(".", 3)
+        ours, theirs = next(pair for pair in FAIR_INNER.items() if part.startswith(pair[0]))
+        name = f"layers.{layer}.{theirs}{part.removeprefix(ours)}"
+    return name
+
+
+def write_fair_esm(path, state, *, prefix="encoder.sentence_encoder.", **more):
+    """Write a file as fair-esm publishes its ESM-2: settings, heads and all."""
+    model = {prefix + fair_name(name): tensor for name, tensor in state.items()}
+    model |= {
+        "encoder.lm_head.weight": torch.zeros(
+            33, state["embeddings.word_embeddings.weight"].shape[1]
+        ),
+        f"{prefix}contact_head.regression.weight": torch.zeros(1, 8),
+        f"{prefix}layers.0.self_attn.rot_emb.inv_freq": torch.zeros(4),
+    }
+    settings = argparse.Namespace(arch="esm2", encoder_layers=2, nested={"a": [1, None, "b"]})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"cfg": {"model": settings, "task": None}, "model": model, **more}, path)
+    return path

@@ -1,62 +1,27 @@
 """Weight files as people have them: fair-esm's, prefixed, without an index, or none at all."""
 
-import argparse
-
 import pytest
 import torch
 
-from tests.vnp.models.checkpoints import config_of, random_state, tiny, write_checkpoint
+from tests.vnp.models.checkpoints import (
+    config_of,
+    random_state,
+    tiny,
+    write_checkpoint,
+    write_fair_esm,
+)
 from vnp.inference.load import naming_of
 from vnp.models import fair_esm, files, weights
 from vnp.models.errors import UnsafeWeightsError, WeightsError, WeightsNotFoundError
 
 SPEC = tiny("esm2", repo="facebook/esm2_t2_tiny_UR50D")
 FAIR_NAME = "esm2_t2_tiny_UR50D.pt"
-OUTER = {
-    "embeddings.word_embeddings.": "embed_tokens.",
-    "encoder.emb_layer_norm_after.": "emb_layer_norm_after.",
-}
-INNER = {
-    "attention.self.query.": "self_attn.q_proj.",
-    "attention.self.key.": "self_attn.k_proj.",
-    "attention.self.value.": "self_attn.v_proj.",
-    "attention.output.dense.": "self_attn.out_proj.",
-    "attention.LayerNorm.": "self_attn_layer_norm.",
-    "intermediate.dense.": "fc1.",
-    "output.dense.": "fc2.",
-    "LayerNorm.": "final_layer_norm.",
-}
 
 
 @pytest.fixture(autouse=True)
 def offline(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
-
-
-def fair_name(name: str) -> str:
-    """fair-esm's name of a tensor of the Hugging Face files."""
-    for ours, theirs in OUTER.items():
-        name = name.replace(ours, theirs)
-    if name.startswith("encoder.layer."):
-        _, _, layer, part = name.split(".", 3)
-        ours, theirs = next(pair for pair in INNER.items() if part.startswith(pair[0]))
-        name = f"layers.{layer}.{theirs}{part.removeprefix(ours)}"
-    return name
-
-
-def write_fair_esm(path, state, *, prefix="encoder.sentence_encoder.", **more):
-    """Write a file as fair-esm publishes its ESM-2: settings, heads and all."""
-    model = {prefix + fair_name(name): tensor for name, tensor in state.items()}
-    model |= {
-        "encoder.lm_head.weight": torch.zeros(33, SPEC.dim),
-        f"{prefix}contact_head.regression.weight": torch.zeros(1, 8),
-        f"{prefix}layers.0.self_attn.rot_emb.inv_freq": torch.zeros(4),
-    }
-    settings = argparse.Namespace(arch="esm2", encoder_layers=2, nested={"a": [1, None, "b"]})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"cfg": {"model": settings, "task": None}, "model": model, **more}, path)
-    return path
 
 
 @pytest.mark.parametrize("prefix", ["encoder.sentence_encoder.", "encoder.", ""])

@@ -234,7 +234,7 @@ def test_the_command_writes_the_page_and_multiqc(
         content = json.loads(path.read_text())
         assert {"id", "section_name", "plot_type", "pconfig", "data"} <= content.keys()
         assert re.fullmatch(r"\w+", content["id"])
-        assert set(content["data"]) == {"first", "second"}
+        assert set(content["data"][0]) == {"first", "second"}
 
 
 def test_saved_scores_make_the_same_page(

@@ -25,6 +25,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,11 @@ class World:
         if not self.profile.listed:
             return [1 + int(names.sum()) // most]
         ranges = listing.unsettled(np.flatnonzero(settled), size=len(names))
-        cut = listing.pieces(ranges, size=len(names), length=listing._PIECE)
+        end = int(np.flatnonzero(names)[-1]) + 1 if names.any() else 0
+        cut = takewhile(  # a listing ends with the last name
+            lambda piece: piece[0] <= end,
+            listing.pieces(ranges, size=len(names), length=listing._PIECE),
+        )
         return [1 + int(names[first:stop].sum()) // most for first, stop in cut]
 
     def list(self, pages: list[int]) -> None:

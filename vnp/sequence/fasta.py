@@ -68,15 +68,17 @@ def fasta_contigs(text: io.BufferedIOBase, notes: Notes, *, lines: int) -> Itera
                     yield opened.contigs(record)
             if last > first:
                 ids, sequences = fast.ids.slice(first, last), fast.sequences.slice(first, last)
-                yield Contigs(record + first, ids, sequences)
+                yield Contigs(record + first, ids, sequences, plain=fast.plain)
             if last:
                 record += last
                 contig_id = fast.ids[last]
-                opened = _Open(contig_id, usable=True)
+                opened = _Open(contig_id, usable=True, plain=fast.plain)
                 opened.add(fast.sequences.slice(last, last + 1).data)
             else:
                 opened.add(fast.sequences.data[fast.carried or 0 :])
+                opened.plain = fast.plain
             continue
+        opened.plain = False
         pieces = complete.split(b"\n>") if b">" in complete else [complete]
         whole_ids: list[bytes] = []
         parts: list[bytes] = []
@@ -120,9 +122,10 @@ def fasta_contigs(text: io.BufferedIOBase, notes: Notes, *, lines: int) -> Itera
 class _Open:
     """A contig that may go on in the next block."""
 
-    def __init__(self, contig_id: bytes, *, usable: bool) -> None:
+    def __init__(self, contig_id: bytes, *, usable: bool, plain: bool = False) -> None:
         self.id = contig_id
         self.usable = usable
+        self.plain = plain  # as of `Contigs`
         self.letters = bytearray()
 
     def add(self, letters: bytes | NDArray[np.uint8]) -> None:
@@ -144,6 +147,7 @@ class _Block(NamedTuple):
     ids: Ragged
     sequences: Ragged  # the last one may go on in the next block
     carried: int | None  # letters of the earlier block that the first one begins with; None: unused
+    plain: bool  # as of `Contigs`
     uracils: int
     lines: int
 
@@ -162,17 +166,18 @@ def _fast(text: bytes, opened: _Open) -> _Block | None:
     out = np.empty(start + len(text), np.uint8)
     out[:start] = np.frombuffer(opened.letters, np.uint8, start)
     heads, cuts = np.empty((most, 2), np.int64), np.empty(most, np.int64)
-    counts = np.empty(3, np.int64)
+    counts = np.empty(4, np.int64)
     found = loops.fasta(source, len(text), LETTERS, out, start, heads, cuts, most, counts)
     if found == REFUSED:
         return None
-    end, uracils, lines = counts.tolist()
+    end, uracils, lines, others = counts.tolist()
     bounds = np.concatenate([[0], cuts[:found], [end]])
     ids = pieces(source, heads[:found])
     return _Block(
         ids=concatenate([from_items([opened.id]), ids]),
         sequences=Ragged(out[:end], bounds),
         carried=carried,
+        plain=not others and (opened.plain or not opened.letters),
         uracils=uracils,
         lines=lines,
     )

@@ -33,13 +33,15 @@ def fasta() -> Callable[..., int]:
 
         ``letters`` maps a byte to its upper case, `BLANK` or 0. Letters go to ``out`` from ``end``
         on; ``heads`` gets begin and end of each id in the text, ``cuts`` where in ``out`` the
-        letters after it begin. ``counts`` gets where the letters end, the letters U and the lines.
+        letters after it begin. ``counts`` gets where the letters end, the letters U, the lines, and
+        the letters other than A, C, G, T, N and the gap sign.
         A byte that is no letter, and a dash, which may be a separator, are refused; so are more
         than ``most`` headers.
         """
         headers = 0
         uracils = 0
         lines = 0
+        others = 0
         at = 0
         while at < size:
             if at + lanes <= size:
@@ -58,6 +60,8 @@ def fasta() -> Callable[..., int]:
                 end += 1
                 if byte | 32 == 117:  # U
                     uracils += 1
+                elif letter != 65 and letter != 67 and letter != 71 and letter != 84:
+                    others += (letter != 78) & (letter != 46)  # N, .
             elif letter == 0:
                 return -1
             elif byte == 10:
@@ -85,6 +89,7 @@ def fasta() -> Callable[..., int]:
         counts[0] = end
         counts[1] = uracils
         counts[2] = lines
+        counts[3] = others
         return headers
 
     return loop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import shutil
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,8 @@ def test_without_a_linker_the_object_code_is_kept(made, tmp_path, monkeypatch):
     compiled.allow(compiling=True)
     check(made().get())
     [library] = (tmp_path / "__pycache__").iterdir()
+    if shutil.which("ld") is None:
+        pytest.skip("there is no linker: what is kept is object code anyway")
     assert library.suffix == ".so"
     library.unlink()
     monkeypatch.setattr(compiled.shutil, "which", lambda _: None)

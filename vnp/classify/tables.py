@@ -23,7 +23,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import IO, TextIO
 
@@ -100,7 +100,7 @@ class SampleTables:
         """Write the next records, those that have a score."""
         scored = ~np.isnan(rows.scores[:, 1])
         score1, score2 = rows.scores[scored].T
-        ids = [rows.id[at].decode() for at in np.flatnonzero(scored).tolist()]
+        ids = map(bytes.decode, compress(rows.id, scored.tolist()))
         columns = zip(
             ids, (score2 > score1).tolist(), shortest(score1), shortest(score2), strict=True
         )
@@ -115,7 +115,12 @@ class SampleTables:
 
     def windows(self, windows: Sequence[Window]) -> None:
         """Write the next called windows, all of one contig."""
-        self._windows.add(*[b"%b\t%d" % (window.id, window.is_virus) for window in windows])
+        self._windows.add(
+            [
+                name + (b"\t1" if score2 >= score1 else b"\t0")
+                for name, _, _, _, _, _, _, score1, score2 in windows
+            ]
+        )
         contig = safe_cell(windows[0].contig.decode())
         self._files[SEGMENTS].writelines(
             [
@@ -163,7 +168,7 @@ class _SortedLines:
         self._held: list[bytes] = []
         self._runs: list[Path] = []
 
-    def add(self, *lines: bytes) -> None:
+    def add(self, lines: list[bytes]) -> None:
         self._held += lines
         if len(self._held) >= _SORTED_AT_A_TIME:
             run = self._folder / f"run-{len(self._runs)}"

@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 from vnp import __version__
 from vnp.cli import logs, options
 from vnp.cli.exit_codes import DATA_ERROR, INTERRUPTED, USAGE_ERROR, of_error
+from vnp.cycles import seldom_searched
 
 COMMANDS = {
     "init": "make an empty store",
@@ -63,7 +64,6 @@ _WITHOUT_TORCH = {
     "convert",
 }
 _BLAS_THREADS = "OPENBLAS_NUM_THREADS"
-_MANY_OBJECTS = 100_000  # a search for cycles follows so many; 700 is Python's own rule
 _DESCRIPTION = """\
 VirNucPro embeddings on one chunked store: make a store, append FASTA/FASTQ samples to it, embed
 every stop-free reading frame with a DNA and a protein language model, and read the result as
@@ -184,22 +184,18 @@ def _light(command: str) -> Iterator[None]:
         yield
         return
     # Modules are what there is to search for cycles: seldom while they load, and not at the end.
-    thresholds = gc.get_threshold()
-    gc.set_threshold(_MANY_OBJECTS, *thresholds[1:])
     atexit.unregister(gc.freeze)  # of an earlier call
     atexit.register(gc.freeze)
     # NumPy's BLAS, of which nothing is used, starts threads that spin. Workers may want theirs.
     alone = {_BLAS_THREADS: "1"} if _BLAS_THREADS not in os.environ else {}
     os.environ.update(alone)
-    try:
-        importlib.import_module("numpy")
-    finally:
-        for each in alone:
-            del os.environ[each]
-    try:
+    with seldom_searched():
+        try:
+            importlib.import_module("numpy")
+        finally:
+            for each in alone:
+                del os.environ[each]
         yield
-    finally:
-        gc.set_threshold(*thresholds)
 
 
 def _interrupt(_number: int, _frame: object) -> None:

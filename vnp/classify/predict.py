@@ -39,6 +39,7 @@ from vnp.classify.features import Scores, choose_models, score_rows, with_record
 from vnp.classify.files import Classifier
 from vnp.classify.regions import RegionRule, regions_of
 from vnp.classify.tables import SampleTables, sample_tables
+from vnp.cycles import seldom_searched
 from vnp.embed.progress import Progress
 from vnp.models.registry import demo_warning
 from vnp.sequence.genetic_codes import translate_alike
@@ -153,7 +154,7 @@ def predict(
     total = sum(sample.stop - sample.start for sample in wanted)
     calls = []
     rule = rule or RegionRule()
-    with call_writer(files or CallFiles(), wanted) as writer:
+    with seldom_searched(), call_writer(files or CallFiles(), wanted) as writer:
         with (
             _keeping(store, classifier.card.digest, save, replace=replace) as keep,
             Progress("predict", total=total, unit="records") as progress,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import shutil
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,34 @@ def test_they_are_compiled_when_that_is_allowed_and_loaded_without_numba(
     raw[-1] ^= 1
     file.write_bytes(raw)
     assert made().get() is None
+
+
+def test_without_a_linker_the_object_code_is_kept(made, tmp_path, monkeypatch):
+    compiled.allow(compiling=True)
+    check(made().get())
+    [library] = (tmp_path / "__pycache__").iterdir()
+    if shutil.which("ld") is None:
+        pytest.skip("there is no linker: what is kept is object code anyway")
+    assert library.suffix == ".so"
+    library.unlink()
+    monkeypatch.setattr(compiled.shutil, "which", lambda _: None)
+    check(made().get())
+    [code] = (tmp_path / "__pycache__").iterdir()
+    assert code.suffix == ".o"
+    monkeypatch.setattr(Loops, "_compiled", None)
+    check(made().get())
+
+
+def test_a_library_that_does_not_open_is_not_kept(made, tmp_path, monkeypatch):
+    compiled.allow(compiling=True)
+
+    def refused(_name):
+        raise OSError("failed to map segment from shared object")
+
+    monkeypatch.setattr(compiled.ctypes, "CDLL", refused)
+    check(made().get())
+    [code] = (tmp_path / "__pycache__").iterdir()
+    assert code.suffix == ".o"
 
 
 def test_other_code_is_compiled_anew(made, tmp_path):

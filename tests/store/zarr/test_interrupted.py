@@ -57,7 +57,7 @@ def killed(monkeypatch: pytest.MonkeyPatch, operations: int) -> Iterator[list[st
         patched.setattr(owner, name, counted)
 
     with monkeypatch.context() as patched:
-        for name in ("publish_replace", "fsync_dir", "make_dir"):
+        for name in ("publish_replace", "write_staged", "fsync_dir", "make_dir"):
             count(transaction, name)
         count(transaction.shutil, "rmtree")
         count(transaction.os, "link")

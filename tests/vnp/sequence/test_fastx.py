@@ -406,3 +406,12 @@ def test_a_blank_in_a_read_is_named(tmp_path: Path) -> None:
     path.write_text("@r1\nACGT ACGT\n+\nIIIIIIIII\n")
     with pytest.raises(InputError, match="record 1, line 2: 'r1': there is a blank"):
         list(ContigReader(path))
+
+
+def test_a_protein_beside_dna_is_refused_wherever_a_block_ends(tmp_path, monkeypatch):
+    path = tmp_path / "a.fa"
+    path.write_text(f">a\n{'ACGT' * 50}\n>b\n{'MKWDVRYS' * 9}\n>c\n{'ACGT' * 20}\n")
+    for block in (1, 64, 210, 230, 260, 1000):
+        monkeypatch.setattr(fasta, "_BLOCK", block)
+        with pytest.raises(InputError, match="is this protein"), ContigReader(path) as reader:
+            list(reader)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import google_crc32c
@@ -27,12 +27,22 @@ from store.io.ragged import Ragged, decode_vlen, encode_vlen
 from store.io.regular import open_sized, read_regular
 from store.io.words import count
 from store.layout import Column
-from store.zarr.zstd import compressed, decompressed
+
+if TYPE_CHECKING:
+    from numcodecs.zstd import Zstd
 
 CRC_BYTES = 4
+_ZSTD_LEVEL = 1
 _ONE = (1).to_bytes(4, "little")  # how many strings
 _SKIPPED = (0x184D2A50).to_bytes(4, "little")  # begins a skippable frame of zstd
 _LARGEST = 1 << 30  # bytes of a chunk; what claims more is damaged or hostile
+
+
+@cache
+def _zstd() -> Zstd:
+    from numcodecs.zstd import Zstd  # takes 30 ms, and many a command reads no compressed chunk
+
+    return Zstd(level=_ZSTD_LEVEL)
 
 
 def numpy_dtype(column: Column) -> np.dtype[Any]:
@@ -150,7 +160,7 @@ def with_nonce(content: bytes) -> bytes:
 
 def _with_crc(content: bytes | NDArray[np.uint8], column: Column) -> bytes:
     _check_size(len(content), column)
-    body = compressed(content) if column.compressed else bytes(content)
+    body = bytes(_zstd().encode(content) if column.compressed else content)
     crc: int = google_crc32c.value(body)
     return body + crc.to_bytes(CRC_BYTES, "little")
 
@@ -180,7 +190,7 @@ def _without_crc(raw: bytes, column: Column, *, most: int = _LARGEST) -> bytes:
             size = frame_content_size(body)
             if not 0 <= size <= most:
                 raise DamageError(f"zstd frame claims {size:,} bytes, which no such chunk has")
-            body = decompressed(body)
+            body = bytes(_zstd().decode(body))
         except (RuntimeError, ZstdError) as error:
             raise DamageError(f"zstd frame is unreadable: {error}") from None
     return body

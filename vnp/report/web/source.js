@@ -63,7 +63,7 @@ contigs({sample, min_length, min_score, viral, text, sort, descending, offset, l
     segments, records,               // of its segments, those with a record
     viral_segments, score, viral,    // mean score of its called segments; null if not called
   }],
-  complete, of,                      // are all contigs of the store searched? how many it has
+  complete, searched, of,            // are all contigs searched? how many are, how many there are
 }
   Every key may be absent or null. `sample` is a name; `text` is found in the id, whatever its
   case; `viral: true` leaves out what is not viral; `sort` is a key of a row, by default
@@ -73,14 +73,15 @@ track({sample, contig}) -> null | {  // null: not in this file
   start: [base], end: [base],        // the segments that have records, in order
   score: [score | null],             // 0.5 or more exactly if the segment is viral
   frames: [{frame, start, end}],     // each record: "F1" .. "R3", and its segment's bases
-  regions: [{start, end, name}],     // viral regions, and those a user gave ("planted")
+  regions: [{start, end, name, given}],  // viral regions; given: by a user, else found here
+  joined,                            // neighbouring segments that are one here: 1 but of very long
 }
 
 map() -> null | {                    // null: too few certified records for a map
   method, axes: [x, y], note,        // "UMAP" or "PCA"; what to hold of it, in words
   of,                                // certified records there are; those shown are a sample
   x: [], y: [],                      // of n records, as are all arrays that follow
-  id: [], row: [], length: [],       // record id, row of the store, residues of the protein
+  id: [], row: [], length: [],       // record id, row of the store, bases of its contig
   score: [] | null,                  // virus score of the record; null in it: not scored
   contig: [], sample: [], frame: [], // indices into names
   names: {contig: [], sample: [], frame: []},
@@ -143,6 +144,7 @@ const vnp = {};
           total: found.length,
           rows: page.map(({ evidence, at, ...row }) => row),
           complete: table.of === table.contig.length,
+          searched: table.contig.length,
           of: table.of,
         };
       },
@@ -181,14 +183,23 @@ const vnp = {};
   /** The track of contig `at`: starts are kept as steps, frames as six bits, scores in 1/1000. */
   function unpacked(tracks, at) {
     const [first, last] = [tracks.first[at], tracks.first[at + 1]];
-    const track = { start: [], end: [], score: [], frames: [], regions: tracks.regions[at] ?? [] };
+    const track = {
+      start: [],
+      end: [],
+      score: [],
+      frames: [],
+      regions: tracks.regions[at] ?? [],
+      joined: tracks.joined[at] ?? 1,
+    };
     let start = 0;
     for (let index = first; index < last; index++) {
       start += tracks.step[index];
       const end = start + tracks.length[index];
       track.start.push(start);
       track.end.push(end);
-      track.score.push(tracks.score && tracks.score[index] !== null ? tracks.score[index] / 1000 : null);
+      track.score.push(
+        tracks.score && tracks.score[index] !== null ? tracks.score[index] / 1000 : null,
+      );
       tracks.frames.forEach((frame, bit) => {
         if (tracks.mask[index] & (1 << bit)) track.frames.push({ frame, start, end });
       });

@@ -314,7 +314,10 @@ def test_it_follows_theme_width_and_paper(opened: Open, study_page: Path) -> Non
         assert page.evaluate("document.documentElement.scrollWidth") == 390
         assert page.evaluate("document.querySelector('canvas.points').clientWidth") < 390
     assert papers == {"rgb(255, 255, 255)", "rgb(17, 20, 24)"}
+    corner = "[...document.querySelector('canvas').getContext('2d').getImageData(1, 1, 1, 1).data]"
+    assert page.evaluate(corner) == [17, 20, 24, 255]
     page.emulate_media(media="print")
+    assert page.evaluate(corner) == [255, 255, 255, 255]
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator(".filters").is_visible()
     page.evaluate("dispatchEvent(new Event('beforeprint'))")

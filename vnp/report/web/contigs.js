@@ -218,7 +218,7 @@
       start: () => update(false),
       show(change) {
         controls.set(change);
-        section.scrollIntoView({ behavior: "smooth" });
+        section.scrollIntoView();
       },
     };
   };

@@ -103,10 +103,12 @@
         legend,
       ),
       draw() {
-        requestAnimationFrame(() => {
+        const now = () => {
           points.resize();
           paint();
-        });
+        };
+        if (stage.isConnected) now(); // at once: a change to paper leaves no time
+        else requestAnimationFrame(now);
         return stage;
       },
       saved: () => vector(points, map),

@@ -12,7 +12,7 @@ drawing, and than WebGL without a graphics driver (docs/decisions/037-report.md)
 
   /** The canvas of `map`; `hovered(index | null)`, `chosen(index)`, `fenced([index])` are called. */
   vnp.pointCanvas = (map, { hovered, chosen, fenced }) => {
-    const canvas = vnp.el("canvas", { class: "points", tabindex: "0", role: "img" });
+    const canvas = vnp.el("canvas", { class: "points", tabindex: "0", role: "application" });
     const context = canvas.getContext("2d");
     const n = map.x.length;
     const [xs, ys] = [d3.extent(map.x), d3.extent(map.y)];
@@ -217,7 +217,7 @@ drawing, and than WebGL without a graphics driver (docs/decisions/037-report.md)
       /** Colour by `fill(index)`, a number among `colours`. */
       paint(colours, fill) {
         Object.assign(state, { colours, fill });
-        soon();
+        draw();
       },
       colour: (at) => state.colours[state.fill(at)],
       mode(mode) {

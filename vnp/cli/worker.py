@@ -25,10 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Work until nothing is left, or until a signal."""
-    from store.io.words import count
-    from store.open import open_store
-    from vnp.embed.status import watching
-    from vnp.embed.worker import Worker
+    from vnp.inference.preload import importing, preload_torch
+
+    preload_torch()
+    with importing():
+        from store.io.words import count
+        from store.open import open_store
+        from vnp.embed.status import watching
+        from vnp.embed.worker import Worker
 
     stop = threading.Event()
     received: list[str] = []

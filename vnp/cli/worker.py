@@ -58,7 +58,8 @@ def run(given: argparse.Namespace) -> int:
     )
     line = (
         f"published {count(report.blocks, 'block')}, {count(report.records, 'record')} "
-        f"({report.copied:,} copied), {count(report.tokens, 'token')} in {report.seconds:.1f} s"
+        f"({report.copied:,} copied), {count(report.tokens, 'token')} in {report.seconds:.1f} s "
+        f"({report.spent_loading()})"
     )
     value = {**report.to_json(), "signal": next(iter(received), None)}
     return Outcome(value, [line], code).show(as_json=given.json)

@@ -92,7 +92,10 @@ def encoders_of(path, **options):
 def test_measured_once_pinned_and_checked(tmp_path, suffix):
     path = store_of(tmp_path / f"run{suffix}")
     measured = []
-    first = encoders_of(path, measured=measured).get(MODEL)
+    encoders = encoders_of(path, measured=measured)
+    first = encoders.get(MODEL)
+    [(began, ended)] = encoders.loads
+    assert 0 < encoders.measuring_seconds < ended - began
     recorded = open_store(path).provenance(MODEL)
     assert recorded["identity"]["precision"] == "int8"
     spec = registry.model(MODEL)

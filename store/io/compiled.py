@@ -8,12 +8,14 @@ object code, and llvmlite loads it in 30 ms::
     first large input    numba: Python functions -> LLVM -> object code (-> ld -> library) -> file
     any other process    file -> addresses -> ctypes, which releases the GIL
 
-A loop is a plain Python function over pointers and numbers. It calls no other function, allocates
-nothing and raises nothing, so its object code needs nothing of numba's run time. Whoever uses a
-set has the same thing in NumPy, for where it cannot be had, and tests hold one to the other.
+A loop is a plain Python function over pointers and numbers. It calls nothing but what numba
+compiles into it, allocates nothing and raises nothing, so its object code needs nothing of numba's
+run time. Whoever uses a set has the same thing by other means, for where it cannot be had, and
+tests hold one to the other.
 
-The file lies beside the code like the files of Python itself, or in the user's cache. Its name
-says by which code and versions and for which processor it was made.
+The file lies beside the code like the files of Python itself, or in the user's cache, and is used
+where nobody else may write (`store.io.own_cache`): what it holds is run. Its name says by which
+code and versions and for which processor it was made.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ import ctypes
 import hashlib
 import importlib
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from store.io.files import publish_replace
+from store.io.own_cache import is_own, stranger, user_cache
 
 log = logging.getLogger(__name__)
 
@@ -99,18 +101,20 @@ class Loops:
 
         return add
 
-    def get(self) -> Any | None:
+    def get(self, *, compiling: bool = False) -> Any | None:
         """Return the loops as attributes; None where they cannot be had, or are not allowed.
 
-        They take C-contiguous arrays for pointers. Their lengths are not checked.
+        With ``compiling`` they are allowed, and compiled if they have not been. They take
+        C-contiguous arrays for pointers. Their lengths are not checked.
         """
-        if not _allowed:
+        allowed = _COMPILED if compiling else _allowed
+        if not allowed:
             return None
-        if self._functions is None and self._tried < _allowed:
+        if self._functions is None and self._tried < allowed:
             with _lock:
-                if self._functions is None and self._tried < _allowed:
-                    self._functions = self._loaded(compiling=_allowed == _COMPILED)
-                    self._tried = _allowed
+                if self._functions is None and self._tried < allowed:
+                    self._functions = self._loaded(compiling=allowed == _COMPILED)
+                    self._tried = allowed
         return self._functions
 
     def _loaded(self, *, compiling: bool) -> SimpleNamespace | None:
@@ -120,7 +124,9 @@ class Loops:
                 return library
             llvm = importlib.import_module("llvmlite.binding")
             name = f"{self._name}-{self._key(*_llvm_processor(llvm))}.o"
-            code = next(filter(None, (_read(folder / name) for folder in self._folders())), None)
+            code = next(
+                filter(None, (self._read(folder / name) for folder in self._folders())), None
+            )
             if code is None:
                 if not compiling:
                     return None
@@ -136,7 +142,7 @@ class Loops:
         """Open the library that an earlier process made, if there is one."""
         name = self._library_name()
         for folder in self._folders() if name else ():
-            if _read(folder / name) is not None:
+            if self._read(folder / name) is not None:
                 with suppress(OSError):  # the file system may forbid to run what lies on it
                     library = ctypes.CDLL(str(folder / name))
                     return self._functions_at(partial(_address, library))
@@ -170,9 +176,24 @@ class Loops:
         return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
 
     def _folders(self) -> Iterator[Path]:
-        yield self._source.parent / "__pycache__"
-        with suppress(RuntimeError):  # a user without a home
-            yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vnp"
+        beside = self._source.parent
+        if is_own(beside / "__pycache__", code=beside):
+            yield beside / "__pycache__"
+        cache = user_cache()
+        if cache is not None and is_own(cache):
+            yield cache
+
+    def _read(self, path: Path) -> bytes | None:
+        """Content of a file of code, if it is whole and nobody else could write it."""
+        beside = self._source.parent
+        if stranger(path, code=beside if path.parent.parent == beside else None) is not None:
+            return None
+        try:
+            raw = path.read_bytes()
+        except OSError:
+            return None
+        code = raw[:-_DIGEST]
+        return code if code and hashlib.sha256(code).digest() == raw[-_DIGEST:] else None
 
     def _compiled(self, llvm: Any) -> bytes:
         """Object code of all loops."""
@@ -277,13 +298,3 @@ def _function(address: int, types: list[str]) -> Callable[..., int]:
         return int(call(*values))
 
     return function
-
-
-def _read(path: Path) -> bytes | None:
-    """Content of a file of code, if it is whole."""
-    try:
-        raw = path.read_bytes()
-    except OSError:
-        return None
-    code = raw[:-_DIGEST]
-    return code if code and hashlib.sha256(code).digest() == raw[-_DIGEST:] else None

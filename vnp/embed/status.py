@@ -18,11 +18,11 @@ from store.claims.liveness import Verdict
 from store.claims.participant import Participant
 from store.claims.process import Identity, is_gone
 from store.claims.room import Room
-from store.errors import StoreError
+from store.errors import DamageError, StoreError
 from store.geometry import rows_wanted
 from store.read.origin import origin_of
 from store.store import Store
-from vnp.embed.precisions import rows_by_precision
+from vnp.embed.precisions import UNKNOWN, begun_in, rows_by_precision
 from vnp.embed.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class ModelStatus:
     open_blocks: int  # with unfilled rows
     claimed: int  # open, held by a worker not known to be dead
     stale: int  # open, held by a worker that is dead
+    precision: str | None  # that all rows have, if asked for, known, and the store is not of mixed
     precisions: dict[str, int]  # filled rows by precision, if asked for in a store of mixed
     origin: str  # what made the rows, if asked for; empty for a model of vnp's own
 
@@ -115,11 +116,11 @@ def read_status(
     models
         Which; none for all.
     precisions
-        Whether to count rows by precision in a store of mixed: every certificate is read.
+        Whether to tell in which precision rows are: in a store of mixed every certificate is read.
     origins
         Whether to say what made the rows of each model: every provenance is read.
     """
-    precisions = precisions and store.schema.mixed_precision
+    mixed = store.schema.mixed_precision
     sidecar = store.sidecar.room
     claims = Participant(sidecar).claims
     wanted = rows_wanted(store.schema)
@@ -143,7 +144,8 @@ def read_status(
                 open_blocks=len(open_blocks),
                 claimed=len(states) - stale,
                 stale=stale,
-                precisions=rows_by_precision(store, model.name) if precisions else {},
+                precision=_precision(store, model.name) if precisions and not mixed else None,
+                precisions=rows_by_precision(store, model.name) if precisions and mixed else {},
                 origin=origin_of(store, model.name) if origins else "",
             )
         )
@@ -198,6 +200,15 @@ def watching(store: Store, *, models: tuple[str, ...]) -> Iterator[Progress]:
             watcher.join()
         status = read_status(store.snapshot(), models=models)
         progress.update(status.rows_done, total=status.rows_wanted)
+
+
+def _precision(store: Store, model: str) -> str | None:
+    """Precision of an ordinary store's rows, those to come among them."""
+    try:
+        found = begun_in(store, model)
+    except DamageError:  # vnp verify names it
+        return None
+    return None if found == UNKNOWN else found
 
 
 def _beats(place: Room, owners: set[str]) -> list[Beat]:

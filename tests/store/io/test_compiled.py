@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import hashlib
 import shutil
 from typing import Any
 
@@ -106,6 +107,21 @@ def test_other_code_is_compiled_anew(made, tmp_path):
     (tmp_path / "loops.py").write_text("# other code")
     check(made().get())
     assert len(list((tmp_path / "__pycache__").iterdir())) == 2
+
+
+@pytest.mark.parametrize("which", ["folder", "file"])
+def test_code_that_others_could_write_is_not_run(made, tmp_path, monkeypatch, which):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    compiled.allow(compiling=True)
+    check(made().get())
+    [file] = (tmp_path / "__pycache__").iterdir()
+    content = b"code of somebody else"
+    file.unlink()  # not written into: the library in it is mapped
+    file.write_bytes(content + hashlib.sha256(content).digest())  # the loader would crash
+    (file if which == "file" else file.parent).chmod(0o777)
+    check(made().get())
+    kept = [file, *(tmp_path / "cache" / "vnp").glob("*")]
+    assert len(kept) == (1 if which == "file" else 2)
 
 
 def test_without_a_place_to_write_they_work_all_the_same(made, tmp_path, monkeypatch):

@@ -53,8 +53,8 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
     """Write the commands out, and point links out of docs/ to where their files are in the site."""
-    if page.file.src_uri in PAGES.values():
-        return markdown  # done when the page was made
+    if page.file.src_uri in PAGES.values() or page.file.src_uri.startswith("notebooks/"):
+        return markdown  # links are those of the site already
     if COMMANDS.search(markdown):
         return COMMANDS.sub(lambda _: commands(), markdown)
     return linked(markdown, f"docs/{page.file.src_uri}")
@@ -72,8 +72,9 @@ def linked(markdown: str, source: str) -> str:
 
 
 def in_site(path: str) -> str:
-    """Name in the site of a file of the repository."""
-    return PAGES.get(path, path.removeprefix("docs/"))
+    """Name in the site of a file of the repository; a notebook's is that of its page."""
+    path = PAGES.get(path, path.removeprefix("docs/"))
+    return f"{path.removesuffix('.ipynb')}.md" if path.endswith(".ipynb") else path
 
 
 def outside_files(pages: Any) -> Iterator[str]:

@@ -20,6 +20,7 @@ _FENCE = re.compile(
 )
 # What differs between two runs or two processors: seconds, scores, and where the store is.
 _VARYING = (
+    (re.compile(r"\((\d+ (h|min) )*\d+(\.\d+)? (s|min)\)"), "(time)"),
     (re.compile(r"\d+\.\d+"), "N"),
     (re.compile(r"(?<!\S)/\S*/(?=[\w.]+)"), ""),
 )

@@ -178,6 +178,17 @@ def test_options_that_a_text_names_exist(page: str) -> None:
         assert not unknown, f"{page}: vnp {name} has no {' '.join(sorted(unknown))}"
 
 
+@pytest.mark.parametrize("page", pages())
+def test_tests_and_tools_that_a_text_names_exist(page: str) -> None:
+    text = (ROOT / page).read_text()
+    for path, test in re.findall(r"((?:\w+/)+test_\w+\.py)(?:::(\w+))?", text):
+        file = ROOT / "tests" / path.removeprefix("tests/")
+        assert file.is_file(), f"{page}: there is no {path}"
+        assert f"def {test}" in file.read_text(), f"{page}: {path} has no {test}"
+    tools = re.findall(r"\btools/\w+\.\w+", text)
+    assert not [tool for tool in tools if not (ROOT / tool).is_file()], page
+
+
 def options_of(name: str) -> set[str]:
     """Options of a command and of its subcommands."""
     from tools.docs_hooks import subcommands

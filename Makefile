@@ -49,7 +49,7 @@ lint: $(VENV)/test.stamp  ## ruff, mypy strict, and the rules of the rooms (impo
 	$(VENV)/bin/lint-imports
 
 docs: $(VENV)/test.stamp  ## build the site of the documentation, site/index.html, links checked
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build
 
 format: $(VENV)/test.stamp  ## format the code and sort its imports
 	$(VENV)/bin/ruff check --select I --fix .

@@ -85,7 +85,8 @@ def outside_files(pages: Any) -> Iterator[str]:
         folder = posixpath.dirname(f"docs/{page.src_uri}")
         for target in LINK.findall(page.content_string):
             path = posixpath.normpath(posixpath.join(folder, target))
-            if not path.startswith("docs/") and path not in PAGES and (ROOT / path).is_file():
+            inside = path.startswith(("docs/", ".."))
+            if not inside and path not in PAGES and (ROOT / path).is_file():
                 yield path
 
 

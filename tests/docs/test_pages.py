@@ -185,7 +185,7 @@ def test_tests_and_tools_that_a_text_names_exist(page: str) -> None:
         file = ROOT / "tests" / path.removeprefix("tests/")
         assert file.is_file(), f"{page}: there is no {path}"
         assert f"def {test}" in file.read_text(), f"{page}: {path} has no {test}"
-    tools = re.findall(r"\btools/\w+\.\w+", text)
+    tools = re.findall(r"(?<![\w/])tools/\w+\.\w+", text)
     assert not [tool for tool in tools if not (ROOT / tool).is_file()], page
 
 

@@ -23,6 +23,8 @@ EXTRAS = {
     "pyarrow": "export",
     "faiss": "faiss",
     "lance": "lance",
+    "starlette": "view",
+    "uvicorn": "view",
     "umap": "umap",
     "sklearn": "train",
     "pysam": "bam",

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     about = "score with this classifier for the page"
     scores.add_argument("--classifier", type=Path, metavar="FILE", help=about)
     options.classifier_device(parser)
-    about = "leave the UMAP out also where it is installed"
+    about = "leave out the UMAP, which pip install 'vnp[umap]' brings"
     parser.add_argument("--no-umap", action="store_true", help=about)
     about = "also write *_mqc.json files for MultiQC beside it"
     parser.add_argument("--multiqc", action="store_true", help=about)

@@ -50,6 +50,7 @@ COMMANDS = {
     "convert": "copy a store to the other kind: .zarr to .h5 or back",
     "run": "append, embed and predict in one go; every stage resumes",
     "report": "write one HTML page that shows what a store holds",
+    "completion": "print what completes commands in a shell: bash, zsh, fish, tcsh",
 }
 # The others load a model, a classifier or a file of torch: `vnp.models.extra` says what they need.
 _WITHOUT_TORCH = {
@@ -62,6 +63,7 @@ _WITHOUT_TORCH = {
     "doctor",
     "export",
     "convert",
+    "completion",
 }
 _BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 _DESCRIPTION = """\
@@ -120,6 +122,8 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
         module.add_arguments(command)
         options.common(command)
         command.set_defaults(run=module.run, command_parser=command, json=False)
+        if name == "completion":
+            command.set_defaults(all_commands=parser)
     return top
 
 

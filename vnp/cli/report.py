@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     about = "score with this classifier for the page"
     scores.add_argument("--classifier", type=Path, metavar="FILE", help=about)
     options.classifier_device(parser)
-    about = "leave the UMAP out also where it is installed"
+    about = "leave out the UMAP, which pip install 'vnp[umap]' brings"
     parser.add_argument("--no-umap", action="store_true", help=about)
     about = "show the regions of this BED file on the tracks of contigs: known or planted ones"
     parser.add_argument("--regions", type=Path, metavar="BED", help=about)

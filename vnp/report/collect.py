@@ -18,19 +18,19 @@ from store.read.sample import evenly
 from store.schema import COLUMN_CHUNK_ROWS, Model
 from store.store import Store
 from vnp import __version__
-from vnp.classify.calls import Counts
+from vnp.classify.features import chunked
 from vnp.models.registry import demo_warning
 from vnp.report.binning import filled_before, length_histogram, shares
-from vnp.report.calls import ScoreSource, collect_calls
+from vnp.report.calls import COUNTED, Found, ScoreSource, collect_contigs, strings_of
 from vnp.report.data import (
     LENGTH_BINS,
     MOST_CELLS,
     MOST_GROUPS,
     MOST_SAMPLES,
     MOST_SCANNED,
-    Calls,
     Distributions,
     ModelRow,
+    Projection,
     ReportData,
     Sampled,
     SampleRow,
@@ -42,7 +42,6 @@ from vnp.sequence.frames import FRAMES
 Ints = NDArray[np.int64]
 
 _SUMMED = ("contigs", "without_records", "bases", "segments", "records", "certified")
-_SUMMED_CALLS = ("called_segments", "viral_segments", "called_contigs", "viral_contigs")
 
 
 def collect(
@@ -51,6 +50,7 @@ def collect(
     title: str | None = None,
     scores: ScoreSource | None = None,
     umap: bool = True,
+    every_row: bool = True,
 ) -> ReportData:
     """Collect what a report of the store, at the commit it holds, shows.
 
@@ -61,7 +61,10 @@ def collect(
     scores
         Scores of a classifier, if any.
     umap
-        Whether to project by UMAP too, if it is installed.
+        Whether to project by UMAP, if it is installed.
+    every_row
+        Whether to read all rows, for the contigs, their calls and the map; without, the answer
+        comes in about a second from a store of any size.
 
     Raises
     ------
@@ -71,31 +74,10 @@ def collect(
     schema = store.schema
     filled = {model.name: store.rows_filled(model.name) for model in schema.models}
     work, environments = read_work(store, filled)
-    group, groups = _groups(store)
-    rows = np.empty(0, np.int64)
-    if schema.models and store.n_rows:
-        view = store.merged(verify=True)
-        everywhere = view.filled
-        edges = np.array([sample.start for sample in schema.samples] + [store.n_rows])
-        rows = choose_rows(everywhere, edges)
-    calls: Calls | None = None
-    counts: list[Counts] = []
-    found: NDArray[np.float64] | None = None
-    if scores is not None:
-        calls, counts, found = collect_calls(store, scores, group=group, groups=groups, rows=rows)
-    sampled = None
-    if len(rows):
-        owner = np.searchsorted(edges[:-1], rows, side="right") - 1
-        projections = project(features(view, rows), umap=umap)
-        if projections:
-            sampled = Sampled(
-                of=int(everywhere.sum()),
-                models=tuple(model.name for model in view.models),
-                group=group[owner],
-                groups=groups,
-                score=found,
-                projections=projections,
-            )
+    found, sampled = None, None
+    if every_row:
+        found, sampled = _read_rows(store, scores, umap=umap)
+    counts = found.counts if found is not None and found.calls is not None else None
     listed, rest, total = _samples(store, filled, counts)
     return ReportData(
         title=title if title is not None else store.path.name,
@@ -116,8 +98,72 @@ def collect(
         ),
         work=work,
         distributions=_distributions(store) if store.n_rows else None,
-        calls=calls,
+        calls=None if found is None else found.calls,
+        listed=None if found is None else found.listed,
         sampled=sampled,
+    )
+
+
+def _read_rows(
+    store: Store, scores: ScoreSource | None, *, umap: bool
+) -> tuple[Found, Sampled | None]:
+    """Read all rows once, and the embeddings of those that are on the map."""
+    group, groups = _groups(store)
+    rows = np.empty(0, np.int64)
+    if store.schema.models and store.n_rows:
+        view = store.merged(verify=True)
+        everywhere = view.filled
+        edges = np.array([sample.start for sample in store.schema.samples] + [store.n_rows])
+        rows = choose_rows(everywhere, edges)
+    found = collect_contigs(store, scores, group=group, groups=groups, rows=rows)
+    projection = project(features(view, rows), umap=umap) if len(rows) else None
+    if projection is None:
+        return found, None
+    models = tuple(model.name for model in view.models)
+    of = int(everywhere.sum())
+    return found, _sampled(store, rows, found, projection, models=models, of=of)
+
+
+def _sampled(
+    store: Store,
+    rows: Ints,
+    found: Found,
+    projection: Projection,
+    *,
+    models: tuple[str, ...],
+    of: int,
+) -> Sampled:
+    """Look up what the map says of its records."""
+    starts = np.array([sample.start for sample in store.schema.samples])
+    owner = np.searchsorted(starts, rows, side="right") - 1
+    used, index = np.unique(owner, return_inverse=True)
+    low = int(rows[0])
+    chunks = [
+        (first, np.searchsorted(rows, [first, last]))
+        for first, last in chunked(low, int(rows[-1]) + 1)
+    ]
+
+    def numbers(name: str) -> Ints:
+        parts = []
+        for first, (one, two) in chunks:
+            if one < two:
+                here = rows[one:two]
+                column = store.column(name, first, int(here[-1]) + 1)
+                parts.append(np.asarray(column, dtype=np.int64)[here - first])
+        return np.concatenate(parts)
+
+    return Sampled(
+        of=of,
+        models=models,
+        rows=rows,
+        sample=index,
+        samples=tuple(store.schema.samples[number].name for number in used.tolist()),
+        ids=tuple(strings_of(store, "id", rows)),
+        contigs=tuple(strings_of(store, "contig", rows)),
+        frame=np.where(numbers("strand") > 0, 0, 3) + numbers("frame") - 1,
+        length=found.bases,
+        score=found.score,
+        projection=projection,
     )
 
 
@@ -137,7 +183,7 @@ def _groups(store: Store) -> tuple[Ints, tuple[str, ...]]:
 
 
 def _samples(
-    store: Store, filled: dict[str, Ints], counts: Sequence[Counts]
+    store: Store, filled: dict[str, Ints], counts: dict[str, Ints] | None
 ) -> tuple[tuple[SampleRow, ...], SampleRow | None, SampleRow]:
     """Rows of the table of samples, the rest of them summed up, and the sum of all."""
     samples = store.schema.samples
@@ -160,10 +206,7 @@ def _samples(
             segments=sample.segments,
             records=sample.stop - sample.start,
             certified=int(certified[number]),
-            called_segments=counts[number].windows if counts else None,
-            viral_segments=counts[number].viral_windows if counts else None,
-            called_contigs=counts[number].contigs if counts else None,
-            viral_contigs=counts[number].viral_contigs if counts else None,
+            **({name: int(of[number]) for name, of in counts.items()} if counts else {}),
         )
         for number, sample in enumerate(samples)
     ]
@@ -178,7 +221,7 @@ def _samples(
 
 def _sum(name: str, rows: Sequence[SampleRow]) -> SampleRow:
     called = bool(rows) and rows[0].called_segments is not None
-    fields = _SUMMED + _SUMMED_CALLS if called else _SUMMED
+    fields = _SUMMED + COUNTED if called else _SUMMED
     return SampleRow(name, **{field: sum(getattr(row, field) for row in rows) for field in fields})
 
 

@@ -22,7 +22,9 @@ _PACKAGES = {
     "obstore": "'.[s3]' in a clone of vnp",
     "obstore.store": "'.[s3]' in a clone of vnp",
     "sklearn": "scikit-learn",
+    "starlette": "'vnp[view]'",
     "umap": "umap-learn",
+    "uvicorn": "'vnp[view]'",
 }
 _ABSENT = "is not installed"
 _said: set[str] = set()  # libraries of which a warning was given

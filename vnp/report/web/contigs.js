@@ -106,7 +106,9 @@
         : "No contigs";
       note.textContent = found.complete
         ? ""
-        : `This file lists the ${vnp.count(found.searched)} ${called ? "contigs with the most viral evidence" : "longest contigs"} of ${vnp.count(found.of)}; “vnp view” searches them all.`;
+        : overview.live
+          ? `${vnp.count(found.searched)} of ${vnp.plural(found.of, "contig")} are indexed so far.`
+          : `This file lists the ${vnp.count(found.searched)} ${called ? "contigs with the most viral evidence" : "longest contigs"} of ${vnp.count(found.of)}; “vnp view” searches them all.`;
       [back.disabled, on.disabled] = [page === 0, first + PAGE >= total];
       back.parentElement.hidden = total <= PAGE;
       for (const [key, cell] of heads) {
@@ -201,7 +203,9 @@
       vnp.el(
         "p",
         { class: "note" },
-        "This file keeps the tracks of the most viral contigs only, and this is not one of them: “vnp predict” writes the segments of all contigs, and “vnp view” shows them.",
+        overview.live
+          ? "This contig is not in the store any more."
+          : "This file keeps the tracks of the most viral contigs only, and this is not one of them: “vnp predict” writes the segments of all contigs, and “vnp view” shows them.",
       );
 
     async function copy() {
@@ -216,6 +220,7 @@
     return {
       section,
       start: () => update(false),
+      refresh: () => (open ? null : update(false)),
       show(change) {
         controls.set(change);
         section.scrollIntoView({ behavior: "smooth" });

@@ -1,0 +1,268 @@
+"""The contigs of a store as a table in memory: filtered, searched and sorted in one look.
+
+All is done on whole columns: a few milliseconds a million contigs, and nothing is kept between
+two questions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints: TypeAlias = NDArray[np.int64]
+Mask: TypeAlias = NDArray[np.bool_]
+Sort: TypeAlias = Literal[
+    "evidence", "sample", "contig", "bases", "segments", "records", "viral_segments", "score",
+    "viral",
+]  # fmt: skip
+SORTS: tuple[Sort, ...] = get_args(Sort)
+
+_TOGETHER = 1 << 16  # contigs whose ids are searched at a time: these stay in the cache
+_WORD = 8  # bytes of an id that are compared at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked of the table; None and "" ask for nothing."""
+
+    sample: str | None = None
+    min_length: int = 0
+    min_score: float | None = None
+    viral: bool = False  # leave out what is not
+    text: str = ""  # found in the id; letters A to Z whatever their case
+    sort: Sort = "evidence"
+    descending: bool | None = None  # by default of evidence alone
+    offset: int = 0
+    limit: int = 100
+
+
+@dataclass(frozen=True)
+class ContigTable:
+    """Contigs that have records, in the order of rows; all columns of length n."""
+
+    samples: tuple[str, ...]  # names by number
+    sample: NDArray[np.int32]  # number of each contig's sample
+    first: Ints  # its first row
+    records: NDArray[np.int32]
+    bases: Ints  # end of its last segment that has a record
+    segments: NDArray[np.int32]
+    viral_segments: NDArray[np.int32]
+    score: NDArray[np.float64]  # mean score of its called segments; NaN without one
+    evidence: NDArray[np.float64]  # summed score of its viral segments
+    viral: Mask  # False where not called
+    letters: NDArray[np.uint8]  # ids, end to end
+    ends: Ints  # where each ends
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def rows(self, page: Ints) -> list[dict[str, Any]]:
+        """Lines of the table, as JSON."""
+        ends, starts = self.ends[page], np.where(page > 0, self.ends[page - 1], 0)
+        spans = zip(starts.tolist(), ends.tolist(), strict=True)
+        called = (~np.isnan(self.score[page])).tolist()
+        columns = {
+            "sample": [self.samples[number] for number in self.sample[page].tolist()],
+            "contig": [self.letters[a:b].tobytes().decode(errors="replace") for a, b in spans],
+            "bases": self.bases[page].tolist(),
+            "segments": self.segments[page].tolist(),
+            "records": self.records[page].tolist(),
+            "viral_segments": self.viral_segments[page].tolist(),
+            "score": np.round(self.score[page], 6).tolist(),
+            "viral": self.viral[page].tolist(),
+        }
+        for name in ("viral_segments", "score", "viral"):
+            pairs = zip(columns[name], called, strict=True)
+            columns[name] = [value if known else None for value, known in pairs]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def select(self, query: Query) -> tuple[int, Ints]:
+        """How many contigs match, and the numbers of those on the page that is asked for."""
+        found = self._matching(query)
+        total = len(self) if found is None else len(found)
+        stop = min(query.offset + query.limit, total)
+        if query.offset >= stop:
+            return total, np.empty(0, np.int64)
+        page = _page(self._keys(query, found), query.offset, stop)
+        return total, page if found is None else found[page]
+
+    def find(self, sample: str, contig: str) -> int | None:
+        """Number of the contig of an id in a sample."""
+        if not contig:
+            return None
+        low, high = self._of_sample(sample)
+        found = np.flatnonzero(self._with_text(contig, low, high, whole=True))
+        return low + int(found[0]) if len(found) else None
+
+    def _of_sample(self, name: str) -> tuple[int, int]:
+        """First contig of a sample and one past its last: they lie side by side."""
+        if name not in self._numbers:
+            return 0, 0
+        number = self._numbers[name]
+        return (
+            int(np.searchsorted(self.sample, number, side="left")),
+            int(np.searchsorted(self.sample, number, side="right")),
+        )
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.samples)}
+
+    def _matching(self, query: Query) -> Ints | None:
+        """Numbers of the contigs that match, ascending; None: all."""
+        low, high = (0, len(self)) if query.sample is None else self._of_sample(query.sample)
+        part = slice(low, high)
+        masks: list[Mask] = []
+        if query.min_length > 0:
+            masks.append(self.bases[part] >= query.min_length)
+        if query.min_score is not None:
+            masks.append(self.score[part] >= query.min_score)  # False for NaN
+        if query.viral:
+            masks.append(self.viral[part])
+        if query.text:
+            masks.append(self._with_text(query.text, low, high))
+        if not masks:
+            return None if query.sample is None else np.arange(low, high)
+        found = np.flatnonzero(np.logical_and.reduce(masks)) + low
+        return None if len(found) == len(self) else found
+
+    def _with_text(self, text: str, low: int, high: int, *, whole: bool = False) -> Mask:
+        """Which of the contigs ``low .. high`` have a text in their id, or as ``whole`` id."""
+        wanted = text.encode(errors="replace")
+        mask = np.zeros(high - low, dtype=bool)
+        for first in range(low, high, _TOGETHER):
+            ends = self.ends[first : min(first + _TOGETHER, high)]
+            begin = int(self.ends[first - 1]) if first else 0
+            letters = self.letters[begin : ends[-1]]
+            edges = np.concatenate([[0], ends - begin])
+            at = _positions(letters, wanted, folding=not whole)
+            if not len(at):
+                continue
+            # How many begin before each letter; the last that can begin in an id leaves it room.
+            counts = np.zeros(len(letters) + 1, np.int32)
+            counts[at + 1] = 1
+            np.cumsum(counts, out=counts)
+            last = np.maximum(edges[1:] - len(wanted) + 1, edges[:-1])
+            if whole:
+                last = np.minimum(last, edges[:-1] + 1)
+            found = counts[last] > counts[edges[:-1]]
+            if whole:
+                found &= edges[1:] - edges[:-1] == len(wanted)
+            mask[first - low : first - low + len(ends)] = found
+        return mask
+
+    def _keys(self, query: Query, found: Ints | None) -> list[NDArray[Any]]:
+        """What contigs are sorted by, ascending: the first of these that differs decides."""
+        evidence = [
+            -_some(self.evidence, found),
+            -np.nan_to_num(_some(self.score, found)),
+            -_some(self.bases, found),
+        ]
+        descending = query.sort == "evidence" if query.descending is None else query.descending
+        if query.sort == "evidence":
+            return evidence if descending else [-key for key in evidence]
+        if query.sort == "sample":
+            keys = self._sample_ranks[_some(self.sample, found)]
+        elif query.sort == "contig":
+            keys = _some(self._ranks, found)
+        else:
+            keys = _some(getattr(self, query.sort), found)
+        keys = keys.astype(np.float64) * (-1 if descending else 1)
+        if query.sort in ("viral_segments", "score", "viral"):  # null comes last either way
+            keys[np.isnan(_some(self.score, found))] = np.inf
+        return [keys, *evidence]
+
+    @cached_property
+    def _sample_ranks(self) -> NDArray[np.int64]:
+        """Place of each sample among all by their names."""
+        return np.argsort(np.argsort(np.array(self.samples, dtype=object), kind="stable"))
+
+    @cached_property
+    def _ranks(self) -> NDArray[np.int32]:
+        """Place of each contig among all by their ids, as bytes; equal ids share one."""
+        lengths = np.diff(self.ends, prepend=0)
+        starts = self.ends - lengths
+        padded = np.concatenate([self.letters, np.zeros(_WORD, np.uint8)])
+        words = np.lib.stride_tricks.sliding_window_view(padded, _WORD)
+        order = np.arange(len(self))
+
+        def keys(word: int) -> NDArray[np.uint64]:
+            """Eight letters of each id, in the order so far; what follows the id counts as 0."""
+            at = np.minimum(starts[order] + word * _WORD, len(self.letters))
+            left = np.clip(lengths[order] - word * _WORD, 0, _WORD)
+            shift = (8 * (_WORD - left)).astype(np.uint64)
+            found = words[at].copy().view(">u8")[:, 0].astype(np.uint64)
+            # All of 64 bits cannot be shifted at once.
+            return np.where(left == 0, np.uint64(0), found >> shift << shift)
+
+        last = -(-int(lengths.max(initial=0)) // _WORD)
+        for word in reversed(range(last)):  # each pass keeps the order of the one before
+            order = order[np.argsort(keys(word), kind="stable")]
+        new = np.diff(lengths[order], prepend=-1) != 0
+        for word in range(last):
+            found = keys(word)
+            new[1:] |= found[1:] != found[:-1]
+        ranks = np.empty(len(self), dtype=np.int32)
+        ranks[order] = np.cumsum(new, dtype=np.int32)
+        return ranks
+
+
+def _some(column: NDArray[Any], found: Ints | None) -> NDArray[Any]:
+    return column if found is None else column[found]
+
+
+def _positions(letters: NDArray[np.uint8], text: bytes, *, folding: bool) -> Ints:
+    """Where a text begins in letters."""
+    room = len(letters) - len(text) + 1
+    if room <= 0:
+        return np.empty(0, np.int64)
+    at = np.flatnonzero(
+        _is(letters[:room], text[0], folding) & _is(letters[len(text) - 1 :], text[-1], folding)
+    )
+    for offset, letter in enumerate(text[1:-1], start=1):
+        if not len(at):
+            break
+        at = at[_is(letters[at + offset], letter, folding)]
+    return at
+
+
+def _is(letters: NDArray[np.uint8], letter: int, folding: bool) -> Mask:
+    """Which letters are one, with ``folding`` in either case."""
+    same: Mask = letters == letter
+    if folding and (other := ord(chr(letter).swapcase())) != letter and letter < 128:
+        same |= letters == other
+    return same
+
+
+def _page(keys: list[NDArray[Any]], start: int, stop: int) -> Ints:
+    """Positions at the places ``start .. stop`` in the order of some keys, of which all have n.
+
+    Only what is on the page is sorted, in a time that grows with n as reading the keys does.
+    """
+    if not keys or start >= stop:
+        return np.arange(start, stop)
+    key = keys[0]
+    ordered = np.partition(key, (start, stop - 1))
+    low, high = ordered[start], ordered[stop - 1]
+
+    def among(equal: Ints, start: int, stop: int) -> Ints:
+        return equal[_page([other[equal] for other in keys[1:]], start, stop)]
+
+    before = int(np.count_nonzero(key < low))
+    lowest = np.flatnonzero(key == low)
+    if low == high:
+        return among(lowest, start - before, stop - before)
+    between = np.flatnonzero((key > low) & (key < high))
+    between = between[np.lexsort([other[between] for other in keys[::-1]])]
+    left = stop - before - len(lowest) - len(between)
+    return np.concatenate(
+        [
+            among(lowest, start - before, len(lowest)),
+            between,
+            among(np.flatnonzero(key == high), 0, left),
+        ]
+    )

@@ -4,8 +4,9 @@ What is real and distinct: the metadata, the samples, the index of digests (its 
 the heartbeats of past workers, with ``certified`` also flags, certificates and (sparse, but with
 their checksum) values of every filled block. What is not: chunks of columns are hard links to one
 chunk, flags without ``certified`` and claims are hard links to one file, values are absent, and of
-the sequences only the last chunk is there. ``digests`` makes the digest columns real too, and
-``contigs`` contigs with their segments, and scores of every row.
+the sequences only the last chunk is there. ``digests`` makes the digest columns real too.
+``contigs`` makes contigs with their segments, scores of every row, and, of ``certified`` blocks,
+values that are links to one chunk of random numbers.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ def make_store(
         elif numbers is not None and name == "sample":
             _sample_chunks(path, column, schema)
         else:
-            _linked_chunks(path, column, last_only=name in ("nucleotide", "protein"))
+            _linked_chunks(
+                path, column, last_only=name in ("nucleotide", "protein") and not contigs
+            )
     sidecar = store.sidecar.make()
     write_documents(path, before=store.schema, after=schema, tmp_dir=sidecar.tmp)
     store.refresh()
@@ -83,7 +86,10 @@ def make_store(
         column = provenance_column(model)
         _write(path / column.chunk_key(), encode_strings(from_items([b"{}"]), column=column))
         make = _certified_blocks if certified else _linked_flags
-        make(path, schema, model, blocks)
+        if certified and contigs:
+            _linked_values(path, schema, model, blocks)
+        else:
+            make(path, schema, model, blocks)
         _claims(sidecar.path / "claims" / model.name, blocks)
     _heartbeats(sidecar.path, workers)
     _index(sidecar.digests, schema, [sample.stop - sample.start for sample in schema.samples])
@@ -215,6 +221,21 @@ def _certified_blocks(root: Path, schema: Schema, model: Model, blocks: int) -> 
         )
         text = encode_strings(from_items([made.to_json()]), column=certificates)
         (root / certificates.chunk_key(block)).write_bytes(text)
+
+
+def _linked_values(root: Path, schema: Schema, model: Model, blocks: int) -> None:
+    """Make filled blocks whose values are all the same random numbers."""
+    _linked_flags(root, schema, model, blocks)
+    column, certificates = embedding_column(schema, model), certificate_column(schema, model)
+    values = np.random.default_rng(4).standard_normal(column.chunk, dtype=np.float32)
+    content = encode_numbers(values.astype(np.float16), column=column)
+    _linked(root, content, (root / column.chunk_key(block, 0) for block in range(blocks)))
+    made = Certificate(
+        schema.block_rows, stored_crc(content), "0" * 32, 1, "2026-11-30T00:00:00Z", {}
+    )
+    text = encode_strings(from_items([made.to_json()]), column=certificates)
+    for block in range(blocks):
+        _write(root / certificates.chunk_key(block), text)
 
 
 def _claims(folder: Path, blocks: int) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from store.read.columns import LastChunk
 from store.store import Store
 from vnp.classify.calls import VIRAL
-from vnp.classify.features import Scores, chunked
+from vnp.classify.scores import Scores, chunked
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]

@@ -60,6 +60,7 @@ _WITHOUT_TORCH = {
     "doctor",
     "export",
     "convert",
+    "view",
 }
 _DESCRIPTION = """\
 VirNucPro embeddings on one chunked store: make a store, append FASTA/FASTQ samples to it, embed

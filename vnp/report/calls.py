@@ -16,10 +16,8 @@ from store.read.columns import LastChunk
 from store.schema import COLUMN_CHUNK_ROWS
 from store.store import Store
 from vnp.classify.contig_arrays import Contigs, Segments, read_contigs
-from vnp.classify.features import Scores, choose_models, chunked, score_rows
-from vnp.classify.files import load_classifier
+from vnp.classify.scores import Scores, chunked
 from vnp.embed.progress import Progress
-from vnp.inference.device import place
 from vnp.report.data import SCORE_BINS, Calls, ContigList, Histogram
 from vnp.report.listing import Listing
 
@@ -147,6 +145,11 @@ class Tally:
 
 def classifier_scores(store: Store, path: Path, *, device: str) -> ScoreSource:
     """Score with a classifier's file; `ClassifierError` or `FeaturesError` if it does not fit."""
+    # What scores is torch's; kept scores are read without it.
+    from vnp.classify.features import choose_models, score_rows
+    from vnp.classify.files import load_classifier
+    from vnp.inference.device import place
+
     classifier = load_classifier(path)
     view = store.merged(choose_models(store, classifier.card), verify=True)
     placed = place(device, precision="float32", threads=None, warn=lambda _: None).device

@@ -19,7 +19,7 @@ from store.read.view import View
 from store.schema import COLUMN_CHUNK_ROWS, Model
 from store.store import Store
 from vnp import __version__
-from vnp.classify.features import chunked
+from vnp.classify.scores import chunked
 from vnp.models.registry import demo_warning
 from vnp.report.binning import filled_before, length_histogram, shares
 from vnp.report.calls import COUNTED, Found, ScoreSource, collect_contigs, strings_of

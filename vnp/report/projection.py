@@ -6,7 +6,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from store.io.optional import available
@@ -74,6 +73,8 @@ def principal_components(x: NDArray[Any], count: int) -> tuple[Floats, Floats]:
 
     Signs are fixed: the loading of largest size is positive.
     """
+    import torch
+
     count = min(count, *x.shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)

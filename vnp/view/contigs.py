@@ -21,6 +21,7 @@ Sort: TypeAlias = Literal[
 ]  # fmt: skip
 SORTS: tuple[Sort, ...] = get_args(Sort)
 
+_PART = 1 << 22  # contigs that are filtered and sorted at a time: about 40 bytes each
 _TOGETHER = 1 << 16  # contigs whose ids are searched at a time: these stay in the cache
 _WORD = 8  # bytes of an id that are compared at a time
 
@@ -82,13 +83,16 @@ class ContigTable:
 
     def select(self, query: Query) -> tuple[int, Ints]:
         """How many contigs match, and the numbers of those on the page that is asked for."""
-        found = self._matching(query)
-        total = len(self) if found is None else len(found)
-        stop = min(query.offset + query.limit, total)
-        if query.offset >= stop:
-            return total, np.empty(0, np.int64)
-        page = _page(self._keys(query, found), query.offset, stop)
-        return total, page if found is None else found[page]
+        low, high = (0, len(self)) if query.sample is None else self._of_sample(query.sample)
+        total, best = 0, np.empty(0, np.int64)
+        for first in range(low, high, _PART):
+            found = self._matching(query, first, min(first + _PART, high))
+            total += len(found)
+            best = np.concatenate([best, found])
+            if first + _PART < high:  # what is after the page here, is so among all
+                best = best[_page(self._keys(query, best), 0, min(_stop(query), len(best)))]
+        start, stop = min(query.offset, len(best)), min(_stop(query), len(best))
+        return total, best[_page(self._keys(query, best), start, stop)]
 
     def find(self, sample: str, contig: str) -> int | None:
         """Number of the contig of an id in a sample."""
@@ -112,9 +116,8 @@ class ContigTable:
     def _numbers(self) -> dict[str, int]:
         return {name: number for number, name in enumerate(self.samples)}
 
-    def _matching(self, query: Query) -> Ints | None:
-        """Numbers of the contigs that match, ascending; None: all."""
-        low, high = (0, len(self)) if query.sample is None else self._of_sample(query.sample)
+    def _matching(self, query: Query, low: int, high: int) -> Ints:
+        """Numbers of the contigs ``low .. high`` that match, ascending."""
         part = slice(low, high)
         masks: list[Mask] = []
         if query.min_length > 0:
@@ -126,9 +129,8 @@ class ContigTable:
         if query.text:
             masks.append(self._with_text(query.text, low, high))
         if not masks:
-            return None if query.sample is None else np.arange(low, high)
-        found = np.flatnonzero(np.logical_and.reduce(masks)) + low
-        return None if len(found) == len(self) else found
+            return np.arange(low, high)
+        return np.flatnonzero(np.logical_and.reduce(masks)) + low
 
     def _with_text(self, text: str, low: int, high: int, *, whole: bool = False) -> Mask:
         """Which of the contigs ``low .. high`` have a text in their id, or as ``whole`` id."""
@@ -155,25 +157,30 @@ class ContigTable:
             mask[first - low : first - low + len(ends)] = found
         return mask
 
-    def _keys(self, query: Query, found: Ints | None) -> list[NDArray[Any]]:
+    def _keys(self, query: Query, found: Ints) -> list[NDArray[Any]]:
         """What contigs are sorted by, ascending: the first of these that differs decides."""
+        every = len(found) == len(self) <= _PART  # then they are in the order of the columns
+
+        def of(column: NDArray[Any]) -> NDArray[Any]:
+            return column if every else column[found]
+
         evidence = [
-            -_some(self.evidence, found),
-            -np.nan_to_num(_some(self.score, found)),
-            -_some(self.bases, found),
+            -of(self.evidence),
+            -np.nan_to_num(of(self.score)),
+            -of(self.bases),
         ]
         descending = query.sort == "evidence" if query.descending is None else query.descending
         if query.sort == "evidence":
             return evidence if descending else [-key for key in evidence]
         if query.sort == "sample":
-            keys = self._sample_ranks[_some(self.sample, found)]
+            keys = self._sample_ranks[of(self.sample)]
         elif query.sort == "contig":
-            keys = _some(self._ranks, found)
+            keys = of(self._ranks) if len(self) <= _PART else self._ranked(found)
         else:
-            keys = _some(getattr(self, query.sort), found)
+            keys = of(getattr(self, query.sort))
         keys = keys.astype(np.float64) * (-1 if descending else 1)
         if query.sort in ("viral_segments", "score", "viral"):  # null comes last either way
-            keys[np.isnan(_some(self.score, found))] = np.inf
+            keys[np.isnan(of(self.score))] = np.inf
         return [keys, *evidence]
 
     @cached_property
@@ -181,38 +188,47 @@ class ContigTable:
         """Place of each sample among all by their names."""
         return np.argsort(np.argsort(np.array(self.samples, dtype=object), kind="stable"))
 
+    def prepare(self) -> None:
+        """Rank the ids, which the first question that sorts by them would wait for."""
+        if len(self) <= _PART:
+            _ = self._ranks
+
     @cached_property
     def _ranks(self) -> NDArray[np.int32]:
-        """Place of each contig among all by their ids, as bytes; equal ids share one."""
-        lengths = np.diff(self.ends, prepend=0)
-        starts = self.ends - lengths
-        padded = np.concatenate([self.letters, np.zeros(_WORD, np.uint8)])
-        words = np.lib.stride_tricks.sliding_window_view(padded, _WORD)
-        order = np.arange(len(self))
+        return self._ranked(np.arange(len(self)))
+
+    def _ranked(self, found: Ints) -> NDArray[np.int32]:
+        """Place of each of some contigs among these by their ids, as bytes; equal ids share one."""
+        ends = self.ends[found]
+        starts = np.where(found > 0, self.ends[found - 1], 0)
+        lengths = ends - starts
+        order = np.arange(len(found))
 
         def keys(word: int) -> NDArray[np.uint64]:
             """Eight letters of each id, in the order so far; what follows the id counts as 0."""
-            at = np.minimum(starts[order] + word * _WORD, len(self.letters))
+            at = starts[order] + word * _WORD
             left = np.clip(lengths[order] - word * _WORD, 0, _WORD)
-            shift = (8 * (_WORD - left)).astype(np.uint64)
-            found = words[at].copy().view(">u8")[:, 0].astype(np.uint64)
-            # All of 64 bits cannot be shifted at once.
-            return np.where(left == 0, np.uint64(0), found >> shift << shift)
+            key = np.zeros(len(order), dtype=np.uint64)
+            for letter in range(_WORD):
+                inside = letter < left
+                key <<= np.uint64(8)
+                key[inside] |= self.letters[at[inside] + letter]
+            return key
 
         last = -(-int(lengths.max(initial=0)) // _WORD)
         for word in reversed(range(last)):  # each pass keeps the order of the one before
             order = order[np.argsort(keys(word), kind="stable")]
         new = np.diff(lengths[order], prepend=-1) != 0
         for word in range(last):
-            found = keys(word)
-            new[1:] |= found[1:] != found[:-1]
-        ranks = np.empty(len(self), dtype=np.int32)
+            key = keys(word)
+            new[1:] |= key[1:] != key[:-1]
+        ranks = np.empty(len(found), dtype=np.int32)
         ranks[order] = np.cumsum(new, dtype=np.int32)
         return ranks
 
 
-def _some(column: NDArray[Any], found: Ints | None) -> NDArray[Any]:
-    return column if found is None else column[found]
+def _stop(query: Query) -> int:
+    return query.offset + query.limit
 
 
 def _positions(letters: NDArray[np.uint8], text: bytes, *, folding: bool) -> Ints:

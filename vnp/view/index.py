@@ -20,7 +20,7 @@ from store.samples import Sample
 from store.schema import COLUMN_CHUNK_ROWS
 from store.store import Store
 from vnp.classify.contig_arrays import Contigs, read_contigs
-from vnp.classify.features import Scores
+from vnp.classify.scores import Scores
 from vnp.report.calls import ScoreSource, Tally
 from vnp.view.columns import GrowingColumn
 from vnp.view.contigs import ContigTable

@@ -39,7 +39,8 @@
 
     async map() {
       for (let pause = 250; ; pause = Math.min(2 * pause, 4000)) {
-        const { pending, map } = await ask("map");
+        const { pending, map, trouble } = await ask("map");
+        vnp.liveSource.noMap = trouble ? `${trouble}.` : null;
         if (!pending) return map;
         await wait(pause);
       }

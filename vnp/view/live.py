@@ -21,8 +21,9 @@ import numpy as np
 from store.errors import StoreError
 from store.store import Store
 from vnp.classify.contig_arrays import read_segments
-from vnp.classify.features import Scores
+from vnp.classify.scores import Scores
 from vnp.embed.status import StoreStatus, read_status
+from vnp.models.extra import INSTALL, missing_packages
 from vnp.report.calls import saved_scores
 from vnp.report.overview import Json, track_json
 from vnp.view.contigs import Query
@@ -37,6 +38,7 @@ _FASTEST_SECONDS = 1.0  # between two looks
 _SLOWEST_SECONDS = 30.0  # where nothing changes
 _SHARE = 9  # times what a look took is waited for after it: a tenth of the time goes into looks
 _RATE_SECONDS = 60.0  # over which rows a second are counted
+_ENDING_SECONDS = 1.0  # that a thread has to end
 _MORE = 1.5  # times as many certified records ask for a new map
 
 
@@ -83,6 +85,8 @@ class LiveStore:
         self._indexed = self._index.indexed(store)
         self._map: tuple[int, Json | None] | None = None  # certified records it was made of
         self._map_wanted = False
+        missing = missing_packages() if store.schema.models else []
+        self._no_map = f"The map needs {', '.join(missing)}: {INSTALL}" if missing else ""
         self.events = Events(self._look.set)
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True)
@@ -95,15 +99,16 @@ class LiveStore:
             thread.start()
 
     def close(self) -> None:
-        """End the threads and all streams of events."""
+        """End all streams of events and the threads; one that is in a long read is left behind."""
         self._over.set()
         self._look.set()
         self._due.set()
         self.events.close()
         for thread in self._threads:
             if thread.ident is not None:
-                thread.join()
-        self._index.close()
+                thread.join(_ENDING_SECONDS)
+        if not any(thread.is_alive() for thread in self._threads):
+            self._index.close()
 
     # -- answers ------------------------------------------------------------------------------
 
@@ -148,7 +153,12 @@ class LiveStore:
         made = self._map
         self._map_wanted = True
         self._due.set()
-        return {"pending": made is None, "map": None if made is None else made[1]}
+        trouble = self._no_map
+        return {
+            "pending": made is None and not trouble,
+            "map": None if made is None else made[1],
+            "trouble": trouble,
+        }
 
     def neighbours(self, row: int, gone: threading.Event) -> list[Json]:
         """``neighbours()``; `Cancelled` once ``gone`` is set."""
@@ -243,11 +253,12 @@ class LiveStore:
         if self._indexed.complete:
             self._picture.called(source, index.tally, index.scored)
             self.events.publish(self._picture.changing())
+            self._indexed.table.prepare()
 
     def _draw(self) -> None:
         """Make the map, if it is wanted and there are enough records that it does not show."""
         indexed = self._indexed
-        if not (self._map_wanted and indexed.complete) or self._over.is_set():
+        if not (self._map_wanted and indexed.complete) or self._no_map or self._over.is_set():
             return
         self._map_wanted = False
         filled = list(filled_of(indexed.store).values())

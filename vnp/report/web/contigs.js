@@ -30,7 +30,7 @@
     const called = overview.scores !== null;
     const columns = COLUMNS.filter(([key]) => called || !CALLED.has(key));
     const query = { sort: called ? "evidence" : "bases", descending: true };
-    let [page, ticket, total] = [0, 0, 0];
+    let [page, ticket, total, waiting] = [0, 0, 0, 0];
     let open = null; // the row whose track is shown
 
     const body = vnp.el("tbody");
@@ -95,7 +95,10 @@
 
     async function update(aloud) {
       const mine = ++ticket;
-      const found = await source.contigs({ ...query, offset: page * PAGE, limit: PAGE });
+      waiting++;
+      const found = await source
+        .contigs({ ...query, offset: page * PAGE, limit: PAGE })
+        .finally(() => waiting--);
       if (mine !== ticket) return; // a later question is on its way
       total = found.total;
       open = null;
@@ -220,7 +223,7 @@
     return {
       section,
       start: () => update(false),
-      refresh: () => (open ? null : update(false)),
+      refresh: () => (open || waiting ? null : update(false)),
       show(change) {
         controls.set(change);
         section.scrollIntoView({ behavior: "smooth" });

@@ -18,7 +18,7 @@
 
   /** Draw everything but the map; gives what can be drawn again. */
   function drawn(source, overview) {
-    const page = { mapped: null, mapping: false }; // certified records when the map was made
+    const page = { mapped: null, mapping: null }; // certified records when the map was made
     const places = {};
     const place = (name, made) => (places[name] = made ?? vnp.el("div"));
     const choose = (sample) => page.contigs.show({ sample });
@@ -43,19 +43,20 @@
       place("contigs", page.contigs.section);
     };
 
-    page.showMap = async () => {
-      if (page.mapping) return;
-      page.mapping = true;
-      const map = await source.map().finally(() => (page.mapping = false));
+    page.showMap = () => (page.mapping ??= showMap().finally(() => (page.mapping = null)));
+
+    async function showMap() {
+      const map = await source.map();
       page.mapped = map ? map.of : null;
-      const text = overview.store.complete
+      const few = overview.store.complete
         ? "Too few records for a map."
         : "No map yet: too few records have their embeddings.";
+      const text = source.noMap ?? few;
       const made = map
         ? vnp.mapSection(source, map, overview)
         : vnp.section("map", "Map of records", vnp.el("p", { class: "empty" }, text));
       places.map.replaceWith(place("map", made));
-    };
+    }
 
     page.listContigs();
     const main = vnp.el("main", {}, place("viral", makers.viral()));

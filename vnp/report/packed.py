@@ -36,7 +36,7 @@ def parts(data: ReportData, given: Regions | None = None) -> dict[str, str]:
     tracked = 0 if listed is None else min(len(listed.tracks), n)
     _, tracks = _fitting(MOST_TRACKS, tracked, lambda most: _tracks(listed, most, given or {}))
     points = 0 if data.sampled is None else len(data.sampled.rows)
-    _, shown = _fitting(MOST_MAP, points, lambda most: map_json(_thinned(data.sampled, most)))
+    _, shown = _fitting(MOST_MAP, points, lambda most: _map(data.sampled, most))
     _, first = _fitting(MOST_OVERVIEW, len(data.samples), lambda most: _overview(data, most))
     return {"overview": first, "contigs": contigs, "tracks": tracks, "map": shown}
 
@@ -119,11 +119,15 @@ def _tracks(listed: ContigList | None, most: int, given: Regions) -> dict[str, A
     }
 
 
-def _thinned(sampled: Sampled | None, most: int) -> Sampled | None:
-    """Evenly fewer records for the map."""
-    if sampled is None or most == len(sampled.rows):
-        return sampled
-    if not most:
+def _map(sampled: Sampled | None, most: int) -> Json | None:
+    """The map, of evenly fewer records if need be; ids lack their beginning, the contig's id."""
+    if sampled is None or not most:
         return None
-    kept = np.linspace(0, len(sampled.rows) - 1, most).astype(np.int64)
-    return sampled.only(kept)
+    if most < len(sampled.rows):
+        sampled = sampled.only(np.linspace(0, len(sampled.rows) - 1, most).astype(np.int64))
+    found = map_json(sampled)
+    pairs = list(zip(sampled.ids, sampled.contigs, strict=True))
+    if found is not None and all(each.startswith(contig) for each, contig in pairs):
+        del found["id"]
+        found["suffix"] = [each[len(contig) :] for each, contig in pairs]
+    return found

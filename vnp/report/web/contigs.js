@@ -289,7 +289,7 @@
     const score = least("min-score", "min_score", { step: "0.1", max: "1", placeholder: "0 to 1" });
     const viral = vnp.el("input", {
       type: "checkbox",
-      id: "viral",
+      id: "only-viral",
       on: { change: () => changed({ viral: viral.checked || null }) },
     });
     const field = (label, input) =>
@@ -311,7 +311,7 @@
             "div",
             { class: "field tick" },
             viral,
-            vnp.el("label", { for: "viral" }, "viral only"),
+            vnp.el("label", { for: "only-viral" }, "viral only"),
           )
         : null,
     );

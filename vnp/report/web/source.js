@@ -134,7 +134,12 @@ const vnp = {};
 
     return {
       overview: () => part("overview"),
-      map: () => part("map"),
+
+      async map() {
+        const map = await part("map");
+        if (map) map.id ??= map.suffix.map((end, at) => map.names.contig[map.contig[at]] + end);
+        return map;
+      },
 
       async contigs(query = {}) {
         const table = await part("contigs");

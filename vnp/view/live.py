@@ -35,7 +35,7 @@ from vnp.view.search import neighbours
 log = logging.getLogger(__name__)
 
 _FASTEST_SECONDS = 1.0  # between two looks
-_SLOWEST_SECONDS = 30.0  # where nothing changes
+_SLOWEST_SECONDS = 5.0  # where nothing changes
 _SHARE = 9  # times what a look took is waited for after it: a tenth of the time goes into looks
 _RATE_SECONDS = 60.0  # over which rows a second are counted
 _ENDING_SECONDS = 1.0  # that a thread has to end
@@ -278,9 +278,11 @@ def _pace(status: StoreStatus, past: deque[tuple[float, int]]) -> Json:
         past.popleft()
     seconds, made = now - past[0][0], done - past[0][1]
     left = status.rows_wanted - status.rows_done
+    # One that has embedded nothing yet is known by its claim alone.
+    claimed = any(model.claimed for model in status.models)
     rate = made / seconds if seconds > 0 and made > 0 else 0.0
     return {
         "rate": round(rate, 1) if left else None,
         "seconds_left": round(left / rate) if rate > 0 and left else None,
-        "workers": len(status.workers),
+        "workers": max(len(status.workers), int(claimed)),
     }

@@ -85,8 +85,8 @@
         page.listContigs();
         page.contigs.start();
       } else if (news.contigs) page.contigs.refresh();
-      if (page.mapped === null ? overview.total.certified && news.total : news.map > page.mapped)
-        page.showMap();
+      const first = page.mapped === null && news.total && overview.total.certified;
+      if (first || news.map > (page.mapped ?? 0)) page.showMap();
       pace.textContent = overview.store.complete ? "" : paceOf(overview);
       return document.querySelector("header").append(pace);
     });

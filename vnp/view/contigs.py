@@ -6,8 +6,9 @@ two questions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 Ints: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]
+Key: TypeAlias = Callable[[Ints], NDArray[Any]]  # of contigs by their numbers: what to sort by
 Sort: TypeAlias = Literal[
     "evidence", "sample", "contig", "bases", "segments", "records", "viral_segments", "score",
     "viral",
@@ -90,9 +92,8 @@ class ContigTable:
             total += len(found)
             best = np.concatenate([best, found])
             if first + _PART < high:  # what is after the page here, is so among all
-                best = best[_page(self._keys(query, best), 0, min(_stop(query), len(best)))]
-        start, stop = min(query.offset, len(best)), min(_stop(query), len(best))
-        return total, best[_page(self._keys(query, best), start, stop)]
+                best = _page(best, self._keys(query), 0, _stop(query))
+        return total, _page(best, self._keys(query), query.offset, _stop(query))
 
     def find(self, sample: str, contig: str) -> int | None:
         """Number of the contig of an id in a sample."""
@@ -157,31 +158,34 @@ class ContigTable:
             mask[first - low : first - low + len(ends)] = found
         return mask
 
-    def _keys(self, query: Query, found: Ints) -> list[NDArray[Any]]:
+    def _keys(self, query: Query) -> list[Key]:
         """What contigs are sorted by, ascending: the first of these that differs decides."""
-        every = len(found) == len(self) <= _PART  # then they are in the order of the columns
-
-        def of(column: NDArray[Any]) -> NDArray[Any]:
-            return column if every else column[found]
-
-        evidence = [
-            -of(self.evidence),
-            -np.nan_to_num(of(self.score)),
-            -of(self.bases),
+        evidence: list[Key] = [
+            lambda found: -self._of(self.evidence, found),
+            lambda found: -np.nan_to_num(self._of(self.score, found)),
+            lambda found: -self._of(self.bases, found),
         ]
         descending = query.sort == "evidence" if query.descending is None else query.descending
         if query.sort == "evidence":
-            return evidence if descending else [-key for key in evidence]
-        if query.sort == "sample":
-            keys = self._sample_ranks[of(self.sample)]
-        elif query.sort == "contig":
-            keys = of(self._ranks) if len(self) <= _PART else self._ranked(found)
+            return evidence if descending else [partial(_negated, key) for key in evidence]
+        return [partial(self._key, query.sort, -1 if descending else 1), *evidence]
+
+    def _key(self, sort: Sort, sign: int, found: Ints) -> NDArray[np.float64]:
+        if sort == "sample":
+            column = self._sample_ranks[self._of(self.sample, found)]
+        elif sort == "contig":
+            small = len(self) <= _PART
+            column = self._of(self._ranks, found) if small else self._ranked(found)
         else:
-            keys = of(getattr(self, query.sort))
-        keys = keys.astype(np.float64) * (-1 if descending else 1)
-        if query.sort in ("viral_segments", "score", "viral"):  # null comes last either way
-            keys[np.isnan(of(self.score))] = np.inf
-        return [keys, *evidence]
+            column = self._of(getattr(self, sort), found)
+        keys: NDArray[np.float64] = column.astype(np.float64) * sign
+        if sort in ("viral_segments", "score", "viral"):  # null comes last either way
+            keys[np.isnan(self._of(self.score, found))] = np.inf
+        return keys
+
+    def _of(self, column: NDArray[Any], found: Ints) -> NDArray[Any]:
+        """Values of contigs; all of a table that is one part are in the order of its columns."""
+        return column if len(found) == len(self) <= _PART else column[found]
 
     @cached_property
     def _sample_ranks(self) -> NDArray[np.int64]:
@@ -254,31 +258,28 @@ def _is(letters: NDArray[np.uint8], letter: int, folding: bool) -> Mask:
     return same
 
 
-def _page(keys: list[NDArray[Any]], start: int, stop: int) -> Ints:
-    """Positions at the places ``start .. stop`` in the order of some keys, of which all have n.
+def _negated(key: Key, found: Ints) -> NDArray[Any]:
+    return -key(found)
 
-    Only what is on the page is sorted, in a time that grows with n as reading the keys does.
+
+def _page(found: Ints, keys: list[Key], start: int, stop: int) -> Ints:
+    """Those of some contigs that are at the places ``start .. stop`` in the order of some keys.
+
+    Only what is on the page is sorted, in a time that grows as reading the first key does; equal
+    ones stay in the order in which they are given.
     """
+    stop = min(stop, len(found))
     if not keys or start >= stop:
-        return np.arange(start, stop)
-    key = keys[0]
+        return found[start:stop]
+    key = keys[0](found)
     ordered = np.partition(key, (start, stop - 1))
     low, high = ordered[start], ordered[stop - 1]
-
-    def among(equal: Ints, start: int, stop: int) -> Ints:
-        return equal[_page([other[equal] for other in keys[1:]], start, stop)]
-
     before = int(np.count_nonzero(key < low))
-    lowest = np.flatnonzero(key == low)
+    lowest = found[key == low]
     if low == high:
-        return among(lowest, start - before, stop - before)
-    between = np.flatnonzero((key > low) & (key < high))
-    between = between[np.lexsort([other[between] for other in keys[::-1]])]
+        return _page(lowest, keys[1:], start - before, stop - before)
+    between = found[(key > low) & (key < high)]
+    between = between[np.lexsort([other(between) for other in keys[::-1]])]
     left = stop - before - len(lowest) - len(between)
-    return np.concatenate(
-        [
-            among(lowest, start - before, len(lowest)),
-            between,
-            among(np.flatnonzero(key == high), 0, left),
-        ]
-    )
+    first = _page(lowest, keys[1:], start - before, len(lowest))
+    return np.concatenate([first, between, _page(found[key == high], keys[1:], 0, left)])

@@ -211,8 +211,8 @@ class LiveStore:
             self._looked_at = time.monotonic()
             self._looked_again.notify_all()
         self.events.publish({**self._picture.changing(), **_pace(status, past)})
-        self._picture.read(store, filled)
-        self.events.publish(self._picture.changing())
+        if self._picture.read(store, filled):
+            self.events.publish(self._picture.changing())
         return status
 
     def _read(self) -> None:

@@ -70,20 +70,24 @@ class Picture:
         with self._lock:
             self._store, self._filled = store, filled
 
-    def read(self, store: Store, filled: dict[str, NDArray[np.int64]]) -> None:
-        """Read what is due of the rest."""
+    def read(self, store: Store, filled: dict[str, NDArray[np.int64]]) -> bool:
+        """Read what is due of the rest; return whether anything was."""
+        something = False
         done = tuple(int(rows.sum()) for rows in filled.values())
         began = time.monotonic()
         if done != self._work_of and began >= self._work_again:
             work, environments = read_work(store, filled)
             with self._lock:
                 self._work, self._environments, self._work_of = work, environments, done
+            something = True
             now = time.monotonic()
             self._work_again = now + _SHARE * (now - began)
         if self._distributions_of != store.n_rows:
             distributions = distributions_of(store)
             with self._lock:
                 self._distributions, self._distributions_of = distributions, store.n_rows
+            something = True
+        return something
 
     def calling(self, *, scores: bool) -> None:
         """Note whether there are scores, of which `called` will tell."""

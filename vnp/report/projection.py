@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from typing import Any
 
@@ -9,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.io.optional import available
+from store.io.words import count
 from store.read.view import View
 from vnp.report.data import MOST_POINTS, Projection
+
+log = logging.getLogger(__name__)
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -19,6 +23,7 @@ _SEED = 20250226
 _COMPONENTS = 30  # kept for UMAP
 _EXTRA = 10  # more than that in the random basis of `torch.pca_lowrank`
 _POWERS = 6  # times the basis is sharpened
+_MANY = 5000  # records of which UMAP takes its time
 _FEWEST = 3  # records that have a plane
 _TELLING = 50.0  # per cent of the variance on two axes under which they are said to be weak
 
@@ -68,21 +73,21 @@ def features(view: View, rows: Ints) -> NDArray[np.float32]:
     return x
 
 
-def principal_components(x: NDArray[Any], count: int) -> tuple[Floats, Floats]:
-    """Scores (n, count) of centred rows on their principal components, and shares of variance.
+def principal_components(x: NDArray[Any], most: int) -> tuple[Floats, Floats]:
+    """Scores (n, most) of centred rows on their principal components, and shares of variance.
 
     Signs are fixed: the loading of largest size is positive.
     """
     import torch
 
-    count = min(count, *x.shape)
+    most = min(most, *x.shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
-        width = min(count + _EXTRA, *x.shape)
+        width = min(most + _EXTRA, *x.shape)
         found = torch.pca_lowrank(torch.from_numpy(x), q=width, center=False, niter=_POWERS)
-    left, sizes, right = (part.numpy()[..., :count].astype(np.float64) for part in found)
+    left, sizes, right = (part.numpy()[..., :most].astype(np.float64) for part in found)
     largest = np.abs(right).argmax(axis=0)
-    sign = np.where(right[largest, np.arange(count)] < 0, -1.0, 1.0)
+    sign = np.where(right[largest, np.arange(most)] < 0, -1.0, 1.0)
     total = max(float(np.linalg.norm(x)) ** 2, np.finfo(float).tiny)
     return left * sizes * sign, sizes**2 / total
 
@@ -103,8 +108,8 @@ def project(x: NDArray[Any], *, umap: bool = True) -> Projection | None:
     kept = 100 * (share[0] + share[1])
     note = f"Two principal components keep {kept:.1f} % of the variance"
     note += (
-        f": a weak picture, {100 - kept:.0f} % of what tells records apart is not on it. For a "
-        'better one: pip install "vnp[umap]".'
+        f": a weak picture, {100 - kept:.0f} % of what tells records apart is not on it. UMAP "
+        '(pip install "vnp[umap]") tells more.'
         if kept < _TELLING
         else "."
     )
@@ -120,5 +125,7 @@ def _umap(scores: Floats) -> Floats | None:
         umap = available("umap", for_what="the map by UMAP")
         if umap is None:
             return None
+        if len(scores) > _MANY:
+            log.info(f"report: the map of {count(len(scores), 'record')} takes UMAP about a minute")
         reducer = umap.UMAP(n_neighbors=neighbours, random_state=_SEED, n_jobs=1)
         return np.asarray(reducer.fit_transform(scores), dtype=np.float64)

@@ -18,6 +18,8 @@ from tests.vnp.report.studies import Made
 pytestmark = pytest.mark.slow
 
 Open = Callable[..., Opened]
+# Waits until what was asked for is drawn.
+FRAME = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 TALL = {"width": 1100, "height": 1400}  # the whole map is in it
 
 
@@ -226,9 +228,7 @@ def test_the_map_tells_points_and_is_coloured(opened: Open, study_page: Path) ->
     ):
         page.get_by_label("Colour by").select_option(way)
         page.locator(".map-legend", has_text=legend).wait_for()
-        page.evaluate(
-            "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
-        )
+        page.evaluate(FRAME)
         pictures.add(page.evaluate("document.querySelector('canvas.points').toDataURL()"))
     assert len(pictures) == 4
     page.keyboard.press("Enter")
@@ -314,7 +314,11 @@ def test_it_follows_theme_width_and_paper(opened: Open, study_page: Path) -> Non
         assert page.evaluate("document.documentElement.scrollWidth") == 390
         assert page.evaluate("document.querySelector('canvas.points').clientWidth") < 390
     assert papers == {"rgb(255, 255, 255)", "rgb(17, 20, 24)"}
+    corner = "[...document.querySelector('canvas').getContext('2d').getImageData(1, 1, 1, 1).data]"
+    assert page.evaluate(corner) == [17, 20, 24, 255]
     page.emulate_media(media="print")
+    page.evaluate(FRAME)
+    assert page.evaluate(corner) == [255, 255, 255, 255]
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator(".filters").is_visible()
     page.evaluate("dispatchEvent(new Event('beforeprint'))")

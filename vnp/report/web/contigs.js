@@ -226,7 +226,7 @@
       refresh: () => (open || waiting ? null : update(false)),
       show(change) {
         controls.set(change);
-        section.scrollIntoView({ behavior: "smooth" });
+        section.scrollIntoView();
       },
     };
   };

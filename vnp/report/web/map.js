@@ -19,7 +19,9 @@
         if (at === null) return;
         tip.replaceChildren(...described(map, at));
         tip.style.left = `${Math.min(place[0] + 12, Math.max(0, points.size()[0] - 240))}px`;
-        tip.style.top = `${place[1] + 14}px`;
+        const below = place[1] + 130 < points.size()[1];
+        tip.style.top = below ? `${place[1] + 14}px` : "auto";
+        tip.style.bottom = below ? "auto" : `${points.size()[1] - place[1] + 14}px`;
         if (points.canvas.matches(":focus-visible")) vnp.announce(tip.textContent);
       },
       chosen: (at) => neighbours(at),
@@ -101,10 +103,12 @@
         legend,
       ),
       draw() {
-        requestAnimationFrame(() => {
+        const now = () => {
           points.resize();
           paint();
-        });
+        };
+        if (stage.isConnected) now(); // at once: a change to paper leaves no time
+        else requestAnimationFrame(now);
         return stage;
       },
       saved: () => vector(points, map),

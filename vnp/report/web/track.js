@@ -30,15 +30,15 @@
       score: track.score[at],
     }));
     const lane = (frame) => -0.1 - LANE * (FRAMES.indexOf(frame) + 1);
-    const regions = track.regions.map((region) => ({ ...region, y: region.given ? 1.2 : 1.1 }));
+    const regions = track.regions.map((region) => ({ ...region, y: region.given ? 1.34 : 1.12 }));
     const given = regions.some((region) => region.given);
-    const top = given ? 1.3 : regions.length ? 1.2 : 1.04;
+    const top = given ? 1.48 : regions.length ? 1.26 : 1.04;
     const bottom = lane("R3") - 0.02;
     const low = scored ? top : 0.02;
     const named = regions.filter(({ start, end }) => ((end - start) / bases) * width > 70);
     return Plot.plot({
       width,
-      height: scored ? 250 : 130,
+      height: scored ? (given ? 290 : 260) : 130,
       marginLeft: 40,
       marginRight: 16,
       marginTop: 8,

@@ -136,7 +136,7 @@ def _read_rows(
     rows = np.empty(0, np.int64)
     if store.schema.models and store.n_rows:
         view = store.merged(verify=True)
-        rows = choose_rows(view.filled, edges_of(store))
+        rows = choose_rows(view.certified, edges_of(store))
     found = collect_contigs(store, scores, group=group, groups=groups, rows=rows)
     if not len(rows):
         return found, None

@@ -140,7 +140,7 @@ def draw_map(store: Store, table: ContigTable, *, scores: str | None, umap: bool
     if not store.schema.models or not store.n_rows:
         return None
     view = store.merged()
-    rows = choose_rows(view.filled, edges_of(store))
+    rows = choose_rows(view.certified, edges_of(store))
     if not len(rows):
         return None
     bases = table.bases[np.searchsorted(table.first, rows, side="right") - 1]

@@ -9,13 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
 
 from store.io.ragged import from_items
+from store.location import Location
 from store.open import create_store
 from store.store import Store
 from tests import rows
@@ -140,7 +140,7 @@ def keep_scores(store: Store, name: str = "kept") -> None:
     )
 
 
-def make_store(path: Path) -> Store:
+def make_store(path: Location) -> Store:
     """Make a store of two samples, every block filled, with kept scores."""
     store = create_store(path, models=rows.MODELS, segment_length=500, block_rows=16)
     append(store, "first", 70)

@@ -217,6 +217,9 @@ def test_the_command_writes_the_page_and_multiqc(
 ) -> None:
     output = tmp_path / "out" / "report.html"
     arguments = ["report", store.path, "-o", output, "--classifier", classifier, "--no-umap"]
+    regions = tmp_path / "planted.bed"
+    regions.write_text(f"{HOSTILE}0\t500\t900\tplanted\n")
+    arguments += ["--regions", regions]
     assert main([*map(str, arguments), "--multiqc", "--json"]) == 0
     files = json.loads(capsys.readouterr().out)["files"]
     custom = [output.with_name(f"report_{name}_mqc.json") for name in ("samples", "scores")]
@@ -227,6 +230,13 @@ def test_the_command_writes_the_page_and_multiqc(
         assert {"id", "section_name", "plot_type", "pconfig", "data"} <= content.keys()
         assert re.fullmatch(r"\w+", content["id"])
         assert set(content["data"]) == {"first", "second"}
+    [tracks] = re.findall(r'id="part-tracks">([^<]*)<', output.read_text())
+    shown = [each for found in unpacked(tracks)["regions"].values() for each in found]
+    given = {"start": 500, "end": 900, "name": "planted", "given": True}
+    assert [each for each in shown if each["given"]] == [given] * 2  # of a contig in each sample
+    regions.write_text("c1\tx\t900\n")
+    assert main([*map(str, arguments), "--force"]) == 1
+    assert "planted.bed, line 1: a contig, a start and an end" in capsys.readouterr().err
 
 
 def test_saved_scores_make_the_same_page(

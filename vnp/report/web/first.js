@@ -16,7 +16,7 @@
       vnp.el(
         "p",
         { class: "lead" },
-        `${vnp.plural(total.contigs, "contig")}, ${vnp.bases(total.bases)}, cut into ${store.segments}; embedded with ${models}.`,
+        `${vnp.plural(total.contigs, "contig")}, ${vnp.bases(total.bases)}, cut into ${store.segments}; ${store.rows && store.complete ? "" : "to be "}embedded with ${models}.`,
       ),
       vnp.warning(overview),
       vnp.el("p", { class: "state" }, state(store)),
@@ -102,7 +102,7 @@
           [
             vnp.short(total.records),
             total.records === 1 ? "record" : "records",
-            `${vnp.percent(total.certified, total.records)} certified`,
+            total.records ? `${vnp.percent(total.certified, total.records)} certified` : "",
           ],
         ];
     return vnp.el(

@@ -107,7 +107,8 @@
           points.resize();
           paint();
         };
-        if (stage.isConnected) now(); // at once: a change to paper leaves no time
+        if (stage.isConnected)
+          now(); // at once: a change to paper leaves no time
         else requestAnimationFrame(now);
         return stage;
       },

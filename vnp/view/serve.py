@@ -114,7 +114,8 @@ class _Server(uvicorn.Server):
 def opened(address: str) -> Iterator[None]:
     """Open an address in the user's browser, by a file that only the user can read.
 
-    As an argument of the browser the token would be seen by every user of the machine.
+    As an argument of the browser the token would be seen by every user of the machine. A browser
+    that is a program of the terminal runs beside the server.
     """
     with tempfile.NamedTemporaryFile("w", prefix="vnp-view-", suffix=".html") as file:
         shown = escaped(address)
@@ -123,6 +124,10 @@ def opened(address: str) -> Iterator[None]:
             f'content="0;url={shown}"><a href="{shown}">vnp view</a>\n'
         )
         file.flush()
-        if not webbrowser.open(Path(file.name).as_uri()):
-            log.warning("no browser can be opened here: open the address yourself")
+
+        def open_it() -> None:
+            if not webbrowser.open(Path(file.name).as_uri()):
+                log.warning("no browser can be opened here: open the address yourself")
+
+        threading.Thread(target=open_it, name="browser", daemon=True).start()
         yield

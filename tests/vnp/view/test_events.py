@@ -118,14 +118,14 @@ def test_there_is_room_for_so_many_pages(store: Store, monkeypatch: pytest.Monke
 
 
 @contextlib.contextmanager
-def command(*words: str) -> Iterator[subprocess.Popen[str]]:
+def command(*words: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     run = subprocess.Popen(
         [sys.executable, "-m", "vnp", "view", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
     )
     try:
         yield run
@@ -171,3 +171,32 @@ def test_the_address_is_printed_for_people_and_a_taken_port_is_told(store: Store
     with command(str(store.path), "--scores", "absent") as run:
         assert "no scores 'absent'" in run.communicate(timeout=60)[1]
         assert run.returncode == 2
+
+
+@pytest.mark.slow
+def test_a_browser_is_given_a_file_that_only_its_user_can_read(
+    store: Store, tmp_path: Path
+) -> None:
+    program = tmp_path / "browser"
+    program.write_text(
+        """#!/bin/sh
+cd "$(dirname "$0")"
+echo "$@" > given
+stat -c %a "${1#file://}" > mode
+cat "${1#file://}" > page
+mv page shown
+"""
+    )
+    program.chmod(0o755)
+    words = (str(store.path), "--port", "0", "--json", "--open")
+    with command(*words, BROWSER=f"{program} %s") as run:
+        assert run.stdout is not None
+        address = json.loads(run.stdout.readline())["url"]
+        until((tmp_path / "shown").exists, "the browser")
+        run.terminate()
+        run.communicate(timeout=60)
+    assert address in (tmp_path / "shown").read_text()
+    assert (tmp_path / "mode").read_text() == "600\n"
+    given = (tmp_path / "given").read_text().strip()
+    assert "token" not in given
+    assert not Path(given.removeprefix("file://")).exists(), "it is gone with the server"

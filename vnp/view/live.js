@@ -14,14 +14,14 @@
   }
 
   /** Ask the server; an answer that is an error is shown, and thrown. */
-  async function ask(name, query = {}) {
+  async function ask(name, query = {}, signal = null) {
     const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
     let answer, value;
     try {
-      answer = await fetch(`/api/${name}?${new URLSearchParams(given)}`);
+      answer = await fetch(`/api/${name}?${new URLSearchParams(given)}`, { signal });
       value = await answer.json();
     } catch (error) {
-      say("The server does not answer: is “vnp view” still running?");
+      if (!signal?.aborted) say("The server does not answer: is “vnp view” still running?");
       throw error;
     }
     say(answer.ok ? "" : `${value.error}.`);
@@ -29,13 +29,19 @@
     return value;
   }
 
+  let searching = new AbortController();
   const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
   vnp.liveSource = {
     overview: () => ask("overview"),
     contigs: (query = {}) => ask("contigs", query),
     track: ({ sample, contig }) => ask("track", { sample, contig }),
-    neighbours: (row) => ask("neighbours", { row }),
+
+    neighbours(row) {
+      searching.abort(); // the server gives up what nobody waits for
+      searching = new AbortController();
+      return ask("neighbours", { row }, searching.signal);
+    },
 
     async map() {
       for (let pause = 250; ; pause = Math.min(2 * pause, 4000)) {

@@ -28,6 +28,7 @@ from tests.vnp.view.stores import (
 from vnp.report.calls import saved_scores
 from vnp.report.collect import collect
 from vnp.report.overview import overview
+from vnp.view import live as live_module
 from vnp.view.live import LiveStore
 from vnp.view.search import Cancelled, neighbours
 
@@ -362,6 +363,28 @@ def test_an_appended_sample_and_new_scores_are_seen(tmp_path: Path, kind: str) -
         found = until(lambda: (each := asked(text="later"))["rows"][0]["score"] and each, "scores")
         assert found["rows"][0]["score"] == pytest.approx(0.9)
         assert client.get("/api/track", {"sample": "third", "contig": "later_7"}).json()["score"]
+
+
+def test_a_browser_that_leaves_ends_its_search(
+    client: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    def endless(*_: Any, stop: threading.Event, **__: Any) -> Any:
+        began.set()
+        assert stop.wait(60)
+        ended.set()
+        raise Cancelled
+
+    monkeypatch.setattr(live_module, "neighbours", endless)
+    cookie = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+    asked = f"GET /api/neighbours?row=1 HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", client.port)) as connection:
+        connection.sendall(asked.encode())
+        assert began.wait(60)
+    assert ended.wait(60)
+    monkeypatch.undo()
+    assert client.get("/api/neighbours", {"row": 1}).status == 200, "the next one has its turn"
 
 
 def test_a_search_that_nobody_waits_for_is_given_up(shared: Store) -> None:

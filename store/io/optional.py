@@ -23,6 +23,7 @@ EXTRAS = {
     "pyarrow": "export",
     "faiss": "faiss",
     "lance": "lance",
+    "anyio": "view",
     "starlette": "view",
     "uvicorn": "view",
     "umap": "umap",

@@ -71,10 +71,12 @@ def test_the_store_works_without(tmp_path: Path) -> None:
         "completion bash",
         "launch slurm run.zarr --workers 2 --dry-run",
         "launch ray none.zarr --workers 2",
+        "view none.zarr",
         "doctor run.zarr",
     ]
     found = without_torch(tmp_path, *commands)
-    assert [code for code, _, _ in found] == [0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 1, 1], found
+    assert [code for code, _, _ in found] == [0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1], found
+    assert "none.zarr is not a vnp store" in found[-3][2]
     assert "none.zarr is not a vnp store" in found[-2][2]
     doctor = found[-1][1]
     assert "problem  torch" in doctor
@@ -154,7 +156,7 @@ def test_a_complete_store_is_certified_without_loading_torch(tmp_path: Path) -> 
 
 def test_every_command_is_in_one_of_the_two_lists() -> None:
     works = {"init", "append", "launch", "status", "verify", "convert", "export", "models"}
-    works |= {"doctor", "completion"}
+    works |= {"doctor", "completion", "view"}
     assert works | set(_NEED_IT) == set(COMMANDS)
     assert not works & set(_NEED_IT)
 

@@ -7,20 +7,24 @@ contig is held beyond the part at hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import TypeAlias, TypeVar
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from store.read.columns import LastChunk
 from store.store import Store
 from vnp.classify.calls import VIRAL
-from vnp.classify.features import Scores, chunked, texts
+from vnp.classify.scores import Scores, chunked
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 Arrays = TypeVar("Arrays", "Segments", "Contigs")
+
+_COLUMNS = ("segment", "start", "end", "strand", "frame")
 
 _NO_ID = b"\n"  # before the first row
 
@@ -116,19 +120,22 @@ class _Rows:
 
 
 def read_contigs(
-    store: Store, scores: Callable[[int, int], Iterator[Scores]] | None
+    store: Store, scores: Callable[[int, int], Iterator[Scores]] | None, *, begin: int = 0
 ) -> Iterator[tuple[Contigs, Segments]]:
     """Yield all contigs that have records, with their segments, some at a time.
 
     ``scores`` gives those of rows start .. stop, in order, and is asked sample by sample; None for
     a store that nothing was scored of. The segments of contig n are the next ``segments[n]``.
+    ``begin`` is the number of the first sample that is read.
     """
-    for number, sample in enumerate(store.schema.samples):
+    columns = _columns(store)
+    for number in range(begin, len(store.schema.samples)):
+        sample = store.schema.samples[number]
         first, held, last = sample.start, None, _NO_ID
         for part in (scores or _unscored)(sample.start, sample.stop):
             stop = part.first + len(part)
-            contig = texts(store, "contig", part.first, stop)
-            rows = _read(store, part, [last, *contig])
+            contig = columns["contig"](part.first, stop).tolist()
+            rows = _read(columns, part, [last, *contig])
             last = contig[-1]
             held = rows if held is None else held.followed_by(rows)
             cut = int(np.flatnonzero(held.new)[-1])  # the last contig may go on
@@ -142,7 +149,8 @@ def read_contigs(
 def read_segments(store: Store, first: int, scores: Scores) -> Segments:
     """Read the segments of one contig, whose first row and scores of rows are given."""
     names = [_NO_ID, *[b"-"] * len(scores)]
-    return _summed(_read(store, scores, names), 0, first)[1]
+    columns = {name: partial(store.column, name) for name in _COLUMNS}
+    return _summed(_read(columns, scores, names), 0, first)[1]
 
 
 def _unscored(start: int, stop: int) -> Iterator[Scores]:
@@ -150,17 +158,23 @@ def _unscored(start: int, stop: int) -> Iterator[Scores]:
         yield Scores(low, np.full((high - low, 2), np.nan, dtype=np.float32))
 
 
-def _read(store: Store, part: Scores, contig: list[bytes]) -> _Rows:
+def _columns(store: Store) -> dict[str, LastChunk]:
+    return {name: LastChunk(partial(store.column, name)) for name in ("contig", *_COLUMNS)}
+
+
+def _read(
+    columns: Mapping[str, Callable[[int, int], Any]], part: Scores, contig: list[bytes]
+) -> _Rows:
     """Read rows; ``contig`` are the ids of the row before and of each row."""
     low, high = part.first, part.first + len(part)
     new = np.fromiter(map(bytes.__ne__, contig[1:], contig[:-1]), bool, len(part))
-    reverse = np.asarray(store.column("strand", low, high)) < 0
-    frame = np.asarray(store.column("frame", low, high)).astype(np.uint8)
+    reverse = np.asarray(columns["strand"](low, high)) < 0
+    frame = np.asarray(columns["frame"](low, high)).astype(np.uint8)
     return _Rows(
         new=new,
-        segment=np.asarray(store.column("segment", low, high)),
-        start=np.asarray(store.column("start", low, high), dtype=np.int64),
-        end=np.asarray(store.column("end", low, high), dtype=np.int64),
+        segment=np.asarray(columns["segment"](low, high)),
+        start=np.asarray(columns["start"](low, high), dtype=np.int64),
+        end=np.asarray(columns["end"](low, high), dtype=np.int64),
         frame=np.uint8(1) << (frame - 1 + np.uint8(3) * reverse.astype(np.uint8)),
         values=part.values,
     )

@@ -35,9 +35,10 @@ from vnp.classify.call_files import (
     tables_folder,
 )
 from vnp.classify.calls import Counts, RecordScores, call_contigs
-from vnp.classify.features import Scores, choose_models, score_rows, with_records
+from vnp.classify.features import choose_models, score_rows
 from vnp.classify.files import Classifier
 from vnp.classify.regions import RegionRule, regions_of
+from vnp.classify.scores import Scores, with_records
 from vnp.classify.tables import SampleTables, sample_tables
 from vnp.cycles import seldom_searched
 from vnp.embed.progress import Progress

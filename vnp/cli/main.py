@@ -50,6 +50,7 @@ COMMANDS = {
     "convert": "copy a store to the other kind: .zarr to .h5 or back",
     "run": "append, embed and predict in one go; every stage resumes",
     "report": "write one HTML page that shows what a store holds",
+    "view": "show that page live in a browser, from a store of any size",
     "completion": "print what completes commands in a shell: bash, zsh, fish, tcsh",
 }
 # The others load a model, a classifier or a file of torch: `vnp.models.extra` says what they need.
@@ -64,6 +65,7 @@ _WITHOUT_TORCH = {
     "export",
     "convert",
     "completion",
+    "view",
 }
 _BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 _DESCRIPTION = """\

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from store.claims.claims import APPEND
 from store.claims.heartbeat import Beat, read_beats, workers
@@ -106,6 +107,7 @@ def read_status(
     models: tuple[str, ...] = (),
     precisions: bool = False,
     origins: bool = False,
+    filled: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> StoreStatus:
     """Read the status of a store: one listing per model, no chunk but the tails'.
 
@@ -119,6 +121,8 @@ def read_status(
         Whether to tell in which precision rows are: in a store of mixed every certificate is read.
     origins
         Whether to say what made the rows of each model: every provenance is read.
+    filled
+        Filled rows of every block by model, if they are known: nothing is listed again.
     """
     mixed = store.schema.mixed_precision
     sidecar = store.sidecar.room
@@ -129,8 +133,8 @@ def read_status(
     for model in store.schema.models:
         if models and model.name not in models:
             continue
-        filled = store.rows_filled(model.name)
-        open_blocks = np.flatnonzero(filled < wanted)
+        rows = store.rows_filled(model.name) if filled is None else filled[model.name]
+        open_blocks = np.flatnonzero(rows < wanted)
         states = claims.states(model.name, open_blocks=open_blocks)
         owners.update(state.worker for state in states if state.worker is not None)
         stale = sum(state.verdict is not None and state.verdict.stale for state in states)
@@ -139,7 +143,7 @@ def read_status(
                 model=model.name,
                 dim=model.dim,
                 rows=store.n_rows,
-                filled=int(filled.sum()),
+                filled=int(rows.sum()),
                 blocks=len(wanted),
                 open_blocks=len(open_blocks),
                 claimed=len(states) - stale,

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store.io.ragged import Ragged
+from store.read.columns import LastChunk
 from store.schema import COLUMN_CHUNK_ROWS
 from store.store import Store
-from vnp.classify.contig_arrays import Contigs, read_contigs
-from vnp.classify.features import Scores, choose_models, chunked, score_rows
-from vnp.classify.files import load_classifier
+from vnp.classify.contig_arrays import Contigs, Segments, read_contigs
+from vnp.classify.scores import Scores, chunked
 from vnp.embed.progress import Progress
-from vnp.inference.device import place
 from vnp.report.data import SCORE_BINS, Calls, ContigList, Histogram
 from vnp.report.listing import Listing
 
@@ -72,39 +72,84 @@ def collect_contigs(
     tap = _Tap(rows)
     bases = np.zeros(len(rows), dtype=np.int64)
     listing = Listing()
-    counts = {name: np.zeros(len(group), dtype=np.int64) for name in COUNTED}
-    bins = np.zeros((2, len(groups), SCORE_BINS), dtype=np.int64)
+    tally = Tally()
     with Progress("report: contigs", total=store.n_rows, unit="records") as progress:
         source = None if scores is None else tap.of(scores)
         for contigs, segments in read_contigs(store, source):
             listing.offer(contigs, segments)
-            sample = int(contigs.sample[0])
-            _count(counts, sample, contigs)
-            bins[0, group[sample]] += _binned(segments.score2.astype(np.float64))
-            bins[1, group[sample]] += _binned(segments.score)
+            tally.add(contigs, segments)
             here = slice(*np.searchsorted(rows, [contigs.first[0], contigs.stop[-1]]).tolist())
             bases[here] = contigs.bases[np.searchsorted(contigs.first, rows[here], "right") - 1]
             progress.update(int(contigs.stop[-1]))
-    if scores is None:
-        return Found(_listed(store, listing), counts, None, None, bases)
-    histograms, consensus = (
-        tuple(Histogram(0.0, 1.0 / SCORE_BINS, each) for each in kind) for kind in bins
-    )
-    calls = Calls(
-        file=scores.file,
-        kept=scores.kept,
-        digest=scores.digest,
-        date=scores.date,
-        records=tap.scored,
-        groups=tuple(groups),
-        histograms=histograms,
-        consensus=consensus,
-    )
-    return Found(_listed(store, listing), counts, calls, tap.score, bases)
+    counts = tally.counts(len(group))
+    calls = None if scores is None else tally.calls(scores, tap.scored, group=group, groups=groups)
+    score = None if scores is None else tap.score
+    return Found(_listed(store, listing), counts, calls, score, bases)
+
+
+class Tally:
+    """What contigs and segments add up to, sample by sample."""
+
+    def __init__(self) -> None:
+        # By number of the sample: counts as `COUNTED`; segments by their highest score2 and by
+        # their consensus, (2, SCORE_BINS).
+        self._of: dict[int, tuple[Ints, Ints]] = {}
+
+    def add(self, contigs: Contigs, segments: Segments) -> None:
+        """Take some contigs of one sample, and their segments, in."""
+        called, viral = contigs.called > 0, contigs.viral
+        values = (
+            contigs.called,
+            contigs.viral_segments,
+            called,
+            viral,
+            contigs.bases[called],
+            contigs.bases[viral],
+        )
+        counts = np.array([int(value.sum()) for value in values])
+        bins = np.stack([_binned(segments.score2.astype(np.float64)), _binned(segments.score)])
+        sample = int(contigs.sample[0])
+        if sample in self._of:
+            counts += self._of[sample][0]
+            bins += self._of[sample][1]
+        self._of[sample] = counts, bins
+
+    def counts(self, samples: int) -> dict[str, Ints]:
+        """Counts of each sample, by name in `COUNTED`."""
+        table = np.zeros((samples, len(COUNTED)), dtype=np.int64)
+        for sample, (counts, _) in list(self._of.items()):
+            table[sample] = counts
+        return dict(zip(COUNTED, table.T, strict=True))
+
+    def calls(
+        self, scores: ScoreSource, records: int, *, group: Ints, groups: Sequence[str]
+    ) -> Calls:
+        """Histograms of the groups of samples; ``records`` have a score."""
+        bins = np.zeros((2, len(groups), SCORE_BINS), dtype=np.int64)
+        for sample, (_, found) in list(self._of.items()):
+            bins[:, group[sample]] += found
+        histograms, consensus = (
+            tuple(Histogram(0.0, 1.0 / SCORE_BINS, each) for each in kind) for kind in bins
+        )
+        return Calls(
+            file=scores.file,
+            kept=scores.kept,
+            digest=scores.digest,
+            date=scores.date,
+            records=records,
+            groups=tuple(groups),
+            histograms=histograms,
+            consensus=consensus,
+        )
 
 
 def classifier_scores(store: Store, path: Path, *, device: str) -> ScoreSource:
     """Score with a classifier's file; `ClassifierError` or `FeaturesError` if it does not fit."""
+    # What scores is torch's; kept scores are read without it.
+    from vnp.classify.features import choose_models, score_rows
+    from vnp.classify.files import load_classifier
+    from vnp.inference.device import place
+
     classifier = load_classifier(path)
     view = store.merged(choose_models(store, classifier.card), verify=True)
     placed = place(device, precision="float32", threads=None, warn=lambda _: None).device
@@ -129,10 +174,9 @@ def saved_scores(store: Store, name: str | None = None) -> ScoreSource | None:
         name = store.schema.scores[-1].name
     store.scores(name, 0, 0)  # refuses an unknown name
     known = next(scores for scores in store.schema.scores if scores.name == name)
+    read = LastChunk(partial(store.scores, name))
     return ScoreSource(
-        lambda start, stop: (
-            Scores(at, store.scores(name, at, end)) for at, end in chunked(start, stop)
-        ),
+        lambda start, stop: (Scores(at, read(at, end)) for at, end in chunked(start, stop)),
         digest=known.digest,
         date=known.made,
         kept=name,
@@ -174,20 +218,6 @@ class _Tap:
                 yield part
 
         return parts
-
-
-def _count(counts: dict[str, Ints], sample: int, contigs: Contigs) -> None:
-    called, viral = contigs.called > 0, contigs.viral
-    values = (
-        contigs.called,
-        contigs.viral_segments,
-        called,
-        viral,
-        contigs.bases[called],
-        contigs.bases[viral],
-    )
-    for name, value in zip(COUNTED, values, strict=True):
-        counts[name][sample] += int(value.sum())
 
 
 def _binned(score: NDArray[np.float64]) -> Ints:

@@ -64,9 +64,9 @@ def page(
     connect
         What it may connect to, as a Content-Security-Policy has it.
     """
-    scripts = [*_libraries(), *(text_of(name) for name in SCRIPTS), start or text_of(START)]
+    scripts = _scripts(start)
     style = text_of("page.css")
-    policy = _policy(scripts, [style, _PLOT_STYLE], connect)
+    policy = policy_of(start, connect=connect)
     shown = escaped(title)
     told = f"<p><strong>{escaped(warning)}.</strong></p>" if warning else ""
     held = "".join(
@@ -109,18 +109,23 @@ def _libraries() -> tuple[str, ...]:
     return tuple((folder / name).read_text(encoding="utf-8") for name in LIBRARIES)
 
 
-def _policy(scripts: Sequence[str], styles: Sequence[str], connect: str) -> str:
+def policy_of(start: str | None = None, *, connect: str = "'none'") -> str:
+    """Content-Security-Policy of the page that a script starts."""
     return "; ".join(
         [
             "default-src 'none'",
-            f"script-src {_hashes(scripts)}",
-            f"style-src {_hashes(styles)}",
+            f"script-src {_hashes(_scripts(start))}",
+            f"style-src {_hashes([text_of('page.css'), _PLOT_STYLE])}",
             "img-src data: blob:",
             f"connect-src {connect}",
             "base-uri 'none'",
             "form-action 'none'",
         ]
     )
+
+
+def _scripts(start: str | None) -> list[str]:
+    return [*_libraries(), *(text_of(name) for name in SCRIPTS), start or text_of(START)]
 
 
 def _hashes(texts: Sequence[str]) -> str:

@@ -7,11 +7,11 @@ import warnings
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from store.io.optional import available
 from store.io.words import count
+from store.read.first_rows import FirstRows
 from store.read.view import View
 from vnp.report.data import MOST_POINTS, Projection
 
@@ -29,26 +29,24 @@ _FEWEST = 3  # records that have a plane
 _TELLING = 50.0  # per cent of the variance on two axes under which they are said to be weak
 
 
-def choose_rows(filled: NDArray[np.bool_], sample: Ints, *, most: int = MOST_POINTS) -> Ints:
+def choose_rows(certified: FirstRows, sample: Ints, *, most: int = MOST_POINTS) -> Ints:
     """Choose certified rows, ascending: as many of each sample, or all that it has.
 
-    ``filled`` says which rows are certified, (N,); ``sample`` are the first row of each sample,
-    ascending, and N.
+    ``sample`` are the first row of each sample, ascending, and the number of rows.
     """
-    rows = np.flatnonzero(filled)
-    if len(rows) <= most:
-        return rows
+    if len(certified) <= most:
+        return certified.span(0, len(certified))
     generator = np.random.default_rng(_SEED)
-    edges = np.searchsorted(rows, sample)
+    edges = np.array([certified.before(row) for row in sample.tolist()])
     counts = np.diff(edges)
     quota = np.minimum(counts, _even(counts, most))
     left = most - int(quota.sum())  # less than one for each sample that has more
     quota[generator.permutation(np.flatnonzero(counts > quota))[:left]] += 1
     chosen = [
-        rows[edges[number] + generator.choice(counts[number], quota[number], replace=False)]
+        edges[number] + generator.choice(counts[number], quota[number], replace=False)
         for number in np.flatnonzero(quota).tolist()
     ]
-    return np.sort(np.concatenate(chosen))
+    return certified.rows(np.sort(np.concatenate(chosen)))
 
 
 def _even(counts: Ints, most: int) -> int:
@@ -79,6 +77,8 @@ def principal_components(x: NDArray[Any], most: int) -> tuple[Floats, Floats]:
 
     Signs are fixed: the loading of largest size is positive.
     """
+    import torch
+
     most = min(most, *x.shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)

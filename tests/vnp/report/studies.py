@@ -13,7 +13,7 @@ from store.open import create_store
 from store.rows import RowBatch
 from store.store import Store
 from tests import rows
-from vnp.classify.features import Scores, chunked
+from vnp.classify.scores import Scores, chunked
 from vnp.report.calls import ScoreSource
 
 BIDI = "abc\u202egnp.exe\u200f"

@@ -30,7 +30,7 @@
     const called = overview.scores !== null;
     const columns = COLUMNS.filter(([key]) => called || !CALLED.has(key));
     const query = { sort: called ? "evidence" : "bases", descending: true };
-    let [page, ticket, total] = [0, 0, 0];
+    let [page, ticket, total, waiting] = [0, 0, 0, 0];
     let open = null; // the row whose track is shown
 
     const body = vnp.el("tbody");
@@ -95,7 +95,10 @@
 
     async function update(aloud) {
       const mine = ++ticket;
-      const found = await source.contigs({ ...query, offset: page * PAGE, limit: PAGE });
+      waiting++;
+      const found = await source
+        .contigs({ ...query, offset: page * PAGE, limit: PAGE })
+        .finally(() => waiting--);
       if (mine !== ticket) return; // a later question is on its way
       total = found.total;
       open = null;
@@ -106,7 +109,9 @@
         : "No contigs";
       note.textContent = found.complete
         ? ""
-        : `This file lists the ${vnp.count(found.searched)} ${called ? "contigs with the most viral evidence" : "longest contigs"} of ${vnp.count(found.of)}; “vnp view” searches them all.`;
+        : overview.live
+          ? `${vnp.count(found.searched)} of ${vnp.plural(found.of, "contig")} are indexed so far.`
+          : `This file lists the ${vnp.count(found.searched)} ${called ? "contigs with the most viral evidence" : "longest contigs"} of ${vnp.count(found.of)}; “vnp view” searches them all.`;
       [back.disabled, on.disabled] = [page === 0, first + PAGE >= total];
       back.parentElement.hidden = total <= PAGE;
       for (const [key, cell] of heads) {
@@ -201,7 +206,9 @@
       vnp.el(
         "p",
         { class: "note" },
-        "This file keeps the tracks of the most viral contigs only, and this is not one of them: “vnp predict” writes the segments of all contigs, and “vnp view” shows them.",
+        overview.live
+          ? "This contig is not in the store any more."
+          : "This file keeps the tracks of the most viral contigs only, and this is not one of them: “vnp predict” writes the segments of all contigs, and “vnp view” shows them.",
       );
 
     async function copy() {
@@ -216,6 +223,7 @@
     return {
       section,
       start: () => update(false),
+      refresh: () => (open || waiting ? null : update(false)),
       show(change) {
         controls.set(change);
         section.scrollIntoView();

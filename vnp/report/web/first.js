@@ -130,7 +130,8 @@
     ]);
   }
 
-  function uncalled({ store }) {
+  function uncalled({ store, scores }) {
+    if (scores) return facts("Classifier", [["state", "its scores are being read"]]);
     const say = store.rows
       ? "Nothing is called yet: no scores are kept in the store. "
       : "Nothing to call yet. ";

@@ -74,7 +74,12 @@
     async function neighbours(at) {
       if (!source.neighbours) return select([at]);
       points.pick([at]);
-      const found = await source.neighbours(map.row[at]);
+      const say = `Comparing with ${vnp.count(overview.total.certified)} records …`;
+      const waiting = vnp.el("p", { class: "note" }, say);
+      chosen.replaceChildren(waiting);
+      const found = await source.neighbours(map.row[at]).catch(() => null);
+      if (chosen.firstChild !== waiting) return null; // something else was chosen meanwhile
+      if (!found) return select([]);
       chosen.replaceChildren(...near(map, at, found, () => select([])));
       return vnp.announce(`${vnp.plural(found.length, "most similar record")} listed.`);
     }

@@ -20,7 +20,10 @@
           draw: (width) => vnp.scoreHistogram(scores, width),
         }),
       );
-    } else if (scores) figures.push(vnp.el("p", { class: "empty" }, "No segment has a score yet."));
+    } else if (scores) {
+      const say = overview.classifier ? "No segment has a score yet." : "The scores are being read.";
+      figures.push(vnp.el("p", { class: "empty" }, say));
+    }
     const few = distributions ? lengths(distributions, overview.store) : null;
     return vnp.section(
       "scores",

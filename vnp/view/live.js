@@ -29,11 +29,26 @@
     return value;
   }
 
+  const known = new Map(); // parts of the overview as the page has them
+
+  /** Those parts that the page does not have as they are. */
+  function news(parts) {
+    const texts = Object.entries(parts).map(([name, value]) => [name, value, JSON.stringify(value)]);
+    const fresh = texts.filter(([name, , text]) => known.get(name) !== text);
+    for (const [name, , text] of fresh) known.set(name, text);
+    return Object.fromEntries(fresh.map(([name, value]) => [name, value]));
+  }
+
   let searching = new AbortController();
   const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
   vnp.liveSource = {
-    overview: () => ask("overview"),
+    async overview() {
+      const overview = await ask("overview");
+      news(overview);
+      return overview;
+    },
+
     contigs: (query = {}) => ask("contigs", query),
     track: ({ sample, contig }) => ask("track", { sample, contig }),
 
@@ -55,7 +70,10 @@
     events(callback) {
       const stream = new EventSource("/api/events");
       stream.onopen = () => say("");
-      stream.onmessage = ({ data }) => callback(JSON.parse(data));
+      stream.onmessage = ({ data }) => {
+        const parts = news(JSON.parse(data));
+        if (Object.keys(parts).length) callback(parts);
+      };
       stream.onerror = () => say("The server does not answer: is “vnp view” still running?");
       return () => stream.close();
     },

@@ -30,7 +30,7 @@ from vnp.view.contigs import Query
 from vnp.view.events import Events
 from vnp.view.index import ContigIndex
 from vnp.view.picture import Picture, draw_map, filled_of
-from vnp.view.search import neighbours
+from vnp.view.search import Cancelled, neighbours
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class LiveStore:
         with self._looked_again:
             self._look.set()
             self._looked_again.wait_for(
-                lambda: self._looked_at >= asked - _FASTEST_SECONDS or self._over.is_set(),
+                lambda: self._looked_at >= asked - _SLOWEST_SECONDS or self._over.is_set(),
                 timeout=_FASTEST_SECONDS,
             )
         return self._picture.overview()
@@ -224,8 +224,10 @@ class LiveStore:
             try:
                 self._catch_up()
                 self._draw()
+            except Cancelled:
+                break
             except (StoreError, OSError, MemoryError) as error:
-                log.warning("the contigs cannot be read: %s", error)
+                log.warning("the contigs cannot be read, or the map not made: %s", error)
                 self._over.wait(_SLOWEST_SECONDS)
             else:
                 self._due.wait()
@@ -265,7 +267,13 @@ class LiveStore:
         certified = int(np.minimum.reduce(filled).sum()) if filled else 0
         if self._map is not None and certified <= _MORE * self._map[0]:
             return
-        drawn = draw_map(indexed.store, indexed.table, scores=indexed.scores, umap=self._umap)
+        drawn = draw_map(
+            indexed.store,
+            indexed.table,
+            scores=indexed.scores,
+            umap=self._umap,
+            stop=self._over,
+        )
         self._map = certified, drawn
         self.events.publish({"map": certified})
 

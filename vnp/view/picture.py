@@ -23,13 +23,13 @@ from vnp.report.collect import (
     distributions_of,
     edges_of,
     groups_of,
-    sampled_at,
 )
 from vnp.report.data import Distributions, Work
-from vnp.report.overview import Json, map_json, overview
+from vnp.report.overview import Json, overview
 from vnp.report.projection import choose_rows
 from vnp.report.throughput import Environments, read_work
 from vnp.view.contigs import ContigTable
+from vnp.view.drawing import draw
 
 _SHARE = 9  # times what reading certificates took is waited for before they are read again
 
@@ -132,20 +132,22 @@ class Picture:
         return {name: found[name] for name in _CHANGING}
 
 
-def draw_map(store: Store, table: ContigTable, *, scores: str | None, umap: bool) -> Json | None:
+def draw_map(
+    store: Store, table: ContigTable, *, scores: str | None, umap: bool, stop: threading.Event
+) -> Json | None:
     """``map()`` of a page's source: reads some rows of the embeddings, wherever they lie.
 
-    ``table`` has all contigs of the store, ``scores`` is the name of those that colour it.
+    ``table`` has all contigs of the store, ``scores`` is the name of those that colour it;
+    `Cancelled` once ``stop`` is set.
     """
     if not store.schema.models or not store.n_rows:
         return None
-    view = store.merged()
-    rows = choose_rows(view.certified, edges_of(store))
+    rows = choose_rows(store.merged().certified, edges_of(store))
     if not len(rows):
         return None
     bases = table.bases[np.searchsorted(table.first, rows, side="right") - 1]
     score = None if scores is None else take_scores(store, scores, rows)[:, 1].astype(np.float64)
-    return map_json(sampled_at(view, store, rows, bases=bases, score=score, umap=umap))
+    return draw(store, rows, bases=bases, score=score, umap=umap, stop=stop)
 
 
 def filled_of(store: Store) -> dict[str, NDArray[np.int64]]:

@@ -201,6 +201,7 @@ def test_a_contig_has_a_track_whatever_it_is_called(client: Browser) -> None:
         assert answer.json() is None, "there is no such contig"
 
 
+@pytest.mark.slow
 def test_the_overview_counts_what_the_report_counts(client: Browser, shared: Store) -> None:
 
     expected = overview(collect(shared, scores=saved_scores(shared), umap=False), live=True)
@@ -210,6 +211,7 @@ def test_the_overview_counts_what_the_report_counts(client: Browser, shared: Sto
     assert found == json.loads(json.dumps(expected))
 
 
+@pytest.mark.slow
 def test_the_map_is_made_when_it_is_asked_for(client: Browser, shared: Store) -> None:
     shown = map_of(client)
     assert shown["of"] == shared.n_rows == len(shown["row"])
@@ -326,6 +328,7 @@ def test_errors_name_neither_code_nor_paths(
     assert "secret" in caplog.text
 
 
+@pytest.mark.slow
 def test_nothing_of_the_store_is_written(client: Browser, shared: Store) -> None:
     def seen() -> dict[str, tuple[int, int]]:
         paths = [*shared.path.rglob("*"), *shared.path.with_name("run.zarr.vnp").rglob("*")]

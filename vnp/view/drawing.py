@@ -12,6 +12,7 @@ import io
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 from typing import Any
 
@@ -44,26 +45,26 @@ def draw(
 
     `Cancelled` once ``stop`` is set, `StoreError` if the process fails.
     """
-    given = io.BytesIO()
     arrays: dict[str, Any] = {"rows": rows, "bases": bases}
-    np.savez(given, **arrays if score is None else {**arrays, "score": score})
     words = [sys.executable, "-m", "vnp.view.drawing", str(store.path)]
     words += [] if umap else [_NO_UMAP]
-    with subprocess.Popen(
-        words,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(),
-        start_new_session=True,  # Ctrl-C is for the server alone, which ends it
-    ) as run:
-        text: bytes | None = given.getvalue()
+    with tempfile.TemporaryFile() as given:
+        np.savez(given, **arrays if score is None else {**arrays, "score": score})
+        given.seek(0)
+        run = subprocess.Popen(
+            words,
+            stdin=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            start_new_session=True,  # Ctrl-C is for the server alone, which ends it
+        )
+    with run:
         while True:
             try:
-                made, said = run.communicate(text, timeout=_LOOK_SECONDS)
+                made, said = run.communicate(timeout=_LOOK_SECONDS)
                 break
             except subprocess.TimeoutExpired:
-                text = None
                 if stop.is_set():
                     run.kill()
                     raise Cancelled from None

@@ -265,7 +265,9 @@ class LiveStore:
         self._map_wanted = False
         filled = list(filled_of(indexed.store).values())
         certified = int(np.minimum.reduce(filled).sum()) if filled else 0
-        if self._map is not None and certified <= _MORE * self._map[0]:
+        before = -1 if self._map is None else self._map[0]
+        last = certified == indexed.store.n_rows  # no more will come: the map has them all
+        if certified == before or (certified <= _MORE * before and not last):
             return
         drawn = draw_map(
             indexed.store,

@@ -47,6 +47,7 @@
 
     async function showMap() {
       const map = await source.map();
+      if (map && map.of === page.mapped) return; // it is shown
       page.mapped = map ? map.of : null;
       const few = overview.store.complete
         ? "Too few records for a map."
@@ -85,8 +86,11 @@
         page.listContigs();
         page.contigs.start();
       } else if (news.contigs) page.contigs.refresh();
-      const first = page.mapped === null && news.total && overview.total.certified;
-      if (first || news.map > (page.mapped ?? 0)) page.showMap();
+      // Asked again, the server makes a map of what has come since.
+      const { certified } = overview.total;
+      const more = certified > 1.5 * (page.mapped ?? 0);
+      const last = overview.store.complete && certified > (page.mapped ?? 0);
+      if ((news.total && (more || last)) || news.map > (page.mapped ?? 0)) page.showMap();
       pace.textContent = overview.store.complete ? "" : paceOf(overview);
       return document.querySelector("header").append(pace);
     });

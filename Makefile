@@ -17,7 +17,7 @@ example := vnp/data/lambda_phage.fa.gz
 vnp     := $(VENV)/bin/vnp
 
 export FASTA CLASSIFIER
-.PHONY: help embed predict test test-fast lint format clean
+.PHONY: help embed predict test test-fast lint docs format clean
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 	@echo
@@ -47,6 +47,9 @@ lint: $(VENV)/test.stamp  ## ruff, mypy strict, and the rules of the rooms (impo
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+docs: $(VENV)/test.stamp  ## build the site of the documentation, site/index.html, links checked
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build
 
 format: $(VENV)/test.stamp  ## format the code and sort its imports
 	$(VENV)/bin/ruff check --select I --fix .

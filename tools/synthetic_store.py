@@ -5,6 +5,8 @@ the heartbeats of past workers, with ``certified`` also flags, certificates and 
 their checksum) values of every filled block. What is not: chunks of columns are hard links to one
 chunk, flags without ``certified`` and claims are hard links to one file, values are absent, and of
 the sequences only the last chunk is there. ``digests`` makes the digest columns real too.
+``contigs`` makes contigs with their segments, scores of every row, and, of ``certified`` blocks,
+values that are links to one chunk of random numbers.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from store.certificate import Certificate
 from store.claims.process import identify
@@ -53,10 +56,12 @@ def make_store(
     filled: float,
     certified: bool = False,
     digests: bool = False,
+    contigs: int = 0,
 ) -> Store:
     """Make a store with as many rows, samples and past workers, ``filled`` of its blocks filled."""
     store = create_store(path, models=MODELS, segment_length=500)
-    schema = replace(store.schema, samples=_samples(rows, samples))
+    numbers = _Contigs(rows, contigs) if contigs else None
+    schema = replace(store.schema, samples=_samples(rows, samples, numbers))
     ends = [sample.stop for sample in schema.samples]
     tails = dict.fromkeys(end // schema.block_rows for end in ends if end % schema.block_rows)
     schema = replace(schema, tails=tuple(tails)[-_TAILS:])
@@ -65,8 +70,14 @@ def make_store(
     for name, column in row_columns(schema).items():
         if name in ("digest", "digest_low") and digests:
             _random_chunks(path, column)
+        elif numbers is not None and name in numbers.COLUMNS:
+            numbers.write(path, name, column)
+        elif numbers is not None and name == "sample":
+            _sample_chunks(path, column, schema)
         else:
-            _linked_chunks(path, column, last_only=name in ("nucleotide", "protein"))
+            _linked_chunks(
+                path, column, last_only=name in ("nucleotide", "protein") and not contigs
+            )
     sidecar = store.sidecar.make()
     write_documents(path, before=store.schema, after=schema, tmp_dir=sidecar.tmp)
     store.refresh()
@@ -75,20 +86,75 @@ def make_store(
         column = provenance_column(model)
         _write(path / column.chunk_key(), encode_strings(from_items([b"{}"]), column=column))
         make = _certified_blocks if certified else _linked_flags
-        make(path, schema, model, blocks)
+        if certified and contigs:
+            _linked_values(path, schema, model, blocks)
+        else:
+            make(path, schema, model, blocks)
         _claims(sidecar.path / "claims" / model.name, blocks)
     _heartbeats(sidecar.path, workers)
     _index(sidecar.digests, schema, [sample.stop - sample.start for sample in schema.samples])
+    if numbers is not None:
+        values, whole = numbers.scores(), [(0, rows)]
+        store.save_scores("synthetic", digest="synthetic", values=values, rows=whole)
     return store
 
 
-def _samples(rows: int, count: int) -> StoredSamples:
-    ends = np.linspace(0, rows, count + 1).astype(int).tolist()
+class _Contigs:
+    """Contigs of 1 to many segments, each with 1 to 3 records: what obs says of every row."""
+
+    COLUMNS = ("contig", "segment", "start", "end")
+
+    def __init__(self, rows: int, count: int) -> None:
+        self._random = np.random.default_rng(3)
+        cuts = np.sort(self._random.choice(rows - 1, min(count, rows) - 1, replace=False)) + 1
+        self.first = np.concatenate([[0], cuts])  # row of each contig
+        self._of = np.repeat(np.arange(len(self.first)), np.diff(self.first, append=rows))
+        new = self._random.random(rows) < 1 / 2  # which rows begin a segment
+        new[self.first] = True
+        number = np.cumsum(new)
+        self._segment = (number - number[self.first][self._of] + 1).astype(np.int32)
+
+    def write(self, root: Path, name: str, column: Column) -> None:
+        size = column.chunk[0]
+        for chunk in chunks_of(0, column.shape[0], size):
+            part = slice(chunk * size, (chunk + 1) * size)
+            start = (self._segment[part].astype(np.int64) - 1) * 500
+            if name == "contig":
+                names = from_items(f"k141_{7 * n}".encode() for n in self._of[part].tolist())
+                content = encode_strings(names, column=column)
+            else:
+                of = {"segment": self._segment[part], "start": start, "end": start + 500}
+                content = encode_numbers(of[name], column=column)
+            _write(root / column.chunk_key(chunk), content)
+
+    def scores(self) -> NDArray[np.float32]:
+        """Scores (rows, 2), alike within a contig."""
+        viral = self._random.beta(0.5, 1.0, len(self.first))[self._of]
+        viral = np.clip(viral + self._random.normal(0, 0.1, len(viral)), 0, 1)
+        return np.stack([1 - viral, viral], axis=1).astype(np.float32)
+
+
+def _sample_chunks(root: Path, column: Column, schema: Schema) -> None:
+    starts = np.array([sample.start for sample in schema.samples])
+    size = column.chunk[0]
+    for chunk in chunks_of(0, column.shape[0], size):
+        rows = np.arange(chunk * size, min((chunk + 1) * size, column.shape[0]))
+        codes = (np.searchsorted(starts, rows, side="right") - 1).astype(np.int32)
+        _write(root / column.chunk_key(chunk), encode_numbers(codes, column=column))
+
+
+def _samples(rows: int, count: int, numbers: _Contigs | None) -> StoredSamples:
+    ends = np.linspace(0, rows, count + 1).astype(int)
+    contigs, without = [1000] * count, 10
+    if numbers is not None:  # one that lies across an end is a contig of both
+        first = np.union1d(numbers.first, ends[:-1])
+        contigs, without = np.diff(np.searchsorted(first, ends)).tolist(), 0
+    ends = ends.tolist()
     made, chain = [], ""
     for i in range(count):
         content, file = f"{i:064x}", f"{i + count:064x}"
         sample = Sample(
-            f"sample_{i}", ends[i], ends[i + 1], 1000, 10, 2000, 10**6, 0, content, file,
+            f"sample_{i}", ends[i], ends[i + 1], contigs[i], without, 2000, 10**6, 0, content, file,
             f"sample_{i}.fa.gz", "2026-11-30T00:00:00Z",
         )  # fmt: skip
         made.append(sample)
@@ -155,6 +221,21 @@ def _certified_blocks(root: Path, schema: Schema, model: Model, blocks: int) -> 
         )
         text = encode_strings(from_items([made.to_json()]), column=certificates)
         (root / certificates.chunk_key(block)).write_bytes(text)
+
+
+def _linked_values(root: Path, schema: Schema, model: Model, blocks: int) -> None:
+    """Make filled blocks whose values are all the same random numbers."""
+    _linked_flags(root, schema, model, blocks)
+    column, certificates = embedding_column(schema, model), certificate_column(schema, model)
+    values = np.random.default_rng(4).standard_normal(column.chunk, dtype=np.float32)
+    content = encode_numbers(values.astype(np.float16), column=column)
+    _linked(root, content, (root / column.chunk_key(block, 0) for block in range(blocks)))
+    made = Certificate(
+        schema.block_rows, stored_crc(content), "0" * 32, 1, "2026-11-30T00:00:00Z", {}
+    )
+    text = encode_strings(from_items([made.to_json()]), column=certificates)
+    for block in range(blocks):
+        _write(root / certificates.chunk_key(block), text)
 
 
 def _claims(folder: Path, blocks: int) -> None:

@@ -41,8 +41,9 @@ MAP = "obs/vnp/map"  # raw content: see `store.hdf5.map`
 CHECKSUMS = "obs/vnp/checksums"  # CRC-32C (n_blocks, columns): a block of each appender's column
 _X = "X"  # no values: all are in obsm
 CERTIFICATE_BYTES = 1024
-# Bytes of a provenance: at least, as in files of earlier versions; and for each number of a row.
-_PROVENANCE_LEAST, _PROVENANCE_PER_NUMBER = 16_384, 256
+# Bytes of a provenance: at least; and for each number of a row. int8 has 7 scales of a byte for
+# each in each layer, in base64: 448 in 48 layers (ESM-2 15B) if they do not compress at all.
+_PROVENANCE_LEAST, _PROVENANCE_PER_NUMBER = 16_384, 512
 ALIGNMENT = 4096  # of whatever is at least so large
 CERTIFICATES_PER_CHUNK = 16
 CHECKSUMS_PER_CHUNK = 256

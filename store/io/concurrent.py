@@ -11,12 +11,13 @@ number::
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from itertools import count, islice
 from typing import TypeVar
 
 from store.errors import UsageError
@@ -94,26 +95,33 @@ def threads_that_pay(spent: float, computed: float, *, most: int) -> int:
 def _threaded(
     function: Callable[[T], R], items: Iterator[T], *, threads: int, length: int
 ) -> Iterator[R]:
-    over = threading.Event()
+    last = sys.maxsize  # part that is still worked on: those before an error are answered
+    lock = threading.Lock()
 
-    def work(part: list[T]) -> tuple[list[R], BaseException | None]:
+    def end_with(number: int) -> None:
+        nonlocal last
+        with lock:
+            last = min(last, number)
+
+    def work(number: int, part: list[T]) -> tuple[list[R], BaseException | None]:
         done: list[R] = []
         try:
             for item in part:
-                if over.is_set():
+                if number > last:
                     break
                 done.append(function(item))
         except BaseException as error:  # noqa: BLE001 - raised where the answers are taken
-            over.set()
+            end_with(number)
             return done, error
         return done, None
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="in-order")
     pending: deque[Future[tuple[list[R], BaseException | None]]] = deque()
+    numbers = count()
     try:
         while True:
             while len(pending) < _AHEAD * threads and (part := list(islice(items, length))):
-                pending.append(pool.submit(work, part))
+                pending.append(pool.submit(work, next(numbers), part))
             if not pending:
                 return
             results, error = pending.popleft().result()
@@ -121,5 +129,5 @@ def _threaded(
             if error is not None:
                 raise error
     finally:
-        over.set()
+        end_with(-1)
         pool.shutdown(cancel_futures=True)

@@ -96,13 +96,10 @@ def publish_new(
     return made
 
 
-def publish_replace(
-    tmp_dir: Path, target: Path, data: Buffers, *, durable: bool = True, sync_dir: bool = True
-) -> None:
+def publish_replace(tmp_dir: Path, target: Path, data: Buffers, *, durable: bool = True) -> None:
     """Publish a file under a name, whether or not the name is taken.
 
-    Readers see the old content or the new, never a mixture. Without ``sync_dir`` only the content
-    is durable, until the caller syncs the directory. All else is as in `publish_new`.
+    Readers see the old content or the new, never a mixture. All else is as in `publish_new`.
     """
     tmp = _write_tmp(tmp_dir, target, data, durable=durable)
     try:
@@ -110,8 +107,16 @@ def publish_replace(
     except BaseException:
         _discard(tmp)
         raise
-    if durable and sync_dir:
+    if durable:
         fsync_dir(target.parent)
+
+
+def write_staged(path: Path, data: Buffers) -> None:
+    """Write a new file in a folder that no one else looks into; its content is durable.
+
+    Its name is when the caller has synced the folder. Errors are those of `publish_new`.
+    """
+    _create(path, data, target=path, durable=True)
 
 
 def rename_over(tmp: Path, target: Path) -> None:
@@ -210,8 +215,13 @@ def remove_durable(path: Path) -> bool:
 def _write_tmp(tmp_dir: Path, target: Path, data: Buffers, *, durable: bool) -> Path:
     """Write a new temporary file and return its path; on any failure leave nothing behind."""
     tmp = temporary_name(tmp_dir, target)
+    _create(tmp, data, target=target, durable=durable)
+    return tmp
+
+
+def _create(path: Path, data: Buffers, *, target: Path, durable: bool) -> None:
     try:
-        fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             _write_all(fd, data)
             if durable:
@@ -219,11 +229,10 @@ def _write_tmp(tmp_dir: Path, target: Path, data: Buffers, *, durable: bool) -> 
         finally:
             os.close(fd)  # NFS reports a full disk here at the latest
     except BaseException as error:
-        _discard(tmp)
+        _discard(path)
         if isinstance(error, OSError):
             raise write_failure(error, target, data) from error
         raise
-    return tmp
 
 
 def _write_all(fd: int, data: Buffers) -> None:

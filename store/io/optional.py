@@ -13,16 +13,26 @@ from typing import Any
 
 from store.errors import UsageError
 
-# Name to import -> what to give pip, where the two differ.
-_PACKAGES = {
-    "dask.array": "'dask[array]'",
-    "faiss": "faiss-cpu",
-    "lance": "pylance",
-    "ray": "'.[ray]' in a clone of vnp",
-    "obstore": "'.[s3]' in a clone of vnp",
-    "obstore.store": "'.[s3]' in a clone of vnp",
-    "sklearn": "scikit-learn",
-    "umap": "umap-learn",
+# Library -> the extra of vnp that brings it: pip adds what is missing to an installed vnp.
+EXTRAS = {
+    "anndata": "read",
+    "dask": "read",
+    "pandas": "read",
+    "xarray": "read",
+    "zarr": "read",
+    "pyarrow": "export",
+    "faiss": "faiss",
+    "lance": "lance",
+    "anyio": "view",
+    "starlette": "view",
+    "uvicorn": "view",
+    "umap": "umap",
+    "sklearn": "train",
+    "pysam": "bam",
+    "ray": "ray",
+    "obstore": "s3",
+    "numba": "embed",
+    "llvmlite": "embed",
 }
 _ABSENT = "is not installed"
 _said: set[str] = set()  # libraries of which a warning was given
@@ -54,6 +64,11 @@ def available(name: str, *, for_what: str) -> Any:
     return module
 
 
+def install(extra: str) -> str:
+    """Say what brings an extra of vnp."""
+    return f"pip install 'vnp[{extra}]'"
+
+
 def why_not(name: str) -> str | None:
     """Say why a library cannot be imported, as the end of a sentence; None if it can."""
     return _import(name)[1]
@@ -65,6 +80,7 @@ def _import(name: str) -> tuple[Any, str | None]:
     except Exception as error:  # noqa: BLE001 - a library may raise anything
         top = name.partition(".")[0]
         if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == top:
-            return None, f"{_ABSENT}: pip install {_PACKAGES.get(name, name)}"
+            extra = EXTRAS.get(top)
+            return None, f"{_ABSENT}: {install(extra) if extra else f'pip install {name}'}"
         said = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]
         return None, f"is installed, but cannot be imported ({said})"

@@ -61,6 +61,33 @@ def _take(
     return numbers if in_order else numbers[np.argsort(order)]
 
 
+class LastChunk:
+    """A column read in ranges that each lie in one chunk, of which the one read last is kept.
+
+    Samples are often smaller than a chunk, and each range alone would decode it again.
+
+    Parameters
+    ----------
+    read
+        Reads rows ``start .. stop``; past the end it gives what there is.
+    """
+
+    def __init__(self, read: Callable[[int, int], Any]) -> None:
+        self._read = read
+        self._first = -1
+        self._values: Any = None
+
+    def __call__(self, start: int, stop: int) -> Any:
+        """Values of rows ``start .. stop``."""
+        first = start // COLUMN_CHUNK_ROWS * COLUMN_CHUNK_ROWS
+        if first != self._first:
+            self._values = self._read(first, first + COLUMN_CHUNK_ROWS)
+            self._first = first
+        if isinstance(self._values, Ragged):
+            return self._values.slice(start - first, stop - first)
+        return self._values[start - first : stop - first]
+
+
 def take(column: Ragged, rows: Ints) -> Ragged:
     """Items of a column at ``rows`` (n,), any order, repeats allowed."""
     lengths = column.lengths[rows]

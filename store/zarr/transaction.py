@@ -24,7 +24,7 @@ from pathlib import Path
 
 from store.errors import AfterCommitError, ClaimLostError, DamageError, StoreError
 from store.findings import Remedy
-from store.io.files import fsync_dir, make_dir, naming, publish_replace
+from store.io.files import fsync_dir, make_dir, naming, publish_replace, write_staged
 from store.io.json import LONGEST
 from store.io.regular import read_regular
 from store.layout import score_columns
@@ -124,8 +124,7 @@ class ZarrTransaction(ZarrChange):
         """Write into the folder beside the store."""
         staged = self._staging / f"{len(self._staged)}"
         self._staged.append((staged, self._root / key))
-        folder = self._staging  # synced once, by the commit
-        return lambda content: publish_replace(folder, staged, [content], sync_dir=False)
+        return lambda content: write_staged(staged, [content])  # the commit syncs the folder
 
 
 def is_committing(sidecar: Sidecar) -> bool:

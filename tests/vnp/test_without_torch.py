@@ -68,12 +68,15 @@ def test_the_store_works_without(tmp_path: Path) -> None:
         "export run.zarr --to run_merged.pt --incomplete nan",
         "models",
         "models --add esm2_8m run.zarr",
+        "completion bash",
         "launch slurm run.zarr --workers 2 --dry-run",
         "launch ray none.zarr --workers 2",
+        "view none.zarr",
         "doctor run.zarr",
     ]
     found = without_torch(tmp_path, *commands)
-    assert [code for code, _, _ in found] == [0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 1, 1], found
+    assert [code for code, _, _ in found] == [0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1], found
+    assert "none.zarr is not a vnp store" in found[-3][2]
     assert "none.zarr is not a vnp store" in found[-2][2]
     doctor = found[-1][1]
     assert "problem  torch" in doctor
@@ -92,7 +95,7 @@ def test_the_store_works_without(tmp_path: Path) -> None:
     said = subprocess.run(
         [sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True, text=True
     )
-    assert said.stdout.endswith("not installed: pip install '.[embed]' in a clone of vnp\n")
+    assert said.stdout.endswith("not installed: pip install 'vnp[embed]'\n")
 
 
 _NEED_IT = {
@@ -127,7 +130,7 @@ def test_what_needs_torch_says_so_in_one_line(tmp_path: Path) -> None:
         assert err.count("\n") == 1, err
         assert err.startswith(f"vnp {command.split()[0]}: error: ")
         assert "needs torch" in err
-        assert err.endswith("pip install '.[embed]' in a clone of vnp\n")
+        assert err.endswith("pip install 'vnp[embed]'\n")
     assert not list(tmp_path.iterdir()), "nothing was begun"
 
 
@@ -153,7 +156,7 @@ def test_a_complete_store_is_certified_without_loading_torch(tmp_path: Path) -> 
 
 def test_every_command_is_in_one_of_the_two_lists() -> None:
     works = {"init", "append", "launch", "status", "verify", "convert", "export", "models"}
-    works |= {"doctor"}
+    works |= {"doctor", "completion", "view"}
     assert works | set(_NEED_IT) == set(COMMANDS)
     assert not works & set(_NEED_IT)
 
@@ -164,6 +167,6 @@ def test_the_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None
     assert extra.missing_packages() == ["safetensors"]
     with pytest.raises(MissingPackageError) as raised:
         extra.require_embed("this")
-    advice = "pip install '.[embed]' in a clone of vnp"
+    advice = "pip install 'vnp[embed]'"
     expected = f"this needs safetensors, which is not installed: {advice}"
     assert str(raised.value) == expected

@@ -260,6 +260,7 @@ def precisions(
     device: str = "auto",
     weights: AnyPath | None = None,
     plugins: AnyPath | Sequence[AnyPath] = (),
+    token_budget: int | None = None,
 ) -> PrecisionsReport:
     """Tell what faster precisions would change, as ``vnp precisions`` does.
 
@@ -273,7 +274,7 @@ def precisions(
         Names of the models to compare; by default all of the store.
     classifier
         A classifier's file: also count the records that it would call otherwise.
-    device, weights, plugins
+    device, weights, plugins, token_budget
         As `embed` takes them.
 
     Returns
@@ -300,7 +301,12 @@ def precisions(
         newest(store),
         models=names_of(models),
         classifier=None if file is None else load_classifier(file),
-        config=WorkerConfig(device=device, weights_dir=_path(weights), plugins=scripts),
+        config=WorkerConfig(
+            device=device,
+            weights_dir=_path(weights),
+            plugins=scripts,
+            token_budget=token_budget,
+        ),
     )
 
 

@@ -9,7 +9,7 @@ scored record has no call. Regions along a contig are found in `vnp.classify.reg
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -65,27 +65,31 @@ class Contig:
     """The calls of one contig's windows, summed up."""
 
     id: bytes
-    windows: int = 0  # called windows
-    viral: int = 0  # of these, viral
-    total: float = 0.0  # sum of score2 over called windows
-    best: float = 0.0  # highest score2
-    best_window: int = 0  # number of the window that has it
-    start: int = 0  # first base of the first called window
-    end: int = 0  # one past the last base of the last called window
-    evidence: float = 0.0  # sum of score2 over viral windows
+    windows: int  # called windows
+    viral: int  # of these, viral
+    total: float  # sum of score2 over called windows
+    best: float  # highest score2
+    best_window: int  # number of the window that has it
+    start: int  # first base of the first called window
+    end: int  # one past the last base of the last called window
+    evidence: float  # sum of score2 over viral windows
 
-    def add(self, window: Window) -> None:
-        """Take the next called window in."""
-        if not self.windows:
-            self.start = window.start
-        self.windows += 1
-        self.total += window.score2
-        self.end = max(self.end, window.end)
-        if window.score2 > self.best:
-            self.best, self.best_window = window.score2, window.number
-        if window.is_virus:
-            self.viral += 1
-            self.evidence += window.score2
+    @classmethod
+    def of(cls, name: bytes, windows: Sequence[Window]) -> Contig:
+        """Sum up the called windows of a contig, in their order."""
+        viral, end, best_window = 0, 0, 0
+        total = best = evidence = 0.0
+        for _, _, number, _, stop, _, _, score1, score2 in windows:  # there are millions
+            total += score2
+            if stop > end:
+                end = stop
+            if score2 > best:
+                best, best_window = score2, number
+            if score2 >= score1:
+                viral += 1
+                evidence += score2
+        start = windows[0].start
+        return cls(name, len(windows), viral, total, best, best_window, start, end, evidence)
 
     @property
     def mean(self) -> float:
@@ -121,27 +125,24 @@ class Counts:
 
 def call_windows(parts: Iterable[RecordScores]) -> Iterator[Window]:
     """Call the windows that have a score; one may lie in several of the consecutive parts."""
-    held: Window | None = None
+    scored = attrgetter("records")
+    held: list[Window] = []  # the last one: the next part may go on with it
     for part in parts:
-        for window in _windows(part):
-            if held is not None:
-                if (held.contig, held.number) == (window.contig, window.number):
-                    held = _joined(held, window)
-                    continue
-                if held.records:
-                    yield held
-            held = window
-    if held is not None and held.records:
-        yield held
+        windows = [*held, *_windows(part)]
+        if held and len(windows) > 1:
+            first, second = windows[:2]
+            if (first.contig, first.number) == (second.contig, second.number):
+                windows[:2] = [_joined(first, second)]
+        held = windows[-1:]
+        yield from filter(scored, windows[:-1])
+    yield from filter(scored, held)
 
 
 def call_contigs(parts: Iterable[RecordScores]) -> Iterator[tuple[Contig, list[Window]]]:
     """Call contigs; each comes with its called windows."""
     for name, group in groupby(call_windows(parts), key=attrgetter("contig")):
-        contig, windows = Contig(name), list(group)
-        for window in windows:
-            contig.add(window)
-        yield contig, windows
+        windows = list(group)
+        yield Contig.of(name, windows), windows
 
 
 def _windows(rows: RecordScores) -> Iterator[Window]:

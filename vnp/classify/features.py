@@ -8,22 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from store.errors import UsageError
-from store.io.ragged import Ragged
 from store.read.view import View
 from store.schema import COLUMN_CHUNK_ROWS
 from store.store import Store
-from vnp.classify.calls import RecordScores
 from vnp.classify.estimators import Module
 from vnp.classify.files import Card
+from vnp.classify.scores import Scores, chunked
 from vnp.models import plugins, registry
 from vnp.models.errors import UnknownModelError
 from vnp.models.held import held_models
@@ -85,17 +81,6 @@ def first_fitting(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """Scores of consecutive rows."""
-
-    first: int  # row number of the first
-    values: NDArray[np.float32]  # (n, 2): probability of others, of virus; NaN: not scored
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-
 def score_rows(
     view: View,
     module: Module,
@@ -128,35 +113,6 @@ def score_rows(
             x_BD = torch.from_numpy(features.astype(np.float32)).to(device)
             scores = module.probabilities(x_BD).cpu().numpy()
         yield Scores(first, values)
-
-
-def chunked(start: int, stop: int, chunk: int = COLUMN_CHUNK_ROWS) -> Iterator[tuple[int, int]]:
-    """Cut rows ``start .. stop`` at the multiples of ``chunk``."""
-    return pairwise(sorted({start, stop, *range((start // chunk + 1) * chunk, stop, chunk)}))
-
-
-def texts(store: Store, column: str, start: int, stop: int) -> list[bytes]:
-    """Read a column of strings."""
-    found = store.column(column, start, stop)
-    assert isinstance(found, Ragged)
-    return found.tolist()
-
-
-def with_records(store: Store, scores: Scores, *, ids: bool = True) -> RecordScores:
-    """Look up whose scores these are; record ids, which only tables need, may be left out."""
-    start, stop = scores.first, scores.first + len(scores)
-
-    def numbers(name: str) -> NDArray[Any]:
-        return np.asarray(store.column(name, start, stop))
-
-    return RecordScores(
-        id=texts(store, "id", start, stop) if ids else [b""] * len(scores),
-        contig=texts(store, "contig", start, stop),
-        segment=numbers("segment"),
-        start=numbers("start"),
-        end=numbers("end"),
-        scores=scores.values,
-    )
 
 
 def _batches(

@@ -19,8 +19,8 @@ from store.errors import DataError
 from store.io.tables import TableError, read_table
 from store.io.words import count
 from store.store import Store
-from vnp.classify.features import chunked, texts
 from vnp.classify.mlp import CLASSES
+from vnp.classify.scores import chunked, texts
 
 UNLABELLED = -1
 _LEVELS = ("record", "contig", "sample")

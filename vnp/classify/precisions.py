@@ -23,6 +23,7 @@ from vnp.embed.imported import models_made_here
 from vnp.embed.progress import Progress
 from vnp.embed.trial import Trial, try_precision
 from vnp.inference.encoder import Encoder, Precision
+from vnp.inference.kernels import left_out
 from vnp.inference.load import compared_precisions, load_encoder
 from vnp.inference.quality import LEAST_OF_AUTO, compare, sample
 
@@ -50,6 +51,7 @@ class ModelPrecisions:
     device: str | None
     records_per_second: float | None
     faster: tuple[FasterPrecision, ...]  # the fastest first
+    left_out: dict[str, str]  # precisions in eight bits that cannot be compared here, and why
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,9 @@ def compare_precisions(
         store=str(store.path),
         records=len(sequences[0]),
         bound=LEAST_OF_AUTO,
-        models=tuple(_of_model(model, usual, faster) for model in chosen),
+        models=tuple(
+            _of_model(model, usual, faster, _left_out(store, model, settings)) for model in chosen
+        ),
         classifier=None if classifier is None else str(classifier.path),
         features=features,
         viral=None if calls is None else int(calls.viral.sum()),
@@ -187,9 +191,17 @@ def _plan(
 ) -> tuple[Precision, tuple[Precision, ...]]:
     source = store.schema.model(model).source or model
     usual, faster = compared_precisions(source, device=config.device)
-    if store.schema.mixed_precision:  # int8 has no place for its scales there
+    if store.schema.mixed_precision:
         faster = tuple(precision for precision in faster if precision != "int8")
     return usual, faster
+
+
+def _left_out(store: Store, model: str, config: WorkerConfig) -> dict[str, str]:
+    source = store.schema.model(model).source or model
+    found = left_out(source, device=config.device)
+    if store.schema.mixed_precision:
+        found.setdefault("int8", "a store of mixed precision has no place for its scales")
+    return found
 
 
 def _faster(model: str, usual: Trial, trial: Trial, calls: _Calls | None) -> FasterPrecision:
@@ -207,11 +219,14 @@ def _faster(model: str, usual: Trial, trial: Trial, calls: _Calls | None) -> Fas
 
 
 def _of_model(
-    model: str, usual: Mapping[str, Trial], faster: Mapping[str, tuple[FasterPrecision, ...]]
+    model: str,
+    usual: Mapping[str, Trial],
+    faster: Mapping[str, tuple[FasterPrecision, ...]],
+    reasons: dict[str, str],
 ) -> ModelPrecisions:
     if model not in faster:
-        return ModelPrecisions(model, None, None, None, ())
+        return ModelPrecisions(model, None, None, None, (), reasons)
     trial = usual[model]
     return ModelPrecisions(
-        model, trial.precision, trial.device, trial.records_per_second, faster[model]
+        model, trial.precision, trial.device, trial.records_per_second, faster[model], reasons
     )

@@ -35,10 +35,12 @@ from vnp.classify.call_files import (
     tables_folder,
 )
 from vnp.classify.calls import Counts, RecordScores, call_contigs
-from vnp.classify.features import Scores, choose_models, score_rows, with_records
+from vnp.classify.features import choose_models, score_rows
 from vnp.classify.files import Classifier
 from vnp.classify.regions import RegionRule, regions_of
+from vnp.classify.scores import Scores, with_records
 from vnp.classify.tables import SampleTables, sample_tables
+from vnp.cycles import seldom_searched
 from vnp.embed.progress import Progress
 from vnp.models.registry import demo_warning
 from vnp.sequence.genetic_codes import translate_alike
@@ -153,7 +155,7 @@ def predict(
     total = sum(sample.stop - sample.start for sample in wanted)
     calls = []
     rule = rule or RegionRule()
-    with call_writer(files or CallFiles(), wanted) as writer:
+    with seldom_searched(), call_writer(files or CallFiles(), wanted) as writer:
         with (
             _keeping(store, classifier.card.digest, save, replace=replace) as keep,
             Progress("predict", total=total, unit="records") as progress,

@@ -23,6 +23,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import compress, islice
 from pathlib import Path
 from typing import IO, TextIO
 
@@ -33,6 +34,7 @@ from store.io.tables import safe_cell
 from vnp.classify.calls import Contig, RecordScores, Window
 from vnp.classify.mlp import CLASSES
 from vnp.classify.regions import Region
+from vnp.classify.score_texts import shortest
 
 RECORDS = "prediction_results.txt"
 WINDOWS = "prediction_results_highestscore.csv"
@@ -51,6 +53,8 @@ _HEADERS = {
     REGIONS: "contig\tstart\tend\tsegments\tviral_segments\tmean_score\tbest_score\n",
     UNSCORED: "Sequence_ID\trow\tnot_certified_for\n",
 }
+_WRITTEN_AT_A_TIME = 10_000  # lines
+_PERHAPS_QUOTED = (b'"', b"\r", b" ")  # in an id, by csv; and a tab
 _SORTED_AT_A_TIME = 500_000  # windows sorted in memory, about 100 MB
 
 
@@ -96,9 +100,9 @@ class SampleTables:
         """Write the next records, those that have a score."""
         scored = ~np.isnan(rows.scores[:, 1])
         score1, score2 = rows.scores[scored].T
-        ids = [rows.id[at].decode() for at in np.flatnonzero(scored).tolist()]
+        ids = map(bytes.decode, compress(rows.id, scored.tolist()))
         columns = zip(
-            ids, (score2 > score1).tolist(), map(str, score1), map(str, score2), strict=True
+            ids, (score2 > score1).tolist(), shortest(score1), shortest(score2), strict=True
         )
         self._files[RECORDS].writelines(
             [f"{record}\t{CLASSES[virus]}\t{one}\t{two}\n" for record, virus, one, two in columns]
@@ -111,7 +115,12 @@ class SampleTables:
 
     def windows(self, windows: Sequence[Window]) -> None:
         """Write the next called windows, all of one contig."""
-        self._windows.add(*[b"%b\t%d" % (window.id, window.is_virus) for window in windows])
+        self._windows.add(
+            [
+                name + (b"\t1" if score2 >= score1 else b"\t0")
+                for name, _, _, _, _, _, _, score1, score2 in windows
+            ]
+        )
         contig = safe_cell(windows[0].contig.decode())
         self._files[SEGMENTS].writelines(
             [
@@ -137,10 +146,18 @@ class SampleTables:
 
     def finish(self) -> None:
         """Write the windows, which had to be sorted first."""
-        writer = csv.writer(self._files[WINDOWS], delimiter="\t", lineterminator="\n")
-        writer.writerow(("Modified_ID", "Is_Virus"))
-        parts = (line.rpartition(b"\t") for line in self._windows)
-        writer.writerows((window.decode(), virus == b"1") for window, _, virus in parts)
+        file = self._files[WINDOWS]
+        file.write("Modified_ID\tIs_Virus\n")
+        quoting = csv.writer(file, delimiter="\t", lineterminator="\n")
+        lines = iter(self._windows)
+        while some := list(islice(lines, _WRITTEN_AT_A_TIME)):
+            text = b"\n".join([*some, b""])
+            if text.count(b"\t") > len(some) or any(odd in text for odd in _PERHAPS_QUOTED):
+                parts = (line.rpartition(b"\t") for line in some)
+                quoting.writerows((window.decode(), virus == b"1") for window, _, virus in parts)
+            else:
+                text = text.replace(b"\t1\n", b"\tTrue\n").replace(b"\t0\n", b"\tFalse\n")
+                file.write(text.decode())
 
 
 class _SortedLines:
@@ -151,7 +168,7 @@ class _SortedLines:
         self._held: list[bytes] = []
         self._runs: list[Path] = []
 
-    def add(self, *lines: bytes) -> None:
+    def add(self, lines: list[bytes]) -> None:
         self._held += lines
         if len(self._held) >= _SORTED_AT_A_TIME:
             run = self._folder / f"run-{len(self._runs)}"

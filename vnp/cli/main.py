@@ -7,8 +7,10 @@ options are; what is heavy, it imports when it runs, so that ``vnp --help`` answ
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import difflib
+import gc
 import importlib
 import io
 import keyword
@@ -23,6 +25,7 @@ from typing import Any, NoReturn
 from vnp import __version__
 from vnp.cli import logs, options
 from vnp.cli.exit_codes import DATA_ERROR, INTERRUPTED, USAGE_ERROR, of_error
+from vnp.cycles import seldom_searched
 
 COMMANDS = {
     "init": "make an empty store",
@@ -47,6 +50,8 @@ COMMANDS = {
     "convert": "copy a store to the other kind: .zarr to .h5 or back",
     "run": "append, embed and predict in one go; every stage resumes",
     "report": "write one HTML page that shows what a store holds",
+    "view": "show that page live in a browser, from a store of any size",
+    "completion": "print what completes commands in a shell: bash, zsh, fish, tcsh",
 }
 # The others load a model, a classifier or a file of torch: `vnp.models.extra` says what they need.
 _WITHOUT_TORCH = {
@@ -59,7 +64,10 @@ _WITHOUT_TORCH = {
     "doctor",
     "export",
     "convert",
+    "completion",
+    "view",
 }
+_BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 _DESCRIPTION = """\
 VirNucPro embeddings on one chunked store: make a store, append FASTA/FASTQ samples to it, embed
 every stop-free reading frame with a DNA and a protein language model, and read the result as
@@ -116,6 +124,8 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
         module.add_arguments(command)
         options.common(command)
         command.set_defaults(run=module.run, command_parser=command, json=False)
+        if name == "completion":
+            command.set_defaults(all_commands=parser)
     return top
 
 
@@ -147,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             top.error(f"unrecognized arguments: {' '.join(unknown)}; options follow the command")
         hint = _meant(given.command_parser, unknown)
         given.command_parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-    with _signals():
+    with _signals(), _light(name):
         try:
             return _run(given)
         except KeyboardInterrupt:
@@ -171,6 +181,27 @@ def _signals() -> Iterator[None]:
         with contextlib.suppress(ValueError, TypeError):  # of C's: it cannot be put back
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _light(command: str) -> Iterator[None]:
+    """Spare a command that loads no torch what costs it a tenth of a second at start and end."""
+    if command not in _WITHOUT_TORCH:
+        yield
+        return
+    # Modules are what there is to search for cycles: seldom while they load, and not at the end.
+    atexit.unregister(gc.freeze)  # of an earlier call
+    atexit.register(gc.freeze)
+    # NumPy's BLAS, of which nothing is used, starts threads that spin. Workers may want theirs.
+    alone = {_BLAS_THREADS: "1"} if _BLAS_THREADS not in os.environ else {}
+    os.environ.update(alone)
+    with seldom_searched():
+        try:
+            importlib.import_module("numpy")
+        finally:
+            for each in alone:
+                del os.environ[each]
+        yield
 
 
 def _interrupt(_number: int, _frame: object) -> None:

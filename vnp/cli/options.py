@@ -160,6 +160,11 @@ def positive(text: str) -> int:
     return _number(int, text, lambda value: value >= 1, "a positive number")
 
 
+def port(text: str) -> int:
+    """Read a port; 0 is any."""
+    return _number(int, text, lambda value: 0 <= value < 1 << 16, "a port, 0 to 65535")
+
+
 def folds(text: str) -> int:
     """Read a number of folds."""
     return _number(int, text, lambda value: 2 <= value <= 100, "a number of folds, 2 to 100")

@@ -12,7 +12,7 @@ from vnp.cli.output import Outcome
 from vnp.embed.config import WorkerConfig, add_device_arguments
 
 if TYPE_CHECKING:
-    from vnp.classify.precisions import PrecisionsReport
+    from vnp.classify.precisions import ModelPrecisions, PrecisionsReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.names(parser, "--model", "compare only this model")
     about = "also tell how many records this classifier would call otherwise"
     parser.add_argument("--classifier", type=Path, metavar="FILE", help=about)
-    add_device_arguments(parser, precision=False)
+    add_device_arguments(parser, precision=False, token_budget=True)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -46,6 +46,7 @@ def _lines(report: PrecisionsReport) -> Iterator[str]:
     for model in report.models:
         if model.precision is None:
             yield f"{model.model}: nothing faster than its usual precision runs on this device"
+            yield from _left_out(model)
             continue
         yield (
             f"{model.model} on {model.device}, {records}: {model.precision} "
@@ -64,6 +65,7 @@ def _lines(report: PrecisionsReport) -> Iterator[str]:
                     f"({each.calls_changed_share:.2%})"
                 )
             yield line
+        yield from _left_out(model)
     if report.viral is not None:
         yield (
             f"{report.classifier} calls {report.viral:,} of {records} viral, by "
@@ -71,3 +73,10 @@ def _lines(report: PrecisionsReport) -> Iterator[str]:
         )
     elif report.classifier is not None:
         yield f"{report.classifier}: none of its models was compared, so no call can change"
+
+
+def _left_out(model: ModelPrecisions) -> Iterator[str]:
+    """Say why precisions are missing; those of one reason share a line."""
+    for why in dict.fromkeys(model.left_out.values()):
+        names = [name for name, each in model.left_out.items() if each == why]
+        yield f"  without {' and '.join(names)}: {why}"

@@ -22,8 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     about = "score with this classifier for the page"
     scores.add_argument("--classifier", type=Path, metavar="FILE", help=about)
     options.classifier_device(parser)
-    about = "leave the UMAP out also where it is installed"
+    about = "leave out the UMAP, which pip install 'vnp[umap]' brings"
     parser.add_argument("--no-umap", action="store_true", help=about)
+    about = "show the regions of this BED file on the tracks of contigs: known or planted ones"
+    parser.add_argument("--regions", type=Path, metavar="BED", help=about)
     about = "also write *_mqc.json files for MultiQC beside it"
     parser.add_argument("--multiqc", action="store_true", help=about)
 
@@ -32,8 +34,10 @@ def run(given: argparse.Namespace) -> int:
     """Collect, and write the page."""
     from store.open import open_store
     from vnp.report.calls import classifier_scores, saved_scores
+    from vnp.report.regions import read_regions
     from vnp.report.write import write_report
 
+    regions = None if given.regions is None else read_regions(given.regions)
     store = open_store(given.store)
     scores = (
         saved_scores(store, given.scores)
@@ -46,6 +50,7 @@ def run(given: argparse.Namespace) -> int:
         title=given.title,
         scores=scores,
         umap=not given.no_umap,
+        regions=regions,
         for_multiqc=given.multiqc,
         force=given.force,
     )

@@ -85,6 +85,8 @@ def _lines(status: StoreStatus, rate: float | None) -> Iterator[str]:
         yield text
         if model.origin:
             yield f"    {printable(model.origin)}"
+        if model.precision:
+            yield f"    in {printable(model.precision)}"
         if model.precisions:
             parts = (
                 f"{count(n, 'row')} in {printable(name)}" for name, n in model.precisions.items()

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("mlp", "logistic", "hist-gradient-boosting"),
         default="mlp",
         help="what is trained: VirNucPro's network (default), or one of scikit-learn's, which need "
-        "pip install scikit-learn",
+        "pip install 'vnp[train]'",
     )
     parser.add_argument(
         "--split",

@@ -25,10 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Work until nothing is left, or until a signal."""
-    from store.io.words import count
-    from store.open import open_store
-    from vnp.embed.status import watching
-    from vnp.embed.worker import Worker
+    from vnp.inference.preload import importing, preload_torch
+
+    preload_torch()
+    with importing():
+        from store.io.words import count
+        from store.open import open_store
+        from vnp.embed.status import watching
+        from vnp.embed.worker import Worker
 
     stop = threading.Event()
     received: list[str] = []
@@ -54,7 +58,8 @@ def run(given: argparse.Namespace) -> int:
     )
     line = (
         f"published {count(report.blocks, 'block')}, {count(report.records, 'record')} "
-        f"({report.copied:,} copied), {count(report.tokens, 'token')} in {report.seconds:.1f} s"
+        f"({report.copied:,} copied), {count(report.tokens, 'token')} in {report.seconds:.1f} s "
+        f"({report.spent_loading()})"
     )
     value = {**report.to_json(), "signal": next(iter(received), None)}
     return Outcome(value, [line], code).show(as_json=given.json)

@@ -92,9 +92,13 @@ class WorkerConfig:
         return arguments
 
 
-def add_device_arguments(parser: argparse.ArgumentParser, *, precision: bool = True) -> None:
+def add_device_arguments(
+    parser: argparse.ArgumentParser, *, precision: bool = True, token_budget: bool = False
+) -> None:
     """Add where and how a model runs, and where its files are."""
     _add(parser, {name: _DEVICE[name] for name in _DEVICE if precision or name != "precision"})
+    if token_budget:
+        _add(parser, {"token_budget": _SHARED["token_budget"]})
 
 
 Option = tuple[str, dict[str, Any]]  # its flag, and what argparse is told

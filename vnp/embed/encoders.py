@@ -14,7 +14,7 @@ from store.errors import DataError, NoRoomError, UsageError
 from store.store import Store
 from vnp.embed.config import WorkerConfig
 from vnp.embed.imported import refuse_imported
-from vnp.embed.precisions import UNKNOWN
+from vnp.embed.precisions import UNKNOWN, begun_in
 from vnp.inference.encoder import (
     MIXED,
     Encoder,
@@ -64,6 +64,7 @@ class Encoders:
         self._clock = clock
         self.fallbacks: list[str] = []  # what loading and running had to do differently
         self.loads: list[tuple[float, float]] = []  # when each model was loaded and checked
+        self.measuring_seconds = 0.0  # of these, measuring and checking eight bits
         self._loaded: dict[str, Encoder] = {}
         self._auto: dict[str, str] = {}  # what was found of models whose precision was chosen
         self._lock = threading.Lock()
@@ -114,7 +115,7 @@ class Encoders:
             and theirs == precision
             and mine.identity.get("calibration") != _identity(recorded).get("calibration")
         ):  # two workers measured scales at once, and the other's are recorded
-            encoder.qualify(self._store, model)
+            self._qualify(encoder, model)
             mine = encoder.provenance()
         self._compare(model, mine, recorded)
         return encoder
@@ -122,7 +123,7 @@ class Encoders:
     def _load_for(self, model: str) -> Encoder:
         """Load a model in the precision asked for; with ``auto`` in the fastest that passes."""
         config = self._config
-        if config.precision not in _OF_STORE or _begun_in(self._store, model) != UNKNOWN:
+        if config.precision not in _OF_STORE or begun_in(self._store, model) != UNKNOWN:
             return self._load_in(model, config)
         faster = self._faster(model)
         if config.precision == "default":
@@ -176,9 +177,16 @@ class Encoders:
                     f"{model} in int8 has scales that all workers of a store share, and a store of "
                     "mixed precision has no place for them; use --precision bfloat16"
                 )
-            # Eight bits have to prove themselves on this store's own records.
-            encoder.qualify(self._store, model)
+            self._qualify(encoder, model)
         return encoder
+
+    def _qualify(self, encoder: PipelinedEncoder, model: str) -> None:
+        """Have eight bits prove themselves on this store's own records."""
+        began = self._clock()
+        try:
+            encoder.qualify(self._store, model)
+        finally:
+            self.measuring_seconds += self._clock() - began
 
     def _pin(self, model: str, encoder: Encoder) -> tuple[Provenance, dict[str, Any]]:
         """Record a model's provenance unless the store has one: this one, and the recorded one."""
@@ -252,7 +260,7 @@ def load_for(
     """Load a model for a store: in the store's precision, unless another is asked for."""
     precision = config.precision
     if precision in _OF_STORE:
-        found = _begun_in(store, model)
+        found = begun_in(store, model)
         precision = cast("Precision", "auto" if found in (MIXED, UNKNOWN) else found)
     return load_in(store, model, precision=precision, config=config, load=load, warn=warn)
 
@@ -294,18 +302,6 @@ def check_weights(store: Store, model: str, encoder: Encoder) -> None:
         raise ModelMismatchError(
             f"{model}: the weights at hand are not those that the store was made with"
         )
-
-
-def _begun_in(store: Store, model: str) -> str:
-    """Precision that a store pins for a model, by its first filled block if provenance is lost."""
-    recorded = store.provenance(model)
-    if recorded is not None:
-        return _identity(recorded).get("precision", UNKNOWN)
-    for block in np.flatnonzero(store.rows_filled(model))[:1].tolist():
-        certificate = None if store.schema.mixed_precision else store.certificate(model, block)
-        if certificate is not None:
-            return str(certificate.details.get("precision", UNKNOWN))
-    return UNKNOWN
 
 
 def _was_imported(provenance: dict[str, Any]) -> bool:

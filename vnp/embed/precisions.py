@@ -27,6 +27,25 @@ def precision_of(store: Store, model: str, block: int) -> str:
     return str(details.get("precision", UNKNOWN))
 
 
+def begun_in(store: Store, model: str) -> str:
+    """Precision that a store pins for a model, by its first filled block if provenance is lost.
+
+    Raises
+    ------
+    DamageError
+        If what says so is damaged.
+    """
+    recorded = store.provenance(model)
+    if recorded is not None:
+        identity = recorded.get("identity")
+        return str(identity.get("precision", UNKNOWN)) if isinstance(identity, dict) else UNKNOWN
+    for block in np.flatnonzero(store.rows_filled(model))[:1].tolist():
+        certificate = None if store.schema.mixed_precision else store.certificate(model, block)
+        if certificate is not None:
+            return str(certificate.details.get("precision", UNKNOWN))
+    return UNKNOWN
+
+
 def rows_by_precision(store: Store, model: str) -> dict[str, int]:
     """Count the filled rows of a model by precision, most first.
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vnp.embed.blocks import PreparedBlock
     from vnp.embed.encoders import Encoders
 
+_WORTH_TELLING = 0.05  # seconds
 Interval = tuple[float, float]  # begin and end, by the worker's clock
 
 
@@ -39,11 +40,21 @@ class WorkerReport:
     seconds: float  # from the first claim to the last publication
     embed_seconds: float  # of these, in the encoder
     busy_seconds: float  # of these, the device computed, by its own clock; 0 if it has none
-    span_seconds: float  # from the first block submitted to the last result, less loading_seconds
-    loading_seconds: float  # between those two, nothing was computed as a model was being loaded
+    # From the first block submitted to the last result, less what nothing was computed in between
+    # as a model was being loaded.
+    span_seconds: float
+    loading_seconds: float  # models were being loaded and checked, the first one's start included
+    measuring_seconds: float  # of these, eight bits measured and checked on the store's records
     failures: tuple[Failure, ...]  # blocks it could not fill
     stopped: bool  # told to stop before all was done
     fallbacks: tuple[str, ...]  # what was not as asked, or not the fast way
+
+    def spent_loading(self) -> str:
+        """Say how long loading models took, as part of a sentence."""
+        text = f"{self.loading_seconds:.1f} s to load models"
+        if self.measuring_seconds >= _WORTH_TELLING:
+            text += f", {self.measuring_seconds:.1f} of them to measure and check eight bits"
+        return text
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as a JSON object."""
@@ -129,7 +140,7 @@ class Accounts:
         """Sum up."""
         until = self._last_result  # what was loaded later is outside of the span
         idle = [(begin, min(end, until)) for begin, end in self._idle]
-        loading = shared_seconds(idle, encoders.loads)
+        waited = shared_seconds(idle, encoders.loads)
         begin = until if self._first_submit is None else self._first_submit
         return WorkerReport(
             worker=worker,
@@ -140,8 +151,9 @@ class Accounts:
             seconds=self._clock() - self._started,
             embed_seconds=self._embed_seconds,
             busy_seconds=encoders.busy_seconds,
-            span_seconds=max(0.0, until - begin - loading),
-            loading_seconds=loading,
+            span_seconds=max(0.0, until - begin - waited),
+            loading_seconds=sum(end - start for start, end in encoders.loads),
+            measuring_seconds=encoders.measuring_seconds,
             failures=self.failures,
             stopped=stopped,
             fallbacks=tuple(encoders.fallbacks),

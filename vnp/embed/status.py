@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from store.claims.claims import APPEND
 from store.claims.heartbeat import Beat, read_beats, workers
@@ -18,11 +19,11 @@ from store.claims.liveness import Verdict
 from store.claims.participant import Participant
 from store.claims.process import Identity, is_gone
 from store.claims.room import Room
-from store.errors import StoreError
+from store.errors import DamageError, StoreError
 from store.geometry import rows_wanted
 from store.read.origin import origin_of
 from store.store import Store
-from vnp.embed.precisions import rows_by_precision
+from vnp.embed.precisions import UNKNOWN, begun_in, rows_by_precision
 from vnp.embed.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class ModelStatus:
     open_blocks: int  # with unfilled rows
     claimed: int  # open, held by a worker not known to be dead
     stale: int  # open, held by a worker that is dead
+    precision: str | None  # that all rows have, if asked for, known, and the store is not of mixed
     precisions: dict[str, int]  # filled rows by precision, if asked for in a store of mixed
     origin: str  # what made the rows, if asked for; empty for a model of vnp's own
 
@@ -105,6 +107,7 @@ def read_status(
     models: tuple[str, ...] = (),
     precisions: bool = False,
     origins: bool = False,
+    filled: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> StoreStatus:
     """Read the status of a store: one listing per model, no chunk but the tails'.
 
@@ -115,11 +118,13 @@ def read_status(
     models
         Which; none for all.
     precisions
-        Whether to count rows by precision in a store of mixed: every certificate is read.
+        Whether to tell in which precision rows are: in a store of mixed every certificate is read.
     origins
         Whether to say what made the rows of each model: every provenance is read.
+    filled
+        Filled rows of every block by model, if they are known: nothing is listed again.
     """
-    precisions = precisions and store.schema.mixed_precision
+    mixed = store.schema.mixed_precision
     sidecar = store.sidecar.room
     claims = Participant(sidecar).claims
     wanted = rows_wanted(store.schema)
@@ -128,8 +133,8 @@ def read_status(
     for model in store.schema.models:
         if models and model.name not in models:
             continue
-        filled = store.rows_filled(model.name)
-        open_blocks = np.flatnonzero(filled < wanted)
+        rows = store.rows_filled(model.name) if filled is None else filled[model.name]
+        open_blocks = np.flatnonzero(rows < wanted)
         states = claims.states(model.name, open_blocks=open_blocks)
         owners.update(state.worker for state in states if state.worker is not None)
         stale = sum(state.verdict is not None and state.verdict.stale for state in states)
@@ -138,12 +143,13 @@ def read_status(
                 model=model.name,
                 dim=model.dim,
                 rows=store.n_rows,
-                filled=int(filled.sum()),
+                filled=int(rows.sum()),
                 blocks=len(wanted),
                 open_blocks=len(open_blocks),
                 claimed=len(states) - stale,
                 stale=stale,
-                precisions=rows_by_precision(store, model.name) if precisions else {},
+                precision=_precision(store, model.name) if precisions and not mixed else None,
+                precisions=rows_by_precision(store, model.name) if precisions and mixed else {},
                 origin=origin_of(store, model.name) if origins else "",
             )
         )
@@ -198,6 +204,15 @@ def watching(store: Store, *, models: tuple[str, ...]) -> Iterator[Progress]:
             watcher.join()
         status = read_status(store.snapshot(), models=models)
         progress.update(status.rows_done, total=status.rows_wanted)
+
+
+def _precision(store: Store, model: str) -> str | None:
+    """Precision of an ordinary store's rows, those to come among them."""
+    try:
+        found = begun_in(store, model)
+    except DamageError:  # vnp verify names it
+        return None
+    return None if found == UNKNOWN else found
 
 
 def _beats(place: Room, owners: set[str]) -> list[Beat]:

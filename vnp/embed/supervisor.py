@@ -33,6 +33,9 @@ from vnp.models.extra import require_embed
 
 log = logging.getLogger(__name__)
 
+_ERROR = "vnp worker: error: "  # before the one message of a worker that an error ended
+_LONGEST_REASON = 500  # characters of it that are repeated
+
 
 def embed_store(
     path: Location,
@@ -130,11 +133,14 @@ class _Team:
                 for process in self._processes:
                     process.send_signal(signal.SIGTERM)
             outputs: list[list[str]] = [[] for _ in configs]
+            said = [_LastWords() for _ in configs]
             readers = [
                 threading.Thread(target=target, args=arguments, daemon=True)
-                for process, name, output in zip(self._processes, names, outputs, strict=True)
+                for process, name, output, words in zip(
+                    self._processes, names, outputs, said, strict=True
+                )
                 for target, arguments in (
-                    (_relay, (process, name)),
+                    (_relay, (process, name, words)),
                     (_collect, (process, output)),
                 )
             ]
@@ -147,14 +153,14 @@ class _Team:
                 assert process.stdin is not None
                 process.stdin.close()
         problems: list[str] = []
-        for code, name, output in zip(self.codes, names, outputs, strict=True):
+        for code, name, output, words in zip(self.codes, names, outputs, said, strict=True):
             report = _last_json(output)
             if report is not None:
                 reports.append(report)
                 problems += map(described, report.get("failures", []))
             elif not self.stopping:
                 how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-                problems.append(f"{name} ended with {how}")
+                problems.append(f"{name} ended with {how}{words.reason()}")
         return problems
 
 
@@ -183,11 +189,32 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _relay(process: subprocess.Popen[str], name: str) -> None:
+class _LastWords:
+    """Why a worker ended, by what it said: its error, or its last line where it died without."""
+
+    def __init__(self) -> None:
+        self._error = self._last = ""
+
+    def hear(self, line: str) -> None:
+        """Take note of a line."""
+        if line.startswith(_ERROR):
+            self._error = line.removeprefix(_ERROR)
+        self._last = line or self._last
+
+    def reason(self) -> str:
+        """The reason as the end of a sentence, in printable characters; empty without one."""
+        words = "".join(c if c.isprintable() else " " for c in self._error or self._last)
+        if len(words) > _LONGEST_REASON:
+            words = words[:_LONGEST_REASON] + "..."
+        return f": {words}" if words else ""
+
+
+def _relay(process: subprocess.Popen[str], name: str, words: _LastWords) -> None:
     """Say what a worker says, at the level at which it says it."""
     assert process.stderr is not None
     with process.stderr as lines:
         for line in lines:
+            words.hear(line.rstrip())
             text = line.rstrip().removeprefix("vnp: ")
             warned = text.startswith(WARNING_PREFIX)
             text = text.removeprefix(WARNING_PREFIX)

@@ -134,16 +134,38 @@ def faster_precisions(name: str, *, device: str) -> tuple[Precision, ...]:
     name, device
         See ``load_encoder``.
     """
+    return tuple(each for each, why in _eight_bits(name, device=device).items() if why is None)
+
+
+def left_out(name: str, *, device: str) -> dict[str, str]:
+    """Precisions in eight bits that a kind of device has, and a model cannot run in; and why."""
+    found = _eight_bits(name, device=device).items()
+    return {each: why for each, why in found if why is not None}
+
+
+def _eight_bits(name: str, *, device: str) -> dict[Precision, str | None]:
+    """Precisions in eight bits that a kind of device has, the fastest first; None where one runs.
+
+    Where the device or the model is not there it is empty: loading tells what is wrong.
+    """
     try:
         spec = registry.model(name)
-        if spec.architecture != "esm2" or spec.demo:
-            return ()
         placement = place(device, precision="auto", threads=None, warn=log.debug)
-    except (UsageError, DataError):  # loading tells what is wrong
-        return ()
-    if placement.device.type == "cpu":
-        return ("int8",) if cpu_int8(cpu_operations(placement)[0])[0] is not None else ()
-    if obstacle(placement) is not None:
-        return ()
+    except (UsageError, DataError):
+        return {}
+    on_cpu = placement.device.type == "cpu"
+    of_device: tuple[Precision, ...] = ("int8",) if on_cpu else ("int8", "fp8")
+    reason = None
+    if spec.architecture != "esm2":
+        reason = "only ESM-2 has a form in eight bits"
+    elif spec.demo:
+        reason = "a demo model is too small to gain by eight bits"
+    elif not on_cpu:
+        reason = obstacle(placement)
+    if reason is not None:
+        return dict.fromkeys(of_device, reason)
+    if on_cpu:
+        module, trouble = cpu_int8(cpu_operations(placement)[0])
+        return {"int8": None if module is not None else trouble}
     has_fp8 = torch.cuda.get_device_capability(placement.device) >= (8, 9)
-    return ("int8", "fp8") if has_fp8 else ("int8",)
+    return {"int8": None, "fp8": None if has_fp8 else "it needs compute capability 8.9"}

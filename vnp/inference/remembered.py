@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 
 from store.errors import DamageError, StoreError
 from store.io.checksummed_json import pack_record, unpack_record
+from store.io.own_cache import is_own, user_cache
 from store.io.replace import write_whole
 from vnp.inference import ops
 
@@ -72,16 +72,12 @@ def note_passed(facts: Facts) -> None:
 
 
 def _file(facts: Facts) -> Path | None:
-    """Where the outcome is kept; None without a home, as others may write to any other place."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "") or "~/.cache")
-    try:
-        cache = cache.expanduser()
-    except RuntimeError:
-        return None
-    if not cache.is_absolute():
+    """Where the outcome is kept; None where others may write."""
+    cache = user_cache()
+    if cache is None or not is_own(cache) or not is_own(cache / "selftests"):
         return None
     name = hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode()).hexdigest()[:32]
-    return cache / "vnp" / "selftests" / f"{name}.json"
+    return cache / "selftests" / f"{name}.json"
 
 
 def _driver() -> str:

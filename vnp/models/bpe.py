@@ -15,15 +15,16 @@ Tokens have a second number here, their order: letters first, then merged ones b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vnp.models.compiled import compiled
+from store.io.compiled import Loops
 
-Array = NDArray[Any]
+LOOPS = Loops("bpe", __file__)
 
 _NONE = -1
 _OTHER_KEYS = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
@@ -39,7 +40,7 @@ class Merges:
     parts: NDArray[np.int32]  # (V, 2): what each was merged from; a letter is made from itself
     shorter: NDArray[np.int32]  # the longest token that it begins with, or -1
     trie: NDArray[np.int32]  # (nodes, letters + 1): next nodes, and the token that ends here
-    letter: NDArray[np.int16]  # (256,): the number of each byte's letter, or -1
+    letter: NDArray[np.int32]  # (256,): the number of each byte's letter, or -1
     pairs: NDArray[np.int64]  # open addressing: first * V + second, or -1
     merged: NDArray[np.int32]  # what each pair makes
     special: NDArray[np.int32]  # [CLS], [SEP] and [UNK]
@@ -54,14 +55,23 @@ class Merges:
         Returns
         -------
         Ids (T,) and the number of them for each text, special tokens included; None if there is
-        something but letters, digits and underscores, which the library may cut at.
+        something but letters, digits and underscores, which the library may cut at, or where
+        compiled loops cannot be had.
         """
-        if not self.plain[data].all():
+        loops = LOOPS.get(compiling=True)
+        if loops is None or not self.plain[data].all():
             return None
-        return _encode(
-            data, offsets, self.ids, self.lengths, self.parts, self.shorter, self.trie,
-            self.letter, self.pairs, self.merged, self.special, self.fused,
+        records = len(offsets) - 1
+        out = np.empty(len(data) + 2 * records, dtype=np.int32)  # a letter is a token at most
+        counts = np.empty(records, dtype=np.int64)
+        dead = np.zeros(len(data) + 1, dtype=np.uint8)  # places from which no token goes on
+        end = loops.encode(
+            np.ascontiguousarray(data), np.ascontiguousarray(offsets, dtype=np.int64), records,
+            self.ids, self.lengths, self.parts, len(self.parts), self.shorter, self.trie,
+            self.trie.shape[1], self.letter, self.pairs, self.merged, len(self.pairs),
+            self.special, self.fused, out, counts, dead,
         )  # fmt: skip
+        return out[:end].copy(), counts
 
 
 def merges_of(tokenizer: dict[str, Any]) -> Merges | None:
@@ -137,7 +147,7 @@ def _arrays(
     fused: bool,
 ) -> Merges:
     letters = [text for text in texts if len(text) == 1]
-    letter = np.full(256, _NONE, dtype=np.int16)
+    letter = np.full(256, _NONE, dtype=np.int32)
     letter[[ord(text) for text in letters]] = np.arange(len(letters))
     nodes = [[_NONE] * (len(letters) + 1)]
     shorter = np.full(len(texts), _NONE, dtype=np.int32)
@@ -176,111 +186,140 @@ def _arrays(
     )
 
 
-@compiled()
-def _made(first: int, second: int, pairs: Array, merged: Array, count: int) -> int:
+# What follows is compiled: pointers look like arrays here.
+
+
+@LOOPS.made(
+    "u8*", "i64*", "i64", "i32*", "i32*", "i32*", "i64", "i32*", "i32*",
+    "i64", "i32*", "i64*", "i32*", "i64",
+    "i32*", "i64", "i32*", "i64*", "u8*",
+)  # fmt: skip
+def encode() -> Callable[..., int]:
+    """Make the loop that encodes texts; its helpers become part of it."""
+    import numba
+
+    helper = numba.njit(error_model="numpy")
+    longest, go_together = helper(_longest), _go_together(helper(_merged))
+
+    def loop(
+        data: Any, offsets: Any, records: int, ids: Any, lengths: Any, parts: Any, count: int,
+        shorter: Any, trie: Any, width: int, letter: Any, pairs: Any, merged: Any, slots: int,
+        special: Any, fused: int, out: Any, counts: Any, dead: Any,
+    ) -> int:  # fmt: skip
+        """Write ids to ``out`` and their numbers to ``counts``; return how many there are.
+
+        ``out`` holds a number for each letter and two more for each text; ``dead`` is zeros, one
+        more than letters.
+        """
+        end = 0
+        for record in range(records):
+            began = end
+            out[end] = special[0]
+            end += 1
+            at = offsets[record]
+            stop = offsets[record + 1]
+            while at < stop:
+                if letter[data[at]] < 0:
+                    at += 1
+                    while fused and at < stop and letter[data[at]] < 0:
+                        at += 1
+                    out[end] = special[2]
+                    end += 1
+                    continue
+                # A stretch of known letters; ``out`` holds orders until it is done.
+                first = end
+                token = longest(data, at, stop, trie, width, letter)
+                while token >= 0:
+                    ahead = at + lengths[token]
+                    if not dead[ahead] and (
+                        end == first
+                        or go_together(out[end - 1], token, parts, pairs, merged, slots, count)
+                    ):
+                        out[end] = token
+                        end += 1
+                        at = ahead
+                        token = _NONE
+                        if at < stop:
+                            token = longest(data, at, stop, trie, width, letter)
+                    elif shorter[token] >= 0:
+                        token = shorter[token]
+                    else:
+                        dead[at] = 1
+                        end -= 1
+                        token = out[end]
+                        at -= lengths[token]
+                for place in range(first, end):
+                    out[place] = ids[out[place]]
+            out[end] = special[1]
+            end += 1
+            counts[record] = end - began
+        return end
+
+    return loop
+
+
+def _longest(data: Any, at: int, stop: int, trie: Any, width: int, letter: Any) -> int:
+    """Longest token that a text begins with; its first letter is known."""
+    node = 0
+    found = _NONE
+    while at < stop:
+        step = letter[data[at]]
+        node = trie[node * width + step] if step >= 0 else _NONE
+        if node < 0:
+            break
+        if trie[node * width + width - 1] >= 0:
+            found = trie[node * width + width - 1]
+        at += 1
+    return found
+
+
+def _merged(first: int, second: int, pairs: Any, merged: Any, slots: int, count: int) -> int:
     """Token that a pair is merged into, or -1."""
     key = first * count + second
-    slot = int(np.uint64(key) * _MULTIPLIER >> np.uint64(32)) & (len(pairs) - 1)
+    slot = int(np.uint64(key) * _MULTIPLIER >> np.uint64(32)) & (slots - 1)
     while pairs[slot] >= 0:
         if pairs[slot] == key:
             return int(merged[slot])
-        slot = (slot + 1) & (len(pairs) - 1)
-    return -1
+        slot = (slot + 1) & (slots - 1)
+    return _NONE
 
 
-@compiled()
-def _go_together(first: int, second: int, parts: Array, pairs: Array, merged: Array) -> bool:
-    """Whether two tokens stand side by side in what encodes their text.
+def _go_together(merged_into: Callable[..., int]) -> Any:
+    """Make the function that says whether two tokens stand side by side in what encodes their text.
 
     The last merges on both sides are undone, the later one first. A merge across the border that
     comes before the one just undone would have taken its place. Of one rank the left one comes
     first.
     """
-    before = len(parts)  # only merges of a lower order could have come first
-    while True:
-        across = _made(int(first), int(second), pairs, merged, len(parts))
-        if 0 <= across < before:
-            return False
-        if first > second:
-            before = first
-            if parts[first, 1] != first:
-                first = parts[first, 1]
-                continue
-            before = second + 1
-            if parts[second, 0] == second:
-                return True
-            second = parts[second, 0]
-        else:
-            before = second + 1
-            if parts[second, 0] != second:
-                second = parts[second, 0]
-                continue
-            before = first
-            if parts[first, 1] == first:
-                return True
-            first = parts[first, 1]
+    import numba
 
+    @numba.njit(error_model="numpy")
+    def go_together(
+        left: int, right: int, parts: Any, pairs: Any, merged: Any, slots: int, count: int
+    ) -> bool:
+        first, second = int(left), int(right)
+        before = count  # only merges of a lower order could have come first
+        while True:
+            across = merged_into(first, second, pairs, merged, slots, count)
+            if 0 <= across < before:
+                return False
+            if first > second:
+                before = first
+                if parts[2 * first + 1] != first:
+                    first = int(parts[2 * first + 1])
+                    continue
+                before = second + 1
+                if parts[2 * second] == second:
+                    return True
+                second = int(parts[2 * second])
+            else:
+                before = second + 1
+                if parts[2 * second] != second:
+                    second = int(parts[2 * second])
+                    continue
+                before = first
+                if parts[2 * first + 1] == first:
+                    return True
+                first = int(parts[2 * first + 1])
 
-@compiled()
-def _longest(data: Array, at: int, stop: int, trie: Array, letter: Array) -> int:
-    """Longest token that a text begins with; its first letter is known."""
-    node, found = 0, -1
-    while at < stop:
-        step = letter[data[at]]
-        node = trie[node, step] if step >= 0 else -1
-        if node < 0:
-            break
-        if trie[node, -1] >= 0:
-            found = trie[node, -1]
-        at += 1
-    return found
-
-
-@compiled()
-def _encode(
-    data: Array, offsets: Array, ids: Array, lengths: Array, parts: Array, shorter: Array,
-    trie: Array, letter: Array, pairs: Array, merged: Array, special: Array, fused: bool,
-) -> tuple[Array, Array]:  # fmt: skip
-    records = len(offsets) - 1
-    out = np.empty(len(data) + 2 * records, dtype=np.int32)  # a letter is a token at most
-    counts = np.empty(records, dtype=np.int64)
-    dead = np.zeros(len(data) + 1, dtype=np.bool_)  # places from which no token goes on
-    end = 0
-    for record in range(records):
-        began = end
-        out[end] = special[0]
-        end += 1
-        at, stop = int(offsets[record]), int(offsets[record + 1])
-        while at < stop:
-            if letter[data[at]] < 0:
-                at += 1
-                while fused and at < stop and letter[data[at]] < 0:
-                    at += 1
-                out[end] = special[2]
-                end += 1
-                continue
-            # A stretch of known letters; ``out`` holds orders until it is done.
-            first = end
-            token = _longest(data, at, stop, trie, letter)
-            while token >= 0:
-                ahead = at + lengths[token]
-                if not dead[ahead] and (
-                    end == first or _go_together(out[end - 1], token, parts, pairs, merged)
-                ):
-                    out[end] = token
-                    end += 1
-                    at = ahead
-                    token = _longest(data, at, stop, trie, letter) if at < stop else -1
-                elif shorter[token] >= 0:
-                    token = shorter[token]
-                else:
-                    dead[at] = True
-                    end -= 1
-                    token = out[end]
-                    at -= lengths[token]
-            for place in range(first, end):
-                out[place] = ids[out[place]]
-        out[end] = special[1]
-        end += 1
-        counts[record] = end - began
-    return out[:end].copy(), counts
+    return go_together

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+
+from store.io.own_cache import is_own
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -17,12 +20,24 @@ def compiled(**how: Any) -> Callable[[Function], Function]:
     def compile_(function: Function) -> Function:
         try:
             made = numba.njit(cache=True, nogil=True, **how)(function)
-            _drop_damaged(made)
-            return cast("Function", made)
+            if _is_own(made, function):  # what is kept is run
+                _drop_damaged(made)
+                return cast("Function", made)
         except RuntimeError:  # neither beside the module nor at home can anything be written
-            return cast("Function", numba.njit(nogil=True, **how)(function))
+            pass
+        return cast("Function", numba.njit(nogil=True, **how)(function))
 
     return compile_
+
+
+def _is_own(made: Any, function: Callable[..., Any]) -> bool:
+    """Whether nobody else may write where numba keeps the code."""
+    try:
+        kept = Path(made._cache._cache_path)
+    except (AttributeError, TypeError):  # another numba keeps it otherwise
+        return False
+    code = Path(function.__code__.co_filename).parent
+    return is_own(kept, code=code if kept.parent == code else None)
 
 
 def _drop_damaged(made: Any) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from store.io.optional import MissingPackageError
+from store.io.optional import MissingPackageError, install
 
 PACKAGES = ("torch", "safetensors", "tokenizers", "huggingface_hub", "httpx", "transformers")
-INSTALL = "pip install '.[embed]' in a clone of vnp"
+INSTALL = install("embed")
 
 
 def missing_packages() -> list[str]:

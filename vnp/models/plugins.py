@@ -60,6 +60,12 @@ def model(
 ) -> Callable[[L], L]:
     """Describe a model that the decorated function loads.
 
+    The function is called once, as ``load(device=..., precision=..., weights_dir=...)``: a name
+    such as ``cuda:0``; ``float32``, ``bfloat16`` or ``float16``; a `Path` or None. It returns
+    ``embed``, which turns n sequences, sorted by length, into n rows: an array, tensor or nested
+    list (n, dim) of finite numbers. If the returned object has an attribute ``identity``, a text
+    that says which weights these are, workers with another one are refused.
+
     Parameters
     ----------
     name
@@ -73,12 +79,6 @@ def model(
         One line for ``vnp models``.
     pooling
         How the rows are made, in words of your own; it is recorded.
-
-    The function is called once, as ``load(device=..., precision=..., weights_dir=...)``: a name
-    such as ``cuda:0``; ``float32``, ``bfloat16`` or ``float16``; a `Path` or None. It returns
-    ``embed``, which turns n sequences, sorted by length, into n rows: an array, tensor or nested
-    list (n, dim) of finite numbers. If the returned object has an attribute ``identity``, a text
-    that says which weights these are, workers with another one are refused.
 
     Raises
     ------

@@ -18,7 +18,7 @@ import logging
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +26,8 @@ from tokenizers import Tokenizer
 
 from store.errors import DataError
 from store.io.ragged import Ragged, offsets_of
+from vnp.models import bpe
 from vnp.models.errors import WeightsError
-
-if TYPE_CHECKING:
-    from vnp.models.bpe import Merges
 
 log = logging.getLogger(__name__)
 
@@ -135,15 +133,16 @@ class BpeTokenizer:
         self.identity = f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
         self._merges = self._compiled(described)
 
-    def _compiled(self, described: dict[str, Any]) -> Merges | None:
+    def _compiled(self, described: dict[str, Any]) -> bpe.Merges | None:
         """The same as compiled code, if that is all that the file describes."""
-        try:
-            from vnp.models import bpe  # takes a third of a second
-        except ImportError:
-            log.warning("numba is not installed: DNA is tokenised several times slower")
-            return None
         merges = bpe.merges_of(described)
         if merges is None:
+            return None
+        if bpe.LOOPS.get(compiling=True) is None:
+            log.warning(
+                "DNA is tokenised several times slower: its loops cannot be compiled (is numba "
+                "installed? --verbose tells more)"
+            )
             return None
         encoded = self._tokenizer.encode_batch_fast(bpe.texts_of(merges))
         own = all(e.ids[1:-1] == [i] for e, i in zip(encoded, merges.ids.tolist(), strict=True))

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vnp.report.data import MOST_TIME_BINS, Histogram, Stretch, Timeline
+from vnp.classify.contig_arrays import Segments
+from vnp.report.data import MOST_BINS, MOST_TIME_BINS, Histogram, Stretch, Timeline
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -103,15 +104,28 @@ def timeline(
     return Timeline(stretches, high - low, tuple(groups), table)
 
 
-def joined(start: Ints, end: Ints, score: Floats, most: int) -> tuple[Ints, Ints, Floats]:
-    """Join neighbouring segments of a long contig into at most ``most`` groups with mean scores."""
-    n = len(start)
-    if n <= most:
-        return start, end, score
-    first = np.unique(np.linspace(0, n, most, endpoint=False).astype(np.int64))
-    counts = np.diff(np.append(first, n))
-    return (
-        np.minimum.reduceat(start, first),
-        np.maximum.reduceat(end, first),
-        np.add.reduceat(score, first) / counts,
-    )
+def binned(segments: Segments, most: int = MOST_BINS) -> tuple[Segments, int]:
+    """Join neighbours on a long contig into at most ``most``, with mean scores and all frames.
+
+    Returns how many neighbours are one, too.
+    """
+    n = len(segments)
+    each = -(-n // most)
+    if each <= 1:
+        return segments, 1
+    first = np.arange(0, n, each)
+    scored = np.add.reduceat(~np.isnan(segments.score2), first, dtype=np.int64)
+
+    def mean(score: NDArray[np.float32]) -> NDArray[np.float32]:
+        total = np.add.reduceat(np.nan_to_num(score), first)
+        nothing = np.full(len(first), np.nan, dtype=np.float32)
+        found: NDArray[np.float32] = np.divide(total, scored, out=nothing, where=scored > 0)
+        return found
+
+    return Segments(
+        start=np.minimum.reduceat(segments.start, first),
+        end=np.maximum.reduceat(segments.end, first),
+        frames=np.bitwise_or.reduceat(segments.frames, first),
+        score1=mean(segments.score1),
+        score2=mean(segments.score2),
+    ), each

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,14 @@ from store.io.clock import utc_now
 from store.io.ragged import Ragged
 from store.io.words import count
 from store.read.sample import evenly
+from store.read.view import View
 from store.schema import COLUMN_CHUNK_ROWS, Model
 from store.store import Store
 from vnp import __version__
-from vnp.classify.calls import Counts
+from vnp.classify.scores import chunked
 from vnp.models.registry import demo_warning
 from vnp.report.binning import filled_before, length_histogram, shares
-from vnp.report.calls import ScoreSource, collect_calls
+from vnp.report.calls import COUNTED, Found, ScoreSource, collect_contigs, strings_of
 from vnp.report.data import (
     LENGTH_BINS,
     MOST_CELLS,
@@ -29,11 +30,13 @@ from vnp.report.data import (
     MOST_SAMPLES,
     MOST_SCANNED,
     Calls,
+    ContigList,
     Distributions,
     ModelRow,
     ReportData,
     Sampled,
     SampleRow,
+    Work,
 )
 from vnp.report.projection import choose_rows, features, project
 from vnp.report.throughput import Environments, read_work
@@ -42,7 +45,6 @@ from vnp.sequence.frames import FRAMES
 Ints = NDArray[np.int64]
 
 _SUMMED = ("contigs", "without_records", "bases", "segments", "records", "certified")
-_SUMMED_CALLS = ("called_segments", "viral_segments", "called_contigs", "viral_contigs")
 
 
 def collect(
@@ -61,42 +63,46 @@ def collect(
     scores
         Scores of a classifier, if any.
     umap
-        Whether to project by UMAP too, if it is installed.
+        Whether to project by UMAP, if it is installed.
 
     Raises
     ------
     DamageError
         If columns or certified rows cannot be read.
     """
-    schema = store.schema
-    filled = {model.name: store.rows_filled(model.name) for model in schema.models}
+    filled = {model.name: store.rows_filled(model.name) for model in store.schema.models}
     work, environments = read_work(store, filled)
-    group, groups = _groups(store)
-    rows = np.empty(0, np.int64)
-    if schema.models and store.n_rows:
-        view = store.merged(verify=True)
-        everywhere = view.filled
-        edges = np.array([sample.start for sample in schema.samples] + [store.n_rows])
-        rows = choose_rows(everywhere, edges)
-    calls: Calls | None = None
-    counts: list[Counts] = []
-    found: NDArray[np.float64] | None = None
-    if scores is not None:
-        calls, counts, found = collect_calls(store, scores, group=group, groups=groups, rows=rows)
-    sampled = None
-    if len(rows):
-        owner = np.searchsorted(edges[:-1], rows, side="right") - 1
-        projections = project(features(view, rows), umap=umap)
-        if projections:
-            sampled = Sampled(
-                of=int(everywhere.sum()),
-                models=tuple(model.name for model in view.models),
-                group=group[owner],
-                groups=groups,
-                score=found,
-                projections=projections,
-            )
-    listed, rest, total = _samples(store, filled, counts)
+    found, sampled = _read_rows(store, scores, umap=umap)
+    return assembled(
+        store,
+        title=title,
+        filled=filled,
+        work=work,
+        environments=environments,
+        distributions=distributions_of(store),
+        counts=found.counts if found.calls is not None else None,
+        calls=found.calls,
+        listed=found.listed,
+        sampled=sampled,
+    )
+
+
+def assembled(
+    store: Store,
+    *,
+    title: str | None,
+    filled: Mapping[str, Ints],
+    work: Work,
+    environments: Mapping[str, Environments],
+    distributions: Distributions | None,
+    counts: Mapping[str, Ints] | None,
+    calls: Calls | None,
+    listed: ContigList | None = None,
+    sampled: Sampled | None = None,
+) -> ReportData:
+    """Put what was read of a store together; nothing but provenances is read for it."""
+    schema = store.schema
+    rows, rest, total = _samples(store, filled, counts)
     return ReportData(
         title=title if title is not None else store.path.name,
         warning=demo_warning(model.name for model in schema.models),
@@ -106,22 +112,92 @@ def collect(
         segment_length=schema.segment_length,
         genetic_code=schema.genetic_code,
         n_samples=len(schema.samples),
-        samples=listed,
+        samples=rows,
         rest=rest,
         total=total,
         marks=_marks(store),
         models=tuple(
-            _model(store, model, filled[model.name], environments[model.name])
+            _model(store, model, filled[model.name], environments.get(model.name, {}))
             for model in schema.models
         ),
         work=work,
-        distributions=_distributions(store) if store.n_rows else None,
+        distributions=distributions,
         calls=calls,
+        listed=listed,
         sampled=sampled,
     )
 
 
-def _groups(store: Store) -> tuple[Ints, tuple[str, ...]]:
+def _read_rows(
+    store: Store, scores: ScoreSource | None, *, umap: bool
+) -> tuple[Found, Sampled | None]:
+    """Read all rows once, and the embeddings of those that are on the map."""
+    group, groups = groups_of(store)
+    rows = np.empty(0, np.int64)
+    if store.schema.models and store.n_rows:
+        view = store.merged(verify=True)
+        rows = choose_rows(view.certified, edges_of(store))
+    found = collect_contigs(store, scores, group=group, groups=groups, rows=rows)
+    if not len(rows):
+        return found, None
+    return found, sampled_at(view, store, rows, bases=found.bases, score=found.score, umap=umap)
+
+
+def edges_of(store: Store) -> Ints:
+    """First row of each sample, and the number of rows."""
+    return np.array([sample.start for sample in store.schema.samples] + [store.n_rows])
+
+
+def sampled_at(
+    view: View,
+    store: Store,
+    rows: Ints,
+    *,
+    bases: Ints,
+    score: NDArray[np.float64] | None,
+    umap: bool,
+) -> Sampled | None:
+    """Make the map of some certified rows, ascending; None if they have no plane.
+
+    ``bases`` are the lengths of their contigs, ``score`` their score2, both (n,).
+    """
+    projection = project(features(view, rows), umap=umap)
+    if projection is None:
+        return None
+    starts = np.array([sample.start for sample in store.schema.samples])
+    owner = np.searchsorted(starts, rows, side="right") - 1
+    used, index = np.unique(owner, return_inverse=True)
+    low = int(rows[0])
+    chunks = [
+        (first, np.searchsorted(rows, [first, last]))
+        for first, last in chunked(low, int(rows[-1]) + 1)
+    ]
+
+    def numbers(name: str) -> Ints:
+        parts = []
+        for first, (one, two) in chunks:
+            if one < two:
+                here = rows[one:two]
+                column = store.column(name, first, int(here[-1]) + 1)
+                parts.append(np.asarray(column, dtype=np.int64)[here - first])
+        return np.concatenate(parts)
+
+    return Sampled(
+        of=len(view.certified),
+        models=tuple(model.name for model in view.models),
+        rows=rows,
+        sample=index,
+        samples=tuple(store.schema.samples[number].name for number in used.tolist()),
+        ids=tuple(strings_of(store, "id", rows)),
+        contigs=tuple(strings_of(store, "contig", rows)),
+        frame=np.where(numbers("strand") > 0, 0, 3) + numbers("frame") - 1,
+        length=bases,
+        score=score,
+        projection=projection,
+    )
+
+
+def groups_of(store: Store) -> tuple[Ints, tuple[str, ...]]:
     """Which samples have a colour of their own: the largest, in the order of the store."""
     samples = store.schema.samples
     sizes = [sample.stop - sample.start for sample in samples]
@@ -137,7 +213,7 @@ def _groups(store: Store) -> tuple[Ints, tuple[str, ...]]:
 
 
 def _samples(
-    store: Store, filled: dict[str, Ints], counts: Sequence[Counts]
+    store: Store, filled: Mapping[str, Ints], counts: Mapping[str, Ints] | None
 ) -> tuple[tuple[SampleRow, ...], SampleRow | None, SampleRow]:
     """Rows of the table of samples, the rest of them summed up, and the sum of all."""
     samples = store.schema.samples
@@ -160,10 +236,7 @@ def _samples(
             segments=sample.segments,
             records=sample.stop - sample.start,
             certified=int(certified[number]),
-            called_segments=counts[number].windows if counts else None,
-            viral_segments=counts[number].viral_windows if counts else None,
-            called_contigs=counts[number].contigs if counts else None,
-            viral_contigs=counts[number].viral_contigs if counts else None,
+            **({name: int(of[number]) for name, of in counts.items()} if counts else {}),
         )
         for number, sample in enumerate(samples)
     ]
@@ -178,7 +251,7 @@ def _samples(
 
 def _sum(name: str, rows: Sequence[SampleRow]) -> SampleRow:
     called = bool(rows) and rows[0].called_segments is not None
-    fields = _SUMMED + _SUMMED_CALLS if called else _SUMMED
+    fields = _SUMMED + COUNTED if called else _SUMMED
     return SampleRow(name, **{field: sum(getattr(row, field) for row in rows) for field in fields})
 
 
@@ -212,7 +285,11 @@ def _model(store: Store, model: Model, filled: Ints, environments: Environments)
     )
 
 
-def _distributions(store: Store) -> Distributions:
+def distributions_of(store: Store) -> Distributions | None:
+    """Distributions over the records, or an even sample of them; None of none."""
+    if not store.n_rows:
+        return None
+
     def parts(name: str, rows: int) -> Iterator[NDArray[Any] | Ragged]:
         for part in evenly(-(-store.n_rows // rows), MOST_SCANNED).tolist():
             yield store.column(name, part * rows, (part + 1) * rows)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vnp.classify.contig_arrays import Contigs, Segments
+
 # Bounds of what a page holds; the file's size follows from them.
-MOST_SAMPLES = 40  # rows of the table of samples; the rest is summed up in one row
+MOST_SAMPLES = 200  # rows of the table of samples; the rest is summed up in one row
 MOST_GROUPS = 7  # samples or workers that have a colour of their own; the rest is grey
 MOST_CELLS = 240  # cells of the fill map, per model
 MOST_CERTIFICATES = 4096  # read per model
 MOST_TIME_BINS = 96
 MOST_WORKERS = 24  # rows of the table of workers
 MOST_SCANNED = 64  # chunks of obs rows, and blocks of sequences, that distributions are made from
-MOST_POINTS = 3000  # of a projection
-MOST_CONTIGS = 16  # with a track
-MOST_TRACK_BINS = 300  # segments of a track before neighbours are joined
+MOST_POINTS = 20_000  # of the map
+MOST_LISTED = 20_000  # contigs
+MOST_TRACKED = 150_000  # segments of all tracks together
+MOST_BINS = 2000  # segments of a track before neighbours are joined
 LENGTH_BINS = 40
 SCORE_BINS = 40
 
@@ -38,6 +42,8 @@ class SampleRow:
     viral_segments: int | None = None
     called_contigs: int | None = None
     viral_contigs: int | None = None  # at least half of whose segments are viral
+    called_bases: int | None = None  # length of the called contigs
+    viral_bases: int | None = None  # length of the viral contigs
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,31 +136,28 @@ class Distributions:
 
 
 @dataclass(frozen=True, slots=True)
-class Track:
-    """A contig with its segments."""
-
-    sample: str
-    contig: str
-    bases: int  # end of its last called segment
-    segments: int  # called
-    viral: int  # of these, viral
-    mean: float  # mean score2 of the segments
-    start: NDArray[np.int64]  # first base of each segment, or of each group of neighbours
-    end: NDArray[np.int64]
-    score: NDArray[np.float64]  # score2, or the mean of a group
-
-
-@dataclass(frozen=True, slots=True)
 class Calls:
     """Scores of a classifier."""
 
-    source: str  # the classifier's file or the name of the saved scores
+    file: str  # name of the classifier's file; empty if only its scores are known
+    kept: str  # name of the scores kept in the store; empty for those made now
     digest: str  # hash of the classifier's weights
-    saved: str  # UTC time when the scores were saved in the store; empty if they were made now
+    date: str  # UTC, ISO 8601: when the scores were kept, or the file was last changed
     records: int  # scored
     groups: tuple[str, ...]  # samples with a histogram of their own, and "others"
     histograms: tuple[Histogram, ...]  # segments by their highest score2, one per group
-    tracks: tuple[Track, ...]  # the most viral contigs
+    consensus: tuple[Histogram, ...]  # segments by the consensus of their frames, one per group
+
+
+@dataclass(frozen=True, slots=True)
+class ContigList:
+    """The contigs that the page lists, the most viral first."""
+
+    of: int  # contigs that have records
+    contigs: Contigs
+    names: tuple[str, ...]  # their ids
+    samples: Mapping[int, str]  # names of their samples by number
+    tracks: tuple[Segments, ...]  # segments of the first of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,19 +166,40 @@ class Projection:
 
     method: str  # "PCA" or "UMAP"
     axes: tuple[str, str]
+    note: str  # what to hold of it
     points: NDArray[np.float64]  # (n, 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """The records that the projections show."""
+    """The records on the map; all arrays have length n."""
 
     of: int  # certified records there are
     models: tuple[str, ...]
-    group: NDArray[np.int64]  # index into `groups`, (n,)
-    groups: tuple[str, ...]  # samples, and "others"
-    score: NDArray[np.float64] | None  # score2 of each record, (n,); None without scores
-    projections: tuple[Projection, ...]
+    rows: NDArray[np.int64]
+    sample: NDArray[np.int64]  # index into `samples`
+    samples: tuple[str, ...]  # names
+    ids: tuple[str, ...]
+    contigs: tuple[str, ...]  # contig ids
+    frame: NDArray[np.int64]  # index into `FRAMES`
+    length: NDArray[np.int64]  # bases of the contigs
+    score: NDArray[np.float64] | None  # score2; NaN where not scored, None without scores
+    projection: Projection
+
+    def only(self, kept: NDArray[np.int64]) -> Sampled:
+        """The map of some of its records."""
+        chosen = kept.tolist()
+        return replace(
+            self,
+            rows=self.rows[kept],
+            sample=self.sample[kept],
+            ids=tuple(self.ids[at] for at in chosen),
+            contigs=tuple(self.contigs[at] for at in chosen),
+            frame=self.frame[kept],
+            length=self.length[kept],
+            score=None if self.score is None else self.score[kept],
+            projection=replace(self.projection, points=self.projection.points[kept]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +222,7 @@ class ReportData:
     work: Work
     distributions: Distributions | None  # None for a store without rows
     calls: Calls | None
+    listed: ContigList | None  # None for a store without rows
     sampled: Sampled | None
 
     @property

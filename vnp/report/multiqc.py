@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vnp.report.data import Calls, ReportData
-from vnp.report.markup import escaped
+from vnp.report.page import escaped
 
 # MultiQC writes titles of sections into its menu as HTML, escaped or not.
 _NO_TITLE = re.compile(r"[^\w .,:()/+-]+")
@@ -62,7 +62,7 @@ def _samples(data: ReportData) -> dict[str, Any]:
     for row in data.samples:
         values = {name: getattr(row, name) for name in headers}
         values["certified"] = 100 * row.certified / row.records if row.records else None
-        rows[str(escaped(row.name))] = values
+        rows[escaped(row.name)] = values
     return {
         "section_name": "Samples",
         "description": "Records are stop-free reading frames; certified ones have embeddings."
@@ -79,7 +79,7 @@ def _scores(calls: Calls) -> dict[str, Any]:
     for name, counts in zip(calls.groups, calls.histograms, strict=True):
         if counts.total:
             middle = counts.low + counts.width / 2
-            lines[str(escaped(name))] = {
+            lines[escaped(name)] = {
                 f"{middle + index * counts.width:.4f}": 100 * count / counts.total
                 for index, count in enumerate(counts.counts.tolist())
             }

@@ -1,17 +1,21 @@
-"""Records in two dimensions: a seeded sample, by PCA, and by UMAP if it is installed."""
+"""Records in two dimensions: a seeded sample, by UMAP if it is installed, else by PCA."""
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from store.io.optional import available
+from store.io.words import count
+from store.read.first_rows import FirstRows
 from store.read.view import View
 from vnp.report.data import MOST_POINTS, Projection
+
+log = logging.getLogger(__name__)
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -20,87 +24,107 @@ _SEED = 20250226
 _COMPONENTS = 30  # kept for UMAP
 _EXTRA = 10  # more than that in the random basis of `torch.pca_lowrank`
 _POWERS = 6  # times the basis is sharpened
+_MANY = 5000  # records of which UMAP takes its time
 _FEWEST = 3  # records that have a plane
+_TELLING = 50.0  # per cent of the variance on two axes under which they are said to be weak
 
 
-def choose_rows(filled: NDArray[np.bool_], sample: Ints, *, most: int = MOST_POINTS) -> Ints:
-    """Choose certified rows, ascending: of each sample its share, and of small ones a minimum.
+def choose_rows(certified: FirstRows, sample: Ints, *, most: int = MOST_POINTS) -> Ints:
+    """Choose certified rows, ascending: as many of each sample, or all that it has.
 
-    ``filled`` says which rows are certified, (N,); ``sample`` are the first row of each sample,
-    ascending, and N.
+    ``sample`` are the first row of each sample, ascending, and the number of rows.
     """
-    rows = np.flatnonzero(filled)
-    if len(rows) <= most:
-        return rows
+    if len(certified) <= most:
+        return certified.span(0, len(certified))
     generator = np.random.default_rng(_SEED)
-    edges = np.searchsorted(rows, sample)
+    edges = np.array([certified.before(row) for row in sample.tolist()])
     counts = np.diff(edges)
-    present = np.flatnonzero(counts)
-    # A tenth goes to all samples alike, so that a small one is seen beside a large one.
-    alike = most // 10 // max(len(present), 1)
-    quota = np.minimum(counts, (counts * (0.9 * most / len(rows))).astype(np.int64) + alike)
+    quota = np.minimum(counts, _even(counts, most))
+    left = most - int(quota.sum())  # less than one for each sample that has more
+    quota[generator.permutation(np.flatnonzero(counts > quota))[:left]] += 1
     chosen = [
-        rows[edges[number] + generator.choice(counts[number], quota[number], replace=False)]
-        for number in present.tolist()
-        if quota[number]
+        edges[number] + generator.choice(counts[number], quota[number], replace=False)
+        for number in np.flatnonzero(quota).tolist()
     ]
-    picked = np.sort(np.concatenate(chosen)) if chosen else rows[:0]
-    if not len(picked):  # more samples than points
-        picked = np.sort(generator.choice(rows, most, replace=False))
-    return picked[:most]
+    return certified.rows(np.sort(np.concatenate(chosen)))
 
 
-def features(view: View, rows: Ints) -> Floats:
+def _even(counts: Ints, most: int) -> int:
+    """Largest number such that so many of each sample, or all it has, are at most ``most``."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if int(np.minimum(counts, middle).sum()) <= most:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def features(view: View, rows: Ints) -> NDArray[np.float32]:
     """Rows of a view, centred, every model's band scaled to the same total variance: (n, D)."""
-    x = np.asarray(view[rows], dtype=np.float64)
-    x -= x.mean(axis=0)
+    x = np.asarray(view[rows]).astype(np.float32)
+    x -= x.mean(axis=0, dtype=np.float64).astype(np.float32)
     for band in view.bands.values():
-        spread = np.sqrt((x[:, band] ** 2).sum() / max(len(x), 1))
+        spread = np.linalg.norm(x[:, band]) / np.sqrt(max(len(x), 1))
         if spread > 0:
             x[:, band] /= spread
     return x
 
 
-def principal_components(x: Floats, count: int) -> tuple[Floats, Floats]:
-    """Scores (n, count) of centred rows on their principal components, and shares of variance.
+def principal_components(x: NDArray[Any], most: int) -> tuple[Floats, Floats]:
+    """Scores (n, most) of centred rows on their principal components, and shares of variance.
 
     Signs are fixed: the loading of largest size is positive.
     """
-    count = min(count, *x.shape)
+    import torch
+
+    most = min(most, *x.shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
-        width = min(count + _EXTRA, *x.shape)
+        width = min(most + _EXTRA, *x.shape)
         found = torch.pca_lowrank(torch.from_numpy(x), q=width, center=False, niter=_POWERS)
-    left, sizes, right = (part.numpy()[..., :count] for part in found)
+    left, sizes, right = (part.numpy()[..., :most].astype(np.float64) for part in found)
     largest = np.abs(right).argmax(axis=0)
-    sign = np.where(right[largest, np.arange(count)] < 0, -1.0, 1.0)
-    return left * sizes * sign, sizes**2 / max(float((x**2).sum()), np.finfo(float).tiny)
+    sign = np.where(right[largest, np.arange(most)] < 0, -1.0, 1.0)
+    total = max(float(np.linalg.norm(x)) ** 2, np.finfo(float).tiny)
+    return left * sizes * sign, sizes**2 / total
 
 
-def project(x: Floats, *, umap: bool = True) -> tuple[Projection, ...]:
-    """Project features onto a plane, by PCA and, if it is installed, by UMAP."""
+def project(x: NDArray[Any], *, umap: bool = True) -> Projection | None:
+    """Project features onto a plane by UMAP if it is installed, else by PCA; None of too few."""
     if len(x) < _FEWEST or not x.any():
-        return ()
+        return None
     scores, share = principal_components(x, _COMPONENTS)
+    plane = _umap(scores) if umap else None
+    if plane is not None:
+        note = "Neighbours on the map are similar; distances between groups, and their sizes, mean "
+        return Projection("UMAP", ("UMAP 1", "UMAP 2"), f"{note}little.", plane)
     if scores.shape[1] < 2:
         scores = np.column_stack([scores, np.zeros(len(scores))])
         share = np.append(share, 0.0)
-    axes = [f"PC {number + 1} ({100 * share[number]:.0f} % of variance)" for number in range(2)]
-    found = [Projection("PCA", (axes[0], axes[1]), scores[:, :2])]
-    if umap:
-        found += _umap(scores)
-    return tuple(found)
+    axes = [f"PC {number + 1} ({100 * share[number]:.1f} % of variance)" for number in range(2)]
+    kept = 100 * (share[0] + share[1])
+    note = f"Two principal components keep {kept:.1f} % of the variance"
+    note += (
+        f": a weak picture, {100 - kept:.0f} % of what tells records apart is not on it. UMAP "
+        '(pip install "vnp[umap]") tells more.'
+        if kept < _TELLING
+        else "."
+    )
+    return Projection("PCA", (axes[0], axes[1]), note, scores[:, :2])
 
 
-def _umap(scores: Floats) -> Sequence[Projection]:
+def _umap(scores: Floats) -> Floats | None:
     neighbours = 15
     if len(scores) <= 2 * neighbours:
-        return ()
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of numba and of the seed; nothing a reader can use
         umap = available("umap", for_what="the map by UMAP")
         if umap is None:
-            return ()
+            return None
+        if len(scores) > _MANY:
+            log.info(f"report: the map of {count(len(scores), 'record')} takes UMAP about a minute")
         reducer = umap.UMAP(n_neighbors=neighbours, random_state=_SEED, n_jobs=1)
-        plane = reducer.fit_transform(scores)
-    return (Projection("UMAP", ("UMAP 1", "UMAP 2"), np.asarray(plane, dtype=np.float64)),)
+        return np.asarray(reducer.fit_transform(scores), dtype=np.float64)

@@ -12,7 +12,9 @@ from store.store import Store
 from vnp.report import multiqc
 from vnp.report.calls import ScoreSource
 from vnp.report.collect import collect
+from vnp.report.packed import parts
 from vnp.report.page import page
+from vnp.report.regions import Regions
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ def write_report(
     title: str | None = None,
     scores: ScoreSource | None = None,
     umap: bool = True,
+    regions: Regions | None = None,
     for_multiqc: bool = False,
     force: bool = False,
 ) -> WrittenReport:
@@ -44,13 +47,14 @@ def write_report(
     The page beside the store is always rewritten; another ``output`` that exists is refused
     (UsageError) without ``force``.
 
-    ``title``, ``scores`` and ``umap`` are those of `vnp.report.collect.collect`.
+    ``title``, ``scores`` and ``umap`` are those of `vnp.report.collect.collect`; ``regions`` are
+    shown on the tracks of contigs.
     """
     if output is not None:
         refuse_existing(output, force=force)
     output = output or beside(store.path, ".report.html")
     data = collect(store, title=title, scores=scores, umap=umap)
-    contents = {output: page(data)}
+    contents = {output: page(data.title, warning=data.warning, parts=parts(data, regions))}
     if for_multiqc:
         contents |= multiqc.texts(data, beside=output)
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from store.io.optional import why_not
 from store.io.ragged import from_items
 from vnp.sequence.compression import InputError
 from vnp.sequence.letters import UPPER, illegal_letter, shown, uracils
@@ -29,14 +30,15 @@ def alignment_reads(path: str | Path, notes: Notes) -> Iterator[Contigs]:
 
     `InputError` if pysam is not installed or cannot read the file.
     """
-    try:
-        import pysam
-    except ImportError:
+    trouble = why_not("pysam")
+    if trouble is not None:
         raise InputError(
             notes.source,
-            "is a BAM or CRAM file, and these need pysam: pip install pysam; or convert it: "
+            f"is a BAM or CRAM file, and these need pysam, which {trouble}; or convert it: "
             f"samtools fasta {path} > reads.fa",
-        ) from None
+        )
+    import pysam
+
     record = 0
     counts = {"left out": 0, "clipped": 0}
     try:

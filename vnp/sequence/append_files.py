@@ -6,17 +6,19 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from store.location import Location
 from store.open import discard_empty, is_there, open_store
 from store.schema import STANDARD_CODE
 from store.store import Store
 from vnp.sequence.append import AppendReport, Existing, Invalid, append_file
-from vnp.sequence.check import CheckReport, check_samples
 from vnp.sequence.contig_ids import Duplicates
 from vnp.sequence.create import DEFAULT_SEGMENT, StoreOptions
 from vnp.sequence.samples import SampleFiles, check_files
+
+if TYPE_CHECKING:
+    from vnp.sequence.check import CheckReport
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +130,8 @@ def check_append(
     UsageError
         If the store is not what is wanted.
     """
+    from vnp.sequence.check import check_samples  # an append checks nothing beforehand
+
     wanted = wanted or StoreOptions()
     missing = make and not is_there(path)
     length, code = wanted.segment_length, wanted.genetic_code

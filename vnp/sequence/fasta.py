@@ -22,14 +22,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from store.io.ragged import Ragged, from_items
+from store.io.ragged import Ragged, concatenate, from_items
 from vnp.sequence.compression import InputError
 from vnp.sequence.letters import BLANKS, LETTERS, UPPER, illegal_letter, shown, uracils
 from vnp.sequence.loops import LOOPS, REFUSED
 from vnp.sequence.notes import Contigs, Notes
 from vnp.sequence.strided import pieces
 
-_BLOCK = 1 << 18  # bytes of text parsed at a time
+_BLOCK = 9 << 16  # bytes of text parsed at a time: a batch of contigs needs no second one
+_CARRIED = 1 << 17  # letters of a contig that are copied into the next block
+_MOST_HEADERS = 1 << 16  # of a block that compiled code cuts
 _SEPARATOR = re.compile(rb"\n--(?=\r?(\n|\Z))")
 _SEPARATOR_FIRST = re.compile(rb"--(?=\r?(\n|\Z))")
 _LONGEST_HEADER = 1 << 20  # a longer header means that the file has no lines
@@ -54,23 +56,29 @@ def fasta_contigs(text: io.BufferedIOBase, notes: Notes, *, lines: int) -> Itera
         if len(tail) > _LONGEST_HEADER:
             what = f"a header of more than {_LONGEST_HEADER:,} bytes: has the file no lines?"
             raise InputError(notes.source, what, record=record + 1 + complete.count(b"\n>"))
-        fast = _fast(complete)
+        fast = _fast(complete, opened)
         if fast is not None:
             notes.uracils += fast.uracils
             lines += fast.lines
-            opened.add(fast.before.data)
-            if len(fast.ids):
+            last = len(fast.ids) - 1  # it may go on
+            first = int(fast.carried is None)
+            if last and first:
+                opened.add(fast.sequences.slice(0, 1).data)
                 if opened.usable:
                     yield opened.contigs(record)
-                whole = len(fast.ids) - 1
-                if whole:
-                    ids, sequences = fast.ids.slice(0, whole), fast.sequences.slice(0, whole)
-                    yield Contigs(record + 1, ids, sequences)
-                record += whole + 1
-                contig_id = fast.ids[whole]
-                opened = _Open(contig_id, usable=True)
-                opened.add(fast.sequences.slice(whole, whole + 1).data.data)
+            if last > first:
+                ids, sequences = fast.ids.slice(first, last), fast.sequences.slice(first, last)
+                yield Contigs(record + first, ids, sequences, plain=fast.plain)
+            if last:
+                record += last
+                contig_id = fast.ids[last]
+                opened = _Open(contig_id, usable=True, plain=fast.plain)
+                opened.add(fast.sequences.slice(last, last + 1).data)
+            else:
+                opened.add(fast.sequences.data[fast.carried or 0 :])
+                opened.plain = fast.plain
             continue
+        opened.plain = False
         pieces = complete.split(b"\n>") if b">" in complete else [complete]
         whole_ids: list[bytes] = []
         parts: list[bytes] = []
@@ -114,50 +122,62 @@ def fasta_contigs(text: io.BufferedIOBase, notes: Notes, *, lines: int) -> Itera
 class _Open:
     """A contig that may go on in the next block."""
 
-    def __init__(self, contig_id: bytes, *, usable: bool) -> None:
+    def __init__(self, contig_id: bytes, *, usable: bool, plain: bool = False) -> None:
+        self.id = contig_id
         self.usable = usable
-        self._id = contig_id
-        self._sequence = bytearray()
+        self.plain = plain  # as of `Contigs`
+        self.letters = bytearray()
 
-    def add(self, letters: bytes | memoryview) -> None:
+    def add(self, letters: bytes | NDArray[np.uint8]) -> None:
         if self.usable:
-            self._sequence += letters
+            self.letters += letters.data if isinstance(letters, np.ndarray) else letters
 
     def contigs(self, record: int) -> Contigs:
         """Give the contig away."""
-        data, self._sequence = np.frombuffer(self._sequence, np.uint8), bytearray()
-        return Contigs(record, from_items([self._id]), Ragged(data, np.array([0, len(data)])))
+        data, self.letters = np.frombuffer(self.letters, np.uint8), bytearray()
+        return Contigs(record, from_items([self.id]), Ragged(data, np.array([0, len(data)])))
 
 
 class _Block(NamedTuple):
-    """A block of which every byte is as it should be."""
+    """A block of which every byte is as it should be.
 
-    before: NDArray[np.uint8]  # letters of the contig that an earlier block began
+    The first item of the columns is the contig that an earlier block began, or what goes on of it.
+    """
+
     ids: Ragged
     sequences: Ragged  # the last one may go on in the next block
+    carried: int | None  # letters of the earlier block that the first one begins with; None: unused
+    plain: bool  # as of `Contigs`
     uracils: int
     lines: int
 
 
-def _fast(text: bytes) -> _Block | None:
+def _fast(text: bytes, opened: _Open) -> _Block | None:
     """Cut a block by compiled code; None if there is none, or if the block needs a closer look."""
     loops = LOOPS.get()
     if loops is None:
         return None
+    carried = None
+    if opened.usable and len(opened.letters) <= _CARRIED:
+        carried = len(opened.letters)
+    start = carried or 0
     source = np.frombuffer(text, np.uint8)
-    most = text.count(b">")  # one letter is counted much faster than two
-    out = np.empty(len(text), np.uint8)
+    most = min(len(text) // 2 + 1, _MOST_HEADERS)
+    out = np.empty(start + len(text), np.uint8)
+    out[:start] = np.frombuffer(opened.letters, np.uint8, start)
     heads, cuts = np.empty((most, 2), np.int64), np.empty(most, np.int64)
-    counts = np.empty(3, np.int64)
-    found = loops.fasta(source, len(text), LETTERS, out, heads, cuts, most, counts)
+    counts = np.empty(4, np.int64)
+    found = loops.fasta(source, len(text), LETTERS, out, start, heads, cuts, most, counts)
     if found == REFUSED:
         return None
-    letters, uracils, lines = counts.tolist()
-    bounds = np.append(cuts[:found], letters)
+    end, uracils, lines, others = counts.tolist()
+    bounds = np.concatenate([[0], cuts[:found], [end]])
+    ids = pieces(source, heads[:found])
     return _Block(
-        before=out[: bounds[0]],
-        ids=pieces(source, heads[:found]),
-        sequences=Ragged(out[bounds[0] : letters], bounds - bounds[0]),
+        ids=concatenate([from_items([opened.id]), ids]),
+        sequences=Ragged(out[:end], bounds),
+        carried=carried,
+        plain=not others and (opened.plain or not opened.letters),
         uracils=uracils,
         lines=lines,
     )

@@ -1,8 +1,9 @@
 """Parse FASTQ: reads of four lines with dnaio, wrapped ones and odd ones line by line.
 
 dnaio refuses blank lines between reads, as in files joined by hand, so they are dropped before it
-sees them. It also refuses sequences over several lines and a ``+`` line that repeats another name
-than the header's; a file whose beginning has either is read by `_by_line`.
+sees them. Of bytes that are not ASCII it names the record at which its buffer begins, so they are
+refused before it sees them. It also refuses sequences over several lines and a ``+`` line that
+repeats another name than the header's; a file whose beginning has either is read by `_by_line`.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def _of_four_lines(
 ) -> Iterator[Contigs]:
     import dnaio  # takes as long as a small append
 
-    tight = _WithoutBlankLines(text, notes)
+    tight = _FitForDnaio(text, notes, record=before, line=lines + 4 * before)
     record = before  # reads before the current ones
     reader = None
     try:
@@ -228,16 +229,19 @@ def _by_line(
         yield name, bytes(sequence), at
 
 
-class _WithoutBlankLines:
-    """Blocks of FASTQ text without blank lines before a header or at the end.
+class _FitForDnaio:
+    """Blocks of FASTQ text without blank lines before a header or at the end, in ASCII.
 
-    A read of length 0 has blank lines too. Those stay, so that it is seen as what it is.
+    A read of length 0 has blank lines too. Those stay, so that it is seen as what it is. ``record``
+    and ``line`` are what lies before the text.
     """
 
-    def __init__(self, text: io.BufferedIOBase, notes: Notes) -> None:
+    def __init__(self, text: io.BufferedIOBase, notes: Notes, *, record: int, line: int) -> None:
         self._text = text
         self._source = notes.source
-        self.dropped = False  # whether line numbers are off by now
+        self._record = record
+        self._line = line
+        self.dropped = 0  # blank lines; line numbers are off by as many
 
     def __iter__(self) -> Iterator[bytes]:
         lines = 0  # handed out
@@ -246,20 +250,52 @@ class _WithoutBlankLines:
             if len(whole) - len(block) == LONGEST_LINE:
                 what = f"a line of more than {LONGEST_LINE:,} bytes: this is not FASTQ"
                 raise InputError(self._source, what)
+            if not whole.isascii():
+                yield from self._up_to_the_record_at_fault(whole, lines)
             is_end = np.frombuffer(whole, np.uint8) == ord("\n")
             if (
                 is_end[:1].any()
                 or (is_end[1:] & is_end[:-1]).any()
                 or (b"\r" in whole and (b"\n\r\n" in whole or whole.startswith(b"\r\n")))
             ):
-                kept: list[bytes] = []
-                for line in whole.removesuffix(b"\n").split(b"\n"):
-                    if line not in (b"", b"\r") or (lines + len(kept)) % 4:
-                        kept.append(line)
-                    else:
-                        self.dropped = True
+                kept = self._kept(whole.removesuffix(b"\n").split(b"\n"), lines)
                 whole = b"".join([line + b"\n" for line in kept])
                 lines += len(kept)
             else:
                 lines += int(np.count_nonzero(is_end))
             yield whole
+
+    def _kept(self, block: list[bytes], lines: int) -> list[bytes]:
+        """Lines of a block without those that are blank before a header."""
+        kept: list[bytes] = []
+        for line in block:
+            if line not in (b"", b"\r") or (lines + len(kept)) % 4:
+                kept.append(line)
+            else:
+                self.dropped += 1
+        return kept
+
+    def _up_to_the_record_at_fault(self, whole: bytes, lines: int) -> Iterator[bytes]:
+        """Yield the records before a byte that is not ASCII, whose faults come first; refuse it."""
+        text = whole.split(b"\n")
+        at = next(number for number, line in enumerate(text) if not line.isascii())
+        kept = self._kept(text[:at], lines)
+        before, within = divmod(lines + len(kept), 4)  # records, and lines of this one
+        yield b"".join([line + b"\n" for line in kept[: max(len(kept) - within, 0)]])
+        where = ("header", "sequence", "'+' line", "quality")[within]
+        line = text[at].rstrip(b"\r")
+        hint = (
+            "rename the sequence" if within == 0 else "is the file damaged, or of another encoding?"
+        )
+        raise InputError(
+            self._source,
+            f"the {where} {_around_fault(line)} holds characters other than ASCII; {hint}",
+            record=self._record + before + 1,
+            line=self._line + lines + len(kept) + self.dropped + 1,
+        )
+
+
+def _around_fault(line: bytes) -> str:
+    """Show a line, or what stands before and after its first byte that is not ASCII."""
+    at = next(number for number, byte in enumerate(line) if byte > 127)
+    return shown(line if at < 40 else line[at - 20 : at + 20])

@@ -175,8 +175,9 @@ class ContigReader:
         first = parts[0].first
         ids = concatenate([part.ids for part in parts])
         sequences = concatenate([part.sequences for part in parts])  # one may be long: no copy
+        plain = all(part.plain for part in parts)
         parts.clear()
-        bad = self._unusable(first, ids, sequences)
+        bad = self._unusable(first, ids, sequences, plain=plain)
         start = 0
         for at in [*bad, len(ids)]:
             if at > start:
@@ -188,7 +189,7 @@ class ContigReader:
                 del batch
             start = at + 1
 
-    def _unusable(self, first: int, ids: Ragged, sequences: Ragged) -> list[int]:
+    def _unusable(self, first: int, ids: Ragged, sequences: Ragged, *, plain: bool) -> list[int]:
         """Refuse contigs for what they are as a whole; where these are, if they are skipped."""
         bad: list[int] = []
         lengths = ids.lengths
@@ -198,7 +199,7 @@ class ContigReader:
             and lengths.max() <= _LONGEST_ID
             and not ids.data.tobytes().translate(None, PRINTABLE)
             and (self._empty_allowed or sequences.lengths.min() > 0)
-            and could_be_dna(sequences.data)
+            and (plain or could_be_dna(sequences.data))
         ):
             return bad
         for at in range(len(ids)):

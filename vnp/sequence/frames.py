@@ -42,8 +42,7 @@ FRAMES = ("F1", "F2", "F3", "R1", "R2", "R3")  # in the order of records
 
 _STOP = np.repeat(np.array([STOP_FORWARD, STOP_REVERSE], np.uint8), 3)  # by frame
 _DIGIT = bytes(BASES.find(chr(byte)) % 5 for byte in range(256))  # of a codon's number
-# The same for `vnp.sequence.loops`.
-DIGITS, COMPLEMENTS = (np.frombuffer(each, np.uint8) for each in (_DIGIT, COMPLEMENT))
+COMPLEMENTS = np.frombuffer(COMPLEMENT, np.uint8)  # for `vnp.sequence.loops`
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ each is used; what they are not made for they refuse by a negative number.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from store.io.compiled import Loops
@@ -13,65 +14,119 @@ from store.io.compiled import Loops
 LOOPS = Loops("sequence", __file__)
 
 REFUSED = -1
+LANES = 64  # bytes of text looked at side by side
 BLANK = 1  # in the table of letters: a blank; 0 is an illegal byte
 OUTPUTS = 5  # numbers that `scan` gives: records, nucleotides, amino acids, ambiguous, dropped
 
 
-@LOOPS.loop("u8*", "i64", "u8*", "u8*", "i64*", "i64*", "i64", "i64*")
-def fasta(
-    text: Any, size: int, letters: Any, out: Any, heads: Any, cuts: Any, most: int, counts: Any
-) -> int:
-    """Cut a block of FASTA at its headers; return their number, or a negative one.
+@LOOPS.made("u8*", "i64", "u8*", "u8*", "i64", "i64*", "i64*", "i64", "i64*")
+def fasta() -> Callable[..., int]:
+    """Make the loop that cuts a block of FASTA at its headers."""
+    bases = _bases()
+    lanes = LANES
 
-    ``letters`` maps a byte to its upper case, `BLANK` or 0. Letters go to ``out``; ``heads`` gets
-    begin and end of each id in the text, ``cuts`` where in ``out`` the letters after it begin.
-    ``counts`` gets the letters, the letters U and the lines. A byte that is no letter, and a dash,
-    which may be a separator, are refused; so are more than ``most`` headers.
-    """
-    headers = 0
-    end = 0
-    uracils = 0
-    lines = 0
-    at = 0
-    while at < size:
-        byte = text[at]
-        letter = letters[byte]
-        at += 1
-        if letter > 1:
-            if byte == 45:  # -
-                return -1
-            out[end] = letter
-            end += 1
-            if byte | 32 == 117:  # U
-                uracils += 1
-        elif letter == 0:
-            return -1
-        elif byte == 10:
-            lines += 1
-            if at < size and text[at] == 62:  # >
-                if headers == most:
+    def loop(
+        text: Any, size: int, letters: Any, out: Any, end: int, heads: Any, cuts: Any, most: int,
+        counts: Any,
+    ) -> int:  # fmt: skip
+        """Return the number of headers, or a negative one.
+
+        ``letters`` maps a byte to its upper case, `BLANK` or 0. Letters go to ``out`` from ``end``
+        on; ``heads`` gets begin and end of each id in the text, ``cuts`` where in ``out`` the
+        letters after it begin. ``counts`` gets where the letters end, the letters U, the lines, and
+        the letters other than A, C, G, T, N and the gap sign.
+        A byte that is no letter, and a dash, which may be a separator, are refused; so are more
+        than ``most`` headers.
+        """
+        headers = 0
+        uracils = 0
+        lines = 0
+        others = 0
+        at = 0
+        while at < size:
+            if at + lanes <= size:
+                plain = bases(text, at, out, end)
+                at += plain
+                end += plain
+                if plain == lanes:
+                    continue
+            byte = text[at]
+            letter = letters[byte]
+            at += 1
+            if letter > 1:
+                if byte == 45:  # -
                     return -1
-                at += 1
-                heads[2 * headers] = at
-                blank = -1
-                while at < size and text[at] != 10:
-                    if blank < 0 and (text[at] == 32 or text[at] == 9):
-                        blank = at
+                out[end] = letter
+                end += 1
+                if byte | 32 == 117:  # U
+                    uracils += 1
+                elif letter != 65 and letter != 67 and letter != 71 and letter != 84:
+                    others += (letter != 78) & (letter != 46)  # N, .
+            elif letter == 0:
+                return -1
+            elif byte == 10:
+                lines += 1
+                if at < size and text[at] == 62:  # >
+                    if headers == most:
+                        return -1
                     at += 1
-                stop = at if blank < 0 else blank
-                while stop > heads[2 * headers] and text[stop - 1] == 13:
-                    stop -= 1
-                heads[2 * headers + 1] = stop
-                cuts[headers] = end
-                headers += 1
-                # The line feed that ends the header begins the next one if that follows at once.
-                if at < size and not (at + 1 < size and text[at + 1] == 62):
-                    at += 1
-                    lines += 1
-    counts[0] = end
-    counts[1] = uracils
-    counts[2] = lines
-    return headers
+                    heads[2 * headers] = at
+                    blank = -1
+                    while at < size and text[at] != 10:
+                        if blank < 0 and (text[at] == 32 or text[at] == 9):
+                            blank = at
+                        at += 1
+                    stop = at if blank < 0 else blank
+                    while stop > heads[2 * headers] and text[stop - 1] == 13:
+                        stop -= 1
+                    heads[2 * headers + 1] = stop
+                    cuts[headers] = end
+                    headers += 1
+                    # The line feed that ends the header begins the next one if that follows.
+                    if at < size and not (at + 1 < size and text[at + 1] == 62):
+                        at += 1
+                        lines += 1
+        counts[0] = end
+        counts[1] = uracils
+        counts[2] = lines
+        counts[3] = others
+        return headers
+
+    return loop
+
+
+def _bases() -> Any:
+    """Copy `LANES` bytes in upper case; return how many of the first are A, C, G, T or N.
+
+    As vectors of LLVM: a compiled loop looks at one byte after the other.
+    """
+    from llvmlite import ir
+    from numba import types
+    from numba.extending import intrinsic
+
+    byte, number = ir.IntType(8), ir.IntType(64)
+    vector = ir.VectorType(byte, LANES)
+
+    def generate(_context: Any, build: Any, _signature: Any, arguments: Any) -> Any:
+        text, at, out, end = arguments
+        source = build.bitcast(build.gep(text, [at]), vector.as_pointer())
+        letters = build.load(source)
+        letters.align = 1
+        upper = build.and_(letters, ir.Constant(vector, [0xDF] * LANES))
+        target = build.bitcast(build.gep(out, [end]), vector.as_pointer())
+        build.store(upper, target).align = 1
+        other = ir.Constant(ir.VectorType(ir.IntType(1), LANES), [1] * LANES)
+        for letter in b"ACGTN":
+            differs = build.icmp_unsigned("!=", upper, ir.Constant(vector, [letter] * LANES))
+            other = build.and_(other, differs)
+        bits = build.bitcast(other, number)
+        return build.cttz(bits, ir.Constant(ir.IntType(1), 0))  # `LANES` where none differs
+
+    @intrinsic
+    def bases(_context: Any, text: Any, at: Any, out: Any, end: Any) -> Any:
+        return types.int64(text, at, out, end), generate
+
+    return bases
 
 
 @LOOPS.loop("u8*", "i64", "i64", "u8*", "u8*", "i64*", "i64*", "i64*")
@@ -231,9 +286,9 @@ def coded(letters: Any, n: int) -> int:
     return others
 
 
-@LOOPS.loop("u8*", "i64", "u8*", "u8*", "i64*", "i64*", "i64", "u8*", "u8*", "u8*", "i32*", "i64*")
+@LOOPS.loop("u8*", "i64", "u8*", "i64*", "i64*", "i64", "u8*", "u8*", "u8*", "i32*", "i64*")
 def scan(
-    sequence: Any, size: int, digits: Any, flags: Any, begin: Any, stop: Any, windows: int,
+    sequence: Any, size: int, flags: Any, begin: Any, stop: Any, windows: int,
     codon: Any, kept: Any, stopped: Any, lengths: Any, totals: Any,
 ) -> int:  # fmt: skip
     """Find the frames of windows that are records, as `vnp.sequence.frames.scan` does.
@@ -244,7 +299,9 @@ def scan(
     """
     ambiguous = 0
     for at in range(size):
-        digit = digits[sequence[at]]
+        base = sequence[at]
+        # A, C, G, T, others: in no table, which vectors cannot look up.
+        digit = 4 - 4 * (base == 65) - 3 * (base == 67) - 2 * (base == 71) - (base == 84)
         codon[at] = digit
         ambiguous += digit == 4
     for at in range(size - 2):
@@ -296,7 +353,8 @@ def scan(
             lengths[6 * window + frame] = length
             records += 1
             amino_acids += length
-            nucleotides += min(3 * length + 1, bases - offset)
+            wanted = 3 * length + 1
+            nucleotides += wanted if wanted < bases - offset else bases - offset
     totals[0] = records
     totals[1] = nucleotides
     totals[2] = amino_acids
@@ -327,7 +385,9 @@ def emit(
                 continue
             offset = frame % 3
             codons = (bases - offset) // 3
-            wanted = min(3 * lengths[6 * window + frame] + 1, bases - offset)
+            wanted = 3 * lengths[6 * window + frame] + 1
+            if wanted > bases - offset:
+                wanted = bases - offset
             if frame < 3:
                 at = begin[window] + offset
                 for byte in range(wanted):
@@ -356,12 +416,15 @@ def emit(
     return record
 
 
-@LOOPS.loop("u8*", "i64*", "i64*", "i32*", "i64*", "i8*", "i64", "u8*", "i64*", "u8*", "i64*")
+@LOOPS.loop(
+    "u8*", "i64*", "i64*", "i32*", "u8*", "i64", "i64*", "i8*", "i64", "u8*", "i64*", "u8*", "i64*",
+)  # fmt: skip
 def names(
-    ids: Any, id_offsets: Any, contig_of: Any, number: Any, window_of: Any, frame_of: Any, n: int,
-    out: Any, offsets: Any, contigs: Any, contig_offsets: Any,
+    ids: Any, id_offsets: Any, contig_of: Any, number: Any, middle: Any, middle_size: int,
+    window_of: Any, frame_of: Any, n: int, out: Any, offsets: Any, contigs: Any,
+    contig_offsets: Any,
 ) -> int:  # fmt: skip
-    """Write ids ``<contig>_chunk_<number><frame>`` of records, and the ids of their contigs."""
+    """Write ids ``<contig><middle><number><frame>`` of records, and the ids of their contigs."""
     at = 0
     end = 0
     offsets[0] = 0
@@ -377,9 +440,9 @@ def names(
             contigs[end + byte] = letter
         at += size
         end += size
-        for letter in (95, 99, 104, 117, 110, 107, 95):  # _chunk_
-            out[at] = letter
-            at += 1
+        for byte in range(middle_size):
+            out[at + byte] = middle[byte]
+        at += middle_size
         value = number[window]
         power = 1
         while power <= value // 10:

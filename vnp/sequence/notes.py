@@ -25,11 +25,12 @@ class Contigs(NamedTuple):
     ids: Ragged
     sequences: Ragged  # upper case, U as T
     step: int = 0  # of reads: a batch may end after every so many; 0: at the end alone
+    plain: bool = False  # known to hold no letter that stands for several bases, but N
 
     def slice(self, start: int, stop: int) -> Contigs:
         """Contigs ``start`` to ``stop`` of them."""
         ids, sequences = self.ids.slice(start, stop), self.sequences.slice(start, stop)
-        return Contigs(self.first + start, ids, sequences)
+        return Contigs(self.first + start, ids, sequences, plain=self.plain)
 
     def steps(self) -> list[tuple[int, int]]:
         """Where a batch may end, and the bases up to there from the place before."""

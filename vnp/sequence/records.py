@@ -1,6 +1,6 @@
 """From contigs to batches of records, the rows of a store, in rule order.
 
-Windows are handled in runs of about half a million bases: a run may be part of one chromosome or
+Windows are handled in runs of some half a million bases: a run may be part of one chromosome or
 thousands of reads. Records are passed on in batches of a useful size.
 """
 
@@ -29,9 +29,9 @@ from vnp.sequence.rows import NOTHING, Found, find_records
 from vnp.sequence.segments import LONGEST_WHOLE, WHOLE, Windows, cut_windows, slices
 from vnp.sequence.strided import items
 
-_RUN_BASES = 1 << 19  # bases handled at a time: what is made of them stays in the CPU's cache
+_RUN_BASES = 5 << 17  # bases handled at a time, a batch of contigs; they stay in the CPU's cache
 _RUN_WINDOWS = 8192  # so at most 49,152 records at a time
-_BATCH_RECORDS = 8192  # so that chunks are written while others are cut
+_BATCH_RECORDS = 1024  # most runs have as many, and nothing is copied to join them
 _BATCH_BYTES = 32 << 20
 _BATCH_WITHOUT = 65_536
 _MOST_THREADS = 4  # that cut: reading keeps no more of them busy

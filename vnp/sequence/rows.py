@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from store.io.ragged import Ragged, from_items, offsets_of
 from store.rows import RowBatch
-from vnp.sequence.frames import COMPLEMENTS, DIGITS, FRAMES, nucleotides, proteins, scan
+from vnp.sequence.frames import COMPLEMENTS, FRAMES, nucleotides, proteins, scan
 from vnp.sequence.genetic_codes import CodonTable, codon_table
 from vnp.sequence.loops import LOOPS, OUTPUTS
 from vnp.sequence.segments import Windows
@@ -92,7 +92,7 @@ def _by_loops(
         np.frombuffer(each, np.uint8) for each in (table.flags, table.forward, table.reverse)
     )
     loops.scan(
-        sequence, len(sequence), DIGITS, flags, begin, stop, n, codon, kept, stopped, lengths,
+        sequence, len(sequence), flags, begin, stop, n, codon, kept, stopped, lengths,
         totals,
     )  # fmt: skip
     records, bases, amino_acids, ambiguous, dropped = totals.tolist()
@@ -110,8 +110,8 @@ def _by_loops(
     record_id = np.empty(size + records * _LONGEST_SUFFIX, np.uint8)
     offsets = np.empty(records + 1, np.int64)
     loops.names(
-        ids.data, ids.offsets, windows.contig, windows.number, window, frame, records,
-        record_id, offsets, contig.data, contig.offsets,
+        ids.data, ids.offsets, windows.contig, windows.number, _CHUNK, len(_CHUNK), window, frame,
+        records, record_id, offsets, contig.data, contig.offsets,
     )  # fmt: skip
     return Found(
         rows=_rows(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import hashlib
+import shutil
 from typing import Any
 
 import numpy as np
@@ -71,12 +73,55 @@ def test_they_are_compiled_when_that_is_allowed_and_loaded_without_numba(
     assert made().get() is None
 
 
+def test_without_a_linker_the_object_code_is_kept(made, tmp_path, monkeypatch):
+    compiled.allow(compiling=True)
+    check(made().get())
+    [library] = (tmp_path / "__pycache__").iterdir()
+    if shutil.which("ld") is None:
+        pytest.skip("there is no linker: what is kept is object code anyway")
+    assert library.suffix == ".so"
+    library.unlink()
+    monkeypatch.setattr(compiled.shutil, "which", lambda _: None)
+    check(made().get())
+    [code] = (tmp_path / "__pycache__").iterdir()
+    assert code.suffix == ".o"
+    monkeypatch.setattr(Loops, "_compiled", None)
+    check(made().get())
+
+
+def test_a_library_that_does_not_open_is_not_kept(made, tmp_path, monkeypatch):
+    compiled.allow(compiling=True)
+
+    def refused(_name):
+        raise OSError("failed to map segment from shared object")
+
+    monkeypatch.setattr(compiled.ctypes, "CDLL", refused)
+    check(made().get())
+    [code] = (tmp_path / "__pycache__").iterdir()
+    assert code.suffix == ".o"
+
+
 def test_other_code_is_compiled_anew(made, tmp_path):
     compiled.allow(compiling=True)
     check(made().get())
     (tmp_path / "loops.py").write_text("# other code")
     check(made().get())
     assert len(list((tmp_path / "__pycache__").iterdir())) == 2
+
+
+@pytest.mark.parametrize("which", ["folder", "file"])
+def test_code_that_others_could_write_is_not_run(made, tmp_path, monkeypatch, which):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    compiled.allow(compiling=True)
+    check(made().get())
+    [file] = (tmp_path / "__pycache__").iterdir()
+    content = b"code of somebody else"
+    file.unlink()  # not written into: the library in it is mapped
+    file.write_bytes(content + hashlib.sha256(content).digest())  # the loader would crash
+    (file if which == "file" else file.parent).chmod(0o777)
+    check(made().get())
+    kept = [file, *(tmp_path / "cache" / "vnp").glob("*")]
+    assert len(kept) == (1 if which == "file" else 2)
 
 
 def test_without_a_place_to_write_they_work_all_the_same(made, tmp_path, monkeypatch):

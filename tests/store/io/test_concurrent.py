@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import Any
 
@@ -57,6 +58,24 @@ def test_an_error_is_raised_at_its_turn_and_nothing_new_is_begun():
         next(answers)
     assert len(begun) < 100
     assert threading.active_count() == before
+
+
+def test_what_comes_before_an_error_is_answered_however_threads_are_switched():
+    def work(item):
+        if item == 5:
+            raise ValueError("item 5")
+        return item
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(200):
+            answers = in_order(work, range(100), threads=3)
+            assert [next(answers) for _ in range(5)] == list(range(5))
+            with pytest.raises(ValueError, match="item 5"):
+                next(answers)
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_an_error_of_the_first_items_is_raised_too():

@@ -57,7 +57,9 @@ def test_what_can_do_without_is_left_out_with_one_warning(
     caplog.set_level(logging.WARNING)
     x = np.random.default_rng(1).normal(size=(60, 8))
     for _ in range(2):
-        assert [found.method for found in project(x)] == ["PCA"]
+        found = project(x)
+        assert found is not None
+        assert found.method == "PCA"
     assert len(caplog.messages) == 1
     assert type(broken).__name__ in caplog.messages[0]
 

@@ -35,6 +35,7 @@ def count_down(owner, name):
         return original(*args, **kwargs)
     setattr(owner, name, counted)
 count_down(transaction, "publish_replace")
+count_down(transaction, "write_staged")
 count_down(transaction, "fsync_dir")
 count_down(transaction._Moves, "move")
 store = open_store(Path(sys.argv[1]))
@@ -91,7 +92,7 @@ def test_an_error_while_writing_surfaces_and_leaves_nothing(
 
     def write_much() -> None:
         with store.appending() as appending:
-            monkeypatch.setattr(transaction, "publish_replace", full)
+            monkeypatch.setattr(transaction, "write_staged", full)
             for first in range(0, 400, 40):
                 appending.write(batch("b", first, 40))
 

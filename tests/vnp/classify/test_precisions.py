@@ -219,13 +219,29 @@ def test_a_cpu_with_bfloat16_is_compared_with_float32(
         assert only["calls_changed"] in range(store.n_rows + 1)
     assert main(["precisions", str(store.path), *options]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert len(said) == 5
+    assert len(said) == 7
     assert said[0].startswith(f"{DNA} on ")
     assert ", 45 records: float32 " in said[0]
     assert said[1].startswith("  bfloat16 ")
     assert "(passes: at least 0.9995)" in said[1]
     assert "calls that change: " in said[1]
-    assert said[4] == f"{file} calls {told['viral']} of 45 records viral, by {DNA} + {PROTEIN}"
+    assert said[2] == "  without int8: only ESM-2 has a form in eight bits"
+    assert said[5] == "  without int8: a demo model is too small to gain by eight bits"
+    assert said[6] == f"{file} calls {told['viral']} of 45 records viral, by {DNA} + {PROTEIN}"
+
+
+def test_a_token_budget_is_taken(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+
+    def note(*_: Any, config: WorkerConfig, **__: Any) -> Any:
+        given.append(config.token_budget)
+        raise UsageError("enough")
+
+    monkeypatch.setattr("vnp.classify.precisions.try_precision", note)
+    assert main(["precisions", str(store.path), "--device", "cpu", "--token-budget", "512"]) == 2
+    with pytest.raises(UsageError, match="enough"):
+        vnp.precisions(store, device="cpu", token_budget=256)
+    assert given == [512, 256]
 
 
 def test_where_nothing_is_faster_nothing_is_loaded(
@@ -237,7 +253,8 @@ def test_where_nothing_is_faster_nothing_is_loaded(
     assert main(["precisions", path, "--classifier", file, "--device", "cpu"]) == 0
     nothing = "nothing faster than its usual precision runs on this device"
     assert capsys.readouterr().out.splitlines() == [
-        f"{DNA}: {nothing}", f"{PROTEIN}: {nothing}",
+        f"{DNA}: {nothing}", "  without int8: only ESM-2 has a form in eight bits",
+        f"{PROTEIN}: {nothing}", "  without int8: a demo model is too small to gain by eight bits",
         f"{file}: none of its models was compared, so no call can change",
     ]  # fmt: skip
 

@@ -331,7 +331,7 @@ def test_windows_are_sorted_in_bounded_memory(
     lines = tables_module._SortedLines(tmp_path)
     words = [f"{n * 7919 % 101}_chunk_{n}\t1".encode() for n in range(50)]
     for word in words:
-        lines.add(word)
+        lines.add([word])
     assert list(lines) == sorted(words)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import anndata
@@ -96,18 +97,19 @@ def test_a_store_killed_at_any_write_is_whole_and_the_next_save_repairs_it(
     class Killed(BaseException):
         pass
 
-    real = transaction.publish_replace
-    for kill_at in range(6):  # two chunks, three zarr.json, and the root
+    writers = {name: getattr(transaction, name) for name in ("publish_replace", "write_staged")}
+    for kill_at in range(7):  # two chunks, three zarr.json, the mark of a commit, and the root
         done = 0
 
-        def count(*arguments: object, kill_at: int = kill_at, **options: object) -> None:
+        def count(name: str, *arguments: object, kill_at: int = kill_at) -> None:
             nonlocal done
             if done == kill_at:
                 raise Killed
             done += 1
-            real(*arguments, **options)
+            writers[name](*arguments)
 
-        monkeypatch.setattr(transaction, "publish_replace", count)
+        for name in writers:
+            monkeypatch.setattr(transaction, name, partial(count, name))
         with pytest.raises(Killed):
             predict(path)
         monkeypatch.undo()

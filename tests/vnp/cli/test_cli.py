@@ -134,9 +134,11 @@ def test_embed_opens_again_what_no_longer_stands_as_certified(store: Path) -> No
 
 @pytest.mark.slow
 def test_a_device_that_is_not_there_is_wrong_usage_unless_nothing_is_to_do(store: Path) -> None:
-    result = run("embed", store, "--device", "cuda:99")
+    result = run("embed", store, "--device", "cuda:99", "--json")
     assert result.returncode == 2
     assert "cuda:99" in result.stderr
+    [problem] = json.loads(result.stdout)["problems"]
+    assert problem.startswith("worker ended with exit code 2: cuda:99 was asked for but")
     assert run("embed", store).returncode == 0
     assert run("embed", store, "--device", "cuda:99").returncode == 0
 
@@ -352,6 +354,10 @@ def test_status_tells_rows_blocks_and_workers(
     code, output, _ = said(capsys, "status", store)
     assert "45 of 45 rows, 3 of 3 blocks" in output
     assert "0 of 45 rows, 0 of 3 blocks" in output
+    pinned = open_store(store).provenance("demo_esm2")["identity"]["precision"]
+    assert output.splitlines().count(f"    in {pinned}") == 1
+    models = json.loads(said(capsys, "status", store, "--json")[1])["models"]
+    assert [model["precision"] for model in models] == [None, pinned]
     code, output, _ = said(capsys, "status", store.with_name("none.zarr"))
     assert code == 1
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import signal
 from pathlib import Path
 
@@ -90,3 +92,13 @@ def test_signals_are_handled_as_before_when_a_command_is_over(tmp_path: Path) ->
     before = [signal.getsignal(number) for number in numbers]
     assert main(["status", str(tmp_path / "none.zarr")]) == 1
     assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_a_light_command_leaves_the_process_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    before = gc.get_threshold()
+    assert main(["init", str(tmp_path / "run.zarr"), "--recipe", "demo"]) == 0
+    assert gc.get_threshold() == before
+    assert "OPENBLAS_NUM_THREADS" not in os.environ

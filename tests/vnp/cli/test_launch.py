@@ -33,7 +33,7 @@ def test_without_ray_one_line_says_what_to_install(
 
     monkeypatch.setattr(importlib, "import_module", without)
     line = refused(capsys, "ray", tmp_path / "run.zarr", "--workers", 2)
-    advice = "pip install '.[ray]' in a clone of vnp"
+    advice = "pip install 'vnp[ray]'"
     assert line.endswith(f"vnp launch ray needs ray, which is not installed: {advice}")
 
 

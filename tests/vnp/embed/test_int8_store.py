@@ -9,7 +9,8 @@ import pytest
 from store.errors import DamageError, NoRoomError, UsageError
 from store.hdf5 import layout
 from store.io.ragged import from_items
-from store.open import open_store
+from store.open import create_store, open_store
+from store.schema import Model
 from store.store import Store
 from tests.vnp.inference.engine_setup import PLAIN_FUSED, cosines, placed
 from vnp.cli.main import main
@@ -17,7 +18,7 @@ from vnp.embed.config import WorkerConfig
 from vnp.embed.encoders import Encoders, ModelMismatchError
 from vnp.inference.calibrate import calibrate
 from vnp.inference.calibrated import Int8Encoder
-from vnp.inference.calibration import Calibration
+from vnp.inference.calibration import PRODUCTS, Calibration, LayerScales
 from vnp.inference.load import engine_of, load_encoder, naming_of
 from vnp.inference.ops import torch as plain
 from vnp.inference.pipeline import EngineEncoder
@@ -91,7 +92,10 @@ def encoders_of(path, **options):
 def test_measured_once_pinned_and_checked(tmp_path, suffix):
     path = store_of(tmp_path / f"run{suffix}")
     measured = []
-    first = encoders_of(path, measured=measured).get(MODEL)
+    encoders = encoders_of(path, measured=measured)
+    first = encoders.get(MODEL)
+    [(began, ended)] = encoders.loads
+    assert 0 < encoders.measuring_seconds < ended - began
     recorded = open_store(path).provenance(MODEL)
     assert recorded["identity"]["precision"] == "int8"
     spec = registry.model(MODEL)
@@ -175,6 +179,26 @@ def test_a_file_of_an_earlier_version_says_that_it_has_no_room(tmp_path, monkeyp
     with pytest.raises(NoRoomError, match=r"has room for 600 bytes .*'vnp convert'"):
         open_store(path).pin_provenance(MODEL, {"identity": {}, "calibration": "x" * 600})
     assert open_store(path).provenance(MODEL) is None
+
+
+@pytest.mark.parametrize("source", ["esm2_8m", "esm2_650m", "esm2_3b", "esm2_15b"])
+def test_a_new_file_has_room_for_any_scales(tmp_path, source):
+    spec = registry.model(source)
+    generator = np.random.default_rng(0)
+
+    def scales(width):
+        return generator.integers(-128, 128, width, dtype=np.int8)  # they do not compress
+
+    layers = (
+        LayerScales(*(scales(spec.dim) for _ in range(3)), scales(spec.ffn), frozenset(PRODUCTS))
+        for _ in range(spec.layers)
+    )
+    content = Calibration(tuple(layers)).as_dict()
+    path = tmp_path / "run.h5"
+    store = create_store(path, models=[Model(source, spec.dim)], segment_length=500)
+    text = {"environment": {"note": "x" * 2_000}, "identity": {"calibration": "0" * 16}}
+    store.pin_provenance(source, text | {"calibration": content})
+    assert open_store(path).provenance(source)["calibration"] == content
 
 
 def test_a_store_of_mixed_precision_refuses_it(tmp_path):

@@ -30,11 +30,18 @@ def test_times_of_overlapping_blocks_and_of_a_model_loaded_between_them() -> Non
     accounts.idle(16.0)
     assert accounts.embedded("b", records=16, submitted=20.0, ended=28.0) == 8.0
     accounts.failed(Failure("b", 3, "NaN"))
-    encoders: Any = SimpleNamespace(loads=[(17.0, 19.0)], busy_seconds=12.5, fallbacks=("slow",))
+    encoders: Any = SimpleNamespace(
+        loads=[(5.0, 9.0), (17.0, 19.0)], measuring_seconds=3.5, busy_seconds=12.5,
+        fallbacks=("slow",),
+    )  # fmt: skip
     now[0] = 30.0
     report = accounts.report(worker="w", encoders=encoders, stopped=False)
     assert (report.seconds, report.embed_seconds) == (25.0, 14.0)
-    assert (report.loading_seconds, report.span_seconds) == (2.0, 16.0)
+    assert (report.loading_seconds, report.measuring_seconds) == (6.0, 3.5)
+    assert report.spent_loading() == (
+        "6.0 s to load models, 3.5 of them to measure and check eight bits"
+    )
+    assert report.span_seconds == 16.0, "the first load was before it"
     assert report.failures == (Failure("b", 3, "NaN"),)
     assert (report.busy_seconds, report.fallbacks) == (12.5, ("slow",))
     assert accounts.seconds_per_record("a") == 2.0 / 16

@@ -177,7 +177,7 @@ def test_lance_that_is_not_installed_is_named(
     full: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "lance", None)
-    with pytest.raises(UsageError, match="to .lance needs lance, which .*pip install pylance"):
+    with pytest.raises(UsageError, match="to .lance needs lance, which .*pip install 'vnp.lance.'"):
         export_store(full, tmp_path / "out.lance")
     assert list(tmp_path.iterdir()) == []
 

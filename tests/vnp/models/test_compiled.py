@@ -32,3 +32,14 @@ def test_damaged_code_is_compiled_anew(tmp_path, suffix, content):
     kept.write_bytes(kept.read_bytes()[:50] if content is None else content)
     assert loaded(path).more(1) == 2
     assert loaded(path).more(2) == 3
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o777])
+def test_code_is_kept_only_where_nobody_else_may_write(tmp_path, mode):
+    folder = tmp_path / "__pycache__"
+    folder.mkdir()
+    folder.chmod(mode)
+    path = tmp_path / "loops_of_a_test.py"
+    path.write_text(CODE)
+    assert loaded(path).more(1) == 2
+    assert bool(list(folder.glob("*.nbi"))) == (mode == 0o755)

@@ -367,6 +367,41 @@ def test_malformed_fastq(tmp_path, data, record, line):
         assert f"record {record}, line {line}:" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("lines", "at_line", "what"),
+    [
+        ([b"@r\xc3\xa9 x", b"ACGT", b"+", b"IIII"], 0, "the header '@r\\xc3\\xa9 x' holds"),
+        ([b"@x caf\xe9", b"ACGT", b"+", b"IIII"], 0, "rename the sequence"),
+        ([b"@x", b"AC\xff\xff", b"+", b"IIII"], 1, "the sequence 'AC\\xff\\xff' holds"),
+        ([b"@x", b"ACGT", b"+", b"I" * 50 + b"\xff"], 3, "the quality 'IIIIIIIIIIIIIIIIIIII\\xff'"),
+    ],
+)
+@pytest.mark.parametrize("before", [1, 90_000])
+@pytest.mark.parametrize("blank", [b"", b"\n\r\n"])
+def test_what_is_not_ascii_is_named_by_its_own_record(
+    tmp_path, lines, at_line, what, before, blank
+):
+    good = b"@r\nACGT\n+\nIIII\n"
+    text = good * (before // 2) + blank + good * (before - before // 2)
+    error = error_of(tmp_path, text + b"\n".join(lines) + b"\n" + good * 3)
+    assert error.record == before + 1
+    assert error.line == 4 * before + at_line + 1 + blank.count(b"\n")
+    assert what in str(error)
+
+
+def test_a_fault_before_what_is_not_ascii_is_named_first(tmp_path):
+    text = b"@a\nACGT\n+\nIII\n@\xff\nACGT\n+\nIIII\n"
+    error = error_of(tmp_path, text)
+    assert (error.record, error.line) == (1, 4)
+
+
+@pytest.mark.parametrize("before", [1, 90_000])
+def test_fasta_ids_that_are_not_ascii_are_named_by_their_own_record(tmp_path, before):
+    error = error_of(tmp_path, b">r\nACGT\n" * before + b">r\xc3\xa9 x\nACGT\n>z\nA\n")
+    assert error.record == before + 1
+    assert "'r\\xc3\\xa9'" in str(error)
+
+
 def test_many_reads_before_a_malformed_one(tmp_path):
     good = b"".join(b"@r%d\nACGT\n+\nIIII\n" % i for i in range(1000))
     assert error_of(tmp_path, good + b"@x\nACGT\n+\nIII\n").record == 1001
@@ -406,3 +441,12 @@ def test_a_blank_in_a_read_is_named(tmp_path: Path) -> None:
     path.write_text("@r1\nACGT ACGT\n+\nIIIIIIIII\n")
     with pytest.raises(InputError, match="record 1, line 2: 'r1': there is a blank"):
         list(ContigReader(path))
+
+
+def test_a_protein_beside_dna_is_refused_wherever_a_block_ends(tmp_path, monkeypatch):
+    path = tmp_path / "a.fa"
+    path.write_text(f">a\n{'ACGT' * 50}\n>b\n{'MKWDVRYS' * 9}\n>c\n{'ACGT' * 20}\n")
+    for block in (1, 64, 210, 230, 260, 1000):
+        monkeypatch.setattr(fasta, "_BLOCK", block)
+        with pytest.raises(InputError, match="is this protein"), ContigReader(path) as reader:
+            list(reader)

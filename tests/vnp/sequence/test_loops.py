@@ -125,13 +125,18 @@ def spoiled(rng, data):
     length=st.sampled_from([300, 500, 3, 0]),
     code=st.sampled_from(CODES),
     skip=st.booleans(),
+    carried=st.sampled_from([0, 200, 1 << 17]),
 )
-def test_fasta(tmp_path_factory, seed, block, length, code, skip):
+def test_fasta(tmp_path_factory, seed, block, length, code, skip, carried):
     rng = random.Random(seed)
     path = tmp_path_factory.mktemp("x") / "a.fa"
     parts = sequences(rng, rng.randint(1, 8), rng.choice([9, 700, 3000]), rng.choice(MIXES))
     path.write_bytes(spoiled(rng, fasta_text(rng, parts)).encode("latin-1"))
-    with patch.object(fasta, "_BLOCK", block), patch.object(records, "_RUN_BASES", 4096):
+    with (
+        patch.object(fasta, "_BLOCK", block),
+        patch.object(fasta, "_CARRIED", carried),
+        patch.object(records, "_RUN_BASES", 4096),
+    ):
         by_numpy, by_loops = outcome(
             lambda: everything([path], segment_length=length, code=code, skip=skip)
         )

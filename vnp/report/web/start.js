@@ -1,0 +1,2 @@
+/* A report starts from the parts in its own file. */
+vnp.start(vnp.embeddedSource(vnp.partsOfDocument));

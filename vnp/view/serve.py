@@ -1,0 +1,133 @@
+"""Serve a store on this machine until it is interrupted."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import secrets
+import socket
+import tempfile
+import threading
+import webbrowser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from starlette.applications import Starlette
+
+from store.errors import UsageError
+from vnp.report.page import escaped
+from vnp.view.live import LiveStore
+from vnp.view.page import Page
+from vnp.view.server import make_app
+
+HOST = "127.0.0.1"
+PORT = 8470
+_TRIED = 20  # ports, from the default one on
+_ENDING_SECONDS = 3  # that answers on their way have once the server is to end
+_CONNECTIONS = 256  # open at a time
+_BACKLOG = 64
+
+log = logging.getLogger(__name__)
+
+
+def listen(port: int | None) -> socket.socket:
+    """Listen on a port of this machine alone; 0 is any free one, None the default or one near it.
+
+    `UsageError` if it is taken, or not allowed.
+    """
+    ports = range(PORT, PORT + _TRIED) if port is None else [port]
+    for each in ports:
+        made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            made.bind((HOST, each))
+            made.listen(_BACKLOG)
+        except OSError as error:
+            made.close()
+            if error.errno == errno.EADDRINUSE and each != ports[-1]:
+                continue
+            taken = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used: {error}"
+            what = f"port {each}" if port is not None else f"each of the ports {PORT} to {each}"
+            raise UsageError(f"{what} {taken}; choose another with --port, 0 is any") from None
+        return made
+    raise AssertionError("there is a port to try")
+
+
+def serve(
+    live: LiveStore,
+    page: Page,
+    *,
+    listening: socket.socket,
+    ready: Callable[[str], None],
+) -> None:
+    """Serve until SIGINT or SIGTERM, which is then raised as KeyboardInterrupt.
+
+    ``ready`` is called with the address, token and all, once it can be opened.
+    """
+    token = secrets.token_urlsafe(32)
+    server = make_server(make_app(live, page, token=token), ended=live.close)
+    port = listening.getsockname()[1]
+    live.start()
+    try:
+        ready(f"http://{HOST}:{port}/?token={token}")
+        server.run(sockets=[listening])
+    finally:
+        live.close()
+        listening.close()
+
+
+def make_server(app: Starlette, *, ended: Callable[[], None]) -> uvicorn.Server:
+    """Make a server that calls ``ended`` as soon as a signal tells it to end."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="off",
+        ws="none",
+        http="h11",
+        loop="asyncio",
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=_ENDING_SECONDS,
+    )
+    return _Server(config, ended=ended)
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams of events as soon as it is told to end: they would go on for ever."""
+
+    def __init__(self, config: uvicorn.Config, *, ended: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ended = ended
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        threading.Thread(target=self._ended, name="ending").start()
+        super().handle_exit(sig, frame)
+
+
+@contextmanager
+def opened(address: str) -> Iterator[None]:
+    """Open an address in the user's browser, by a file that only the user can read.
+
+    As an argument of the browser the token would be seen by every user of the machine. A browser
+    that is a program of the terminal runs beside the server.
+    """
+    with tempfile.NamedTemporaryFile("w", prefix="vnp-view-", suffix=".html") as file:
+        shown = escaped(address)
+        file.write(
+            f'<!DOCTYPE html><meta charset="utf-8"><meta http-equiv="refresh" '
+            f'content="0;url={shown}"><a href="{shown}">vnp view</a>\n'
+        )
+        file.flush()
+
+        def open_it() -> None:
+            if not webbrowser.open(Path(file.name).as_uri()):
+                log.warning("no browser can be opened here: open the address yourself")
+
+        threading.Thread(target=open_it, name="browser", daemon=True).start()
+        yield

@@ -281,7 +281,9 @@ class _Runs:
         Returned are, of each run, its position, first block, length and epoch.
         """
         ends = self._ends.astype(np.int64) - self._next
-        edges = np.unique(np.concatenate([[0], positions, ends[ends > 0]]).astype(np.int64))
+        edges = np.concatenate([[0], ends[ends > 0], positions]).astype(np.int64)
+        edges.sort(kind="stable")  # most of it is in order already, which `np.unique` does not see
+        edges = edges[np.diff(edges, prepend=-1) > 0]
         edges = edges[edges <= len(self)]
         begins = edges[:-1]
         run = np.searchsorted(ends, begins, side="right")

@@ -69,7 +69,8 @@ class WorkList:
         Look again whether the block is filled. After None, ``n_open`` of 0 means that all blocks
         are filled; otherwise others hold the rest: ask again later, some of them may die.
         """
-        if self._waits and self._random.random() * self._others() >= _LOOKERS:
+        lot = self._draw()
+        if self._waits and lot >= _LOOKERS:
             return None  # thousands that look each time would hold up those who find something
         while True:
             fresh = self._plan is None
@@ -86,7 +87,7 @@ class WorkList:
                     # Following another worker would cost a miss for each of its blocks.
                     plan.rotate(self._random.random())
                     misses += _COUNTS * (misses >= _FEW)
-            listing = self._random.random() * self._others() < _LISTERS
+            listing, lot = lot < _LISTERS, self._draw()
             self._plan = None if listing else plan
             self._waits = not listing
             if (fresh and not len(plan)) or not (listing or self._judge_again(plan)):
@@ -101,6 +102,10 @@ class WorkList:
         """Make a new plan and return how many blocks could be taken now."""
         self._plan = self._make_plan()
         return len(self._plan)
+
+    def _draw(self) -> float:
+        """Draw a lot: below n for about n of all workers."""
+        return self._random.random() * self._others()
 
     def _look_ahead(self, plan: ClaimPlan) -> bool:
         """Look at candidates here and there; go on where one is not taken, if there is one."""

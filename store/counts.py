@@ -35,9 +35,9 @@ def rows_filled(backend: Backend, model: str, among: range | None = None) -> NDA
         if len(among) * _LISTED > total:
             return rows_filled(backend, model)[among.start : among.stop]
         return np.array([_counted(backend, model, block) for block in among], dtype=np.int64)
-    filled = np.zeros(total, dtype=np.int64)
     flagged = backend.flagged(model)
-    flagged = flagged[flagged < len(filled)]
+    flagged = flagged[flagged < total]
+    filled = np.zeros(total, dtype=np.int64)
     filled[flagged] = rows_wanted(schema)[flagged]
     for block in sorted(tails(schema)):
         if block < total and filled[block]:

@@ -25,6 +25,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,13 @@ from numpy.typing import NDArray
 from store.backend import Cell, Part, Rows, Values
 from store.claims.claims import Claims
 from store.claims.heartbeat import Heartbeat
-from store.claims.plan import Candidate, ClaimScan
+from store.claims.plan import Candidate, ClaimScan, Stretch
+from store.claims.room import FileRoom
 from store.duplicates import NO_DUPLICATE
 from store.findings import Finding
 from store.io.ragged import from_items
+from store.s3 import listing
+from store.s3.room import ObjectRoom
 from store.schema import Model, Sample, Schema
 from tools.virtual_time import Server, VirtualTime
 
@@ -65,6 +69,7 @@ class Profile:
     requests: dict[str, Request]
     operations: dict[str, tuple[str, ...]]  # names of requests
     names_listed: int  # by one request
+    listed: int  # parts of a folder that a client lists concurrently, from where it must; 0: whole
     bandwidth: float  # bytes per second of a client
 
 
@@ -90,6 +95,7 @@ def _lustre(speed: float) -> Profile:
             "list": ("list",),
         },
         names_listed=4096,
+        listed=0,
         bandwidth=1e9,
     )
 
@@ -114,6 +120,7 @@ def _s3(speed: float) -> Profile:
             "list": ("list",),
         },
         names_listed=1000,
+        listed=listing._THREADS,
         bandwidth=1e8,
     )
 
@@ -129,10 +136,13 @@ class World:
         self.profile = profile
         names = {request.server for request in profile.requests.values()}
         self.servers = {name: Server(time) for name in sorted(names)}
-        self.epoch = np.zeros(blocks, np.int64)  # highest one of each block
+        self.epoch = np.zeros(blocks, np.int8)  # highest one of each block
         self.is_released = np.zeros(blocks, np.bool_)  # whether that one is
         self.claims: dict[tuple[int, int], bytes] = {}  # content, by block and epoch
-        self.names = 0  # of claims and their markers
+        self._claimed: tuple[int, ClaimScan, NDArray[np.int8]] | None = None  # and when
+        self.order = np.arange(blocks)  # of names of chunks: by number, or as those of objects
+        if profile.listed:
+            self.order = np.argsort(np.char.add("c.", self.order.astype(str)))
         self.beats: dict[str, bytes] = {}
         self.cells: dict[Cell, bytes] = {}
         self.filled = array("q")  # blocks, in the order in which they were filled
@@ -142,6 +152,44 @@ class World:
         self.schema = Schema(
             block_rows=1, segment_length=500, models=(Model(MODEL, 1),), samples=(sample,)
         )
+
+    def claimed(self) -> tuple[ClaimScan, NDArray[np.int8]]:
+        """Read all claims, and count the names of each block; half a second ago is near enough.
+
+        Thousands of workers wait for a listing at the same time, and hold what it will tell.
+        """
+        at = int(2 * self.time.now)
+        if self._claimed is None or self._claimed[0] != at:
+            block = np.flatnonzero(self.epoch).astype(np.int32)
+            epoch, released = self.epoch.astype(np.int8), self.is_released
+            names = names_of(epoch, released)
+            scan = ClaimScan(block, epoch[block], released[block])  # type: ignore[arg-type]
+            self._claimed = at, scan, names
+        return self._claimed[1:]
+
+    def pages(self, names: NDArray[np.int8], settled: NDArray[np.bool_]) -> list[int]:
+        """Of each part of a folder that is listed, how many requests, from names by position.
+
+        Of objects only what can be new is listed: not where positions are ``settled``.
+        """
+        most = self.profile.names_listed
+        if not self.profile.listed:
+            return [1 + int(names.sum()) // most]
+        ranges = listing.unsettled(np.flatnonzero(settled), size=len(names))
+        end = int(np.flatnonzero(names)[-1]) + 1 if names.any() else 0
+        cut = takewhile(  # a listing ends with the last name
+            lambda piece: piece[0] <= end,
+            listing.pieces(ranges, size=len(names), length=listing._PIECE),
+        )
+        return [1 + int(names[first:stop].sum()) // most for first, stop in cut]
+
+    def list(self, pages: list[int]) -> None:
+        """Have the calling process list parts of a folder, some of them at a time."""
+        together = self.profile.listed or 1
+        for at in range(0, len(pages), together):
+            group = pages[at : at + together]
+            mean = -(-sum(group) // len(group))
+            self.do("list", names=(mean - 1) * self.profile.names_listed, concurrent=len(group))
 
     @property
     def requests(self) -> int:
@@ -168,6 +216,11 @@ class World:
         if size:
             self.time.wait(size / self.profile.bandwidth)
         self.check()
+
+
+def names_of(epoch: NDArray[np.int8], released: NDArray[np.bool_]) -> NDArray[np.int8]:
+    """Count the names of each block's claims."""
+    return 2 * epoch - (epoch > 0) + released
 
 
 class VirtualClaimFiles:
@@ -217,7 +270,6 @@ class VirtualClaimFiles:
         self._world.epoch[block] = epoch
         self._world.is_released[block] = False
         self._world.claims[block, epoch] = content
-        self._world.names += 1
         return True
 
     def mark_released(self, _model: str, block: int, epoch: int) -> None:
@@ -225,7 +277,6 @@ class VirtualClaimFiles:
         self._world.do("mark")
         if int(self._world.epoch[block]) == epoch:
             self._world.is_released[block] = True
-        self._world.names += 1
 
 
 class VirtualClaims(Claims):
@@ -235,6 +286,9 @@ class VirtualClaims(Claims):
         super().__init__(Path("virtual"), **options)
         self._world = world
         self._files = VirtualClaimFiles(world)  # type: ignore[assignment]
+        self._settled = np.packbits(
+            np.zeros_like(world.is_released)
+        )  # bits: claims released when it last listed
         self.tries = self.misses = 0
 
     def try_claim(self, model: str, block: int = 0, *, seen: int | None = None) -> Any:
@@ -244,25 +298,52 @@ class VirtualClaims(Claims):
         self.misses += claim is None
         return claim
 
-    def unchanged(self, _model: str, candidates: Sequence[Candidate]) -> list[bool]:
+    @property
+    def looks(self) -> int:
+        """As many as in real rooms."""
+        return (ObjectRoom if self._world.profile.listed else FileRoom).looks
+
+    def look_around(self, _model: str, candidates: Sequence[Candidate]) -> list[Stretch]:
         """Look at all at a time: many requests, and the latency of one or two."""
         world = self._world
+        if world.profile.listed:
+            world.do("list", concurrent=len(candidates))
+            return [self._listed(each.block) for each in candidates]
         for epoch in range(2):
             asked = [each for each in candidates if each.epoch >= epoch]
             if asked:
                 world.do("exists", concurrent=len(asked))
-        return [int(world.epoch[each.block]) == each.epoch for each in candidates]
+        return [
+            Stretch(each.block, each.block + 1, self._claimed(each.block, each.block + 1))
+            for each in candidates
+        ]
+
+    def _listed(self, block: int) -> Stretch:
+        """What one request lists; at most four blocks for each name."""
+        world, most = self._world, self._world.profile.names_listed
+        part = slice(block, block + 4 * most)
+        names = names_of(world.epoch[part], world.is_released[part])
+        stop = block + int(np.searchsorted(np.cumsum(names), most))
+        return Stretch(block, stop, self._claimed(block, stop))
+
+    def _claimed(self, first: int, stop: int) -> ClaimScan:
+        epoch, released = (
+            each[first:stop] for each in (self._world.epoch, self._world.is_released)
+        )
+        found = np.flatnonzero(epoch)
+        return ClaimScan(first + found, epoch[found], released[found])
 
     def scan(self, _model: str) -> ClaimScan:
-        """List the claims."""
-        self._world.do("list", names=self._world.names)
-        block = np.flatnonzero(self._world.epoch)
-        # Small, because thousands of workers may hold one while they wait.
-        return ClaimScan(
-            block.astype(np.int32),  # type: ignore[arg-type]
-            self._world.epoch[block].astype(np.int8),  # type: ignore[arg-type]
-            self._world.is_released[block],
-        )
+        """List the claims, as they are when the listing begins."""
+        world = self._world
+        scan, names = world.claimed()
+        settled = np.unpackbits(self._settled, count=len(names)).view(np.bool_)
+        if world.profile.listed:
+            self._settled = np.packbits(world.is_released)
+        pages = world.pages(names, settled)
+        del names, settled  # ten thousand may wait here
+        world.list(pages)
+        return scan
 
 
 class VirtualHeartbeat(Heartbeat):
@@ -289,6 +370,9 @@ class VirtualBackend:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._seen = np.packbits(
+            np.zeros_like(world.is_released)
+        )  # bits: chunks in the order of their names
         self.schema = world.schema
 
     def newest(self, *, locked: bool = False) -> VirtualBackend:  # noqa: ARG002 - there is one
@@ -356,9 +440,21 @@ class VirtualBackend:
         return None if content is None else f"{google_crc32c.value(content):08x}"
 
     def flagged(self, _model: str) -> NDArray[np.int64]:
-        """List the filled blocks."""
-        self._world.do("list", names=len(self._world.filled))
-        return np.array(self._world.filled, dtype=np.int64)
+        """List the blocks that are filled when the listing begins."""
+        world = self._world
+        there = len(world.filled)
+        names = np.zeros(len(world.order), np.int8)
+        names[np.frombuffer(world.filled[:there], np.int64)] = 1
+        names = names[world.order]
+        settled = np.unpackbits(self._seen, count=len(names)).view(np.bool_)
+        if settled.all():  # as `listing.ChunkListing` does, to find what was removed since
+            settled[:] = False
+        if world.profile.listed:
+            self._seen = np.packbits(names)
+        pages = world.pages(names, settled)
+        del names, settled  # ten thousand may wait here
+        world.list(pages)
+        return np.array(world.filled[:there], dtype=np.int64)
 
     def name(self, cell: Cell) -> str:
         """Name a cell."""

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from store.claims.files import ClaimFiles, claim_content, parse_claim
 from store.claims.heartbeat import is_worker
 from store.claims.liveness import Liveness, Verdict
-from store.claims.plan import Candidate, ClaimScan, as_blocks, read_names
+from store.claims.plan import Candidate, ClaimScan, Stretch, as_blocks, read_names
 from store.claims.process import Identity
 from store.claims.room import FileRoom, Room
 from store.errors import BusyError, ClaimLostError, UsageError
@@ -175,11 +175,16 @@ class Claims:
             self._making = before
             return claim
 
-    def unchanged(self, model: str, candidates: Sequence[Candidate]) -> list[bool]:
-        """Whether each block's highest epoch still is as a plan knows it; looks concurrently."""
+    @property
+    def looks(self) -> int:
+        """At how many candidates `look_around` looks in about the time of one."""
+        return self._files.looks
 
-        def look(candidate: Candidate) -> bool:
-            return self._files.is_highest(model, candidate.block, candidate.epoch)
+    def look_around(self, model: str, candidates: Sequence[Candidate]) -> list[Stretch]:
+        """Look concurrently whether candidates were claimed since, and maybe blocks beside them."""
+
+        def look(candidate: Candidate) -> Stretch:
+            return self._files.around(model, candidate.block, candidate.epoch)
 
         return list(in_order(look, candidates))
 

@@ -9,13 +9,14 @@ from itertools import count
 from uuid import uuid4
 
 from store.claims.heartbeat import is_worker
-from store.claims.plan import RELEASED
+from store.claims.plan import RELEASED, Stretch, read_names
 from store.claims.process import Identity
 from store.claims.room import Room
 from store.errors import UsageError
 from store.io.json import parse_json
 
 _LONGEST = 65_536  # bytes of a claim; a longer one is not ours
+_BLOCKS = 10**11  # there are fewer
 _MODEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
@@ -43,6 +44,24 @@ class ClaimFiles:
         """Whether an epoch (0: none) is the highest of a block; False after a wipe, too."""
         beyond = self.exists(model, block, epoch + 1)
         return not beyond and (epoch == 0 or self.exists(model, block, epoch))
+
+    @property
+    def looks(self) -> int:
+        """How many times `around` pays at a time."""
+        return self.room.looks
+
+    def around(self, model: str, block: int, epoch: int) -> Stretch:
+        """Look whether an epoch (0: none) is the highest of a block, and at blocks beside it."""
+        found = self.room.claims_from(self._folder(model), block)
+        if found is not None:
+            names, more = found
+            scan = read_names(names)
+            # Of the last block names may be missing.
+            stop = int(scan.block.max(initial=block)) if more else _BLOCKS
+            return Stretch(block, stop, scan)
+        now = epoch if self.is_highest(model, block, epoch) else epoch + 1
+        claims = [f"{block}.{now}"] if now else []
+        return Stretch(block, block + 1, read_names(claims))
 
     def exists(self, model: str, block: int, epoch: int) -> bool:
         """Whether the claim was ever made."""

@@ -51,6 +51,13 @@ class ClaimScan:
         known = self.block[at] == blocks if len(self.block) else np.zeros(len(blocks), bool)
         return at, known
 
+    def epochs(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Highest epoch of each block, 0 if there is none."""
+        at, known = self.find(blocks)
+        epochs = np.zeros(len(blocks), dtype=np.int64)
+        epochs[known] = self.epoch[at[known]]
+        return epochs
+
 
 def read_names(names: Iterable[str]) -> ClaimScan:
     """Build a scan from the names in one model's folder, in any order; others are ignored."""
@@ -78,6 +85,15 @@ class Candidate:
 
     block: int  # block number
     epoch: int  # its highest epoch when the plan was made; 0: never claimed
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The claims on some blocks side by side, as they were found later than by a plan."""
+
+    first: int  # block
+    stop: int  # one past the last block
+    scan: ClaimScan  # of these blocks
 
 
 class ClaimPlan:
@@ -148,17 +164,32 @@ class ClaimPlan:
         """
         self._left.turn(int(fraction * len(self._left)))
 
-    def some(self, fractions: Iterable[float]) -> dict[int, Candidate]:
-        """Candidates left of the same kind at these fractions (0 to 1), by their position."""
+    def some(self, fractions: Iterable[float]) -> list[Candidate]:
+        """Candidates left of the same kind at these fractions (0 to 1), each once."""
         left = self._left
-        return {i: left[i] for i in sorted({int(each * len(left)) for each in fractions})}
+        return [left[i] for i in sorted({int(each * len(left)) for each in fractions})]
 
-    def drop(self, positions: Sequence[int], *, go_on_at: int | None) -> None:
-        """Drop candidates at positions; the one at ``go_on_at`` and its neighbours come next."""
+    def update(self, stretches: Iterable[Stretch], *, fraction: float) -> bool:
+        """Drop candidates left of the same kind that were found to be claimed since.
+
+        Of those that were found as the plan knows them, the one at a fraction (0 to 1) comes next,
+        then its neighbours; returned is whether there are any.
+        """
         left = self._left
-        left.drop(positions)
-        if go_on_at is not None:
-            left.turn(go_on_at - sum(position < go_on_at for position in positions))
+        if not len(left):
+            return False
+        found = [np.empty((2, 0), dtype=np.int64)]
+        for each in stretches:
+            blocks = np.arange(each.first, min(each.stop, self.size))
+            found.append(np.array([blocks, each.scan.epochs(blocks)]))
+        same, other = left.compare(*np.concatenate(found, axis=1))
+        left.drop(other)
+        here = np.setdiff1d(same, other)
+        if not len(here):
+            return False
+        go_on_at = here[int(fraction * len(here))]
+        left.turn(int(go_on_at - np.searchsorted(other, go_on_at)))
+        return True
 
     @property
     def _left(self) -> _Runs:
@@ -214,9 +245,23 @@ class _Runs:
         at = int(np.searchsorted(begins, by))
         self._keep(*(np.roll(each, -at) for each in parts))
 
-    def drop(self, positions: Sequence[int]) -> None:
+    def compare(
+        self, blocks: NDArray[np.int64], epochs: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Positions of those of some blocks that are left: of the same epoch, and of another."""
+        begins, first, count, epoch = self._cut([])
+        order = np.argsort(first)
+        at = np.searchsorted(first[order], blocks, side="right") - 1
+        run = order[at]
+        into = blocks - first[run]
+        inside = (at >= 0) & (into < count[run])
+        run, into, epochs = run[inside], into[inside], epochs[inside]
+        positions, same = begins[run] + into, epoch[run] == epochs
+        return np.unique(positions[same]), np.unique(positions[~same])
+
+    def drop(self, positions: NDArray[np.int64]) -> None:
         """Leave those at some positions out."""
-        begins, *parts = self._cut([*positions, *(each + 1 for each in positions)])
+        begins, *parts = self._cut(np.concatenate([positions, positions + 1]))
         kept = ~np.isin(begins, positions)
         self._keep(*(each[kept] for each in parts))
 
@@ -230,13 +275,15 @@ class _Runs:
     def _run(self, at: int) -> int:
         return int(np.searchsorted(self._ends, self._ends.dtype.type(at), side="right"))
 
-    def _cut(self, positions: Sequence[int]) -> list[NDArray[np.int64]]:
+    def _cut(self, positions: Sequence[int] | NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Split the runs that are left at some positions.
 
         Returned are, of each run, its position, first block, length and epoch.
         """
         ends = self._ends.astype(np.int64) - self._next
-        edges = np.unique(np.concatenate([[0], positions, ends[ends > 0]]).astype(np.int64))
+        edges = np.concatenate([[0], ends[ends > 0], positions]).astype(np.int64)
+        edges.sort(kind="stable")  # most of it is in order already, which `np.unique` does not see
+        edges = edges[np.diff(edges, prepend=-1) > 0]
         edges = edges[edges <= len(self)]
         begins = edges[:-1]
         run = np.searchsorted(ends, begins, side="right")

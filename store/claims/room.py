@@ -27,8 +27,16 @@ from store.io.regular import open_regular, read_regular
 class Room(Protocol):
     """Small contents by name, which processes on many hosts make and read."""
 
+    looks: int  # at claims here and there that pay at a time, for who searches a free block
+
     def names(self, folder: str) -> list[str]:
         """Names in a folder, in any order; empty if the folder does not exist."""
+
+    def claims_from(self, folder: str, block: int) -> tuple[list[str], bool] | None:
+        """Names of a model's claims from a block on, and whether there are more.
+
+        As many as one request gives. None where that would cost as much as all of them.
+        """
 
     def exists(self, name: str) -> bool:
         """Whether there is anything under the name."""
@@ -55,6 +63,8 @@ class Room(Protocol):
 class FileRoom:
     """Files in the directory beside a store; tests make ``link`` fail."""
 
+    looks = 32  # each at one claim
+
     def __init__(self, directory: Path, *, link: Callable[[Path, Path], None] = os.link) -> None:
         self.directory = directory
         self._link = link
@@ -65,6 +75,10 @@ class FileRoom:
     def names(self, folder: str) -> list[str]:
         """Names in a folder, from one listing."""
         return names_in(self.directory / folder)
+
+    def claims_from(self, folder: str, block: int) -> None:  # noqa: ARG002
+        """No part of a directory can be listed."""
+        return
 
     def exists(self, name: str) -> bool:
         """Whether the name is taken, as a listing says it: by a link to nothing, too."""

@@ -14,14 +14,15 @@ from store.claims.plan import ClaimPlan
 # Candidates in a row that others took since the plan was made, after which a new plan is cheaper:
 # a miss costs a look at one name, a plan lists the whole directory.
 PATIENCE = 64
-# After a few of them most of the plan is taken. Then so many at random are looked at concurrently,
+# After a few of them most of the plan is taken. Then some at random are looked at concurrently,
 # which costs no more time than one and counts as several.
-_FEW, _LOOKS, _COUNTS = 4, 32, 5
+_FEW, _COUNTS = 4, 5
 # Owners of held blocks that one plan judges, the next ones each time. A thousand workers that wait
 # for the last thousand blocks would else read a million files each time.
 _JUDGED = 64
-# Of many workers that find nothing left, about so many times those that one watches list at once.
-_LISTERS = 4
+# Of many workers that find nothing left about so many list at once, and of those that wait about so
+# many look for a block each time they are asked.
+_LISTERS, _LOOKERS = 64, 128
 
 
 class WorkList:
@@ -35,8 +36,8 @@ class WorkList:
     blocks when the last plan was made, and how many of them others held.
 
     Where most of a plan is taken, each of a thousand workers would list all names at the same time,
-    which takes a server minutes. So of many (``each_stands_for`` grows with their number) a few do
-    it, by lot; the others look here and there again when they ask again.
+    which takes a server minutes. So of many (``others`` says about how many there are) a few do it,
+    by lot; of the others some look here and there again when they ask again.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class WorkList:
         open_blocks: Callable[[], NDArray[Any]],
         start: int | None = None,
         patience: int = PATIENCE,
-        each_stands_for: Callable[[], float] = lambda: 1.0,
+        others: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.n_open = 0
         self.n_held = 0
@@ -57,7 +58,7 @@ class WorkList:
         self._start = start
         self._patience = patience
         self._plan: ClaimPlan | None = None
-        self._each_stands_for = each_stands_for
+        self._others = others
         self._waits = False  # whether the plan was exhausted when `next` last looked
         self._judge_from = int(claims.worker[-8:], 16)  # a block, modulo how many there are
         self._random = random.Random(claims.worker)  # noqa: S311 - spreads workers, no secret
@@ -68,6 +69,9 @@ class WorkList:
         Look again whether the block is filled. After None, ``n_open`` of 0 means that all blocks
         are filled; otherwise others hold the rest: ask again later, some of them may die.
         """
+        lot = self._draw()
+        if self._waits and lot >= _LOOKERS:
+            return None  # thousands that look each time would hold up those who find something
         while True:
             fresh = self._plan is None
             plan = self._plan if self._plan is not None else self._make_plan()
@@ -83,7 +87,7 @@ class WorkList:
                     # Following another worker would cost a miss for each of its blocks.
                     plan.rotate(self._random.random())
                     misses += _COUNTS * (misses >= _FEW)
-            listing = self._random.random() * self._each_stands_for() < _LISTERS
+            listing, lot = lot < _LISTERS, self._draw()
             self._plan = None if listing else plan
             self._waits = not listing
             if (fresh and not len(plan)) or not (listing or self._judge_again(plan)):
@@ -99,14 +103,16 @@ class WorkList:
         self._plan = self._make_plan()
         return len(self._plan)
 
+    def _draw(self) -> float:
+        """Draw a lot: below n for about n of all workers."""
+        return self._random.random() * self._others()
+
     def _look_ahead(self, plan: ClaimPlan) -> bool:
         """Look at candidates here and there; go on where one is not taken, if there is one."""
-        chosen = plan.some(self._random.random() for _ in range(min(_LOOKS, len(plan))))
-        unchanged = self._claims.unchanged(self._model, list(chosen.values()))
-        here = [at for at, still in zip(chosen, unchanged, strict=True) if still]
-        gone = [at for at, still in zip(chosen, unchanged, strict=True) if not still]
-        plan.drop(gone, go_on_at=self._random.choice(here) if here else None)
-        return bool(here)
+        looks = min(self._claims.looks, len(plan))
+        chosen = plan.some(self._random.random() for _ in range(looks))
+        found = self._claims.look_around(self._model, chosen)
+        return plan.update(found, fraction=self._random.random())
 
     def _judge_again(self, plan: ClaimPlan) -> bool:
         """Make candidates of those whose owners are dead by now; return whether there are any."""

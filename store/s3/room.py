@@ -14,7 +14,7 @@ from store.io.bucket import SHORT
 from store.io.files import WriteError
 from store.location import S3Location
 from store.s3.listing import list_ranges, unsettled
-from store.s3.objects import Objects, RequestError
+from store.s3.objects import PAGE, Objects, RequestError
 from store.s3.probe import require_conditions
 
 _DIGITS = 12
@@ -25,6 +25,8 @@ _MARK = b"released\n"  # of a marker, whose name is all it says
 
 class ObjectRoom:
     """A `store.claims.room.Room` of objects."""
+
+    looks = 4  # each at hundreds of claims
 
     def __init__(self, place: S3Location) -> None:
         self._objects = Objects(place, timeout=SHORT)
@@ -54,6 +56,14 @@ class ObjectRoom:
         )
         seen.update(map(_plain, list(found)))
         return list(seen)
+
+    def claims_from(self, folder: str, block: int) -> tuple[list[str], bool]:
+        """One LIST."""
+        after = f"{block:0{_DIGITS}d}"
+        names = [_plain(file) for file in next(self._objects.pages(folder, after=after), [])]
+        if folder in self._seen:
+            self._seen[folder].update(names)
+        return names, len(names) == PAGE
 
     def exists(self, name: str) -> bool:
         """Whether there is an object."""

@@ -71,7 +71,7 @@ class Scheduler:
                 claims,
                 model=model,
                 open_blocks=partial(self._open_blocks, model),
-                each_stands_for=each_stands_for,
+                others=lambda: self._n_others,
             )
             for model in models
         }

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from store.claims.plan import ClaimPlan, ClaimScan, read_names
+from store.claims.plan import ClaimPlan, ClaimScan, Stretch, read_names
 from tests.store.claims.claiming import BOUNDED
 
 # --- reading names --------------------------------------------------------------------------------
@@ -239,16 +239,27 @@ def test_candidates_found_taken_are_dropped_and_all_others_come(blocks, skipped,
         return
     some = plan.some(fractions)
     assert some
-    gone = data.draw(st.sets(st.sampled_from(sorted(some))))
-    here = sorted(set(some) - gone)
-    go_on_at = data.draw(st.sampled_from(here)) if here else None
-    plan.drop(sorted(gone), go_on_at=go_on_at)
+    # Each is looked at, some with blocks beside it, which may have been claimed as well.
+    stretches, here, gone = [], set(), set()
+    for each in some:
+        stop = each.block + data.draw(st.integers(1, 4))
+        claimed = data.draw(st.sets(st.integers(each.block, stop - 1)))
+        names = [f"{block}.{9 if block in claimed else 1}" for block in range(each.block, stop)
+                 if block in claimed or block in taken]  # fmt: skip
+        stretches.append(Stretch(each.block, stop, read_names(names)))
+        gone |= claimed
+        here |= set(range(each.block, stop)) - claimed
+    kind = some[0].epoch
+    tried = {each.block for each in seen}
+    of_kind = {block for block in range(blocks) if (block in taken) == bool(kind)} - tried
+    gone, here = gone & of_kind, (here - gone) & of_kind
+    assert plan.update(stretches, fraction=fractions[0]) == bool(here)
     assert len(plan) == left - len(gone)
     rest = [plan.next() for _ in range(len(plan))]
     assert plan.next() is None
-    if go_on_at is not None:
-        assert rest[0] == some[go_on_at]
-    everything = {each.block for each in (*seen, *rest)} | {some[at].block for at in gone}
+    if here:
+        assert rest[0].block in here
+    everything = {each.block for each in (*seen, *rest)} | gone
     assert everything == set(range(blocks))
     assert len(seen) + len(rest) + len(gone) == blocks
     kinds = [each.epoch for each in rest]

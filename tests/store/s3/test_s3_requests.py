@@ -13,6 +13,7 @@ import pytest
 
 from store.claims.heartbeat import Heartbeat
 from store.claims.participant import Participant
+from store.claims.plan import Candidate
 from store.claims.worklist import WorkList
 from store.open import create_store, open_store
 from store.s3 import listing, objects
@@ -129,6 +130,46 @@ def test_claims_are_listed_again_only_where_new_ones_can_be() -> None:
             with counted() as requests:
                 assert work.look() == 200
             assert requests["LIST"] == 1, "a later one what can be new"
+
+
+def test_a_free_block_among_many_taken_ones_is_searched_by_listing_stretches() -> None:
+    blocks = 3000
+    store = filled(blocks, block_rows=1)
+    with Participant(store.sidecar.room) as ours, Participant(store.sidecar.room) as theirs:
+        work = WorkList(ours.claims, model="small", open_blocks=lambda: np.arange(blocks))
+        first = work.next()
+        assert first is not None
+        for block in range(blocks):
+            if block not in (first.block, 1234):
+                assert theirs.claims.try_claim("small", block, seen=0) is not None
+        with counted() as requests:
+            found = work.next()
+        assert found is not None
+        assert found.block == 1234
+        assert requests["LIST"] <= 24, requests
+        assert requests["HEAD"] + requests["GET"] <= 12, requests
+
+
+def test_the_claims_from_a_block_on_come_as_far_as_one_request_goes() -> None:
+    store = filled(8, block_rows=8)
+    with Participant(store.sidecar.room) as worker:
+        for block in range(600):
+            claim = worker.claims.try_claim("small", block, seen=0)
+            assert claim is not None
+            if block < 550:
+                claim.release()
+        candidates = [Candidate(40, 0), Candidate(590, 0), Candidate(700, 0)]
+        with counted() as requests:
+            near, last, beyond = worker.claims.look_around("small", candidates)
+        assert requests == {"LIST": 3}
+        assert (near.first, near.stop) == (40, 539), "of the last block names may be missing"
+        assert np.array_equal(near.scan.block[:-1], np.arange(40, 539))
+        assert near.scan.released.all()
+        assert last.first == 590
+        assert np.array_equal(last.scan.block, np.arange(590, 600))
+        assert not last.scan.released.any()
+        assert last.stop > 1e9, "nothing comes after these"
+        assert (beyond.first, len(beyond.scan.block)) == (700, 0)
 
 
 def test_filled_blocks_are_listed_again_only_where_new_ones_can_be() -> None:

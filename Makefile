@@ -48,7 +48,7 @@ lint: $(VENV)/test.stamp  ## ruff, mypy strict, and the rules of the rooms (impo
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-docs: $(VENV)/test.stamp  ## build the site of the documentation, site/index.html, links checked
+docs: $(VENV)/docs.stamp  ## build the site of the documentation, site/index.html, links checked
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build
 
 format: $(VENV)/test.stamp  ## format the code and sort its imports
@@ -63,7 +63,12 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/embed.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "setting up $(VENV): some minutes, and 2 GB"
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[embed,read,s3]'
+	@touch $@
+
+$(VENV)/docs.stamp: $(VENV)/embed.stamp
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[embed,read,s3,docs]'
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/embed.stamp

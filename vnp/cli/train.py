@@ -92,8 +92,8 @@ def _lines(report: TrainReport) -> list[str]:
     stem = report.path.stem
     how = training["classifier"]
     if training["best_epoch"] is not None:
-        how = f"best of {count(len(training['history']), 'epoch')} is {training['best_epoch']}"
-    lines = [f"wrote {report.path}: {how}; its cards are {stem}.json and {stem}.md"]
+        how = f"best epoch {training['best_epoch']} of {len(training['history'])}"
+    lines = [f"wrote {report.path}: {how}; what it was made from is in {stem}.json and {stem}.md"]
     for part, metrics in training["metrics"].items():
         records = count(metrics["records"], "record")
         lines.append(f"  {part.replace('_', '-')} ({records}): {_texts(metrics)}")

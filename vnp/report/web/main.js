@@ -45,6 +45,11 @@
 
     page.showMap = () => (page.mapping ??= showMap().finally(() => (page.mapping = null)));
 
+    function awaited() {
+      const text = "The map is being made …";
+      return vnp.section("map", "Map of records", vnp.el("p", { class: "empty", role: "status" }, text));
+    }
+
     async function showMap() {
       const map = await source.map();
       if (map && map.of === page.mapped) return; // it is shown
@@ -61,7 +66,7 @@
 
     page.listContigs();
     const main = vnp.el("main", {}, place("viral", makers.viral()));
-    if (overview.store.rows) main.append(places.contigs, place("map"));
+    if (overview.store.rows) main.append(places.contigs, place("map", source.events ? awaited() : undefined));
     main.append(place("scores", makers.scores()), vnp.operatorSection(overview));
     const head = place("header", makers.header());
     document.getElementById("app").replaceChildren(head, main, footer(overview));
@@ -85,7 +90,7 @@
       if (before.called !== (overview.scores !== null)) {
         page.listContigs();
         page.contigs.start();
-      } else if (news.contigs) page.contigs.refresh();
+      } else if (news.contigs || news.scores || news.classifier) page.contigs.refresh();
       // Asked again, the server makes a map of what has come since.
       const { certified } = overview.total;
       const more = certified > 1.5 * (page.mapped ?? 0);

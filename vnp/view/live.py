@@ -186,8 +186,8 @@ class LiveStore:
             began = time.monotonic()
             try:
                 status = self._looked(past)
-            except (StoreError, OSError) as error:
-                log.warning("the store cannot be looked at: %s", error)
+            except Exception as error:  # noqa: BLE001 - the thread goes on whatever it meets
+                _tell("the store cannot be looked at", error)
                 self._over.wait(_SLOWEST_SECONDS)
                 continue
             pause = _FASTEST_SECONDS if status != before else min(2 * pause, _SLOWEST_SECONDS)
@@ -203,10 +203,10 @@ class LiveStore:
         filled = filled_of(store)
         status = read_status(store, filled=filled)
         moved = store.schema != self._store.schema
+        self._picture.look(store, filled)  # first: calls are never of a later commit than it shows
         self._store = store
         if moved:
             self._due.set()
-        self._picture.look(store, filled)
         with self._looked_again:
             self._looked_at = time.monotonic()
             self._looked_again.notify_all()
@@ -226,8 +226,8 @@ class LiveStore:
                 self._draw()
             except Cancelled:
                 break
-            except (StoreError, OSError, MemoryError) as error:
-                log.warning("the contigs cannot be read, or the map not made: %s", error)
+            except Exception as error:  # noqa: BLE001 - the thread goes on whatever it meets
+                _tell("the contigs cannot be read, or the map not made", error)
                 self._over.wait(_SLOWEST_SECONDS)
             else:
                 self._due.wait()
@@ -253,7 +253,7 @@ class LiveStore:
             self._index = ContigIndex(self._over)
             raise
         if self._indexed.complete:
-            self._picture.called(source, index.tally, index.scored)
+            self._picture.called(store, source, index.tally, index.scored)
             self.events.publish(self._picture.changing())
             self._indexed.table.prepare()
 
@@ -278,6 +278,12 @@ class LiveStore:
         )
         self._map = certified, drawn
         self.events.publish({"map": certified})
+
+
+def _tell(what: str, error: Exception) -> None:
+    """Tell the terminal what cannot be done; of what nobody expected, where it happened too."""
+    expected = isinstance(error, (StoreError, OSError, MemoryError))
+    log.warning("%s: %s", what, error, exc_info=None if expected else error)
 
 
 def _pace(status: StoreStatus, past: deque[tuple[float, int]]) -> Json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -29,7 +30,9 @@ from vnp.report.calls import saved_scores
 from vnp.report.collect import collect
 from vnp.report.overview import overview
 from vnp.view import live as live_module
+from vnp.view.index import ContigIndex
 from vnp.view.live import LiveStore
+from vnp.view.picture import Picture, filled_of
 from vnp.view.search import Cancelled, neighbours
 
 
@@ -410,3 +413,77 @@ def test_a_store_that_vanishes_is_told_and_does_not_end_the_server(
         answer = client.get("/api/track", {"sample": "first", "contig": "contig_1"})
         assert answer.status == 500
         assert str(store.path) not in answer.text
+
+
+def remade(store: Store) -> Store:
+    """Another store with fewer samples and without scores in the place of one."""
+    for path in (store.path, store.path.with_name(f"{store.path.name}.vnp")):
+        shutil.rmtree(path)
+    made = create_store(store.path, models=rows.MODELS[:1], segment_length=500, block_rows=16)
+    append(made, "other", 10)
+    return made
+
+
+def test_a_store_made_anew_while_it_is_open_is_shown_as_it_is(store: Store) -> None:
+    with opened(store) as client:
+        until(lambda: client.get("/api/overview").json()["classifier"], "the calls")
+        until(lambda: client.get("/api/overview").json()["distributions"], "the distributions")
+        remade(store)
+
+        def overview() -> Any:
+            found = client.get("/api/overview").json()
+            return found if found["total"]["records"] == 10 else None
+
+        assert until(overview, "the other store")["classifier"] is None
+        until(lambda: client.get("/api/contigs").json()["total"] == 2, "its contigs")
+        assert client.get("/api/overview").json()["store"]["models"] == ["small"]
+
+
+def test_nothing_of_another_store_is_shown_of_one(store: Store, tmp_path: Path) -> None:
+    picture = Picture(store, title=None)
+    filled = filled_of(store)
+    picture.look(store, filled)
+    picture.read(store, filled)
+    source = saved_scores(store)
+    index = ContigIndex(threading.Event())
+    assert [indexed.complete for indexed in index.extend(store, source)] == [True]
+    picture.called(store, source, index.tally, index.scored)
+    assert picture.overview()["classifier"]
+    other = create_store(
+        tmp_path / "other.zarr", models=rows.MODELS, segment_length=500, block_rows=16
+    )
+    append(other, "first", 10)
+    picture.look(other, filled_of(other))
+    found = picture.overview()
+    assert found["total"]["records"] == 10
+    assert found["classifier"] is None
+    assert found["distributions"] is None
+    picture.called(store, source, index.tally, index.scored)  # it was under way
+    assert picture.overview()["classifier"] is None
+    assert not index.goes_on_with(other, source)
+    index.close()
+
+
+def test_what_fails_unforeseen_ends_neither_thread(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(live_module, "_SLOWEST_SECONDS", 0.01)
+    failing = ["looked", "caught up"]
+
+    def once(what: str, real: Any) -> Any:
+        def call(*given: Any) -> Any:
+            if what in failing:
+                failing.remove(what)
+                raise IndexError(what)
+            return real(*given)
+
+        return call
+
+    monkeypatch.setattr(LiveStore, "_looked", once("looked", LiveStore._looked))
+    monkeypatch.setattr(LiveStore, "_catch_up", once("caught up", LiveStore._catch_up))
+    with opened(store) as client:
+        until(lambda: client.get("/api/overview") and not failing, "both")
+        until(lambda: client.get("/api/overview").json()["classifier"], "the calls")
+        append(store, "third", 5)
+        until(lambda: client.get("/api/overview").json()["total"]["records"] == 105, "a look")
+    assert caplog.text.count("Traceback") == 2

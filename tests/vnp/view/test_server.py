@@ -116,10 +116,14 @@ def test_another_address_gives_nothing(stranger: Browser, address: str) -> None:
 )  # fmt: skip
 def test_another_host_is_refused_also_with_the_token(client: Browser, host: str) -> None:
     for path in ("/", f"/?token={TOKEN}", "/api/overview"):
-        assert client.get(path, headers={"Host": host}).status == 421
+        answer = client.get(path, headers={"Host": host})
+        assert answer.status == 421
+        assert "set-cookie" not in answer.headers
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:9000", "LOCALHOST:80", "[::1]:9000"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost:9000", "LOCALHOST:80", "[::1]:9000", "[::1]"]
+)
 def test_this_machine_has_several_names_and_any_port(client: Browser, host: str) -> None:
     assert client.get("/api/overview", headers={"Host": host}).status == 200
 
@@ -141,6 +145,7 @@ def test_only_get_is_answered(client: Browser, method: str) -> None:
     for path in ("/", "/api/contigs", "/api/events", f"/?token={TOKEN}"):
         answer = client.get(path, method=method)
         assert answer.status == 405
+        assert "set-cookie" not in answer.headers
         assert answer.headers["allow"] == "GET"
 
 
@@ -167,6 +172,19 @@ def test_two_servers_of_one_machine_keep_their_cookies_apart(store: Store) -> No
         second.get("/?token=b")
         assert len(first.cookies) == 2
         assert first.get("/").status == second.get("/").status == 200
+
+
+@pytest.mark.parametrize(
+    "other",
+    ['theme={"dark":true}', "a=b c", "x", "tk=a[1]", "bad key=1", "a=\x01", "[x]=1", "=", "",
+     'name="2|1:0|10:1733|x=="', "café=1"],
+)  # fmt: skip
+def test_cookies_of_other_programs_lock_nobody_out(client: Browser, other: str) -> None:
+    [own] = [f"{name}={value}" for name, value in client.cookies.items()]
+    for given in (f"{other}; {own}", f"{own};{other}", f"{other};{own}; {other}"):
+        answer = Browser(client.port).get("/api/overview", headers={"Cookie": given})
+        assert answer.status == 200
+    assert Browser(client.port).get("/", headers={"Cookie": f"{own}x; {other}"}).status == 403
 
 
 # -- what is answered ----------------------------------------------------------------------------

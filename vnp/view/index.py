@@ -74,6 +74,7 @@ class Indexed:
     table: ContigTable
     store: Store  # the commit; nobody refreshes it
     scores: str | None  # name of the scores in the table
+    made: tuple[str, ...]  # name, classifier and date of these scores; empty without
     complete: bool  # whether the table has all contigs of the commit
     of: int  # contigs with records that the commit has
 
@@ -134,6 +135,7 @@ class ContigIndex:
             ContigTable(samples=tuple(sample.name for sample in samples), **columns),
             store,
             scores=None if self._scores is None else self._scores.kept,
+            made=_name_of(self._scores),
             complete=self._samples == len(samples),
             of=sum(sample.contigs - sample.contigs_without_records for sample in samples),
         )

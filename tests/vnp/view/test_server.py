@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from store.errors import StoreError
 from store.open import create_store, open_store
 from store.store import Store
 from tests import rows
@@ -229,6 +230,7 @@ def test_the_overview_counts_what_the_report_counts(client: Browser, shared: Sto
     until(lambda: client.get("/api/overview").json()["distributions"], "the distributions")
     found = client.get("/api/overview").json()
     del found["made"], expected["made"]
+    assert found.pop("trouble") == ""
     assert found == json.loads(json.dumps(expected))
 
 
@@ -427,6 +429,7 @@ def test_a_store_that_vanishes_is_told_and_does_not_end_the_server(
         until(
             lambda: client.get("/api/overview") and "cannot be looked at" in caplog.text, "a word"
         )
+        assert "cannot be read any more" in client.get("/api/overview").json()["trouble"]
         assert client.get("/api/contigs").json()["total"] == 20, "the index still answers"
         answer = client.get("/api/track", {"sample": "first", "contig": "contig_1"})
         assert answer.status == 500
@@ -505,3 +508,96 @@ def test_what_fails_unforeseen_ends_neither_thread(
         append(store, "third", 5)
         until(lambda: client.get("/api/overview").json()["total"]["records"] == 105, "a look")
     assert caplog.text.count("Traceback") == 2
+
+
+def drawing(given: list[Any], failing: list[Any]) -> Any:
+    """What stands for the making of a map: keeps the scores, and fails while it should."""
+
+    def draw(store: Store, table: Any, *, scores: str | None, **_: Any) -> Any:
+        given.append((len(table), scores))
+        if failing:
+            raise StoreError(f"the map cannot be made in {store.path}")
+        return {"of": store.n_rows, "score": scores}
+
+    return draw
+
+
+def test_the_map_is_made_anew_for_scores_that_come_later_and_for_another_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(live_module, "draw_map", drawing(given, []))
+    store = create_store(tmp_path / "run.zarr", models=rows.MODELS, segment_length=500)
+    append(store, "first", 20)
+    for model in rows.MODELS:
+        rows.publish(store, model.name, 0)
+    with opened(store) as client:
+
+        def shown(score: str | None, of: int) -> Any:
+            client.get("/api/overview")  # has it look
+            found = client.get("/api/map").json()
+            return found["map"] == {"of": of, "score": score} and found["number"]
+
+        until(lambda: shown(None, 20), "the first map")
+        keep_scores(store, "later")
+        assert until(lambda: shown("later", 20), "the scores") == 2
+        for path in (store.path, store.path.with_name("run.zarr.vnp")):
+            shutil.rmtree(path)
+        other = create_store(store.path, models=rows.MODELS, segment_length=500)
+        append(other, "other", 20)
+        for model in rows.MODELS:
+            rows.publish(other, model.name, 0)
+        until(lambda: shown(None, 20), "the map of the other store")
+        assert given == [(4, None), (4, "later"), (4, None)], "each once"
+
+
+def test_a_map_that_cannot_be_made_is_told_and_not_tried_at_each_question(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    given: list[Any] = []
+    failing = [True]
+    monkeypatch.setattr(live_module, "draw_map", drawing(given, failing))
+    with opened(store) as client:
+        found = until(
+            lambda: not (each := client.get("/api/map").json())["pending"] and each, "a word"
+        )
+        assert found["map"] is None
+        assert found["trouble"].startswith("The map cannot be made")
+        assert str(store.path) not in found["trouble"]
+        assert str(store.path) in caplog.text, "the terminal says why"
+        for _ in range(3):
+            assert client.get("/api/map").json() == found
+        failing.clear()
+        append(store, "third", 5)  # the questions have been answered when this is indexed
+        until(
+            lambda: (
+                client.get("/api/overview") and client.get("/api/contigs").json()["total"] == 21
+            ),
+            "the sample",
+        )
+        assert len(given) == 1
+        keep_scores(store, "other")
+        until(lambda: client.get("/api/overview") and client.get("/api/map").json()["map"], "it")
+
+
+def test_contigs_that_cannot_be_read_are_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_module, "_SLOWEST_SECONDS", 0.01)
+
+    def fail(*_: Any) -> Any:
+        raise StoreError(f"{store.path} is damaged")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(LiveStore, "_catch_up", fail)
+        live = LiveStore(store, umap=False)
+        with served(live) as client:
+            client.get(f"/?token={TOKEN}")
+            until(lambda: client.get("/api/overview").json()["trouble"], "a word")
+            answer = client.get("/api/map").json()
+            assert not answer["pending"]
+            assert answer["trouble"] == client.get("/api/contigs").json()["trouble"]
+            assert answer["trouble"].startswith("The contigs cannot be read")
+            failing.undo()
+            until(lambda: not client.get("/api/overview").json()["trouble"], "the end of it")
+            assert client.get("/api/contigs").json()["complete"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import socket
 import threading
@@ -33,6 +34,7 @@ from vnp.report.overview import overview
 from vnp.view import live as live_module
 from vnp.view.index import ContigIndex
 from vnp.view.live import LiveStore
+from vnp.view.page import live_page
 from vnp.view.picture import Picture, filled_of
 from vnp.view.search import Cancelled, neighbours
 
@@ -271,6 +273,19 @@ def test_a_store_without_rows_scores_or_models_is_shown(tmp_path: Path, models: 
         until(lambda: client.get("/api/contigs").json()["total"] == 6, "its contigs")
         assert {row["score"] for row in client.get("/api/contigs").json()["rows"]} == {None}
         assert map_of(client) is None, "nothing is certified"
+
+
+def test_a_title_and_a_path_need_not_be_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"run\xff.zarr")
+    try:
+        store = create_store(tmp_path / name, models=rows.MODELS, segment_length=500)
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    for title in (None, os.fsdecode(b"title\xff")):
+        live = LiveStore(store, title=title, umap=False)
+        with served(live, page=live_page(title or name)) as client:
+            assert client.get(f"/?token={TOKEN}").status == 200
+            assert client.get("/api/overview").json()["store"]
 
 
 # -- what is refused -----------------------------------------------------------------------------

@@ -114,10 +114,16 @@ class Tally:
             bins += self._of[sample][1]
         self._of[sample] = counts, bins
 
+    def copy(self) -> Tally:
+        """What was taken in by now; what is taken in later is not in it."""
+        copied = Tally()
+        copied._of = dict(self._of)
+        return copied
+
     def counts(self, samples: int) -> dict[str, Ints]:
         """Counts of each sample, by name in `COUNTED`."""
         table = np.zeros((samples, len(COUNTED)), dtype=np.int64)
-        for sample, (counts, _) in list(self._of.items()):
+        for sample, (counts, _) in self._of.items():
             table[sample] = counts
         return dict(zip(COUNTED, table.T, strict=True))
 
@@ -126,7 +132,7 @@ class Tally:
     ) -> Calls:
         """Histograms of the groups of samples; ``records`` have a score."""
         bins = np.zeros((2, len(groups), SCORE_BINS), dtype=np.int64)
-        for sample, (_, found) in list(self._of.items()):
+        for sample, (_, found) in self._of.items():
             bins[:, group[sample]] += found
         histograms, consensus = (
             tuple(Histogram(0.0, 1.0 / SCORE_BINS, each) for each in kind) for kind in bins

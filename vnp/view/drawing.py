@@ -4,12 +4,16 @@ That takes some 500 MB of memory and, by UMAP, minutes; both are gone with the p
 ended at any time, and answers do not wait for it::
 
     server --rows, lengths, scores (npz)--> process --map() as JSON--> server
+
+It also holds the end of a pipe from the server, on which nothing is sent: that closes when the
+server ends, even if killed, and then the process ends too.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -46,9 +50,10 @@ def draw(
     `Cancelled` once ``stop`` is set, `StoreError` if the process fails.
     """
     arrays: dict[str, Any] = {"rows": rows, "bases": bases}
-    words = [sys.executable, "-m", "vnp.view.drawing", str(store.path)]
+    watched, held = os.pipe()
+    words = [sys.executable, "-m", "vnp.view.drawing", str(store.path), str(watched)]
     words += [] if umap else [_NO_UMAP]
-    with tempfile.TemporaryFile() as given:
+    with os.fdopen(watched), os.fdopen(held, "w"), tempfile.TemporaryFile() as given:
         np.savez(given, **arrays if score is None else {**arrays, "score": score})
         given.seek(0)
         run = subprocess.Popen(
@@ -57,17 +62,10 @@ def draw(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment(),
+            pass_fds=[watched],
             start_new_session=True,  # Ctrl-C is for the server alone, which ends it
         )
-    with run:
-        while True:
-            try:
-                made, said = run.communicate(timeout=_LOOK_SECONDS)
-                break
-            except subprocess.TimeoutExpired:
-                if stop.is_set():
-                    run.kill()
-                    raise Cancelled from None
+        made, said = _answer(run, stop)
     if run.returncode:
         last = said.decode(errors="replace").strip().rpartition("\n")[2]
         raise StoreError(f"the map cannot be made: {last or f'exit code {run.returncode}'}")
@@ -75,8 +73,31 @@ def draw(
     return found
 
 
-def main(place: str, *options: str) -> None:
+def _answer(run: subprocess.Popen[bytes], stop: threading.Event) -> tuple[bytes, bytes]:
+    """What a process writes, and what it says of errors."""
+    with run:
+        while True:
+            try:
+                return run.communicate(timeout=_LOOK_SECONDS)
+            except subprocess.TimeoutExpired:
+                if stop.is_set():
+                    run.kill()
+                    raise Cancelled from None
+
+
+def end_with(watched: int) -> None:
+    """End this process as soon as nobody holds the other end of a pipe."""
+
+    def wait() -> None:
+        os.read(watched, 1)
+        os._exit(1)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+def main(place: str, watched: str, *options: str) -> None:
     """Read what is given, and write the map."""
+    end_with(int(watched))
     given: dict[str, Any] = dict(np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False))
     store = open_store(location(place))
     sampled = sampled_at(

@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -83,8 +82,9 @@ class Guard:
                     headers.append("Set-Cookie", kept)
             await send(message)
 
-        app = self._refusal(scope, by_address=by_address) or self._app
-        await app(scope, receive, guarded)
+        refusal = self._refusal(scope, by_address=by_address)
+        by_address = by_address and refusal is None  # whoever is refused gets no cookie
+        await (refusal or self._app)(scope, receive, guarded)
 
     def _refusal(self, scope: Scope, *, by_address: bool) -> JSONResponse | None:
         headers = Headers(scope=scope)
@@ -118,13 +118,11 @@ def _token_of(query: bytes) -> str:
 
 
 def _cookie_of(given: Sequence[str], name: str) -> str:
-    for each in given:
-        try:
-            found = SimpleCookie(each).get(name)
-        except CookieError:  # another program's cookies
-            continue
-        if found is not None:
-            return found.value
+    """Value of a cookie; those of other programs on this machine may be written in any way."""
+    for pair in ";".join(given).split(";"):
+        found, _, value = pair.partition("=")
+        if found.strip() == name:
+            return value.strip()
     return ""
 
 
@@ -132,10 +130,9 @@ def _names_this_machine(hosts: Sequence[str]) -> bool:
     """Whether the host asked for is this one; any port, as ``ssh -L`` may give it another."""
     if len(hosts) != 1:
         return False
-    name, colon, port = hosts[0].lower().rpartition(":")
-    if not colon or name == "[":
-        name, port = hosts[0].lower(), ""
-    return name in _HOSTS and (not port or port.isdecimal())
+    host = hosts[0].lower()
+    name, _, port = host.rpartition(":")
+    return host in _HOSTS or (name in _HOSTS and (not port or port.isdecimal()))
 
 
 def _is_own(headers: Headers) -> bool:

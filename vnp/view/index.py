@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from store.io.ragged import Ragged, concatenate
 from store.read.columns import LastChunk, take
 from store.samples import Sample
-from store.schema import COLUMN_CHUNK_ROWS
+from store.schema import COLUMN_CHUNK_ROWS, Model, Schema
 from store.store import Store
 from vnp.classify.contig_arrays import Contigs, read_contigs
 from vnp.classify.scores import Scores
@@ -43,12 +43,38 @@ _TYPES = {
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """What a commit is known by, to tell one that came after it from another store in its place."""
+
+    geometry: tuple[int, int, int]  # rows of a block, length of segments, genetic code
+    models: tuple[Model, ...]
+    samples: int
+    last: Sample | None  # the last of them
+
+    def goes_on_in(self, schema: Schema) -> bool:
+        """Whether another commit has all that this one had, and perhaps more."""
+        if len(schema.samples) < self.samples or _geometry(schema) != self.geometry:
+            return False
+        if schema.models[: len(self.models)] != self.models:
+            return False
+        return not self.samples or schema.samples[self.samples - 1] == self.last
+
+
+def known_by(schema: Schema) -> Known:
+    """Note what a commit is known by; nothing needs to be read for it later."""
+    samples = len(schema.samples)
+    last = schema.samples[-1] if samples else None
+    return Known(_geometry(schema), schema.models, samples, last)
+
+
+@dataclass(frozen=True, slots=True)
 class Indexed:
     """What of a store is indexed at a moment."""
 
     table: ContigTable
     store: Store  # the commit; nobody refreshes it
     scores: str | None  # name of the scores in the table
+    made: tuple[str, ...]  # name, classifier and date of these scores; empty without
     complete: bool  # whether the table has all contigs of the commit
     of: int  # contigs with records that the commit has
 
@@ -68,17 +94,16 @@ class ContigIndex:
         self._columns = {name: GrowingColumn(dtype) for name, dtype in _TYPES.items()}
         self._letters = 0
         self._samples = 0  # that are in the index, whole
-        self._last: Sample | None = None  # the last of them
+        self._known: Known | None = None  # the commit that has them
         self.tally = Tally()
         self.scored = 0  # records that have a score
 
     def goes_on_with(self, store: Store, scores: ScoreSource | None) -> bool:
         """Whether a commit has the samples that are indexed, with their scores, or more."""
-        if not self._samples:
+        if self._known is None or not self._samples:
             return True
-        if _name_of(scores) != _name_of(self._scores) or len(store.schema.samples) < self._samples:
-            return False
-        return store.schema.samples[self._samples - 1] == self._last
+        same = _name_of(scores) == _name_of(self._scores)
+        return same and self._known.goes_on_in(store.schema)
 
     def extend(self, store: Store, scores: ScoreSource | None) -> Iterator[Indexed]:
         """Index the samples that a commit has more; yield what is indexed, now and then.
@@ -99,7 +124,7 @@ class ContigIndex:
                 yield self.indexed(store)
                 shown = time.monotonic()
         self._samples = len(store.schema.samples)
-        self._last = store.schema.samples[-1] if self._samples else None
+        self._known = known_by(store.schema)
         yield self.indexed(store)
 
     def indexed(self, store: Store) -> Indexed:
@@ -110,6 +135,7 @@ class ContigIndex:
             ContigTable(samples=tuple(sample.name for sample in samples), **columns),
             store,
             scores=None if self._scores is None else self._scores.kept,
+            made=_name_of(self._scores),
             complete=self._samples == len(samples),
             of=sum(sample.contigs - sample.contigs_without_records for sample in samples),
         )
@@ -147,6 +173,10 @@ class ContigIndex:
         for name, column in self._columns.items():
             column.append(values[name])
         self._letters += len(names.data)
+
+
+def _geometry(schema: Schema) -> tuple[int, int, int]:
+    return schema.block_rows, schema.segment_length, schema.genetic_code
 
 
 def _name_of(scores: ScoreSource | None) -> tuple[str, ...]:

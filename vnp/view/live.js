@@ -8,9 +8,11 @@
   const trouble = vnp.el("p", { class: "warning trouble", role: "alert", hidden: true });
   document.body.prepend(trouble);
 
+  let lasting = ""; // what the server cannot do until it says so no more
+
   function say(text) {
-    trouble.textContent = text;
-    trouble.hidden = !text;
+    trouble.textContent = text || lasting;
+    trouble.hidden = !trouble.textContent;
   }
 
   /** Ask the server; an answer that is an error is shown, and thrown. */
@@ -46,7 +48,13 @@
     async overview() {
       const overview = await ask("overview");
       news(overview);
+      vnp.liveSource.tell(overview.trouble);
       return overview;
+    },
+
+    tell(text) {
+      lasting = text ? `${text}.` : "";
+      say("");
     },
 
     contigs: (query = {}) => ask("contigs", query),
@@ -60,8 +68,9 @@
 
     async map() {
       for (let pause = 250; ; pause = Math.min(2 * pause, 4000)) {
-        const { pending, map, trouble } = await ask("map");
+        const { pending, map, number, trouble } = await ask("map");
         vnp.liveSource.noMap = trouble ? `${trouble}.` : null;
+        vnp.liveSource.mapNumber = number;
         if (!pending) return map;
         await wait(pause);
       }

@@ -15,6 +15,7 @@ import logging
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from vnp.report.calls import saved_scores
 from vnp.report.overview import Json, track_json
 from vnp.view.contigs import Query
 from vnp.view.events import Events
-from vnp.view.index import ContigIndex
+from vnp.view.index import ContigIndex, Indexed, Known, known_by
 from vnp.view.picture import Picture, draw_map, filled_of
 from vnp.view.search import Cancelled, neighbours
 
@@ -39,11 +40,31 @@ _SLOWEST_SECONDS = 5.0  # where nothing changes
 _SHARE = 9  # times what a look took is waited for after it: a tenth of the time goes into looks
 _RATE_SECONDS = 60.0  # over which rows a second are counted
 _ENDING_SECONDS = 1.0  # that a thread has to end
+_UNSEEN = (
+    "The store cannot be read any more: what is shown is of some time ago; "
+    "the terminal of 'vnp view' says why"
+)
+_UNREAD = "The contigs cannot be read: the terminal of 'vnp view' says why"
 _MORE = 1.5  # times as many certified records ask for a new map
 
 
 class NotKnownError(Exception):
     """What is asked for is not in the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Map:
+    """A map, or that there can be none, and what it was made of."""
+
+    map: Json | None
+    trouble: str  # why it could not be made; empty if it was
+    certified: int  # records that there were
+    known: Known  # the commit
+    scores: tuple[str, ...]  # as `Indexed.made`
+
+    def is_of(self, indexed: Indexed) -> bool:
+        """Whether it shows this store, with these scores."""
+        return self.scores == indexed.made and self.known.goes_on_in(indexed.store.schema)
 
 
 class LiveStore:
@@ -83,9 +104,12 @@ class LiveStore:
         self._due = threading.Event()  # set when there is something to read
         self._index = ContigIndex(self._over)
         self._indexed = self._index.indexed(store)
-        self._map: tuple[int, Json | None] | None = None  # certified records it was made of
+        self._map: _Map | None = None
+        self._maps = 0  # made by now
         self._map_wanted = False
         missing = missing_packages() if store.schema.models else []
+        self._unseen = ""  # why the store cannot be looked at; empty if it can
+        self._unread = ""  # why its contigs cannot be read; empty if they can
         self._no_map = f"The map needs {', '.join(missing)}: {INSTALL}" if missing else ""
         self.events = Events(self._look.set)
         self._threads = [
@@ -121,7 +145,10 @@ class LiveStore:
                 lambda: self._looked_at >= asked - _SLOWEST_SECONDS or self._over.is_set(),
                 timeout=_FASTEST_SECONDS,
             )
-        return self._picture.overview()
+        return {**self._picture.overview(), **self._troubles()}
+
+    def _troubles(self) -> Json:
+        return {"trouble": self._unseen or self._unread}
 
     def contigs(self, query: Query) -> Json:
         """``contigs()``."""
@@ -133,6 +160,7 @@ class LiveStore:
             "complete": indexed.complete,
             "searched": len(indexed.table),
             "of": indexed.of,
+            "trouble": self._unread,
         }
 
     def track(self, sample: str, contig: str) -> Json | None:
@@ -153,10 +181,13 @@ class LiveStore:
         made = self._map
         self._map_wanted = True
         self._due.set()
-        trouble = self._no_map
+        trouble = self._no_map or ("" if made is None else made.trouble)
+        if made is None and not trouble:
+            trouble = self._unread
         return {
             "pending": made is None and not trouble,
-            "map": None if made is None else made[1],
+            "map": None if made is None else made.map,
+            "number": self._maps,
             "trouble": trouble,
         }
 
@@ -186,10 +217,15 @@ class LiveStore:
             began = time.monotonic()
             try:
                 status = self._looked(past)
-            except (StoreError, OSError) as error:
-                log.warning("the store cannot be looked at: %s", error)
+            except Exception as error:  # noqa: BLE001 - the thread goes on whatever it meets
+                _tell("the store cannot be looked at", error)
+                self._unseen = _UNSEEN
+                self._has_looked()
+                self.events.publish(self._troubles())
                 self._over.wait(_SLOWEST_SECONDS)
                 continue
+            self._unseen = ""
+            self.events.publish(self._troubles())
             pause = _FASTEST_SECONDS if status != before else min(2 * pause, _SLOWEST_SECONDS)
             before = status
             # Pages that come one after the other do not have it look more often.
@@ -203,17 +239,23 @@ class LiveStore:
         filled = filled_of(store)
         status = read_status(store, filled=filled)
         moved = store.schema != self._store.schema
+        self._picture.look(store, filled)  # first: calls are never of a later commit than it shows
         self._store = store
+        drawn = self._map
+        if drawn is not None and not drawn.known.goes_on_in(store.schema):
+            self._map = None  # another store was here
         if moved:
             self._due.set()
-        self._picture.look(store, filled)
-        with self._looked_again:
-            self._looked_at = time.monotonic()
-            self._looked_again.notify_all()
+        self._has_looked()
         self.events.publish({**self._picture.changing(), **_pace(status, past)})
         if self._picture.read(store, filled):
             self.events.publish(self._picture.changing())
         return status
+
+    def _has_looked(self) -> None:
+        with self._looked_again:
+            self._looked_at = time.monotonic()
+            self._looked_again.notify_all()
 
     def _read(self) -> None:
         """Read what there is to read, until all is over."""
@@ -223,11 +265,15 @@ class LiveStore:
                 break
             try:
                 self._catch_up()
+                self._unread = ""
+                self.events.publish(self._troubles())
                 self._draw()
             except Cancelled:
                 break
-            except (StoreError, OSError, MemoryError) as error:
-                log.warning("the contigs cannot be read, or the map not made: %s", error)
+            except Exception as error:  # noqa: BLE001 - the thread goes on whatever it meets
+                _tell("the contigs cannot be read", error)
+                self._unread = _UNREAD
+                self.events.publish(self._troubles())
                 self._over.wait(_SLOWEST_SECONDS)
             else:
                 self._due.wait()
@@ -253,31 +299,51 @@ class LiveStore:
             self._index = ContigIndex(self._over)
             raise
         if self._indexed.complete:
-            self._picture.called(source, index.tally, index.scored)
+            self._picture.called(store, source, index.tally, index.scored)
             self.events.publish(self._picture.changing())
             self._indexed.table.prepare()
 
     def _draw(self) -> None:
-        """Make the map, if it is wanted and there are enough records that it does not show."""
+        """Make the map, if it is wanted and there are enough records that it does not show.
+
+        One of another store or other scores is made anew also where nobody asked again.
+        """
         indexed = self._indexed
-        if not (self._map_wanted and indexed.complete) or self._no_map or self._over.is_set():
+        last_made = self._map
+        old = last_made is not None and not last_made.is_of(indexed)
+        wanted = self._map_wanted or (old and self.events.pages)
+        if not (wanted and indexed.complete) or self._no_map or self._over.is_set():
             return
         self._map_wanted = False
         filled = list(filled_of(indexed.store).values())
         certified = int(np.minimum.reduce(filled).sum()) if filled else 0
-        before = -1 if self._map is None else self._map[0]
+        before = -1 if last_made is None or old else last_made.certified
         last = certified == indexed.store.n_rows  # no more will come: the map has them all
         if certified == before or (certified <= _MORE * before and not last):
             return
-        drawn = draw_map(
-            indexed.store,
-            indexed.table,
-            scores=indexed.scores,
-            umap=self._umap,
-            stop=self._over,
-        )
-        self._map = certified, drawn
-        self.events.publish({"map": certified})
+        drawn, trouble = None, ""
+        try:
+            drawn = draw_map(
+                indexed.store,
+                indexed.table,
+                scores=indexed.scores,
+                umap=self._umap,
+                stop=self._over,
+            )
+        except Cancelled:
+            raise
+        except Exception as error:  # noqa: BLE001 - told, and not tried again at each question
+            _tell("the map cannot be made", error)
+            trouble = "The map cannot be made: the terminal of 'vnp view' says why"
+        self._map = _Map(drawn, trouble, certified, known_by(indexed.store.schema), indexed.made)
+        self._maps += 1
+        self.events.publish({"map": self._maps})
+
+
+def _tell(what: str, error: Exception) -> None:
+    """Tell the terminal what cannot be done; of what nobody expected, where it happened too."""
+    expected = isinstance(error, (StoreError, OSError, MemoryError))
+    log.warning("%s: %s", what, error, exc_info=None if expected else error)
 
 
 def _pace(status: StoreStatus, past: deque[tuple[float, int]]) -> Json:

@@ -30,6 +30,7 @@ from vnp.report.projection import choose_rows
 from vnp.report.throughput import Environments, read_work
 from vnp.view.contigs import ContigTable
 from vnp.view.drawing import draw
+from vnp.view.index import Known, known_by
 
 _SHARE = 9  # times what reading certificates took is waited for before they are read again
 
@@ -55,20 +56,28 @@ class Picture:
         self._title = title
         self._lock = threading.Lock()  # of what was read together
         self._store = store
+        self._known = known_by(store.schema)
         self._filled = filled_of(store)
+        self._scored = False
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin anew with a store."""
         self._work = Work(0, 0, (), 0, None)
         self._work_of: tuple[int, ...] = ()  # filled rows when certificates were read
         self._work_again = 0.0
         self._environments: dict[str, Environments] = {}
         self._distributions: Distributions | None = None
         self._distributions_of = -1  # rows that there were
-        self._scored = False
-        self._called: tuple[ScoreSource, Tally, int] | None = None
+        self._called: tuple[ScoreSource, Tally, int, Known] | None = None
 
     def look(self, store: Store, filled: dict[str, NDArray[np.int64]]) -> None:
-        """Take what a look at the store found."""
+        """Take what a look at the store found; of another in its place, nothing is known yet."""
+        known = known_by(store.schema)
         with self._lock:
-            self._store, self._filled = store, filled
+            if not self._known.goes_on_in(store.schema):
+                self._forget()
+            self._store, self._filled, self._known = store, filled, known
 
     def read(self, store: Store, filled: dict[str, NDArray[np.int64]]) -> bool:
         """Read what is due of the rest; return whether anything was."""
@@ -93,10 +102,11 @@ class Picture:
         """Note whether there are scores, of which `called` will tell."""
         self._scored = scores
 
-    def called(self, scores: ScoreSource | None, tally: Tally, records: int) -> None:
-        """Take the calls of all contigs; ``records`` have a score."""
+    def called(self, store: Store, scores: ScoreSource | None, tally: Tally, records: int) -> None:
+        """Take the calls of all contigs of a commit; ``records`` have a score."""
+        called = None if scores is None else (scores, tally.copy(), records, known_by(store.schema))
         with self._lock:
-            self._called = None if scores is None else (scores, tally, records)
+            self._called = called
 
     def overview(self) -> Json:
         """``overview()`` of a page's source."""
@@ -106,8 +116,8 @@ class Picture:
             )  # fmt: skip
             distributions, called = self._distributions, self._called
         counts, calls = None, None
-        if called is not None:
-            scores, tally, records = called
+        if called is not None and called[3].goes_on_in(store.schema):
+            scores, tally, records, _ = called
             group, groups = groups_of(store)
             counts = tally.counts(len(group))
             calls = tally.calls(scores, records, group=group, groups=groups)

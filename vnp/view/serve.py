@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import secrets
+import signal
 import socket
 import tempfile
 import threading
@@ -63,7 +64,7 @@ def serve(
     listening: socket.socket,
     ready: Callable[[str], None],
 ) -> None:
-    """Serve until SIGINT or SIGTERM, which is then raised as KeyboardInterrupt.
+    """Serve until SIGINT, SIGTERM or SIGHUP, which is then raised as KeyboardInterrupt.
 
     ``ready`` is called with the address, token and all, once it can be opened.
     """
@@ -104,6 +105,21 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, *, ended: Callable[[], None]) -> None:
         super().__init__(config)
         self._ended = ended
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take a terminal that closes as SIGTERM, unless that is to be ignored (nohup)."""
+        here = threading.current_thread() is threading.main_thread()
+        if not here or signal.getsignal(signal.SIGHUP) != signal.SIG_DFL:
+            with super().capture_signals():
+                yield
+            return
+        signal.signal(signal.SIGHUP, lambda _, frame: self.handle_exit(signal.SIGTERM, frame))
+        try:
+            with super().capture_signals():
+                yield
+        finally:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         threading.Thread(target=self._ended, name="ending").start()

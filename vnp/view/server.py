@@ -7,6 +7,7 @@ wrong is told in a sentence without paths or code; the terminal has the rest.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Mapping
@@ -90,7 +91,7 @@ def make_app(live: LiveStore, page: Page, *, token: str) -> Starlette:
         async def respond(request: Request) -> Response:
             found = read_parameters(request.query_params, known)
             value = await anyio.to_thread.run_sync(answer, found, limiter=threads)
-            return JSONResponse(value)
+            return _Answer(value)
 
         return Route(f"/api/{name}", respond, methods=["GET"])
 
@@ -106,7 +107,7 @@ def make_app(live: LiveStore, page: Page, *, token: str) -> Starlette:
         finally:
             gone.set()
             watcher.cancel()
-        return JSONResponse(value)
+        return _Answer(value)
 
     def file(content: bytes, kind: str) -> Callable[[Request], Awaitable[Response]]:
         async def respond(request: Request) -> Response:  # noqa: ARG001 - Starlette's
@@ -138,6 +139,13 @@ def make_app(live: LiveStore, page: Page, *, token: str) -> Starlette:
     )
     app.router.redirect_slashes = False
     return app
+
+
+class _Answer(JSONResponse):
+    """An answer in ASCII: names of files, as in the title, need not be UTF-8."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 class _Events:

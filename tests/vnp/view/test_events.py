@@ -137,7 +137,7 @@ def command(*words: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_command_with_open_pages(store: Store, number: signal.Signals) -> None:
     with command(str(store.path), "--port", "0", "--json") as run:
         assert run.stdout is not None

@@ -18,7 +18,8 @@
 
   /** Draw everything but the map; gives what can be drawn again. */
   function drawn(source, overview) {
-    const page = { mapped: null, mapping: null }; // certified records when the map was made
+    // Certified records when the map was made, and which of those made by a server it is.
+    const page = { mapped: null, drawn: 0, mapping: null };
     const places = {};
     const place = (name, made) => (places[name] = made ?? vnp.el("div"));
     const choose = (sample) => page.contigs.show({ sample });
@@ -52,7 +53,9 @@
 
     async function showMap() {
       const map = await source.map();
-      if (map && map.of === page.mapped) return; // it is shown
+      const drawn = source.mapNumber ?? 0;
+      if (map && map.of === page.mapped && drawn === page.drawn) return; // it is shown
+      page.drawn = drawn;
       page.mapped = map ? map.of : null;
       const few = overview.store.complete
         ? "Too few records for a map."
@@ -81,6 +84,7 @@
       Object.assign(overview, news);
       // The first rows make a page of another shape.
       if (!before.rows && overview.store.rows) return location.reload();
+      if ("trouble" in news) source.tell(news.trouble);
       if (news.store) page.redraw("header");
       if (news.total || news.classifier) page.redraw("viral");
       if (news.scores || news.distributions) page.redraw("scores");
@@ -95,7 +99,7 @@
       const { certified } = overview.total;
       const more = certified > 1.5 * (page.mapped ?? 0);
       const last = overview.store.complete && certified > (page.mapped ?? 0);
-      if ((news.total && (more || last)) || news.map > (page.mapped ?? 0)) page.showMap();
+      if ((news.total && (more || last)) || news.map > page.drawn) page.showMap();
       pace.textContent = overview.store.complete ? "" : paceOf(overview);
       return document.querySelector("header").append(pace);
     });

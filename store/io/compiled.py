@@ -38,7 +38,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from store.io.files import publish_replace
-from store.io.own_cache import is_own, stranger, user_cache
+from store.io.own_cache import is_own, make_own, stranger, user_cache
 
 log = logging.getLogger(__name__)
 
@@ -157,9 +157,9 @@ class Loops:
         """Keep a file where that is possible, and ``opening`` says that it must open."""
         for folder in self._folders() if name and code else ():
             with suppress(Exception):  # the next folder, or the next process compiles
-                folder.mkdir(parents=True, exist_ok=True)
+                make_own(folder, code=self._code_of(folder))
                 content = [code, hashlib.sha256(code).digest()]
-                publish_replace(folder, folder / name, content, durable=False)
+                publish_replace(folder, folder / name, content, durable=False, mode=0o644)
                 if not opening or self._opened() is not None:
                     return True
                 (folder / name).unlink()
@@ -183,10 +183,14 @@ class Loops:
         if cache is not None and is_own(cache):
             yield cache
 
+    def _code_of(self, folder: Path) -> Path | None:
+        """Folder of the code that a folder of the cache lies in; None for the user's cache."""
+        beside = self._source.parent
+        return beside if folder.parent == beside else None
+
     def _read(self, path: Path) -> bytes | None:
         """Content of a file of code, if it is whole and nobody else could write it."""
-        beside = self._source.parent
-        if stranger(path, code=beside if path.parent.parent == beside else None) is not None:
+        if stranger(path, code=self._code_of(path.parent)) is not None:
             return None
         try:
             raw = path.read_bytes()

@@ -96,12 +96,15 @@ def publish_new(
     return made
 
 
-def publish_replace(tmp_dir: Path, target: Path, data: Buffers, *, durable: bool = True) -> None:
+def publish_replace(
+    tmp_dir: Path, target: Path, data: Buffers, *, durable: bool = True, mode: int = 0o666
+) -> None:
     """Publish a file under a name, whether or not the name is taken.
 
-    Readers see the old content or the new, never a mixture. All else is as in `publish_new`.
+    Readers see the old content or the new, never a mixture. The umask takes from ``mode``. All
+    else is as in `publish_new`.
     """
-    tmp = _write_tmp(tmp_dir, target, data, durable=durable)
+    tmp = _write_tmp(tmp_dir, target, data, durable=durable, mode=mode)
     try:
         rename_over(tmp, target)
     except BaseException:
@@ -212,16 +215,18 @@ def remove_durable(path: Path) -> bool:
     return True
 
 
-def _write_tmp(tmp_dir: Path, target: Path, data: Buffers, *, durable: bool) -> Path:
+def _write_tmp(
+    tmp_dir: Path, target: Path, data: Buffers, *, durable: bool, mode: int = 0o666
+) -> Path:
     """Write a new temporary file and return its path; on any failure leave nothing behind."""
     tmp = temporary_name(tmp_dir, target)
-    _create(tmp, data, target=target, durable=durable)
+    _create(tmp, data, target=target, durable=durable, mode=mode)
     return tmp
 
 
-def _create(path: Path, data: Buffers, *, target: Path, durable: bool) -> None:
+def _create(path: Path, data: Buffers, *, target: Path, durable: bool, mode: int = 0o666) -> None:
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             _write_all(fd, data)
             if durable:

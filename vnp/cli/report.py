@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.store(parser)
     about = "the page (default: beside the store, STORE.report.html)"
     parser.add_argument("-o", "--output", type=Path, metavar="HTML", help=about)
-    options.force(parser, "an output named with -o")
+    options.force(parser, "an output named with -o, and the files of --multiqc beside it")
     parser.add_argument("--title", help="headline (default: the store's name)")
     scores = parser.add_mutually_exclusive_group()
     about = "scores to show that vnp predict --save kept (default: those saved last)"
@@ -39,11 +39,14 @@ def run(given: argparse.Namespace) -> int:
 
     regions = None if given.regions is None else read_regions(given.regions)
     store = open_store(given.store)
-    scores = (
-        saved_scores(store, given.scores)
-        if given.classifier is None
-        else classifier_scores(store, given.classifier, device=given.device)
-    )
+    inputs = [given.regions]
+    if given.classifier is None:
+        scores = saved_scores(store, given.scores)
+    else:
+        from vnp.classify.files import card_path
+
+        inputs += [given.classifier, card_path(given.classifier)]
+        scores = classifier_scores(store, given.classifier, device=given.device)
     result = write_report(
         store,
         given.output,
@@ -52,6 +55,7 @@ def run(given: argparse.Namespace) -> int:
         umap=not given.no_umap,
         regions=regions,
         for_multiqc=given.multiqc,
+        inputs=inputs,
         force=given.force,
     )
     lines = [f"wrote {path} ({path.stat().st_size / 1e3:,.0f} kB)" for path in result.files]

@@ -19,7 +19,7 @@ import torch
 
 from store.errors import DamageError, StoreError
 from store.io.checksummed_json import pack_record, unpack_record
-from store.io.own_cache import is_own, user_cache
+from store.io.own_cache import is_own, make_own, user_cache
 from store.io.replace import write_whole
 from vnp.inference import ops
 
@@ -65,7 +65,7 @@ def note_passed(facts: Facts) -> None:
     if path is None:
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_own(path.parent)
         write_whole(path, pack_record(facts, size=_SIZE))
     except (OSError, StoreError) as error:
         log.debug("%s cannot be written: %s", path, error)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-from store.io.own_cache import is_own
+from store.io.own_cache import close_empty, is_own, make_own
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -18,6 +18,9 @@ def compiled(**how: Any) -> Callable[[Function], Function]:
     """Compile a function that runs without the interpreter's lock; ``how`` is for numba."""
 
     def compile_(function: Function) -> Function:
+        code = _folder_of(function)
+        with suppress(OSError):  # numba looks elsewhere
+            make_own(code / "__pycache__", code=code)
         try:
             made = numba.njit(cache=True, nogil=True, **how)(function)
             if _is_own(made, function):  # what is kept is run
@@ -36,8 +39,15 @@ def _is_own(made: Any, function: Callable[..., Any]) -> bool:
         kept = Path(made._cache._cache_path)
     except (AttributeError, TypeError):  # another numba keeps it otherwise
         return False
-    code = Path(function.__code__.co_filename).parent
-    return is_own(kept, code=code if kept.parent == code else None)
+    code = _folder_of(function)
+    if kept.parent == code:
+        return is_own(kept, code=code)
+    close_empty(kept)  # numba has just made it, if nothing was kept before
+    return is_own(kept)
+
+
+def _folder_of(function: Callable[..., Any]) -> Path:
+    return Path(function.__code__.co_filename).parent
 
 
 def _drop_damaged(made: Any) -> None:

@@ -20,7 +20,13 @@ from vnp.report.page import escaped
 
 # MultiQC writes titles of sections into its menu as HTML, escaped or not.
 _NO_TITLE = re.compile(r"[^\w .,:()/+-]+")
+NAMES = ("samples", "scores")  # of the files; the second is written where there are scores
 _COUNT = {"format": "{:,.0f}", "scale": "Blues"}
+
+
+def path_of(name: str, *, beside: Path) -> Path:
+    """Where a file for MultiQC beside a report goes; ``name`` is one of `NAMES`."""
+    return beside.with_name(f"{beside.stem}_{name}_mqc.json")
 
 
 def texts(data: ReportData, *, beside: Path) -> dict[Path, str]:
@@ -31,7 +37,7 @@ def texts(data: ReportData, *, beside: Path) -> dict[Path, str]:
     own = hashlib.sha256(os.fsencode(beside.resolve())).hexdigest()[:8]
     title = _NO_TITLE.sub("_", data.title)
     return {
-        beside.with_name(f"{beside.stem}_{name}_mqc.json"): json.dumps(
+        path_of(name, beside=beside): json.dumps(
             {
                 "id": f"vnp_{name}_{own}",
                 "section_name": f"{content.pop('section_name')}: {title}",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from store.io.replace import refuse_existing, write_whole
+from store.io.replace import refuse_existing, refuse_shared, write_whole
 from store.location import Location, beside
 from store.store import Store
 from vnp.report import multiqc
@@ -40,19 +41,27 @@ def write_report(
     umap: bool = True,
     regions: Regions | None = None,
     for_multiqc: bool = False,
+    inputs: Iterable[Path | None] = (),
     force: bool = False,
 ) -> WrittenReport:
     """Write the page, by default beside the store, and ``*_mqc.json`` beside it for MultiQC.
 
-    The page beside the store is always rewritten; another ``output`` that exists is refused
-    (UsageError) without ``force``.
+    What lies beside the store is always rewritten; another ``output`` that exists, or a file for
+    MultiQC beside it, is refused (UsageError) without ``force``. So is one that is among the
+    ``inputs``, the files that ``scores`` and ``regions`` come from, whatever ``force`` says.
 
     ``title``, ``scores`` and ``umap`` are those of `vnp.report.collect.collect`; ``regions`` are
     shown on the tracks of contigs.
     """
-    if output is not None:
-        refuse_existing(output, force=force)
+    named = output is not None
     output = output or beside(store.path, ".report.html")
+    files = [output]
+    if for_multiqc:
+        names = multiqc.NAMES[: 1 if scores is None else None]
+        files += [multiqc.path_of(name, beside=output) for name in names]
+    refuse_shared(files, inputs)
+    for path in files:
+        refuse_existing(path, force=force or not named)
     data = collect(store, title=title, scores=scores, umap=umap)
     contents = {output: page(data.title, warning=data.warning, parts=parts(data, regions))}
     if for_multiqc:

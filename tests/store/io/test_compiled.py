@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import hashlib
+import os
 import shutil
 from typing import Any
 
@@ -122,6 +123,24 @@ def test_code_that_others_could_write_is_not_run(made, tmp_path, monkeypatch, wh
     check(made().get())
     kept = [file, *(tmp_path / "cache" / "vnp").glob("*")]
     assert len(kept) == (1 if which == "file" else 2)
+
+
+@pytest.mark.parametrize("place", ["beside the code", "the user's cache"])
+def test_what_is_kept_is_used_whatever_the_umask(made, tmp_path, monkeypatch, place):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    if place != "beside the code":
+        (tmp_path / "__pycache__").write_text("not a folder")
+    tmp_path.chmod(0o755)
+    compiled.allow(compiling=True)
+    before = os.umask(0o002)
+    try:
+        check(made().get())
+    finally:
+        os.umask(before)
+    monkeypatch.setattr(Loops, "_compiled", None)
+    check(made().get())
+    assert (cache / "vnp").exists() == (place != "beside the code")
 
 
 def test_without_a_place_to_write_they_work_all_the_same(made, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from store.io import own_cache
-from store.io.own_cache import is_own, stranger, user_cache
+from store.io.own_cache import close_empty, is_own, make_own, stranger, user_cache
 
 
 @pytest.fixture
@@ -70,3 +70,34 @@ def test_where_the_users_cache_is(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert user_cache() == tmp_path / ".cache" / "vnp"
+
+
+@pytest.fixture
+def open_umask():
+    before = os.umask(0o002)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_folders_are_made_closed_whatever_the_umask(tmp_path, folder):
+    made = tmp_path / "cache" / "vnp" / "selftests"
+    for _ in range(2):
+        make_own(made)
+    for each in (made, made.parent, made.parent.parent):
+        assert each.stat().st_mode & 0o777 == 0o700
+    assert is_own(made)
+    folder.rmdir()
+    make_own(folder, code=folder.parent)
+    assert folder.stat().st_mode & 0o777 == 0o755
+
+
+def test_only_an_empty_folder_is_closed(folder, tmp_path):
+    folder.chmod(0o775)
+    close_empty(folder)
+    assert folder.stat().st_mode & 0o777 == 0o755
+    folder.chmod(0o775)
+    (folder / "x").touch()
+    close_empty(folder)
+    assert folder.stat().st_mode & 0o777 == 0o775
+    close_empty(tmp_path / "none")

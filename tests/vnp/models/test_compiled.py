@@ -1,6 +1,7 @@
 """Compiled loops whose kept code is damaged."""
 
 import importlib.util
+import os
 
 import pytest
 
@@ -43,3 +44,22 @@ def test_code_is_kept_only_where_nobody_else_may_write(tmp_path, mode):
     path.write_text(CODE)
     assert loaded(path).more(1) == 2
     assert bool(list(folder.glob("*.nbi"))) == (mode == 0o755)
+
+
+@pytest.mark.parametrize("place", ["beside the code", "the user's cache"])
+def test_code_is_kept_whatever_the_umask(tmp_path, monkeypatch, place):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    tmp_path.chmod(0o755)
+    if place != "beside the code":
+        (tmp_path / "__pycache__").write_text("not a folder")
+    path = tmp_path / "loops_of_a_test.py"
+    path.write_text(CODE)
+    before = os.umask(0o002)
+    try:
+        assert loaded(path).more(1) == 2
+    finally:
+        os.umask(before)
+    (kept,) = tmp_path.rglob("*.nbi")
+    assert kept.is_relative_to(cache) == (place != "beside the code")
+    assert not kept.parent.stat().st_mode & 0o022

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import secrets
@@ -17,6 +18,7 @@ from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from store.errors import UsageError
 from vnp.report.page import escaped
@@ -30,6 +32,7 @@ _TRIED = 20  # ports, from the default one on
 _ENDING_SECONDS = 3  # that answers on their way have once the server is to end
 _CONNECTIONS = 256  # open at a time
 _BACKLOG = 64
+_REQUEST_SECONDS = 5.0  # that a connection has, twice at most, to send a whole request
 
 log = logging.getLogger(__name__)
 
@@ -91,12 +94,36 @@ def make_server(app: Starlette, *, ended: Callable[[], None]) -> uvicorn.Server:
         proxy_headers=False,
         lifespan="off",
         ws="none",
-        http="h11",
+        http=_Connection,
         loop="asyncio",
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=_ENDING_SECONDS,
     )
     return _Server(config, ended=ended)
+
+
+class _Connection(H11Protocol):
+    """Hangs up on whoever sends no whole request: others could not connect any more."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._answered: object = None  # the last request, at the last look
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._waiting.cancel()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._waiting = self.loop.call_later(_REQUEST_SECONDS, self._look)
+
+    def _look(self) -> None:
+        request = self.cycle
+        if request is None or (request.response_complete and request is self._answered):
+            self.transport.close()
+            return
+        self._answered = request
+        self._wait()
 
 
 class _Server(uvicorn.Server):

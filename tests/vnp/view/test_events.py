@@ -21,6 +21,7 @@ from store.store import Store
 from tests import rows
 from tests.vnp.view.stores import TOKEN, Browser, append, make_store, served, until
 from vnp.view import events as module
+from vnp.view import serve as serve_module
 from vnp.view.live import LiveStore
 
 ROOT = Path(__file__).parents[3]
@@ -114,6 +115,25 @@ def test_there_is_room_for_so_many_pages(store: Store, monkeypatch: pytest.Monke
             page.until(lambda parts: "store" in parts)
             answer = browser.get("/api/events")
             assert (answer.status, set(answer.json())) == (503, {"error"})
+
+
+def test_whoever_sends_no_whole_request_is_hung_up_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(LiveStore(store, umap=False)) as browser, contextlib.ExitStack() as stack:
+        browser.get(f"/?token={TOKEN}")
+        monkeypatch.setattr(serve_module, "_REQUEST_SECONDS", 1.0)
+        page = stack.enter_context(listening(browser))
+        page.until(lambda parts: "store" in parts)
+        address = ("127.0.0.1", browser.port)
+        asked = b"GET /favicon.ico HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        for sent in (b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: localhost\r\n", asked + b"GET / "):
+            idle = stack.enter_context(socket.create_connection(address, timeout=60))
+            idle.sendall(sent)
+            with idle.makefile("rb") as answer:
+                assert (b"403" in answer.read()) == sent.startswith(asked)
+        append(store, "third", 16)
+        page.until(lambda parts: parts["total"]["records"] == 116)  # it is still listened to
 
 
 # -- the command ---------------------------------------------------------------------------------

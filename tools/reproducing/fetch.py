@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import re
 import shutil
 import urllib.error
 import urllib.request
@@ -20,8 +21,13 @@ from urllib.parse import urlsplit
 
 from store.errors import DataError, UsageError
 from store.io.files import write_failure
+from vnp.exchange.embedding_rows import shown
 
 _CHUNK = 1 << 20
+_MOST = 1 << 30  # bytes of a file of unknown size
+_TRIES = 20  # answers in a row that end early and bring less than this each:
+_PROGRESS = 1 << 20
+_LENGTH = re.compile("[0-9]{1,18}")
 _TIMEOUT = 60  # seconds without a byte
 _UNKNOWN = 10 << 20  # bytes taken for a file of which only the hash is known: a classifier
 _SPARE = 1 << 30  # bytes left free for the store, the caches and the results
@@ -120,12 +126,14 @@ def _fetch_one(path: Path, item: Pinned) -> None:
     part = _part(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     resumed = _length(part) > 0
+    little = 0
     while True:
         before = _length(part)
         whole = _download(part, item)
         if whole:
             break
-        if _length(part) <= before:  # not a byte came: another try would not do better
+        little = little + 1 if _length(part) < before + _PROGRESS else 0
+        if _length(part) <= before or little == _TRIES:  # another try would not do better
             end = "its end" if item.size is None else f"{item.size:,}"
             raise DataError(
                 f"{item.url} ended after {_length(part):,} of {end} bytes; run this again, which "
@@ -149,9 +157,10 @@ def _fetch_one(path: Path, item: Pinned) -> None:
 def _download(part: Path, item: Pinned) -> bool:
     """Append to ``part`` what is missing; False if the connection ended before the file did."""
     have = _length(part)
-    if have and item.size is not None and have >= item.size:
-        if have == item.size:
-            return True
+    most = _MOST if item.size is None else item.size
+    if have and have == item.size:
+        return True
+    if have > most:
         part.unlink()  # longer than the file is
         have = 0
     request = urllib.request.Request(item.url, headers={"User-Agent": "vnp-reproduce"})
@@ -159,53 +168,84 @@ def _download(part: Path, item: Pinned) -> bool:
         request.add_header("Range", f"bytes={have}-")
     host = urlsplit(item.url).hostname
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+        with _OPENER.open(request, timeout=_TIMEOUT) as answer:
             if have and answer.status != http.HTTPStatus.PARTIAL_CONTENT:
                 have = 0  # it sends the whole file
-            length = answer.headers.get("Content-Length")
+            length = answer.headers.get("Content-Length", "")
+            if length and not _LENGTH.fullmatch(length):
+                raise DataError(f"{item.url} has a length that is not a number: {shown(length)}")
             end = have + int(length) if length else item.size
             if item.size is not None and end != item.size:
                 raise DataError(
                     f"{item.url} has {end:,} bytes there, not the {item.size:,} of the pinned file"
                 )
-            with part.open("ab" if have else "wb") as file:
-                _copy(answer, file, part)
+            longer = end is not None and end > most
+            if not longer:
+                with part.open("ab" if have else "wb") as file:
+                    longer = _copy(answer, file, part, room=most - have)
+            if longer:
+                part.unlink(missing_ok=True)
+                raise DataError(
+                    f"{item.url} sends more than {most:,} bytes, so it is not the file that is "
+                    "pinned; nothing of it was kept"
+                )
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have:
             if item.size is None:  # all of it was here
                 return True
             part.unlink()
             return False
         raise DataError(
-            f"{item.url} answers {error.code} {error.reason}: the file is no longer there, or this "
-            "machine may not have it"
+            f"{item.url} answers {error.code} {shown(str(error.reason))}: the file is "
+            "no longer there, or this machine may not have it"
         ) from None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise DataError(
-            f"{host} cannot be reached ({reason}), for {item.path}; what was fetched is kept: run "
-            "this again where there is internet"
+            f"{host} cannot be reached ({shown(str(reason))}), for {item.path}; what was "
+            "fetched is kept: run this again where there is internet"
         ) from None
     return end is None or _length(part) == end
 
 
-def _copy(answer: Any, file: BinaryIO, part: Path) -> None:
-    """Copy to the end; a connection that ends early is told by the length of the file."""
+def _copy(answer: Any, file: BinaryIO, part: Path, *, room: int) -> bool:
+    """Copy to the end, or ``room`` bytes; return whether there are more.
+
+    A connection that ends early is told by the length of the file.
+    """
     while True:
         try:
-            chunk = answer.read(_CHUNK)
-        except http.client.IncompleteRead as error:
-            chunk, last = error.partial, True
-        except (ConnectionError, TimeoutError):
-            return
-        else:
-            last = not chunk
+            chunk = answer.read1(_CHUNK)  # what has come, so that a stall loses nothing of it
+        except (http.client.HTTPException, ConnectionError, TimeoutError):
+            return False
         try:
-            file.write(chunk)
+            file.write(chunk[:room])
         except OSError as error:
             raise write_failure(error, part) from None
-        if last:
-            return
+        if len(chunk) > room:
+            return True
+        if not chunk:
+            return False
+        room -= len(chunk)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows to another address, but not from one that is encrypted to one that is not."""
+
+    def redirect_request(
+        self, request: urllib.request.Request, *arguments: Any
+    ) -> urllib.request.Request | None:
+        target = arguments[-1]
+        if request.type == "https" and urlsplit(target).scheme != "https":
+            raise DataError(
+                f"{request.full_url} leads to {shown(target)}, which is not https: nothing is "
+                "fetched from there"
+            )
+        return super().redirect_request(request, *arguments)
+
+
+_OPENER = urllib.request.build_opener(_Redirects)
 
 
 def _part(path: Path) -> Path:

@@ -37,6 +37,7 @@ def write_whole(target: Path, content: bytes) -> None:
     If it cannot be written (`WriteError`), nothing is left of it and an old file is as it was.
     """
     refuse_store(target)
+    _refuse_system(target)
     publish_replace(target.parent, target, [content])
 
 
@@ -83,6 +84,7 @@ def refuse_existing(target: Path, *, force: bool) -> None:
     A store stays with it too: it may be the work of weeks, and no output is meant to be one.
     """
     refuse_store(target)
+    _refuse_system(target)
     if os.path.lexists(target) and not force:
         raise UsageError(f"{target} exists already; choose another name or replace it with --force")
 
@@ -117,6 +119,17 @@ def refuse_store(target: Path) -> None:
 def _refuse_bucket(target: Path) -> None:
     if (place := in_bucket(target)) is not None:
         raise UsageError(f"{place}: outputs are files; write one here and copy it into the bucket")
+
+
+def _refuse_system(target: Path) -> None:
+    """Refuse a name of the system's: ``/dev/stdout`` is a link, which a file would replace."""
+    place = Path(os.path.realpath(target.parent), target.name)
+    top = place.parts[1:3]
+    if top[:1] in (("dev",), ("proc",)) and top != ("dev", "shm"):  # that is memory for anything
+        raise UsageError(
+            f"{target} is a name of the system's, and an output appears whole under its name: "
+            "choose another name"
+        )
 
 
 def refuse_shared(outputs: Iterable[Path | None], inputs: Iterable[Path | None] = ()) -> None:

@@ -200,7 +200,8 @@ def strings_of(store: Store, column: str, rows: Ints) -> list[str]:
             texts = store.column(column, first, last)
             assert isinstance(texts, Ragged)  # a column of strings
             for at in part.tolist():
-                found[at] = texts[int(rows[at]) - first].decode()
+                # A store made elsewhere may hold what is not UTF-8.
+                found[at] = texts[int(rows[at]) - first].decode(errors="replace")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -9,6 +10,8 @@ from typing import NamedTuple, TypeAlias
 from store.errors import DataError
 from store.location import require_local
 
+_NO_REGION = re.compile(r"#|(track|browser)( |\r?\n?$)")  # tabs would make it a contig's name
+_POSITION = re.compile("[0-9]{1,18}")
 _MOST = 100_000  # regions of a file
 _MOST_OF_CONTIG = 1000  # that are kept
 _NAME = 60  # letters of a name that are kept
@@ -40,11 +43,11 @@ def read_regions(path: Path) -> Regions:
     require_local(path)
     found: dict[str, list[GivenRegion]] = {}
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 if number > _MOST:
                     raise DataError(f"{path} has more than {_MOST:,} lines: leave some out")
-                if not line.strip() or line.startswith(("#", "track ", "browser ")):
+                if not line.strip() or _NO_REGION.match(line):
                     continue
                 contig, region = _region(path, number, line)
                 of_contig = found.setdefault(contig, [])
@@ -59,12 +62,12 @@ def read_regions(path: Path) -> Regions:
 
 def _region(path: Path, number: int, line: str) -> tuple[str, GivenRegion]:
     cells = line.rstrip("\r\n").split("\t")
-    try:
-        contig, start, end = cells[0], int(cells[1]), int(cells[2])
-    except (IndexError, ValueError):
+    numbers = cells[1:3]
+    if len(numbers) != 2 or not all(map(_POSITION.fullmatch, numbers)):
         raise DataError(
             f"{path}, line {number}: a contig, a start and an end are wanted, separated by tabs"
-        ) from None
+        )
+    contig, (start, end) = cells[0], map(int, numbers)
     if not 0 <= start < end < 1 << 53:
         raise DataError(f"{path}, line {number}: {start} to {end} is not a region")
     return contig, GivenRegion(start, end, cells[3][:_NAME] if len(cells) > 3 else "given region")

@@ -174,3 +174,13 @@ def test_nothing_goes_into_a_sidecar_but_logs(tmp_path: Path, suffix: str) -> No
         refuse_existing(Path("s3://bucket/x"), force=True)
     refuse_existing(sidecar / "logs" / "x", force=False)
     refuse_existing(tmp_path / "other.zarr.vnp" / "x", force=False)
+
+
+@pytest.mark.parametrize("name", ["/dev/none", "/dev/fd/1", "/proc/self/fd/1", "/proc/none"])
+def test_names_of_the_system_are_no_outputs(name: str) -> None:
+    with pytest.raises(UsageError, match="choose another name"):
+        refuse_existing(Path(name), force=True)
+    with pytest.raises(UsageError, match="choose another name"):
+        write_whole(Path(name), b"x")
+    assert not os.path.lexists("/dev/none")
+    refuse_existing(Path("/dev/shm/none"), force=False)

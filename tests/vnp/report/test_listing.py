@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from store.errors import DataError
+from store.io.ragged import Ragged, from_items
 from vnp.classify.contig_arrays import Contigs, Segments, joined, picked
 from vnp.report.binning import binned
+from vnp.report.calls import strings_of
 from vnp.report.listing import Listing, ranked
 from vnp.report.overview import thousandths, track_json
 from vnp.report.regions import read_regions
@@ -80,6 +82,8 @@ def test_regions_of_a_user_are_read_or_refused(tmp_path: Path) -> None:
     assert found["c2"] == [(5, 9, "two")]
     for text, told in (
         ("c1 0 100\n", "line 1: a contig, a start and an end"),
+        ("c1\t1_000\t2000\n", "line 1: a contig, a start and an end"),
+        ("c1\t-1\t5\n", "line 1: a contig, a start and an end"),
         ("c1\t100\t5\n", "line 1: 100 to 5 is not a region"),
         ("\xff", "not UTF-8"),
     ):
@@ -88,3 +92,23 @@ def test_regions_of_a_user_are_read_or_refused(tmp_path: Path) -> None:
             read_regions(path)
     with pytest.raises(DataError, match="cannot be read"):
         read_regions(tmp_path / "none.bed")
+
+
+def test_regions_with_a_byte_order_mark_and_lines_for_a_browser(tmp_path: Path) -> None:
+    path = tmp_path / "known.bed"
+    path.write_bytes(b"\xef\xbb\xbfc1\t0\t9\ntrack\r\nbrowser\n#\ntrack\t5\t9\ntrack")
+    assert read_regions(path) == {
+        "c1": [(0, 9, "given region")],
+        "track": [(5, 9, "given region")],
+    }
+    path.write_text("c1\t\u0661\t\u0669\n", encoding="utf-8")
+    with pytest.raises(DataError, match="line 1: a contig, a start and an end"):
+        read_regions(path)
+
+
+def test_an_id_that_is_not_utf8_is_shown_all_the_same() -> None:
+    class Foreign:
+        def column(self, _name: str, start: int, stop: int) -> Ragged:
+            return from_items([b"one", b"t\xffwo"]).slice(start, stop)
+
+    assert strings_of(Foreign(), "id", np.array([1, 0])) == ["t\ufffdwo", "one"]  # type: ignore[arg-type]

@@ -1,8 +1,15 @@
-"""What holds for all tests."""
+"""What holds for all tests, and the one browser of a process."""
 
 from __future__ import annotations
 
+import shutil
 import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def pytest_configure() -> None:
@@ -13,3 +20,16 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, driven by Playwright, which can be started once in a process."""
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium on this machine")
+    with api.sync_playwright() as driver:
+        options = ["--no-sandbox", "--disable-gpu"]
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield found
+        found.close()

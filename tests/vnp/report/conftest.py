@@ -1,8 +1,7 @@
-"""A browser without a network, and the page of a made-up study in it."""
+"""The page of a made-up study in a browser without a network."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,6 @@ from vnp.report.collect import collect
 from vnp.report.packed import parts
 from vnp.report.page import page as written
 from vnp.report.regions import GivenRegion, Regions
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Debian's Chromium, driven by Playwright."""
-    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium on this machine")
-    with api.sync_playwright() as driver:
-        options = ["--no-sandbox", "--disable-gpu"]
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield found
-        found.close()
 
 
 class Opened:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +12,7 @@ import pytest
 from store.io.words import count
 from tests.vnp.report import studies
 from tests.vnp.report.conftest import Opened
+from tests.vnp.report.packing import unpacked
 from vnp.classify.contig_arrays import Contigs, Segments
 from vnp.report import packed
 from vnp.report.collect import collect
@@ -129,10 +126,6 @@ def crowded(base: ReportData, letters: int) -> ReportData:
 def largest(base: ReportData) -> dict[str, str]:
     """The parts of a page at its bounds, with ids of an ordinary length."""
     return packed.parts(crowded(base, 24))
-
-
-def unpacked(part: str) -> Any:
-    return json.loads(gzip.decompress(base64.b64decode(part)))
 
 
 @pytest.mark.parametrize("letters", [24, 600])

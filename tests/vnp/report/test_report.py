@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 import html
 import json
@@ -12,7 +11,6 @@ from dataclasses import replace
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +24,7 @@ from store.read.sample import evenly
 from store.schema import Model
 from store.store import Store
 from tests import rows
+from tests.vnp.report.packing import part_of, unpacked
 from vnp.classify.files import Card, save_classifier
 from vnp.classify.mlp import Mlp
 from vnp.cli.main import main
@@ -43,10 +42,6 @@ from vnp.report.projection import choose_rows, principal_components
 pytestmark = pytest.mark.slow
 
 HOSTILE = "<script>alert(1)</script>\"'&amp;<img/src=//evil.example/x>"
-
-
-def unpacked(part: str) -> Any:
-    return json.loads(gzip.decompress(base64.b64decode(part)))
 
 
 @pytest.fixture
@@ -230,8 +225,8 @@ def test_the_command_writes_the_page_and_multiqc(
         assert {"id", "section_name", "plot_type", "pconfig", "data"} <= content.keys()
         assert re.fullmatch(r"\w+", content["id"])
         assert set(content["data"][0]) == {"first", "second"}
-    [tracks] = re.findall(r'id="part-tracks">([^<]*)<', output.read_text())
-    shown = [each for found in unpacked(tracks)["regions"].values() for each in found]
+    tracks = part_of(output.read_text(), "tracks")
+    shown = [each for found in tracks["regions"].values() for each in found]
     given = {"start": 500, "end": 900, "name": "planted", "given": True}
     assert [each for each in shown if each["given"]] == [given] * 2  # of a contig in each sample
     regions.write_text("c1\tx\t900\n")

@@ -11,7 +11,7 @@ import pytest
 from tests.vnp.report.studies import Made, study
 from vnp.classify.calls import call_contigs
 from vnp.classify.contig_arrays import joined, read_contigs, read_segments
-from vnp.classify.features import Scores, with_records
+from vnp.classify.scores import Scores, with_records
 
 
 @pytest.mark.parametrize("step", [1, 7, 10_000])

@@ -35,14 +35,8 @@ from store.claims.participant import Participant
 from store.claims.process import Identity
 from store.errors import ClaimLostError
 from store.store import Store
-from tools.virtual_store import (
-    MODEL,
-    PROFILES,
-    VirtualBackend,
-    VirtualClaims,
-    VirtualHeartbeat,
-    World,
-)
+from tools.virtual_claims import VirtualClaims, VirtualHeartbeat
+from tools.virtual_store import MODEL, PROFILES, VirtualBackend, World
 from tools.virtual_time import Queue, VirtualTime
 from vnp.embed import schedule
 from vnp.embed.blocks import EmbeddedBlock, publish

@@ -260,7 +260,7 @@ def _llvm_processor(llvm: Any) -> tuple[bytes, ...]:
 
 
 def _linked(code: bytes) -> bytes:
-    """Make a shared library of object code; nothing where there is no linker."""
+    """Make a shared library of object code; empty if the machine has no linker."""
     linker = shutil.which("ld")
     if linker is None or sys.platform != "linux":
         return b""

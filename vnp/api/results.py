@@ -140,7 +140,7 @@ def residues(
     Raises
     ------
     UsageError
-        If there is no such model, record or layer, or the file exists.
+        If the store lacks the model, record or layer, or the file exists.
     DataError
         If the weights are not those of the store, or the model has no hidden states to give.
     """

@@ -131,7 +131,7 @@ def predict(
     Raises
     ------
     UsageError
-        If there is no such sample or model, their widths do not fit the classifier, the name is
+        If the store lacks a sample or model, their widths do not fit the classifier, the name is
         taken, or one of ``files`` exists or cannot be made.
     DataError
         At the end, if a file with the sequences of contigs is not the one that was appended.

@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not name.startswith("-") and name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "'vnp' alone lists the commands"
-        top.error(f"there is no command {name!r}; {hint}")
+        top.error(f"unknown command {name!r}; {hint}")
     passed_on: Sequence[str] = ()
     if name == "launch" and "--" in arguments:  # what follows is an engine's own
         at = list(arguments).index("--")

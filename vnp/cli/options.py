@@ -83,7 +83,7 @@ def hub_weights(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="folder with files of hf: models, DIR/NAME or DIR itself if it is called NAME, looked "
-        "in before the cache and the hub; needed where there is no internet",
+        "in before the cache and the hub; needed on a machine without internet",
     )
 
 

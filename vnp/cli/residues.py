@@ -43,7 +43,7 @@ def run(given: argparse.Namespace) -> int:
         if part.stop > store.n_rows:
             held = f"the store has {count(store.n_rows, 'row')}, 0:{store.n_rows}"
             if len(part) == 1:
-                raise UsageError(f"there is no row {part.start}: {held}")
+                raise UsageError(f"row {part.start} does not exist: {held}")
             raise UsageError(f"rows {part.start}:{part.stop} are not all there: {held}")
     report = write_residues(
         store,

@@ -185,7 +185,7 @@ def _rows_of(
             if isinstance(row, bool | np.bool_) or not isinstance(row, int | np.integer):
                 raise UsageError(f"rows are named by whole numbers, not by {row!r}")
             if not 0 <= row < store.n_rows:
-                raise UsageError(f"there is no row {row} among {store.n_rows:,}")
+                raise UsageError(f"no row {row} among {store.n_rows:,}")
         return np.unique(np.array(rows, dtype=np.int64))
     found = RecordIndex(store, sample, among=ids).find(ids)
     for at, samples in found.several.items():

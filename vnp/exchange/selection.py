@@ -189,7 +189,7 @@ def select(
     if incomplete != "nan":
         runs = _joined(run for span in spans for run in certified.runs(*span))
     if not runs:
-        raise UsageError("there is no row to export")
+        raise UsageError("nothing to export: the selection has no rows")
     qualified = ids == "qualified" or (ids == "auto" and len(chosen) > 1)
     left_out = total - there if incomplete == "skip" else 0
     return Selection(store, view, tuple(runs), left_out, qualified)

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from store.io.ragged import Ragged, concatenate, from_items
 from vnp.sequence.compression import InputError
 from vnp.sequence.letters import BLANKS, LETTERS, UPPER, illegal_letter, shown, uracils
-from vnp.sequence.loops import LOOPS, REFUSED
 from vnp.sequence.notes import Contigs, Notes
+from vnp.sequence.parse_loops import LOOPS, REFUSED
 from vnp.sequence.strided import pieces
 
 _BLOCK = 9 << 16  # bytes of text parsed at a time: a batch of contigs needs no second one

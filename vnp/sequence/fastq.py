@@ -20,8 +20,8 @@ from store.io.ragged import Ragged, from_items
 from store.io.words import count
 from vnp.sequence.compression import Blocks, InputError, Rewound
 from vnp.sequence.letters import LETTERS, UPPER, UPPER_LINES, illegal_letter, shown, uracils
-from vnp.sequence.loops import LOOPS
 from vnp.sequence.notes import Contigs, Notes
+from vnp.sequence.parse_loops import LOOPS
 from vnp.sequence.strided import pieces
 
 if TYPE_CHECKING:

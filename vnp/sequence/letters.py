@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vnp.sequence.loops import BLANK, LOOPS
+from vnp.sequence.loops import LOOPS
+from vnp.sequence.parse_loops import BLANK
 
 BLANKS = b"\r\n \t"
 PRINTABLE = bytes(range(0x21, 0x7F))  # without the blank
@@ -31,7 +32,7 @@ def _upper_table(*, also: bytes = b"") -> bytes:
 UPPER = _upper_table()  # upper case of a legal letter, T for U, 0 for any other byte
 UPPER_LINES = _upper_table(also=b"\n")  # the same for sequences joined by line feeds
 _UPPER_TEXT = _upper_table(also=BLANKS)
-LETTERS = np.frombuffer(UPPER, np.uint8).copy()  # the same for `vnp.sequence.loops`
+LETTERS = np.frombuffer(UPPER, np.uint8).copy()  # the same for `vnp.sequence.parse_loops`
 LETTERS[list(BLANKS)] = BLANK
 
 

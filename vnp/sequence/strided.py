@@ -18,7 +18,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from store.io.ragged import Ragged, offsets_of
-from vnp.sequence.loops import LOOPS, REFUSED
+from vnp.sequence.loops import ABSENT, LOOPS
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -143,7 +143,7 @@ def joined(first: Ragged, second: Ragged | None = None, *, before: bytes = b"") 
     end = ord("\n")
     loops.joined(
         first.data, first.offsets, other.data, other.offsets, n,
-        before[0] if before else REFUSED, REFUSED if second is None else end, end, out,
+        before[0] if before else ABSENT, ABSENT if second is None else end, end, out,
     )  # fmt: skip
     return out
 

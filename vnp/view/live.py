@@ -195,7 +195,7 @@ class LiveStore:
         """``neighbours()``; `Cancelled` once ``gone`` is set."""
         store = self._store
         if row >= store.n_rows:
-            raise NotKnownError(f"there is no row {row:,}")
+            raise NotKnownError(f"row {row:,} does not exist")
         found = neighbours(store, row, scores=self._indexed.scores, stop=gone)
         if found is None:
             raise NotKnownError("this record has no embedding of every model yet")

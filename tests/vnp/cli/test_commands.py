@@ -84,7 +84,7 @@ def test_a_misspelt_command_is_answered_with_the_nearest(
         main([typed, "run.zarr"])
     assert end.value.code == 2
     said = capsys.readouterr().err
-    assert f"there is no command {typed!r}; {hint}" in said
+    assert f"unknown command {typed!r}; {hint}" in said
 
 
 def test_signals_are_handled_as_before_when_a_command_is_over(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_rows_as_ranges_and_arrays(
     path = tmp_path / "out.h5"
     for words, said in (
         ("0:1000000000000", "rows 0:1000000000000 are not all there: the store has 45 rows, 0:45"),
-        ("45", "there is no row 45: the store has 45 rows"),
+        ("45", "row 45 does not exist: the store has 45 rows"),
         ("0,1", "'0,1' is not a row, nor rows FIRST:STOP; several are set apart by blanks"),
         ("3:3", "'3:3' is not a row"),
         ("5:3", "'5:3' is not a row"),

@@ -4,6 +4,7 @@ import pytest
 
 from store.io import compiled, loops
 from vnp.sequence import loops as sequence_loops
+from vnp.sequence import parse_loops
 
 
 @pytest.fixture(scope="module", params=["numpy", "compiled"], autouse=True)
@@ -14,5 +15,6 @@ def loops_in_use(request):
         compiled.allow(compiling=True)
         assert loops.LOOPS.get() is not None
         assert sequence_loops.LOOPS.get() is not None
+        assert parse_loops.LOOPS.get() is not None
     yield request.param
     patch.undo()

@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from tests.vnp.sequence.test_fastx import error_of, read
+from tests.vnp.sequence.fastx_files import error_of, read
 from vnp.sequence import fasta, fastq
 from vnp.sequence.fastx import ContigReader, InputError
 

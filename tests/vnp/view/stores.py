@@ -150,3 +150,19 @@ def make_store(path: Location) -> Store:
             rows.publish(store, model.name, block)
     keep_scores(store)
     return store
+
+
+@contextlib.contextmanager
+def opened(store: Store) -> Iterator[Browser]:
+    """A browser that opened the address of another store."""
+    with served(LiveStore(store, umap=False)) as browser:
+        assert browser.get(f"/?token={TOKEN}").status == 200
+        yield browser
+
+
+def map_of(client: Browser) -> Any:
+    def made() -> Any:
+        found = client.get("/api/map").json()
+        return None if found["pending"] else found
+
+    return until(made, "the map")["map"]

@@ -37,8 +37,8 @@ def store(tmp_path: Path) -> Store:
 def test_the_process_ends_with_whoever_started_it() -> None:
     watched, held = os.pipe()
     program = (
-        "import sys, time; from vnp.view.drawing import end_with; end_with(int(sys.argv[1])); "
-        "print('ready', flush=True); time.sleep(600)"
+        "import signal, sys; from vnp.view.drawing import end_with; end_with(int(sys.argv[1])); "
+        "print('ready', flush=True); signal.pause()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program, str(watched)],

@@ -22,3 +22,11 @@ def seldom_searched() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import much: nothing of it is garbage, now or later."""
+    with seldom_searched():
+        yield
+    gc.freeze()

@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Work until nothing is left, or until a signal."""
-    from vnp.inference.preload import importing, preload_torch
+    from vnp.cycles import importing
+    from vnp.inference.preload import preload_torch
 
     preload_torch()
     with importing():

@@ -9,12 +9,9 @@ left to torch, whose errors say more.
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -51,16 +48,3 @@ def _load(folder: Path) -> None:
     for name, mode in _LIBRARIES:
         if not dlopen(os.fsencode(folder / name), mode | os.RTLD_NOW):
             return
-
-
-@contextmanager
-def importing() -> Iterator[None]:
-    """Import much: nothing of it is garbage, so nothing of it is looked through for garbage."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if enabled:
-            gc.enable()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -60,14 +59,3 @@ def test_a_library_that_cannot_be_loaded_is_left_to_torch(without_torch, tmp_pat
         preload, "find_spec", lambda _: SimpleNamespace(origin=str(tmp_path / "__init__.py"))
     )
     preload.preload_torch().join()
-
-
-def test_garbage_is_collected_again_after_imports():
-    assert gc.isenabled()
-    try:
-        with preload.importing():
-            assert not gc.isenabled()
-        assert gc.isenabled()
-        assert gc.get_freeze_count() > 0
-    finally:
-        gc.unfreeze()

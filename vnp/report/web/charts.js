@@ -11,6 +11,11 @@
   };
   vnp.plotStyle = STYLE;
 
+  // What a bar is drawn from, of the rows that `bins` and the timeline make.
+  const BAR = { x1: "low", x2: "high", y: "n" };
+  const STACKED = { ...BAR, z: "at", order: "at" };
+  const RATES = { ...BAR, y: "rate", z: "group", order: "group" };
+
   const whole = (value) => (Number.isInteger(value) ? vnp.tick(vnp.short(value)) : "");
 
   /** Bins as rows: where they begin and end, and what is in them. */
@@ -57,11 +62,7 @@
         Plot.rectY(
           data.filter((bin) => bin.n),
           Plot.stackY({
-            x1: "low",
-            x2: "high",
-            y: "n",
-            z: "at",
-            order: "at",
+            ...STACKED,
             fill: (bin) => vnp.colour(bin.at),
             insetLeft: 0.5,
             insetRight: 0.5,
@@ -82,11 +83,7 @@
           data.filter((bin) => bin.n),
           Plot.pointerX(
             Plot.stackY({
-              x1: "low",
-              x2: "high",
-              y: "n",
-              z: "at",
-              order: "at",
+              ...STACKED,
               title: (bin) =>
                 `${bin.low.toFixed(3)} to ${bin.high.toFixed(3)}\n${vnp.clipped(bin.group, 30)}: ${vnp.plural(bin.n, "segment")}`,
             }),
@@ -113,9 +110,7 @@
       y: { label: "records", grid: true, ticks: 4, tickFormat: whole },
       marks: [
         Plot.rectY(data, {
-          x1: "low",
-          x2: "high",
-          y: "n",
+          ...BAR,
           fill: colour,
           insetLeft: 0.5,
           insetRight: 0.5,
@@ -124,9 +119,7 @@
         Plot.tip(
           data,
           Plot.pointerX({
-            x1: "low",
-            x2: "high",
-            y: "n",
+            ...BAR,
             title: (bin) =>
               `${vnp.count(bin.low)} to ${vnp.count(bin.high - 1)} ${unit}\n${vnp.plural(bin.n, "record")}`,
           }),
@@ -289,11 +282,7 @@
         Plot.rectY(
           data.filter(({ rate }) => rate > 0),
           Plot.stackY({
-            x1: "low",
-            x2: "high",
-            y: "rate",
-            z: "group",
-            order: "group",
+            ...RATES,
             fill: ({ group }) => vnp.colour(group),
           }),
         ),
@@ -303,11 +292,7 @@
           data.filter(({ rate }) => rate > 0),
           Plot.pointerX(
             Plot.stackY({
-              x1: "low",
-              x2: "high",
-              y: "rate",
-              z: "group",
-              order: "group",
+              ...RATES,
               title: ({ low, rate, group }) =>
                 `${time(low)} UTC\n${vnp.clipped(timeline.groups[group], 24)}: ${vnp.short(rate)} records / s`,
             }),

@@ -87,6 +87,11 @@ def refuse_existing(target: Path, *, force: bool) -> None:
     _refuse_system(target)
     if os.path.lexists(target) and not force:
         raise UsageError(f"{target} exists already; choose another name or replace it with --force")
+    if target.is_symlink():
+        raise UsageError(
+            f"{target} is a symbolic link, which the output would replace, not what it leads to: "
+            "name that, or remove the link"
+        )
 
 
 def refuse_store(target: Path) -> None:

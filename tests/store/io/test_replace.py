@@ -184,3 +184,24 @@ def test_names_of_the_system_are_no_outputs(name: str) -> None:
         write_whole(Path(name), b"x")
     assert not os.path.lexists("/dev/none")
     refuse_existing(Path("/dev/shm/none"), force=False)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_symbolic_link_is_not_replaced_in_the_place_of_its_target(tmp_path, exists) -> None:
+    target, link = tmp_path / "target.html", tmp_path / "link.html"
+    if exists:
+        target.write_text("old")
+    link.symlink_to(target)
+    with pytest.raises(UsageError, match="exists already"):
+        refuse_existing(link, force=False)
+    with (
+        pytest.raises(UsageError, match="is a symbolic link"),
+        replacing(link, force=True) as part,
+    ):
+        part.write_text("new")
+    assert link.is_symlink()
+    assert target.exists() == exists
+    assert (
+        sorted(path.name for path in tmp_path.iterdir())
+        == ["link.html", "target.html"][: 1 + exists]
+    )

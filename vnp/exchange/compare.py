@@ -205,7 +205,7 @@ def compare(
         if model.name in tallies and (not models or model.name in models)
     ]
     if not any(result.rows for result in results):
-        raise DataError("both sides have no certified row of the same model in common")
+        raise DataError("no row that both sides have certified for the same model was found")
     asked = [[each.name for each in side] for side in (mine, theirs)] if not models else [[], []]
     return Comparison(
         models=tuple(results),

@@ -211,7 +211,7 @@ class EsmcEngine:
                 if self._fused is not None:
                     self._fused.project(
                         x_TD, layer.up.weight_OI, h_TF, bias_O=layer.up_bias,
-                        standard=(rstd_T, None), gated=True,
+                        standard=(rstd_T, None), activation="swiglu",
                     )  # fmt: skip
                 else:
                     layer.up(x_TD, u_T2F)

@@ -28,6 +28,11 @@ log = logging.getLogger(__name__)
 
 _LEAST_CAPABILITY = (8, 0)  # what Triton's matrix instructions are tested on
 
+# What a model's inner width is finished with.
+_ACTIVATIONS: dict[str, plain.Activation] = {
+    "esm2": "gelu", "esmc": "swiglu", "mosaicbert": "geglu",
+}  # fmt: skip
+
 _FUSED_CAPABILITY = 9  # Hopper, whose instructions `hopper` is written for
 
 
@@ -71,32 +76,31 @@ def fused_products(
 ) -> tuple[ModuleType | None, str]:
     """Matrix products fused with the operations that follow them, or None; and why, in words.
 
-    They are for ESM-2 and ESM-C on Hopper. The language that they are written in is young, so they
-    are tested before they are used.
+    They are for Hopper. The language that they are written in is young, so they are tested before
+    they are used.
     """
     major, minor = torch.cuda.get_device_capability(placement.device)
-    gated = spec.architecture == "esmc"
     narrow = {"fp8": FP8, "int8": torch.int8}.get(placement.precision)
     instead = "products by Triton" if narrow == torch.int8 else "products by cuBLAS"
-    if spec.architecture not in ("esm2", "esmc") or placement.dtype != torch.bfloat16:
+    if placement.dtype != torch.bfloat16:
         return None, instead
     if major != _FUSED_CAPABILITY:
         return None, f"{instead} (no kernels for compute capability {major}.{minor})"
     try:
         hopper = importlib.import_module("vnp.inference.ops.hopper")
-        if not (
-            (hopper.fits_gated if gated else hopper.fits)(
-                spec.dim, spec.ffn, head=spec.dim // spec.heads, dtype=narrow or torch.bfloat16
-            )
-        ):
+        activation = _ACTIVATIONS[spec.architecture]
+        if not hopper.fits(
+            spec.dim, spec.ffn, head=spec.dim // spec.heads, dtype=narrow or torch.bfloat16,
+            activation=activation,
+        ):  # fmt: skip
             return None, f"{instead} (no kernels for these widths)"
-        facts = _facts(placement.device_name, narrow=narrow, gated=gated)
+        facts = _facts(placement.device_name, narrow=narrow, activation=activation)
         if remembered.was_passed(facts):
             log.debug("%s: the Hopper kernels were tested on such a machine before", spec.name)
             return hopper, "products fused"
         log.info("%s: testing the Hopper kernels; compiling them takes half a minute", spec.name)
         with torch.cuda.device(placement.device):  # Triton launches on the current one
-            check_products(hopper, placement.device, narrow=narrow, gated=gated)
+            check_products(hopper, placement.device, narrow=narrow, activation=activation)
         remembered.note_passed(facts)
     except Exception as error:  # noqa: BLE001  a compiler may raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
@@ -113,16 +117,19 @@ def retest(device: torch.device) -> bool:
     if torch.cuda.get_device_capability(device)[0] != _FUSED_CAPABILITY or why_not("triton"):
         return False
     hopper = importlib.import_module("vnp.inference.ops.hopper")
-    for narrow, gated in ((None, False), (None, True), (FP8, False), (torch.int8, False)):
+    kinds = [(None, activation) for activation in _ACTIVATIONS.values()]
+    for narrow, activation in (*kinds, (FP8, "gelu"), (torch.int8, "gelu")):
         with torch.cuda.device(device):
-            check_products(hopper, device, narrow=narrow, gated=gated)
+            check_products(hopper, device, narrow=narrow, activation=activation)
         name = torch.cuda.get_device_name(device)
-        remembered.note_passed(_facts(name, narrow=narrow, gated=gated))
+        remembered.note_passed(_facts(name, narrow=narrow, activation=activation))
     return True
 
 
-def _facts(gpu: str, *, narrow: torch.dtype | None, gated: bool) -> remembered.Facts:
-    what = f"products in {narrow or torch.bfloat16}{', gated' if gated else ''}"
+def _facts(
+    gpu: str, *, narrow: torch.dtype | None, activation: plain.Activation
+) -> remembered.Facts:
+    what = f"products in {narrow or torch.bfloat16}, {activation}"
     return remembered.facts_of(gpu, what=what)
 
 

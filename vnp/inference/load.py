@@ -368,6 +368,5 @@ def _built(
             spec, tensors, device=device, dtype=dtype, fp8=fp8, ops=ops, fused=fused,
             calibration=calibration,
         )  # fmt: skip
-    if spec.architecture == "esmc":
-        return esmc.EsmcEngine(spec, tensors, device=device, dtype=dtype, ops=ops, fused=fused)
-    return mosaicbert.MosaicBertEngine(spec, tensors, device=device, dtype=dtype, ops=ops)
+    engine = esmc.EsmcEngine if spec.architecture == "esmc" else mosaicbert.MosaicBertEngine
+    return engine(spec, tensors, device=device, dtype=dtype, ops=ops, fused=fused)

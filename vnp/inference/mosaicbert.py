@@ -6,9 +6,9 @@ BERT with post-norm layers, linear attention biases in place of positions and ga
 Norms come after the addition here, so the stream itself is standardised, in place. The bias of
 ``out`` and ``down`` is added by the norm that follows, and with it what the bias of the values adds
 to a context, as shares sum to one. That of the keys adds the same to all scores of a query and
-changes no share. Queries come out of their projection times
-``ops.QUERY_FACTOR`` / sqrt(K). The linear biases of
-attention are computed where they are used.
+changes no share. Queries come out of their projection times ``ops.QUERY_FACTOR`` / sqrt(K). The
+linear biases of attention are computed where they are used. Where there are kernels for that
+(``hopper``) the product up gates its own values.
 
 Shapes: T rows of a batch, D hidden width, F inner width, E = 3 * D, n records.
 """
@@ -26,6 +26,7 @@ from torch import Tensor
 
 from vnp.inference.batch_layout import BatchLayout
 from vnp.inference.linear import PlainProduct, Product, times
+from vnp.inference.ops import torch as plain
 from vnp.inference.pooling import pool_groups
 from vnp.models.pooling import MEANS
 from vnp.models.spec import ModelSpec
@@ -53,8 +54,11 @@ class Workspace:
     """Buffers for as many rows as a batch may have, reused by every layer and batch."""
 
     def __init__(
-        self, rows: int, spec: ModelSpec, *, dtype: torch.dtype, device: torch.device, packed: bool
-    ) -> None:
+        self, rows: int, spec: ModelSpec, *, dtype: torch.dtype, device: torch.device, packed: bool,
+        gated: bool,
+    ) -> None:  # fmt: skip
+        """Make them; ``gated``: nothing lies between the product up and its gated values."""
+
         def make(width: int, dtype: torch.dtype = dtype) -> Tensor:
             return torch.zeros((rows, width), dtype=dtype, device=device)
 
@@ -62,7 +66,7 @@ class Workspace:
         self.x_TD = make(spec.dim, torch.float32 if packed else dtype)
         self.qkv_TE = make(3 * spec.dim, torch.float32 if packed else dtype)
         self.a_TD = make(spec.dim)
-        self.u_T2F = make(0 if packed else 2 * spec.ffn)
+        self.u_T2F = make(0 if packed or gated else 2 * spec.ffn)
         self.h_TF = make(spec.ffn)
 
 
@@ -79,9 +83,11 @@ class MosaicBertEngine:
         device: torch.device,
         dtype: torch.dtype,
         ops: ModuleType,
+        fused: ModuleType | None = None,
     ) -> None:
         """Place the weights; the parameters are those of ``Esm2Engine``."""
         self._spec = spec
+        self.fused = fused if dtype == torch.bfloat16 else None
         self._device, self._dtype, self._ops = device, dtype, ops
         self._packed = hasattr(ops, "PackedProduct")
 
@@ -104,7 +110,10 @@ class MosaicBertEngine:
                     get(f"{name}.weight"), dtype=dtype, activation="gelu"
                 )
                 return product
-            return PlainProduct(get(f"{name}.weight"), dtype=dtype)
+            weight = get(f"{name}.weight")
+            if self.fused is not None:
+                weight = weight[plain.gated_order(spec.ffn).to(device)]
+            return PlainProduct(weight, dtype=dtype)
 
         # Records are single sentences, so every token is of type 0. The table holds what the first
         # norm makes of each row: a token's embedding depends on its id alone.
@@ -152,8 +161,9 @@ class MosaicBertEngine:
     def workspace(self, rows: int) -> Workspace:
         """Make the buffers for batches of up to ``rows`` rows."""
         return Workspace(
-            rows, self._spec, dtype=self._dtype, device=self._device, packed=self._packed
-        )
+            rows, self._spec, dtype=self._dtype, device=self._device, packed=self._packed,
+            gated=self.fused is not None,
+        )  # fmt: skip
 
     def __call__(self, layout: BatchLayout, work: Workspace, out_nD: Tensor) -> None:
         """Encode a batch and write the row of each record, float32 (n, D x poolings)."""
@@ -181,6 +191,8 @@ class MosaicBertEngine:
             )  # fmt: skip
             if self._packed:
                 layer.up(self._input(x_TD, a_TD), h_TF)
+            elif self.fused is not None:
+                self.fused.project(x_TD, layer.up.weight_OI, h_TF, activation="geglu")
             else:
                 layer.up(x_TD, u_T2F)
                 ops.geglu(u_T2F, h_TF)

@@ -63,11 +63,14 @@ class Records(Generic[Run]):
 
     def some(self, records: NDArray[np.int64]) -> Records[Run]:
         """Some of the records, and the runs that they are of."""
-        numbers, run_of = np.unique(self.run_of[records], return_inverse=True)
+        run_of = self.run_of[records]
+        numbers = _present(run_of)
+        place = np.zeros(len(self.runs), dtype=np.int64)
+        place[numbers] = np.arange(len(numbers))
         return Records(
             Tokens(self.tokens.collect(records), self.tokens.lengths[records]),
             tuple(self.runs[number] for number in numbers.tolist()),
-            run_of.astype(np.int64),
+            place[run_of],
             self.row_of[records],
         )
 
@@ -82,10 +85,15 @@ class Records(Generic[Run]):
         if len(self.runs) == 1:
             return [Part(self.runs[0], row_of, slice(None))]
         found = []
-        for number in np.unique(run_of).tolist():
+        for number in _present(run_of).tolist():
             at = np.flatnonzero(run_of == number)
             found.append(Part(self.runs[number], row_of[at], at))
         return found
+
+
+def _present(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Which small numbers occur, in order; as ``np.unique``, which imports masked arrays first."""
+    return np.flatnonzero(np.bincount(numbers))
 
 
 def left_by(batches: list[Batch], count: int) -> NDArray[np.int64]:

@@ -20,7 +20,11 @@ _MOST_OFF = {torch.bfloat16: 0.004, FP8: 0.03, torch.int8: 0.01}
 
 
 def check_products(
-    fused: ModuleType, device: torch.device, *, narrow: torch.dtype | None, gated: bool = False
+    fused: ModuleType,
+    device: torch.device,
+    *,
+    narrow: torch.dtype | None,
+    activation: plain.Activation = "gelu",
 ) -> None:
     """Compile what ``fused.project`` needs for a precision, and compare it with ``ops.torch``.
 
@@ -34,8 +38,9 @@ def check_products(
         Where; it has to be the current one.
     narrow
         float8_e4m3fn or int8 where products are in that, else None: bfloat16.
-    gated
-        Whether the model has gated SiLU and norms of queries and keys, else GELU.
+    activation
+        That of the model; with ``swiglu`` there are norms of queries and keys, with ``geglu`` that
+        is all.
 
     Raises
     ------
@@ -56,31 +61,34 @@ def check_products(
         positions = torch.arange(rows, dtype=torch.int32, device=device)
         rotary = Rotary((angles.cos().half(), angles.sin().half()), positions, _WIDTH // 2)
         bias_O, lead_O, scale_O = (random(_WIDTH).abs() + 1 for _ in range(3))
-        how: dict[str, Any] = {"standard": (rstd_T, None if gated else lead_O)}
+        how: dict[str, Any] = {
+            "bias_O": bias_O, "standard": (rstd_T, lead_O if activation == "gelu" else None)
+        }  # fmt: skip
+        if activation == "geglu":
+            how, weight_OI = {}, weight_OI / 32
         if narrow is not None:
-            how = {"weight_scale_O": lead_O / 32}
+            how = {"bias_O": bias_O, "weight_scale_O": lead_O / 32}
         if narrow == torch.int8:
-            how = {"weight_scale_O": lead_O / 784, "row_scale_T": rstd_T}
-        if gated:
+            how |= {"weight_scale_O": lead_O / 784, "row_scale_T": rstd_T}
+        if activation == "swiglu":
             _check_norm(fused, a_TI, weight_OI, bias_O, rstd_T, rotary, scale_O)
-        for rotated in (False,) if gated else (True, False):
+        width = _WIDTH if activation == "gelu" else _WIDTH // 2
+        for rotated in (True, False) if activation == "gelu" else (False,):
             out_dtype = dtype if not rotated else torch.bfloat16
-            found = [
-                torch.zeros((rows, _WIDTH // (1 + gated)), device=device).to(out_dtype)
-                for _ in range(2)
-            ]
+            found = [torch.zeros((rows, width), device=device).to(out_dtype) for _ in range(2)]
             for module, out_TO in zip((fused, plain), found, strict=True):
                 module.project(
-                    a_TI, weight_OI, out_TO, bias_O=bias_O, rotary=rotary if rotated else None,
+                    a_TI, weight_OI, out_TO, rotary=rotary if rotated else None,
                     scale_O=scale_O * (30 if out_dtype == torch.int8 else 1)
                     if out_dtype != torch.bfloat16
-                    else None, gated=gated, **how,
+                    else None, activation=activation, **how,
                 )  # fmt: skip
             _compare(*found, most=_MOST_OFF[out_dtype])
         if narrow is not None:
             found = [torch.zeros((rows, _WIDTH), device=device).bfloat16() for _ in range(2)]
+            scales = {name: scale for name, scale in how.items() if name != "bias_O"}
             for module, out_TO in zip((fused, plain), found, strict=True):
-                module.multiply(a_TI, weight_OI, out_TO, **how)
+                module.multiply(a_TI, weight_OI, out_TO, **scales)
             _compare(*found, most=_MOST_OFF[torch.bfloat16])
 
 

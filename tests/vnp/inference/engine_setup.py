@@ -39,7 +39,7 @@ def layout_of(lengths, rows, *, device="cpu", pooling="mean_residues_1024"):
 
 # What `vnp.inference.ops.hopper` offers, in plain torch and for any shape.
 PLAIN_FUSED = SimpleNamespace(
-    fits=lambda dim, ffn, *, head, dtype: True,
+    fits=lambda dim, ffn, *, head, dtype, activation="gelu": True,
     project=plain.project,
     multiply=plain.multiply,
 )

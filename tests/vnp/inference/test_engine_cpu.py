@@ -79,9 +79,10 @@ def test_packed_products_compute_the_same(name):
     assert np.abs(states.embed(tokens) - other.embed(tokens)).max() < 2e-5
 
 
-@pytest.mark.parametrize("name", ["esm2", "esm2_24"])
+@pytest.mark.parametrize("name", ["esm2", "esm2_24", "gated"])
 def test_products_that_do_what_follows_compute_the_same(name):
-    spec, tokens = SPECS[name], tokens_of(LENGTHS)
+    of_tiles = tiny("mosaicbert", dim=64, heads=2)  # gates in whole parts of a tile
+    spec, tokens = (SPECS | {"gated": of_tiles})[name], tokens_of(LENGTHS)
     fused = encoder_of(spec, precision="bfloat16", fused=PLAIN_FUSED)
     assert fused._engine.fused
     assert not encoder_of(spec, precision="bfloat16")._engine.fused
@@ -241,7 +242,6 @@ def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch, caplog, 
     assert "no kernels for compute capability 10.0" in of((10, 0))
     assert of((8, 0), precision="int8").startswith("products by Triton (no kernels")
     assert of((9, 0), precision="float16") == "products by cuBLAS"
-    assert of((9, 0), spec=registry.model("dnabert_s")) == "products by cuBLAS"
     assert not warned  # as on every such device
     assert not caplog.messages
     tried = []
@@ -250,13 +250,15 @@ def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch, caplog, 
     monkeypatch.setattr(
         kernels,
         "check_products",
-        lambda _, device, *, narrow, gated: tried.append((device, narrow or gated, devices[-1])),
+        lambda _, device, *, narrow, activation: tried.append(
+            (device, narrow or activation, devices[-1])
+        ),
     )
     for precision in ("bfloat16", "fp8", "int8"):
         assert of((9, 0), precision=precision) == "products fused"
     # Triton launches on the current device: it has to be the worker's own.
     assert tried == [
-        (placement.device, narrow, placement.device) for narrow in (False, FP8, torch.int8)
+        (placement.device, narrow, placement.device) for narrow in ("gelu", FP8, torch.int8)
     ]
     assert "half a minute" in caplog.messages[0]
     assert not warned
@@ -276,7 +278,8 @@ def test_the_self_test_passes_right_products_and_refuses_wrong_ones(narrow):
     cpu = torch.device("cpu")
     check_products(PLAIN_FUSED, cpu, narrow=narrow)
     if narrow is None:
-        check_products(PLAIN_FUSED, cpu, narrow=None, gated=True)
+        check_products(PLAIN_FUSED, cpu, narrow=None, activation="geglu")
+        check_products(PLAIN_FUSED, cpu, narrow=None, activation="swiglu")
 
     def wrong(a, weight, out, **options):
         plain.project(a, weight, out, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -97,11 +98,12 @@ def test_near_float32_on_the_cpu_whoever_the_neighbours_are(precision: str) -> N
 def test_products_that_gate_themselves() -> None:
     hopper = pytest.importorskip("vnp.inference.ops.hopper")
     with torch.cuda.device(0):
-        check_products(hopper, torch.device("cuda", 0), narrow=None, gated=True)
+        check_products(hopper, torch.device("cuda", 0), narrow=None, activation="swiglu")
     bfloat16 = torch.bfloat16
-    assert all(hopper.fits_gated(dim, ffn, head=64, dtype=bfloat16) for dim, _, ffn in SIZES)
-    assert not hopper.fits_gated(960, 2560, head=64, dtype=torch.float16)
-    assert not hopper.fits_gated(960, 2560, head=48, dtype=bfloat16)
+    fits = partial(hopper.fits, activation="swiglu")
+    assert all(fits(dim, ffn, head=64, dtype=bfloat16) for dim, _, ffn in SIZES)
+    assert not fits(960, 2560, head=64, dtype=torch.float16)
+    assert not fits(960, 2560, head=48, dtype=bfloat16)
     state, tokens = random_state(SPEC), tokens_of(LENGTHS)
     exact = encoder_of(SPEC, state=state).embed(tokens)
     apart, fused = (

@@ -303,6 +303,10 @@ def test_fused_products_are_tried_and_shapes_refused():
     hopper = pytest.importorskip("vnp.inference.ops.hopper")
     for narrow in (None, FP8, torch.int8):
         check_products(hopper, torch.device("cuda", 0), narrow=narrow)
+    check_products(hopper, torch.device("cuda", 0), narrow=None, activation="geglu")
+    assert hopper.fits(768, 3072, head=64, dtype=torch.bfloat16, activation="geglu")
+    assert not hopper.fits(384, 1536, head=64, dtype=torch.bfloat16, activation="geglu")
+    assert not hopper.fits(768, 3072, head=64, dtype=FP8, activation="geglu")
     assert hopper.fits(2560, 10240, head=64, dtype=FP8)
     assert hopper.fits(1280, 5120, head=64, dtype=torch.bfloat16)
     assert not hopper.fits(320, 1280, head=16, dtype=torch.bfloat16)

@@ -93,7 +93,9 @@ def test_without_a_place_nothing_is_remembered_and_nothing_fails(monkeypatch, ca
 def test_the_doctor_tests_anew(monkeypatch):
     tested = []
     monkeypatch.setattr(
-        kernels, "check_products", lambda *_, narrow, gated: tested.append((narrow, gated))
+        kernels,
+        "check_products",
+        lambda *_, narrow, activation: tested.append((narrow, activation)),
     )
     monkeypatch.setattr(kernels, "why_not", lambda _: None)
     monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
@@ -104,7 +106,8 @@ def test_the_doctor_tests_anew(monkeypatch):
     device = torch.device("cuda", 0)
     assert kernels.retest(device)
     assert kernels.retest(device)
-    assert tested == 2 * [(None, False), (None, True), (FP8, False), (torch.int8, False)]
-    assert remembered.was_passed(kernels._facts("a GPU", narrow=torch.int8, gated=False))
+    kinds = [(None, "gelu"), (None, "swiglu"), (None, "geglu"), (FP8, "gelu"), (torch.int8, "gelu")]
+    assert tested == 2 * kinds
+    assert remembered.was_passed(kernels._facts("a GPU", narrow=torch.int8, activation="gelu"))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
     assert not kernels.retest(device)

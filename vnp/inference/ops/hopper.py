@@ -30,10 +30,11 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from vnp.inference.batch_layout import Rotary
+from vnp.inference.ops import torch as plain
 from vnp.inference.ops.hopper_epilogue import (
     BY_BOTH,
     BY_COLUMN,
-    GATED,
+    GEGLU,
     GELU,
     HEAD,
     HEADS,
@@ -43,6 +44,7 @@ from vnp.inference.ops.hopper_epilogue import (
     PLAIN,
     ROTARY,
     STANDARDISED,
+    SWIGLU,
     angles_of,
     eighths,
     finish,
@@ -249,26 +251,17 @@ def _project(
     )  # fmt: skip
 
 
-def fits_gated(dim: int, ffn: int, *, head: int, dtype: torch.dtype) -> bool:
-    """Whether ``project`` takes the projections of ESM-C: one that is normed, and one gated."""
-    blocks, rest = divmod(dim * dtype.itemsize, _BLOCK_BYTES)
-    return (
-        dtype == torch.bfloat16
-        and head == HEAD.value
-        and not (2 * ffn % _COLUMNS or rest)
-        and blocks >= PIECES.value
-    )
-
-
-def fits(dim: int, ffn: int, *, head: int, dtype: torch.dtype) -> bool:
+def fits(
+    dim: int, ffn: int, *, head: int, dtype: torch.dtype, activation: plain.Activation = "gelu"
+) -> bool:
     """Whether ``project`` takes a model's projections: widths, columns of a head, and dtype."""
     blocks, rest = divmod(dim * dtype.itemsize, _BLOCK_BYTES)
-    return (
-        dtype in _DTYPES
-        and head == HEAD.value
-        and not (dim % _COLUMNS or ffn % _COLUMNS or rest)
-        and blocks >= PIECES.value
-    )
+    if activation == "gelu":
+        fit = dtype in _DTYPES and not (dim % _COLUMNS or ffn % _COLUMNS)
+    else:
+        fit = dtype == torch.bfloat16 and not 2 * ffn % _COLUMNS
+    rotates = activation != "geglu"
+    return fit and not rest and blocks >= PIECES.value and (head == HEAD.value or not rotates)
 
 
 def project(
@@ -276,21 +269,21 @@ def project(
     weight_OI: Tensor,
     out_TO: Tensor,
     *,
-    bias_O: Tensor,
+    bias_O: Tensor | None = None,
     weight_scale_O: Tensor | None = None,
     row_scale_T: Tensor | None = None,
     standard: tuple[Tensor, Tensor | None] | None = None,
     rotary: Rotary | None = None,
     scale_O: Tensor | None = None,
-    gated: bool = False,
+    activation: plain.Activation = "gelu",
     norm: tuple[Tensor, Tensor] | None = None,
 ) -> None:
     """See ``plain.project``: quantised with ``weight_scale_O``, in bfloat16 with ``standard``.
 
     Without ``norm`` columns with rotary embedding, from the left, make up whole tiles of 256; with
-    it, and where a product is ``gated``, there is no ``lead``.
+    it, and before a gated activation, there is no ``lead``.
     """
-    mode = GATED if gated else GELU
+    mode = {"gelu": GELU, "geglu": GEGLU, "swiglu": SWIGLU}[activation]
     if rotary is not None:
         normed = PARTLY if rotary.columns % _COLUMNS else NORMED
         mode = ROTARY if norm is None else normed
@@ -301,7 +294,7 @@ def project(
     vectors += [None, None, None] if rotary is None else [*rotary.tables, rotary.positions]
     vectors += [None, None] if norm is None else norm
     how = STANDARDISED
-    if weight_scale_O is not None:
+    if weight_scale_O is not None or mode is GEGLU:  # no 1 / deviation of rows
         how = BY_COLUMN if row_scale_T is None else BY_BOTH
     _launch(
         a_TI, weight_OI, out_TO, vectors, mode=mode, how=how,
@@ -335,7 +328,7 @@ def _launch(
     columns: int,
 ) -> None:
     programs = torch.cuda.get_device_properties(a_TI.device).multi_processor_count
-    present = next(vector for vector in vectors if vector is not None)
+    present = next((vector for vector in vectors if vector is not None), out_TO)
     width = _COLUMNS // PIECES.value // (1 if mode in (PLAIN, GELU) else 2)
     _project[(programs,)](
         _descriptor(a_TI, _ROWS, _BLOCK_BYTES // a_TI.element_size()),

@@ -1,8 +1,8 @@
 """What follows a matrix product on Hopper, done by the product's own program (see ``hopper``).
 
 The sums of a tile are kept as bfloat16, as a product of cuBLAS would have written them. An eighth
-of a tile is finished at a time: bias and GELU, gated SiLU, or the rotary embedding of queries and
-keys, which ESM-C norms as well.
+of a tile is finished at a time: bias and GELU, values times GELU or SiLU of their gates, or the
+rotary embedding of queries and keys, which ESM-C norms as well.
 
 In int8 the sums are exact. They are multiplied by a scale of the row and one of the column (for an
 input of fixed range by that of the column alone), and GELU writes 256 steps of a range of its own.
@@ -27,7 +27,7 @@ HEAD = gl.constexpr(64)  # columns of a head where queries and keys get rotary e
 HEADS = gl.constexpr(4)  # of a tile
 # What follows a product. From ROTARY on columns rotate; from NORMED on they are normed as well, and
 # PARTLY is for rotated columns that do not make up whole tiles.
-PLAIN, GELU, GATED, ROTARY, NORMED, PARTLY = (gl.constexpr(mode) for mode in range(6))
+PLAIN, GELU, GEGLU, SWIGLU, ROTARY, NORMED, PARTLY = (gl.constexpr(mode) for mode in range(7))
 # How a product becomes that of a standardised row: a raw stream's by what is left of the norm,
 # a quantised one's by scales of columns, or of columns and rows.
 STANDARDISED, BY_COLUMN, BY_BOTH = (gl.constexpr(how) for how in range(3))
@@ -99,17 +99,16 @@ def sixteenths(x):
 def take_vectors(vectors, column, columns, COLUMNS: gl.constexpr, MODE: gl.constexpr):
     """What the columns of a tile are finished with: lead, bias, and a scale or weight."""
     layout: gl.constexpr = gl.BlockedLayout([COLUMNS // 128], [32], [4], [0])
-    at = column + gl.arange(0, COLUMNS, layout)
-    there = at < columns  # past the last column nothing is written
-    lead, bias, third = vectors[0], vectors[1], vectors[2]
-    if MODE >= NORMED:
-        third = vectors[7]
-    found = gl.load(lead + at, mask=there, other=0.0)
-    return (
-        found,
-        gl.load(bias + at, mask=there, other=0.0),
-        gl.load(third + at, mask=there, other=0.0),
-    )
+    lead = gl.zeros([COLUMNS], gl.float32, layout)
+    bias, third = lead, lead
+    if MODE != GEGLU:  # which has none
+        at = column + gl.arange(0, COLUMNS, layout)
+        there = at < columns  # past the last column nothing is written
+        lead = gl.load(vectors[0] + at, mask=there, other=0.0)
+        bias = gl.load(vectors[1] + at, mask=there, other=0.0)
+        third = vectors[7 if MODE >= NORMED else 2] + at
+        third = gl.load(third, mask=there, other=0.0)
+    return lead, bias, third
 
 
 @gluon.jit
@@ -136,6 +135,8 @@ def _linear(
 ):  # fmt: skip
     """Columns of a product, as they would be had its input been standardised, with their bias."""
     WIDTH: gl.constexpr = value.shape[1]
+    if MODE == GEGLU:  # its model shifts and scales nothing
+        return value
     if HOW != STANDARDISED:  # of quantised weights lead is the scale
         value = value * _vector(shared, 0, first, WIDTH, GROUP, layout)[None, :]
         if HOW == BY_BOTH:
@@ -228,19 +229,23 @@ def finish(
         fence_async_shared()
         _copy_out(out_desc, [row, at], rooms.index(pair))
         _copy_out(out_desc, [row, at + half], rooms.index(pair + 1))
-    elif MODE == GATED:  # gates in the first half of a tile, what they are for in the second
+    elif MODE < ROTARY and MODE > GELU:  # gates in a tile's first half, in the second their values
         start: gl.constexpr = i * WIDTH
         gate = _kept(parts[i], layout)
         gate = _linear(gate, shared, rstd, start, layout, HOW, MODE, GROUP)
         value = _kept(parts[i + PIECES], layout)
         value = _linear(value, shared, rstd, start + PIECES * WIDTH, layout, HOW, MODE, GROUP)
-        whole = 1.0 + gl.exp2(gate * -1.4426950408889634)
-        open_ = gl.inline_asm_elementwise(
-            "rcp.approx.ftz.f32 $0, $1;", "=f,f", [whole], dtype=gl.float32, is_pure=True, pack=1
-        )
+        if MODE == GEGLU:
+            gate = _gelu_of(gate)
+        else:
+            whole = 1.0 + gl.exp2(gate * -1.4426950408889634)
+            gate *= gl.inline_asm_elementwise(
+                "rcp.approx.ftz.f32 $0, $1;", "=f,f", [whole], dtype=gl.float32, is_pure=True,
+                pack=1,
+            )  # fmt: skip
         tma.store_wait(1)
         place: gl.constexpr = 2 * GROUP + i % 2
-        rooms.index(place).store((gate * open_ * value).to(rooms.dtype))
+        rooms.index(place).store((gate * value).to(rooms.dtype))
         fence_async_shared()
         _copy_out(out_desc, [row, column // 2 + i * WIDTH], rooms.index(place))
     else:

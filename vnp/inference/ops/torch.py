@@ -9,6 +9,8 @@ Shapes: T rows (tokens and padding), D hidden width, F inner width, E = 3 * D, n
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -18,8 +20,8 @@ from vnp.inference.ops import torch_int8 as int8
 from vnp.inference.ops.torch_int8 import multiply, scaled_product, write
 
 __all__ = [
-    "GATED", "QUERY_FACTOR", "attend", "gated_order", "geglu", "gelu", "int8", "multiply", "norm",
-    "pool", "project", "qk_norm", "qk_rstd", "rotary", "rstd", "swiglu",
+    "GATED", "QUERY_FACTOR", "Activation", "attend", "gated_order", "geglu", "gelu", "int8",
+    "multiply", "norm", "pool", "project", "qk_norm", "qk_rstd", "rotary", "rstd", "swiglu",
 ]  # fmt: skip
 
 name, version = "plain torch", torch.__version__
@@ -27,6 +29,7 @@ name, version = "plain torch", torch.__version__
 QUERY_FACTOR = 1.0  # softmax takes e to the power of a score
 
 GATED = 128  # gates that lie together, for ``project``
+Activation = Literal["gelu", "geglu", "swiglu"]
 
 _BIAS_ELEMENTS = 1 << 26  # most of ALiBi's biases made at once: 256 MiB in float32
 
@@ -165,16 +168,16 @@ def project(
     weight_OI: Tensor,
     out_TO: Tensor,
     *,
-    bias_O: Tensor,
+    bias_O: Tensor | None = None,
     weight_scale_O: Tensor | None = None,
     row_scale_T: Tensor | None = None,
     standard: tuple[Tensor, Tensor | None] | None = None,
     rotary: Rotary | None = None,
     scale_O: Tensor | None = None,
-    gated: bool = False,
+    activation: Activation = "gelu",
     norm: tuple[Tensor, Tensor] | None = None,
 ) -> None:
-    """Write a product and what follows it: scales, bias, and rotary positions or else GELU.
+    """Write a product and what follows it: scales, bias, and rotary positions or an activation.
 
     Parameters
     ----------
@@ -182,7 +185,7 @@ def project(
         bfloat16, fp8 or int8. Their product is rounded to bfloat16 first, as it would be if it
         were written.
     bias_O
-        float32.
+        float32; None with ``geglu``, which has neither scales nor ``standard``.
     weight_scale_O
         float32; of quantised weights.
     row_scale_T
@@ -190,13 +193,13 @@ def project(
     standard
         See ``gelu``.
     rotary
-        See ``rotary``; without it GELU is taken.
+        See ``rotary``; without it an activation is taken.
     scale_O
         float32; what comes out of GELU is multiplied by it before it is written in fp8 or int8
         (see ``gelu``).
-    gated
-        In place of GELU ``silu(gate) * value``, half as wide: outputs come as ``GATED`` gates, as
-        many values, and so on (``gated_order``).
+    activation
+        ``geglu`` is ``gelu(gate) * value`` and ``swiglu`` is ``silu(gate) * value``, half as wide:
+        outputs come as ``GATED`` gates, as many values, and so on (``gated_order``).
     norm
         With ``rotary``: weights (O,) that queries and keys are multiplied by after their norms, and
         where the sums of squares go, (S, T), both float32. What is left of the norms is to multiply
@@ -206,10 +209,12 @@ def project(
     value = scaled_product(a_TI, weight_OI, weight_scale_O, row_scale_T)
     if standard is not None:
         value = _standardised(value, standard)
-    value = value + bias_O
-    if gated:
+    if bias_O is not None:
+        value = value + bias_O
+    if activation != "gelu":
         gate, other = value.view(len(value), -1, 2, GATED).unbind(dim=2)
-        out_TO.copy_((functional.silu(gate) * other).flatten(1))
+        open_ = functional.gelu(gate) if activation == "geglu" else functional.silu(gate)
+        out_TO.copy_((open_ * other).flatten(1))
         return
     if norm is not None and rotary is not None:
         weight_O, squares_ST = norm

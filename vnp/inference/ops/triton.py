@@ -20,6 +20,7 @@ from torch import Tensor
 from vnp.inference.batch_layout import BatchLayout, Rotary
 from vnp.inference.ops import triton_int8 as int8
 from vnp.inference.ops.triton_attention import QUERY_FACTOR, attend
+from vnp.inference.ops.triton_norm import norm, qk_norm, qk_rstd, rstd
 
 __all__ = [
     "QUERY_FACTOR",
@@ -38,7 +39,7 @@ __all__ = [
 
 name, version = "Triton", triton.__version__
 
-_ROWS = 4  # rows that a program of an elementwise kernel goes through
+_ROWS = 4  # that a program of an elementwise kernel goes through
 
 
 @triton.jit
@@ -72,43 +73,6 @@ def signed_share(x):
         "tanh.approx.f32 $0, $1;", "=f,f", [x * (0.03470089 * x * x + 0.80015708)],
         dtype=tl.float32, is_pure=True, pack=1,
     )  # fmt: skip
-
-
-@triton.jit
-def _norm(
-    x, delta, shift, weight, bias, out, eps, scale,
-    WIDTH: tl.constexpr, BLOCK: tl.constexpr,
-    HAS_DELTA: tl.constexpr, HAS_SHIFT: tl.constexpr, AFFINE: tl.constexpr,
-):  # fmt: skip
-    column = tl.arange(0, BLOCK)
-    inside = column < WIDTH
-    at = tl.program_id(0).to(tl.int64) * WIDTH + column
-    value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
-    if HAS_DELTA:
-        value += tl.load(delta + at, mask=inside, other=0.0).to(tl.float32)
-        tl.store(x + at, value.to(x.dtype.element_ty), mask=inside)
-    if HAS_SHIFT:
-        value += tl.load(shift + column, mask=inside, other=0.0)
-    mean = tl.sum(value, axis=0) / WIDTH
-    value = tl.where(inside, value - mean, 0.0)
-    value *= tl.rsqrt(tl.sum(value * value, axis=0) / WIDTH + eps)
-    if AFFINE:
-        value *= tl.load(weight + column, mask=inside, other=0.0)
-        value += tl.load(bias + column, mask=inside, other=0.0)
-    tl.store(out + at, (value * scale).to(out.dtype.element_ty), mask=inside)
-
-
-@triton.jit
-def _rstd(
-    x, shift, out, eps, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    column = tl.arange(0, BLOCK)
-    inside = column < WIDTH
-    at = tl.program_id(0).to(tl.int64) * WIDTH + column
-    value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
-    value += tl.load(shift + column, mask=inside, other=0.0)
-    value = tl.where(inside, value - tl.sum(value, axis=0) / WIDTH, 0.0)
-    tl.store(out + tl.program_id(0), tl.rsqrt(tl.sum(value * value, axis=0) / WIDTH + eps))
 
 
 @triton.jit
@@ -178,44 +142,6 @@ def _swiglu(
 
 
 @triton.jit
-def _qk_norm(
-    qkv, weight, cos, sin, positions, eps, D: tl.constexpr, WIDTH: tl.constexpr,
-    HALF: tl.constexpr, BLOCK_HALF: tl.constexpr, HEADS: tl.constexpr,
-):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64)
-    part = tl.program_id(1) * D
-    head = tl.arange(0, HEADS)
-    half = tl.arange(0, BLOCK_HALF)
-    column = head[:, None] * (2 * HALF) + half[None, :]
-    there = (head * (2 * HALF) < D)[:, None] & (half < HALF)[None, :]
-    at = qkv + row * WIDTH + part + column
-    low = tl.load(at, mask=there, other=0.0).to(tl.float32)
-    high = tl.load(at + HALF, mask=there, other=0.0).to(tl.float32)
-    squares = tl.sum(tl.sum(low * low + high * high, axis=1), axis=0)
-    factor = tl.rsqrt(squares / D + eps)
-    low *= factor * tl.load(weight + part + column, mask=there, other=0.0)
-    high *= factor * tl.load(weight + part + column + HALF, mask=there, other=0.0)
-    angle = tl.load(positions + row) * HALF + half
-    c = tl.load(cos + angle, mask=half < HALF, other=0.0).to(tl.float32)[None, :]
-    s = tl.load(sin + angle, mask=half < HALF, other=0.0).to(tl.float32)[None, :]
-    tl.store(at, (low * c - high * s).to(qkv.dtype.element_ty), mask=there)
-    tl.store(at + HALF, (high * c + low * s).to(qkv.dtype.element_ty), mask=there)
-
-
-@triton.jit
-def _qk_rstd(
-    squares, out, rows, eps, D: tl.constexpr, PARTS: tl.constexpr, BLOCK: tl.constexpr
-):  # fmt: skip
-    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    there = row < rows
-    total = tl.zeros((BLOCK,), tl.float32)
-    squares += tl.program_id(1) * PARTS * rows
-    for part in tl.static_range(PARTS):
-        total += tl.load(squares + part * rows + row, mask=there, other=0.0)
-    tl.store(out + tl.program_id(1) * rows + row, tl.rsqrt(total / D + eps), mask=there)
-
-
-@triton.jit
 def _pool(
     x, bounds, shift, weight, bias, out, eps,
     WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, NORM: tl.constexpr,
@@ -266,36 +192,6 @@ def _rotary(
     s = tl.load(sin + angle, mask=half < HALF, other=0.0).to(tl.float32)[None, :]
     tl.store(at, (low * c - high * s).to(qkv.dtype.element_ty), mask=there)
     tl.store(at + HALF, (high * c + low * s).to(qkv.dtype.element_ty), mask=there)
-
-
-def norm(
-    x_TD: Tensor,
-    out_TD: Tensor,
-    *,
-    eps: float,
-    delta_TD: Tensor | None = None,
-    shift_D: Tensor | None = None,
-    affine: tuple[Tensor, Tensor] | None = None,
-    scale: float = 1.0,
-) -> None:
-    """See ``plain.norm``."""
-    rows, width = x_TD.shape
-    weight, bias = affine or (None, None)
-    _norm[(rows,)](
-        x_TD, delta_TD, shift_D, weight, bias, out_TD, eps, scale,
-        WIDTH=width, BLOCK=triton.next_power_of_2(width),
-        HAS_DELTA=delta_TD is not None, HAS_SHIFT=shift_D is not None, AFFINE=affine is not None,
-        num_warps=4,
-    )  # fmt: skip
-
-
-def rstd(x_TD: Tensor, out_T: Tensor, *, eps: float, shift_D: Tensor) -> None:
-    """See ``plain.rstd``."""
-    rows, width = x_TD.shape
-    _rstd[(rows,)](
-        x_TD, shift_D, out_T, eps,
-        WIDTH=width, BLOCK=triton.next_power_of_2(width), num_warps=2 if width <= 2048 else 4,
-    )  # fmt: skip
 
 
 def gelu(
@@ -353,26 +249,6 @@ def swiglu(
         u_T2F, bias_2F, rstd_T, out_TF,
         WIDTH=width, BLOCK=block, ROWS=_ROWS, STANDARDISE=rstd_T is not None, num_warps=4,
     )  # fmt: skip
-
-
-def qk_norm(qkv_TE: Tensor, how: Rotary, *, weight_2D: Tensor, eps: float) -> None:
-    """See ``plain.qk_norm``."""
-    rows, width = qkv_TE.shape
-    half = how.tables[0].shape[1]
-    dim = how.columns // 2
-    _qk_norm[(rows, 2)](
-        qkv_TE, weight_2D, *how.tables, how.positions, eps,
-        D=dim, WIDTH=width, HALF=half, BLOCK_HALF=triton.next_power_of_2(half),
-        HEADS=triton.next_power_of_2(dim // (2 * half)), num_warps=4,
-    )  # fmt: skip
-
-
-def qk_rstd(squares_ST: Tensor, out_2T: Tensor, *, eps: float, dim: int) -> None:
-    """See ``plain.qk_rstd``."""
-    parts, rows = squares_ST.shape
-    _qk_rstd[(triton.cdiv(rows, 128), 2)](
-        squares_ST, out_2T, rows, eps, D=dim, PARTS=parts // 2, BLOCK=128, num_warps=4
-    )
 
 
 def pool(

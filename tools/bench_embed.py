@@ -1,6 +1,6 @@
 """Measure `vnp embed` end to end: a store on local disk, random weights of the published shapes.
 
-``python tools/bench_embed.py FOLDER [--records 210000] [--run MODEL[,MODEL...] ...]``
+``python tools/bench_embed.py FOLDER [--records 210000] [--run MODEL[,MODEL...] ...] [--gpus N..]``
 
 Writes checkpoints and a FASTA of 150-bp coding reads to FOLDER. Each run makes a store with its
 models, measures each engine's own rate on tokens of that store held in memory, which compiles its
@@ -13,6 +13,10 @@ engines again, as a chip gets warmer and slower. Printed:
 - the share of the engine's own rate: the time that the tokens of every model would take at its
   engine's own rate, over the time that they took; at its rate before and at its rate after;
 - how fast and hot the GPU ran.
+
+With ``--gpus 1 2`` nothing is measured alone: copies of the store are filled by so many GPUs, with
+a worker each, one number after the other. Printed: tokens per second over the longest time that a
+worker took from its first block to its last result, and over the whole command.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -59,11 +65,11 @@ def write_reads(path: Path, count: int) -> None:
             file.write(b">r%d\n%s\n" % (number, read.tobytes()))
 
 
-def vnp(*arguments: str) -> dict[str, Any]:
+def vnp(*arguments: str, **environment: str) -> dict[str, Any]:
     """Run a command and return its JSON."""
     done = subprocess.run(
         [sys.executable, "-m", "vnp", *arguments, "--json"],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False,
+        cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False, env=os.environ | environment,
     )  # fmt: skip
     assert done.returncode == 0, (arguments, done.stdout)
     result: dict[str, Any] = json.loads(done.stdout)
@@ -150,12 +156,41 @@ def measure(folder: Path, models: list[str], *, records: int, device: str) -> No
     )
 
 
+def measure_gpus(folder: Path, models: list[str], *, records: int, gpus: list[int]) -> None:
+    """Fill copies of one store with some GPUs each, and print how long each took."""
+    store = store_of(folder, "-".join(models), records=records, models=models)
+    first = 0.0
+    for count in gpus:
+        copied = Path(shutil.copytree(store, folder / "copy.zarr"))
+        began = time.perf_counter()
+        report = vnp(
+            "embed", str(copied), "--weights", str(folder / "weights"),
+            CUDA_VISIBLE_DEVICES=",".join(map(str, range(count))),
+        )  # fmt: skip
+        seconds = time.perf_counter() - began
+        workers = report["workers"]
+        tokens = sum(worker["tokens"] for worker in workers)
+        spans = [worker["span_seconds"] for worker in workers]
+        rate = tokens / max(spans)
+        first = first or rate
+        print(
+            f"{' + '.join(models)}, {len(workers)} of {count} GPUs: {tokens:,} tokens, "
+            f"{rate:,.0f} tok/s, {rate / first:.3f} times the first; spans "
+            f"{', '.join(f'{span:.1f}' for span in spans)} s; whole command {seconds:.1f} s, "
+            f"{tokens / seconds:,.0f} tok/s; complete {report['complete']}",
+            flush=True,
+        )
+        shutil.rmtree(copied)
+        shutil.rmtree(f"{copied}.vnp", ignore_errors=True)
+
+
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--records", type=int, default=210_000)
     parser.add_argument("--run", action="append", help="models of one store, with commas between")
+    parser.add_argument("--gpus", type=int, nargs="+", help="numbers of GPUs to compare")
     parser.add_argument("--device", default="cuda")
     options = parser.parse_args()
     runs = [run.split(",") for run in options.run or ["dnabert_s,esm2_3b", "dnabert_s,esm2_650m"]]
@@ -163,6 +198,9 @@ def main() -> None:
     for model in sorted({model for run in runs for model in run}):
         write(registry.model(model), options.folder / "weights", device=options.device)
     for models in runs:
+        if options.gpus:
+            measure_gpus(options.folder, models, records=options.records, gpus=options.gpus)
+            continue
         measure(options.folder, models, records=options.records, device=options.device)
 
 

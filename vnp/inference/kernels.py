@@ -6,8 +6,10 @@ on them, once on a machine.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
+import threading
 from types import ModuleType
 
 import torch
@@ -49,6 +51,22 @@ def obstacle(placement: Placement) -> str | None:
         )
     trouble = why_not("triton")
     return None if trouble is None else f"Triton {trouble}"
+
+
+def hash_compiler() -> threading.Thread:
+    """Have a thread hash Triton's own files, as its first kernel does, half a second's work.
+
+    It remembers the hash, and hashing needs no lock of the interpreter: weights come meanwhile. It
+    is only sooner: a Triton that hashes elsewhere does it when it needs it.
+    """
+
+    def run() -> None:
+        with contextlib.suppress(Exception):  # whatever ails the compiler, the first kernel tells
+            importlib.import_module("triton.runtime.cache").triton_key()
+
+    thread = threading.Thread(target=run, name="compiler", daemon=True)
+    thread.start()
+    return thread
 
 
 def cpu_operations(placement: Placement) -> tuple[ModuleType, str]:

@@ -265,6 +265,7 @@ def encoder_of(
             warn=warn,
         )
     ops = importlib.import_module("vnp.inference.ops.triton")
+    kernels.hash_compiler()
     token_budget = token_budget or TOKEN_BUDGETS[spec.architecture]
 
     def at(placement: Placement) -> EngineEncoder:

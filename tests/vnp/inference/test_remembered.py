@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -88,6 +89,18 @@ def test_without_a_place_nothing_is_remembered_and_nothing_fails(monkeypatch, ca
     remembered.note_passed(facts)
     assert not remembered.was_passed(facts)
     assert files(cache) == [cache / "vnp"]
+
+
+def test_the_compiler_is_hashed_beside_the_weights_and_may_fail(monkeypatch):
+    hashed = []
+    cache = SimpleNamespace(triton_key=lambda: hashed.append(threading.current_thread()))
+    monkeypatch.setitem(sys.modules, "triton.runtime.cache", cache)
+    monkeypatch.setattr(kernels.importlib, "import_module", lambda name: sys.modules[name])
+    thread = kernels.hash_compiler()
+    thread.join()
+    assert hashed == [thread]
+    monkeypatch.setitem(sys.modules, "triton.runtime.cache", SimpleNamespace())
+    kernels.hash_compiler().join()  # of a version that has none
 
 
 def test_the_doctor_tests_anew(monkeypatch):

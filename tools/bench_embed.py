@@ -39,13 +39,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 from gpu_heat import Heat  # noqa: E402
+from gpu_tokens import whole_batches  # noqa: E402
 from random_checkpoint import write  # noqa: E402
 
 from store.open import open_store  # noqa: E402
 from vnp.inference.encoder import PipelinedEncoder  # noqa: E402
 from vnp.inference.load import load_encoder  # noqa: E402
 from vnp.models import registry  # noqa: E402
-from vnp.models.packing import fill  # noqa: E402
 from vnp.models.tokens import Tokens  # noqa: E402
 
 _CODONS = 50
@@ -83,13 +83,6 @@ def store_of(folder: Path, name: str, *, records: int, models: list[str]) -> Pat
     vnp("init", str(store), *(part for model in models for part in ("--model", model)))
     vnp("append", str(store), str(reads))
     return store
-
-
-def whole_batches(tokens: Tokens, token_budget: int) -> Tokens:
-    """Less the records of the last batch, which the others leave hardly filled."""
-    full = fill(tokens.lengths, token_budget=token_budget, most_records=token_budget // 16)[:-1]
-    chosen = np.concatenate([batch.records for batch in full])
-    return Tokens(tokens.collect(chosen), tokens.lengths[chosen])
 
 
 def own_rate(path: Path, model: str, *, weights: Path, device: str) -> tuple[float, int, str]:
@@ -191,7 +184,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=210_000)
     parser.add_argument("--run", action="append", help="models of one store, with commas between")
     parser.add_argument("--gpus", type=int, nargs="+", help="numbers of GPUs to compare")
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--device", default="cuda:0")
     options = parser.parse_args()
     runs = [run.split(",") for run in options.run or ["dnabert_s,esm2_3b", "dnabert_s,esm2_650m"]]
     options.folder.mkdir(parents=True, exist_ok=True)

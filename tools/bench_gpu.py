@@ -10,7 +10,8 @@ Random weights of the published shapes (``random_checkpoint``), made on the devi
   before ours, when the chip is as warm;
 - transformers: EsmModel in bfloat16 with SDPA, records sorted and padded, forward pass alone, best
   of several batch sizes;
-- ours: ``EngineEncoder.embed`` from token ids on the host to pooled rows on the host.
+- ours: ``EngineEncoder.embed`` from token ids on the host to pooled rows on the host, of as many
+  records as fill whole batches.
 
 Everything runs for most of a second before it is timed, as a chip at its power limit slows down.
 A rate counts the tokens of records, special tokens included and padding not. The ceiling has no
@@ -44,6 +45,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 from gpu_heat import Heat  # noqa: E402
 from gpu_peers import DEVICE, Peer, Workload, clear, ours, peak, timed, tokens_of, workloads  # noqa: E402
+from gpu_tokens import whole_batches  # noqa: E402
 from random_checkpoint import random_tensors  # noqa: E402
 
 from vnp.inference import kernels  # noqa: E402
@@ -199,7 +201,8 @@ def measure_encoder(
     peers: dict[str, float],
 ) -> None:
     """Time our encoder on several workloads."""
-    for load, tokens in loads:
+    for load, records in loads:
+        tokens = whole_batches(records, encoder.token_budget)
         torch.cuda.reset_peak_memory_stats()
         began = time.perf_counter()
         encoder.embed(tokens)

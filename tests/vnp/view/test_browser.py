@@ -117,7 +117,7 @@ def test_the_page_follows_what_happens_to_the_store(
 
         keep_scores(opened)
         page.locator("#viral h2", has_text="What is viral").wait_for()
-        page.locator("#contigs th", has_text="Mean score").wait_for()
+        page.locator("#contigs th", has_text="Mean score2").wait_for()
         append(opened, "later", 30)
         page.locator("#viral .samples", has_text="later").wait_for()
         page.locator("#contigs .status", has_text="contig").wait_for()

@@ -137,7 +137,7 @@
 
   function described(map, at) {
     const line = (name, value) => vnp.el("div", {}, vnp.el("span", {}, `${name} `), value);
-    const score = map.score === null ? null : line("score", vnp.score(map.score[at]));
+    const score = map.score === null ? null : line("score2", vnp.score(map.score[at]));
     return [
       vnp.el("strong", {}, vnp.name(map.id[at], 44)),
       line("sample", vnp.name(map.names.sample[map.sample[at]], 32)),
@@ -150,7 +150,7 @@
   function colourings(map) {
     const ways = [{ key: "sample", name: "sample", made: () => bySample(map) }];
     if (map.score?.some((score) => score !== null))
-      ways.push({ key: "score", name: "virus score", made: () => byScore(map) });
+      ways.push({ key: "score", name: "score2", made: () => byScore(map) });
     ways.push(
       { key: "length", name: "contig length", made: () => byLength(map) },
       { key: "frame", name: "reading frame", made: () => byFrame(map) },
@@ -242,7 +242,7 @@
   function list(map, indices, clear) {
     const sorted = [...indices].sort((a, b) => a - b);
     const contigs = new Set(sorted.map((at) => `${map.sample[at]} ${map.contig[at]}`)).size;
-    const header = ["id", "sample", "contig", "contig_length", "frame", "score"];
+    const header = ["id", "sample", "contig", "contig_length", "frame", "score2"];
     const row = (at) => [
       map.id[at],
       map.names.sample[map.sample[at]],
@@ -277,7 +277,7 @@
 
   /** The panel of the records most similar to one; a live source finds them. */
   function near(map, at, found, clear) {
-    const heads = ["Record", "Sample", "Similarity", "Score"];
+    const heads = ["Record", "Sample", "Similarity", "score2"];
     return [
       vnp.el("h3", {}, "Most similar to ", vnp.name(map.id[at], 60)),
       vnp.el(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+from importlib.util import find_spec
 from typing import Any
 
 from store.errors import UsageError
@@ -62,6 +63,14 @@ def available(name: str, *, for_what: str) -> Any:
         _said.add(name)
         log.warning("%s is left out: %s %s", for_what, name, trouble)
     return module
+
+
+def is_installed(name: str) -> bool:
+    """Whether a library can be found; nothing is imported, so it may fail at its import."""
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):  # ValueError: it was imported by hand, without a spec
+        return False
 
 
 def install(extra: str) -> str:

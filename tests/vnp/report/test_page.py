@@ -184,7 +184,14 @@ def test_a_fence_on_the_map_gives_ids(opened: Open, study_page: Path) -> None:
     lasso(page)
     page.locator("#map .chosen h3").wait_for()
     assert page.locator("#map .chosen h3").inner_text() == f"{len(ids)} records of 71 contigs"
-    assert view.said() == f"{len(ids)} records selected."
+    # The count stands where one looks: on the map, as it is seen; it is said aloud too.
+    count = page.get_by_role("status").filter(has_text="selected")
+    assert count.inner_text() == f"{len(ids)} records selected; ids below the map."
+    assert count.get_attribute("aria-live") == "polite"
+    told, drawn = count.bounding_box(), page.locator("canvas.points").bounding_box()
+    assert drawn["x"] < told["x"] < told["x"] + told["width"] < drawn["x"] + drawn["width"]
+    assert drawn["y"] < told["y"] < told["y"] + told["height"] < drawn["y"] + drawn["height"]
+    assert told["y"] + told["height"] <= TALL["height"]
     page.get_by_role("button", name="Copy ids").click()
     assert view.copied().splitlines() == ids  # as they are, for other programs
     page.locator("#map").get_by_role("button", name="Copy as TSV").click()
@@ -193,6 +200,9 @@ def test_a_fence_on_the_map_gives_ids(opened: Open, study_page: Path) -> None:
     assert [cell[0] for cell in cells[1:]] == [safe_cell(each) for each in ids]
     page.get_by_role("button", name="Clear").click()
     assert page.locator("#map .chosen h3").count() == 0
+    nothing = page.locator("#map .picked")
+    assert nothing.inner_text() == "Nothing is selected."
+    assert nothing.bounding_box()["width"] == 1  # said, not shown
     page.get_by_role("button", name="Move").click()
     lasso(page, by_key=True)
     page.locator("#map .chosen h3").wait_for()
@@ -313,6 +323,17 @@ def test_it_follows_theme_width_and_paper(opened: Open, study_page: Path) -> Non
         papers.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
         assert page.evaluate("document.documentElement.scrollWidth") == 390
         assert page.evaluate("document.querySelector('canvas.points').clientWidth") < 390
+        hints = page.locator(".sideways:visible")
+        hints.nth(1).wait_for()  # of samples and of contigs
+        for name in ("samples", "contigs"):
+            box = page.get_by_role("region", name=f"Table of {name}")
+            hint = page.locator(f"#{box.get_attribute('aria-describedby')}")
+            assert hint.inner_text() == "More columns: scroll this table sideways →"
+            assert hint.bounding_box()["y"] < box.bounding_box()["y"]
+            assert "local" in box.evaluate("(box) => getComputedStyle(box).backgroundAttachment")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.wait_for_function("[...document.querySelectorAll('.sideways')].every((p) => p.hidden)")
+    page.set_viewport_size({"width": 390, "height": 800})
     assert papers == {"rgb(255, 255, 255)", "rgb(17, 20, 24)"}
     corner = "[...document.querySelector('canvas').getContext('2d').getImageData(1, 1, 1, 1).data]"
     assert page.evaluate(corner) == [17, 20, 24, 255]

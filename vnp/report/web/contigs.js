@@ -78,11 +78,7 @@
       ),
       controls.form,
       vnp.el("div", { class: "bar" }, status, vnp.button("Copy as TSV", copy, { class: "copy" })),
-      vnp.el(
-        "div",
-        { class: "scroll", role: "region", tabindex: "0", "aria-label": "Table of contigs" },
-        table,
-      ),
+      vnp.scroll("Table of contigs", table),
       vnp.el("nav", { class: "pages", "aria-label": "Pages of contigs" }, back, on),
       note,
     );

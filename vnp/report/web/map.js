@@ -13,6 +13,7 @@
     const tip = vnp.el("div", { class: "tip", hidden: true });
     const legend = vnp.el("div", { class: "map-legend" });
     const chosen = vnp.el("div", { class: "chosen" });
+    const picked = vnp.el("p", { class: "picked none", role: "status", "aria-live": "polite" });
     const points = vnp.pointCanvas(map, {
       hovered(at, place) {
         tip.hidden = at === null;
@@ -64,11 +65,10 @@
     function select(indices) {
       points.pick(indices);
       chosen.replaceChildren(...(indices.length ? list(map, indices, () => select([])) : []));
-      vnp.announce(
-        indices.length
-          ? `${vnp.plural(indices.length, "record")} selected.`
-          : "Nothing is selected.",
-      );
+      picked.textContent = indices.length
+        ? `${vnp.plural(indices.length, "record")} selected; ids below the map.`
+        : "Nothing is selected.";
+      picked.classList.toggle("none", !indices.length);
     }
 
     async function neighbours(at) {
@@ -84,7 +84,7 @@
       return vnp.announce(`${vnp.plural(found.length, "most similar record")} listed.`);
     }
 
-    const stage = vnp.el("div", { class: "stage" }, points.canvas, tip);
+    const stage = vnp.el("div", { class: "stage" }, points.canvas, picked, tip);
     const figure = vnp.picture({
       title: `${map.method} of ${n < map.of ? `${vnp.count(n)} of ` : ""}${vnp.plural(map.of, "certified record")}`,
       name: "map",
@@ -277,7 +277,7 @@
 
   /** The panel of the records most similar to one; a live source finds them. */
   function near(map, at, found, clear) {
-    const heads = ["Record", "Sample", "Similarity", "score2"];
+    const heads = ["Record", "Sample", "Similarity", "Score"];
     return [
       vnp.el("h3", {}, "Most similar to ", vnp.name(map.id[at], 60)),
       vnp.el(

@@ -183,9 +183,8 @@
       );
     return [
       picture,
-      vnp.el(
-        "div",
-        { class: "scroll", role: "region", tabindex: "0", "aria-label": "Table of workers" },
+      vnp.scroll(
+        "Table of workers",
         vnp.el(
           "table",
           {},

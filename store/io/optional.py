@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any
 
@@ -71,6 +72,16 @@ def is_installed(name: str) -> bool:
         return find_spec(name) is not None
     except (ImportError, ValueError):  # ValueError: it was imported by hand, without a spec
         return False
+
+
+def require_installed(names: Iterable[str], *, for_what: str, extra: str) -> None:
+    """Refuse a feature without the libraries that an extra brings; the error names all missing."""
+    missing = [name for name in names if not is_installed(name)]
+    if missing:
+        verb = "which is" if len(missing) == 1 else "which are"
+        raise MissingPackageError(
+            f"{for_what} needs {', '.join(missing)}, {verb} not installed: {install(extra)}"
+        )
 
 
 def install(extra: str) -> str:

@@ -7,7 +7,7 @@ VirNucPro's files does not.
 
 from __future__ import annotations
 
-from store.io.optional import MissingPackageError, install, is_installed
+from store.io.optional import install, is_installed, require_installed
 
 PACKAGES = ("torch", "safetensors", "tokenizers", "huggingface_hub", "httpx", "transformers")
 INSTALL = install("embed")
@@ -26,9 +26,4 @@ def require_embed(what: str) -> None:
     MissingPackageError
         If one is not installed; it says what to install.
     """
-    missing = missing_packages()
-    if missing:
-        verb = "which is" if len(missing) == 1 else "which are"
-        raise MissingPackageError(
-            f"{what} needs {', '.join(missing)}, {verb} not installed: {INSTALL}"
-        )
+    require_installed(PACKAGES, for_what=what, extra="embed")

@@ -90,8 +90,8 @@ map() -> null | {                    // null: too few certified records for a ma
 A live source also has
   neighbours(row) -> [{row, id, sample, contig, similarity, score}]    // most similar records; score2
   events(callback) -> stop           // calls back with parts of the overview that have changed,
-                                     // whole, and {workers, rate, seconds_left}: how many are at
-                                     // it, embeddings a second; {contigs: {indexed, of, complete}}
+                                     // whole, and {workers, rate, seconds_left}: how many are
+                                     // running, embeddings a second; {contigs: {indexed, of, complete}}
                                      // and {map}: certified records of a new map; stop() ends it
 and the page shows these parts only if the source has the methods. */
 

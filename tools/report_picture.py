@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -68,7 +69,8 @@ def make_report(folder: Path) -> Path:
         *(["append", store, str(folder / f"{name}.fa")] for name in ("soil", "seawater", "genes")),
         ["append", store, str(folder / "lambda_phage.fa.gz")],
         ["embed", store],
-        ["train", store, "--labels", str(folder / "labels.tsv"), "-o", classifier],
+        ["train", store, "--labels", str(folder / "labels.tsv"), "-o", classifier,
+         "--learning-rate", "0.002", "--patience", "20"],
         ["report", store, "--classifier", classifier, "-o", str(output), "--title",
          "Soil and seawater, pilot study", "--regions", str(folder / "planted.bed")],
     ):  # fmt: skip
@@ -88,7 +90,8 @@ def draw(report: Path, output: Path) -> None:
         page.goto(report.as_uri())
         page.wait_for_selector("html[data-ready]")
         page.get_by_label("Length at least").fill("14000")
-        page.get_by_role("button", name=PLANTED).click()
+        page.locator("#contigs .status", has_text=re.compile("^1–[1-9] of")).wait_for()
+        page.locator(".contigs .open", has_text=re.compile(f"^{PLANTED}$")).click()
         page.locator(".sheet svg").wait_for()
         page.evaluate("document.activeElement.blur(), scrollTo(0, 0)")
         page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done, 500)))")
@@ -97,7 +100,7 @@ def draw(report: Path, output: Path) -> None:
         end = points.bounding_box()
         assert end is not None
         clip = {"x": 0, "y": table["y"] - 24, "width": 1120}
-        clip["height"] = end["y"] + end["height"] + 16 - clip["y"]
+        clip["height"] = end["y"] + end["height"] + 3 - clip["y"]
         page.screenshot(path=output, clip=clip, full_page=True)
         browser.close()
 

@@ -191,7 +191,13 @@ def test_a_fence_on_the_map_gives_ids(opened: Open, study_page: Path) -> None:
     told, drawn = count.bounding_box(), page.locator("canvas.points").bounding_box()
     assert drawn["x"] < told["x"] < told["x"] + told["width"] < drawn["x"] + drawn["width"]
     assert drawn["y"] < told["y"] < told["y"] + told["height"] < drawn["y"] + drawn["height"]
-    assert told["y"] + told["height"] <= TALL["height"]
+    page.set_viewport_size({"width": 1100, "height": 400})  # the map is larger than that
+    canvas = page.locator("canvas.points")
+    canvas.evaluate("(each) => each.scrollIntoView({behavior: 'instant'})")
+    page.evaluate(FRAME)
+    assert canvas.bounding_box()["y"] + canvas.bounding_box()["height"] > 400
+    assert count.bounding_box()["y"] + count.bounding_box()["height"] <= 400
+    page.set_viewport_size(TALL)
     page.get_by_role("button", name="Copy ids").click()
     assert view.copied().splitlines() == ids  # as they are, for other programs
     page.locator("#map").get_by_role("button", name="Copy as TSV").click()
@@ -332,7 +338,8 @@ def test_it_follows_theme_width_and_paper(opened: Open, study_page: Path) -> Non
             assert hint.bounding_box()["y"] < box.bounding_box()["y"]
             assert "local" in box.evaluate("(box) => getComputedStyle(box).backgroundAttachment")
     page.set_viewport_size({"width": 1280, "height": 800})
-    page.wait_for_function("[...document.querySelectorAll('.sideways')].every((p) => p.hidden)")
+    for hint in page.locator("section > .sideways").all():
+        hint.wait_for(state="hidden")
     page.set_viewport_size({"width": 390, "height": 800})
     assert papers == {"rgb(255, 255, 255)", "rgb(17, 20, 24)"}
     corner = "[...document.querySelector('canvas').getContext('2d').getImageData(1, 1, 1, 1).data]"

@@ -90,7 +90,7 @@ def draw(report: Path, output: Path) -> None:
         page.goto(report.as_uri())
         page.wait_for_selector("html[data-ready]")
         page.get_by_label("Length at least").fill("14000")
-        page.locator("#contigs .status", has_text=re.compile("^1–[1-9] of")).wait_for()
+        page.locator("#contigs .status", has_text=re.compile("^1.[1-9] of")).wait_for()
         page.locator(".contigs .open", has_text=re.compile(f"^{PLANTED}$")).click()
         page.locator(".sheet svg").wait_for()
         page.evaluate("document.activeElement.blur(), scrollTo(0, 0)")

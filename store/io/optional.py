@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Any
 
 from store.errors import UsageError
@@ -62,6 +64,24 @@ def available(name: str, *, for_what: str) -> Any:
         _said.add(name)
         log.warning("%s is left out: %s %s", for_what, name, trouble)
     return module
+
+
+def is_installed(name: str) -> bool:
+    """Whether a library can be found; nothing is imported, so it may fail at its import."""
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):  # ValueError: it was imported by hand, without a spec
+        return False
+
+
+def require_installed(names: Iterable[str], *, for_what: str, extra: str) -> None:
+    """Refuse a feature without the libraries that an extra brings; the error names all missing."""
+    missing = [name for name in names if not is_installed(name)]
+    if missing:
+        verb = "which is" if len(missing) == 1 else "which are"
+        raise MissingPackageError(
+            f"{for_what} needs {', '.join(missing)}, {verb} not installed: {install(extra)}"
+        )
 
 
 def install(extra: str) -> str:

@@ -121,6 +121,15 @@ def test_the_commands_of_a_page_run(
         run(page, folder, env)
 
 
+def test_the_picture_of_the_report_is_small_and_says_what_it_shows() -> None:
+    assert (ROOT / "docs/images/report.png").stat().st_size < 200_000
+    text = (ROOT / "README.md").read_text()
+    caption = text.partition("docs/images/report.png)")[2].partition("```")[0]
+    assert "demo models" in caption
+    assert "not a result" in caption
+    assert "tools/report_picture.py" in caption
+
+
 def test_blocks_have_a_language_that_is_known() -> None:
     assert not [str(block) for block in ALL if block.language not in {*RUN, *SHOWN}]
 

@@ -159,6 +159,7 @@ def train(
     patience: int | None = None,
     batch: int | None = None,
     learning_rate: float | None = None,
+    threads: int | None = None,
     seed: int = 42,
     device: str = "auto",
     force: bool = False,
@@ -185,6 +186,8 @@ def train(
         Of a cross-validation besides; 0: none.
     epochs, patience, batch, learning_rate
         Schedule of an mlp; by default as published.
+    threads
+        CPU threads that train an mlp; by default one for a small set, up to four for a larger.
     seed
         Of everything random.
     device
@@ -224,14 +227,15 @@ def train(
         )
         if value is not None
     }
-    for name, value in schedule.items():
+    own = schedule if threads is None else {**schedule, "threads": threads}
+    for name, value in own.items():
         if isinstance(value, bool) or not 0 < value < float("inf"):
             raise UsageError(f"{name} is {value}: give a positive number")
-    if schedule and classifier != "mlp":
-        flags = " and ".join(f"--{name.replace('_', '-')}" for name in schedule)
+    if own and classifier != "mlp":
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in own)
         raise UsageError(
-            f"{flags} {'is' if len(schedule) == 1 else 'are'} of the schedule of an mlp, and "
-            f"a classifier {classifier} has none"
+            f"{flags} {'is' if len(own) == 1 else 'are'} of the training of an mlp, and "
+            f"a classifier {classifier} has no such"
         )
     return fit(
         newest(store),
@@ -245,9 +249,10 @@ def train(
             test=test,
             folds=folds,
             schedule=Schedule(seed=seed, **schedule),
+            threads=threads,
         ),
         force=force,
-        device=place(device, precision="float32", threads=None, warn=log.warning).device,
+        device=place(device, precision="float32", threads=None, warn=log.debug).device,
     )
 
 

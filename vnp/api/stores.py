@@ -254,7 +254,7 @@ def append(
 
 
 def status(store: StoreOrPath) -> StoreStatus:
-    """Tell how far a store is filled and who is at it, as ``vnp status`` does.
+    """Tell how far a store is filled and which workers fill it, as ``vnp status`` does.
 
     Raises
     ------

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-VIRAL = 0.5  # `Window.score` from which a window is viral
+VIRAL = 0.5  # `Window.consensus` from which a window is viral
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Window(NamedTuple):
         return self.score2 >= self.score1
 
     @property
-    def score(self) -> float:
+    def consensus(self) -> float:
         """The consensus as a number from 0 to 1, at least `VIRAL` exactly if the window is viral.
 
         It is score2 if one record is scored.

@@ -43,8 +43,8 @@ class Segments:
         return len(self.start)
 
     @property
-    def score(self) -> Floats:
-        """The consensus of the frames, `Window.score`: `VIRAL` or more exactly if viral."""
+    def consensus(self) -> Floats:
+        """The consensus of the frames, `Window.consensus`: `VIRAL` or more exactly if viral."""
         difference: Floats = self.score2.astype(np.float64) - self.score1
         return VIRAL + difference / 2
 

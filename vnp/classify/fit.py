@@ -9,7 +9,9 @@ sets out to keep the best one's; here the best one's are kept.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +23,12 @@ from vnp.classify.batches import Rows
 from vnp.classify.estimators import Module
 from vnp.classify.metrics import log_loss
 from vnp.classify.mlp import Mlp
+
+# Numbers in the training rows up to which one thread trains: 10,000 records of the published width.
+# A step multiplies 32 rows and takes milliseconds. Threads that wait for each other gain little
+# there, and where the cores are busy they cost many times as much (docs/benchmarks/cpu.md).
+_SMALL = 1 << 25
+_MOST_THREADS = 4  # of a larger training: more gain next to nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +100,24 @@ def fit(
             decay.step()
         module.load_state_dict(best_state)
     return module.eval().cpu(), history, best
+
+
+def threads_for(rows: int, width: int) -> int:
+    """CPU threads that train on so many rows of so many numbers: one for a small set."""
+    if rows * width <= _SMALL:
+        return 1
+    return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+
+
+@contextmanager
+def computing_on(threads: int) -> Iterator[None]:
+    """Let torch compute on so many CPU threads in the body; as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def score_rows_of(

@@ -9,6 +9,7 @@ from typing import Any
 from store.io.replace import write_whole
 from store.io.words import count
 from vnp.classify.files import Card
+from vnp.classify.metrics import rounded
 
 METRICS = {
     "accuracy": "Accuracy",
@@ -91,15 +92,18 @@ def _markdown(card: Card, name: str) -> Iterator[str]:
             "the classifier of this card is another one."
         )
         columns = {f"{at}": metrics for at, metrics in enumerate(cross["metrics"], start=1)}
-        yield _table({**columns, "mean": cross["mean"]})
+        records = sum(metrics["records"] for metrics in cross["metrics"])
+        yield _table({**columns, "mean": {"records": records, **cross["mean"]}})
 
 
 def _table(columns: Mapping[str, Mapping[str, Any]]) -> str:
-    """Metrics as a table with a column for each part."""
-    rows = [["", *columns]]
+    """Records and metrics as a table with a column for each part."""
+    sizes = [metrics["records"] for metrics in columns.values()]
+    rows = [["", *columns], ["Records", *(f"{size:,}" for size in sizes)]]
     for key, label in METRICS.items():
         values = [metrics[key] for metrics in columns.values()]
-        rows.append([label, *("-" if value is None else f"{value:.4f}" for value in values)])
+        pairs = zip(values, sizes, strict=True)
+        rows.append([label, *("-" if each is None else rounded(each, n) for each, n in pairs)])
     head, *body = ["| " + " | ".join(cells) + " |" for cells in rows]
     return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
 

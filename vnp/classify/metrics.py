@@ -91,5 +91,10 @@ def log_loss(truth: Truth, score: Score) -> float:
     return float(-np.mean(np.log(np.maximum(of_truth, 1e-15))))
 
 
+def rounded(value: float, records: int) -> str:
+    """Write a metric of so many records, with no digit finer than what one record changes."""
+    return f"{value:.{min(len(str(records)), 4)}f}"
+
+
 def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None

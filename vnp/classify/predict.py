@@ -62,8 +62,8 @@ class SampleCalls:
     contigs: int  # contigs with a call
     viral_contigs: int  # of these, at least half of whose windows are viral
     regions: int  # viral regions
-    mean_score: float | None  # mean over windows of their highest score2; None without a window
-    best_score: float | None  # highest score2
+    mean_score2: float | None  # mean over windows of their highest one; None without a window
+    best_score2: float | None  # highest one
     folder: str  # where its tables are
 
 
@@ -226,8 +226,8 @@ def _predict_sample(
         contigs=counts.contigs,
         viral_contigs=counts.viral_contigs,
         regions=n_regions,
-        mean_score=counts.total / counts.windows if counts.windows else None,
-        best_score=counts.best if counts.windows else None,
+        mean_score2=counts.total / counts.windows if counts.windows else None,
+        best_score2=counts.best if counts.windows else None,
         folder=str(folder),
     )
 
@@ -324,12 +324,12 @@ def _samples(store: Store, names: Sequence[str]) -> tuple[Sample, ...]:
 def _samples_tsv(result: Prediction) -> str:
     lines = [
         "sample\trecords\tscored\tunscored\tsegments\tviral_segments\tcontigs\tviral_contigs\t"
-        "mean_score\tbest_score"
+        "mean_score2\tbest_score2"
     ]
     for calls in result.samples:
         mean, best = (
             "" if score is None else f"{score:.6g}"
-            for score in (calls.mean_score, calls.best_score)
+            for score in (calls.mean_score2, calls.best_score2)
         )
         lines.append(
             f"{calls.sample}\t{calls.records}\t{calls.scored}\t{calls.unscored}\t{calls.windows}\t"

@@ -1,15 +1,15 @@
-"""Viral regions along a contig: where the smoothed scores of its segments are high.
+"""Viral regions along a contig: where the smoothed consensus of its segments is high.
 
 One rule makes the regions of every table and file::
 
-    scores of called segments     .1 .2 .9 .8 .3 .9 .9 .1 .1
+    consensus of called segments  .1 .2 .9 .8 .3 .9 .9 .1 .1
     moving average (smooth)       .4 .5 .5 .6 .8 .6 .4 ...
     at least ``leave`` ...           |-------------|          a run,
     ... and somewhere ``enter``               ^               kept for this
     less segments under ``leave`` at its ends, joined with runs at most ``merge_gap`` bases
     away, and kept if it is at least ``min_length`` bases long
 
-Segments without a record have no score. They are passed over, unless they make a blank of more
+Segments without a record have none. They are passed over, unless they make a blank of more
 than ``max_blank`` bases, such as an assembly gap: nothing is smoothed or joined across one.
 """
 
@@ -33,8 +33,8 @@ class RegionRule:
     """What makes a region; `UsageError` if the numbers contradict each other."""
 
     smooth: int = 5  # called segments of the moving average, an odd number; 1 does not smooth
-    enter: float = 0.7  # smoothed score that a region reaches somewhere
-    leave: float = 0.5  # smoothed score that it has everywhere
+    enter: float = 0.7  # smoothed consensus that a region reaches somewhere
+    leave: float = 0.5  # smoothed consensus that it has everywhere
     min_length: int = 2000  # bases; a shorter region is dropped
     merge_gap: int = 2000  # bases between two regions up to which they are one
     max_blank: int = 10_000  # bases without a called segment up to which a region goes on
@@ -66,8 +66,8 @@ class Region:
     end: int  # one past the last base
     windows: int  # called windows in it
     viral: int  # of these, viral
-    mean: float  # mean score of these windows
-    best: float  # highest score of one
+    mean: float  # mean consensus of these windows
+    best: float  # highest consensus of one
 
 
 def find_regions(
@@ -78,8 +78,8 @@ def find_regions(
 ) -> list[Region]:
     """Find the regions of a contig from its called windows, in any order.
 
-    ``start``, ``end`` (0-based, half-open) and ``score`` (0 to 1, viral from `VIRAL` on) have shape
-    (n,). Regions come in order and neither touch nor overlap.
+    ``start``, ``end`` (0-based, half-open) and ``score``, the consensus (0 to 1, viral from `VIRAL`
+    on), have shape (n,). Regions come in order and neither touch nor overlap.
     """
     order = np.argsort(start, kind="stable")
     start, end, score = start[order], np.maximum.accumulate(end[order]), score[order]
@@ -103,7 +103,7 @@ def find_regions(
 
 def regions_of(windows: Sequence[Window], rule: RegionRule) -> list[Region]:
     """Find the regions of a contig from its called windows."""
-    # `Window.score` of each: there are millions.
+    # `Window.consensus` of each: there are millions.
     scores = [VIRAL + (score2 - score1) / 2 for _, _, _, _, _, _, _, score1, score2 in windows]
     # Most contigs are not viral: no average is higher than the highest score, but for rounding.
     if max(scores, default=0.0) < rule.enter - _ROUNDING:

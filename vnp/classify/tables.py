@@ -47,10 +47,10 @@ _HEADERS = {
     RECORDS: "Sequence_ID\tPrediction\tscore1\tscore2\n",
     SEGMENTS: "contig\tsegment\tstart\tend\trecords\tunscored\tscore1\tscore2\tcall\n",
     CONTIGS: (
-        "contig\tstart\tend\tsegments\tviral_segments\tviral_share\tmean_score\tbest_score\t"
+        "contig\tstart\tend\tsegments\tviral_segments\tviral_share\tmean_score2\tbest_score2\t"
         "best_segment\tregions\tcall\n"
     ),
-    REGIONS: "contig\tstart\tend\tsegments\tviral_segments\tmean_score\tbest_score\n",
+    REGIONS: "contig\tstart\tend\tsegments\tviral_segments\tmean_consensus\tbest_consensus\n",
     UNSCORED: "Sequence_ID\trow\tnot_certified_for\n",
 }
 _WRITTEN_AT_A_TIME = 10_000  # lines

@@ -1,11 +1,11 @@
 """Viral regions as BED and GFF3, which genome browsers, bedtools and pipelines read.
 
 BED
-    Six columns, 0-based and half-open: contig, start, end, ``contig|region_1``, the mean score
-    times 1000 as a whole number, ``.`` as the strand.
+    Six columns, 0-based and half-open: contig, start, end, ``contig|region_1``, the mean
+    consensus times 1000 as a whole number, ``.`` as the strand.
 GFF3
-    1-based and closed, one ``viral_sequence`` (SO:0001041) a region, the mean score in column 6;
-    attributes ID, Name, segments, viral_segments, mean_score and best_score.
+    1-based and closed, one ``viral_sequence`` (SO:0001041) a region, the mean consensus in column
+    6; attributes ID, Name, segments, viral_segments, mean_consensus and best_consensus.
 
 Ids come from strangers. GFF3 has an escape, percent signs, and says for what. BED has none: there
 it is applied to what would break a line or hide it as a comment, and other ids stay as they are.
@@ -46,8 +46,8 @@ def gff_line(contig: str, number: int, region: Region) -> str:
         "Name": name,
         "segments": region.windows,
         "viral_segments": region.viral,
-        "mean_score": f"{region.mean:.6g}",
-        "best_score": f"{region.best:.6g}",
+        "mean_consensus": f"{region.mean:.6g}",
+        "best_consensus": f"{region.best:.6g}",
     }
     text = ";".join(f"{key}={value}" for key, value in attributes.items())
     return (

@@ -21,11 +21,18 @@ from vnp import __version__
 from vnp.classify.batches import MEMORY, Rows
 from vnp.classify.estimators import Module
 from vnp.classify.files import Card, card_path, check_name, save_classifier
-from vnp.classify.fit import Epoch, Schedule, fit, score_rows_of
+from vnp.classify.fit import (
+    Epoch,
+    Schedule,
+    computing_on,
+    fit,
+    score_rows_of,
+    threads_for,
+)
 from vnp.classify.fit_estimators import fit_logistic, fit_trees
 from vnp.classify.labels import UNLABELLED, LabelsError, RowLabels, label_rows, read_labels
 from vnp.classify.markdown import METRICS, write_markdown
-from vnp.classify.metrics import all_metrics
+from vnp.classify.metrics import all_metrics, rounded
 from vnp.classify.mlp import CLASSES
 from vnp.classify.split import (
     Part,
@@ -56,6 +63,7 @@ class TrainSettings:
     folds: int = 0  # of a cross-validation by what is kept together; 0: none
     schedule: Schedule = field(default_factory=Schedule)  # how an mlp is trained; every seed
     memory: int = MEMORY  # bytes of features held at a time
+    threads: int | None = None  # of the CPU that train an mlp; None: by the size of the set
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,9 +271,8 @@ def _cross_validated(
             raise LabelsError(f"{about} holds sequences of other folds alone; ask for fewer folds")
         fitted = _fit(data, settings, device, about=about)
         metrics = _metrics(fitted.module, data)[Part.TEST.key]
-        log.info(
-            f"{about}: {count(metrics['records'], 'record')}, accuracy {metrics['accuracy']:.4f}"
-        )
+        n = metrics["records"]
+        log.info(f"{about}: {count(n, 'record')}, accuracy {rounded(metrics['accuracy'], n)}")
         found.append(metrics)
     mean: dict[str, float | None] = {}
     for name in METRICS:
@@ -321,18 +328,25 @@ def _fit(
         return Fitted(*fit_logistic(data[Part.TRAIN], seed=schedule.seed))
     if settings.kind == "hist-gradient-boosting":
         return Fitted(*fit_trees(data[Part.TRAIN], seed=schedule.seed))
-    with Progress(about, total=schedule.epochs, unit="epochs") as progress:
+    train, held_out = data[Part.TRAIN], data[Part.HELD_OUT]
+    threads = settings.threads or threads_for(len(train), train.width)
+    if device.type == "cpu" and not about.startswith("fold"):
+        log.info(f"training on the CPU with {count(threads, 'thread')}")
+    with (
+        computing_on(threads),
+        Progress(about, total=schedule.epochs, unit="epochs") as progress,
+    ):
 
         def tell(epoch: Epoch) -> None:
             progress.update(epoch.epoch)
             if epoch.epoch == 1 or epoch.epoch % 10 == 0:
                 log.info(
                     f"epoch {epoch.epoch}: loss {epoch.train_loss:.4f}, held out "
-                    f"{epoch.held_out_loss:.4f}, accuracy {epoch.held_out_accuracy:.4f}"
+                    f"{epoch.held_out_loss:.4f}, accuracy "
+                    f"{rounded(epoch.held_out_accuracy, len(held_out))}"
                 )
 
         progress.update(0)
-        train, held_out = data[Part.TRAIN], data[Part.HELD_OUT]
         module, history, best = fit(
             train, held_out, inputs=train.width, schedule=schedule, device=device, tell=tell
         )

@@ -161,7 +161,7 @@ def _copy(source: SampleSource, left: Wanted, prefix: bytes, output: BinaryIO) -
                 del left[contig_id]
                 header = (
                     f" sample={source.sample.name} viral_segments={contig.viral}/{contig.windows}"
-                    f" mean_score={contig.mean:.6g}"
+                    f" mean_score2={contig.mean:.6g}"
                 )
                 output.write(b">" + prefix + contig_id + header.encode() + b"\n")
                 output.writelines(_lines(sequence))

@@ -36,6 +36,18 @@ _PACKAGES = {
     "zarr": False,
     "anndata": False,
 }
+# What the other extras are for (pyproject.toml says what they bring); none is needed by all.
+_EXTRAS = {
+    "export": "vnp export to Parquet",
+    "faiss": "vnp export to faiss, and faster searches",
+    "lance": "vnp export to Lance",
+    "view": "vnp view",
+    "umap": "the map of vnp report and vnp view by UMAP; without it by PCA",
+    "train": "vnp train --classifier logistic or hist-gradient-boosting",
+    "bam": "BAM and CRAM as input",
+    "ray": "vnp launch ray",
+    "s3": "stores in S3",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -145,7 +157,7 @@ def _reported(what: str, look: Callable[[], Iterator[Check]]) -> Iterator[Check]
 
 
 def _software() -> Iterator[Check]:
-    from store.io.optional import why_not
+    from store.io.optional import EXTRAS, install, is_installed, why_not
     from vnp.models.extra import INSTALL, PACKAGES
 
     yield Check("vnp", "ok", f"{__version__} on Python {platform.python_version()}")
@@ -157,7 +169,7 @@ def _software() -> Iterator[Check]:
             if name in PACKAGES:
                 found += f", needed to embed: {INSTALL}"
             elif not needed:
-                found += " (only needed to read stores with)"
+                found += f" (only needed to read stores with): {install('read')}"
             yield Check(name, "problem" if needed else "note", found)
             continue
         trouble = why_not(name)
@@ -165,6 +177,15 @@ def _software() -> Iterator[Check]:
             yield Check(name, "ok", version)
         else:
             yield Check(name, "problem" if needed else "note", f"{version} {trouble}")
+    for extra, about in _EXTRAS.items():  # not imported: that may take half a minute
+        brought = [name for name, of in EXTRAS.items() if of == extra]
+        missing = [name for name in brought if not is_installed(name)]
+        if missing:
+            verb = "is" if len(missing) == 1 else "are"
+            found = f"{', '.join(missing)} {verb} not installed: {install(extra)}, for {about}"
+            yield Check(f"extra {extra}", "note", found)
+        else:
+            yield Check(f"extra {extra}", "ok", f"{', '.join(brought)}: {about}")
 
 
 def _devices() -> Iterator[Check]:
@@ -224,8 +245,8 @@ def _weights(models: Iterable[Model], folder: Path | None) -> Iterator[Check]:
             else:
                 where = files.locate(spec, weights_dir=folder, download=False)
                 found = f"{where.folder} ({where.revision})"
-        except StoreError as error:
-            yield Check(what, "note", str(error))
+        except StoreError as error:  # its line says already whose weights they are
+            yield Check(what, "note", str(error).removeprefix(f"the {what} are "))
         else:
             yield Check(what, "ok", found)
 

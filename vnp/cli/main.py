@@ -79,7 +79,7 @@ _EPILOG = (
 
 
 class _Parser(argparse.ArgumentParser):
-    """Also names the option that may have been meant where a required one is missing."""
+    """Names an unknown option first where a required one is missing: it may be what was meant."""
 
     _given: Sequence[str] = ()
 
@@ -91,7 +91,9 @@ class _Parser(argparse.ArgumentParser):
         if "required" in message:
             words = [word.partition("=")[0] for word in self._given if word.startswith("--")]
             if unknown := [word for word in words if word not in _known(self)]:
-                message += f"; unrecognized: {' '.join(unknown)}{_meant(self, unknown)}"
+                hint = _meant(self, unknown)
+                said = f"unrecognized arguments: {' '.join(unknown)}{hint}"
+                message = f"{said}{'' if hint else ';'} {message}"
         super().error(message)
 
 

@@ -58,9 +58,9 @@ def _region_arguments(parser: argparse.ArgumentParser) -> None:
     about = "called segments of the moving average of scores, an odd number (default 5; 1: none)"
     group.add_argument("--smooth", type=options.positive, default=5, metavar="N", help=about)
     score: dict[str, Any] = {"type": options.score, "metavar": "SCORE"}
-    about = "smoothed score that a region reaches somewhere (default 0.7)"
+    about = "smoothed consensus that a region reaches somewhere (default 0.7)"
     group.add_argument("--enter", default=0.7, help=about, **score)
-    about = "smoothed score that a region has everywhere (default 0.5)"
+    about = "smoothed consensus that a region has everywhere (default 0.5)"
     group.add_argument("--leave", default=0.5, help=about, **score)
     bases: dict[str, Any] = {"type": options.bases, "metavar": "BASES"}
     about = "length of the shortest region (default 2000)"
@@ -145,8 +145,8 @@ def outcome(result: Prediction) -> Outcome:
             f"viral, {calls.viral_contigs:,} of {count(calls.contigs, 'contig')} in at least half "
             f"of theirs, {count(calls.regions, 'region')}"
         )
-        if calls.mean_score is not None:
-            line += f"; score mean {calls.mean_score:.3f}, best {calls.best_score:.3f}"
+        if calls.mean_score2 is not None:
+            line += f"; score2 mean {calls.mean_score2:.3f}, best {calls.best_score2:.3f}"
         if calls.unscored:
             line += f"; {calls.unscored:,} of {count(calls.records, 'record')} not scored"
         lines += [line, f"  {calls.folder}"]

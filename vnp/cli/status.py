@@ -1,4 +1,4 @@
-"""``vnp status``: how far a store is filled, and who is at it."""
+"""``vnp status``: how far a store is filled, and which workers fill it."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "also cross-validate: train K times without a K-th of the contigs (or samples), score it"
     )
     parser.add_argument("--folds", type=options.folds, default=0, metavar="K", help=about)
-    group = parser.add_argument_group("schedule of an mlp")
+    group = parser.add_argument_group("training of an mlp")
     numbers: dict[str, Any] = {"type": options.positive}
     group.add_argument("--epochs", help="at most (default 200)", **numbers)
     about = "epochs without a lower held-out loss before it stops (default 5)"
@@ -55,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--batch", help="rows a step (default 32)", **numbers)
     rate: dict[str, Any] = {"type": options.positive_float, "metavar": "RATE"}
     group.add_argument("--learning-rate", help="default 2e-4", **rate)
+    about = "CPU threads (default: one for up to 10,000 records, else up to 4 of those allowed)"
+    group.add_argument("--threads", metavar="N", help=about, **numbers)
     parser.add_argument("--seed", type=int, default=42, help="of everything random (default 42)")
     options.classifier_device(parser)
 
@@ -77,6 +79,7 @@ def run(given: argparse.Namespace) -> int:
         patience=given.patience,
         batch=given.batch,
         learning_rate=given.learning_rate,
+        threads=given.threads,
         seed=given.seed,
         device=given.device,
         force=given.force,
@@ -96,12 +99,18 @@ def _lines(report: TrainReport) -> list[str]:
     lines = [f"wrote {report.path}: {how}; what it was made from is in {stem}.json and {stem}.md"]
     for part, metrics in training["metrics"].items():
         records = count(metrics["records"], "record")
-        lines.append(f"  {part.replace('_', '-')} ({records}): {_texts(metrics)}")
+        right = metrics["true_positives"] + metrics["true_negatives"]
+        texts = _texts(metrics, metrics["records"])
+        lines.append(f"  {part.replace('_', '-')} ({records}): {right:,} right, {texts}")
     if (cross := training["cross_validation"]) is not None:
-        lines.append(f"  mean of {cross['folds']} folds by {cross['by']}: {_texts(cross['mean'])}")
+        texts = _texts(cross["mean"], sum(metrics["records"] for metrics in cross["metrics"]))
+        lines.append(f"  mean of {cross['folds']} folds by {cross['by']}: {texts}")
     return lines
 
 
-def _texts(metrics: dict[str, Any]) -> str:
+def _texts(metrics: dict[str, Any], records: int) -> str:
+    from vnp.classify.metrics import rounded
+
     names = ("accuracy", "precision", "recall", "f1", "auroc", "auprc", "ece")
-    return ", ".join(f"{name} {metrics[name]:.4f}" for name in names if metrics[name] is not None)
+    known = [(name, metrics[name]) for name in names if metrics[name] is not None]
+    return ", ".join(f"{name} {rounded(value, records)}" for name, value in known)

@@ -24,6 +24,7 @@ from store.store import Store
 from vnp.embed.config import WorkerConfig
 from vnp.embed.encoders import load_for
 from vnp.embed.imported import refuse_imported
+from vnp.embed.progress import duration, waiting
 from vnp.inference.encoder import Encoder, PipelinedEncoder, Run
 from vnp.inference.load import load_encoder
 from vnp.models.packing import plan
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _BLOCKS = 4  # of the store that the sample is taken from, at most
 _ROUNDS = 5  # over the same batches, about
+_ENOUGH = 4.0  # seconds over all batches of a small store, again and again
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,10 @@ class _Round:
 
 
 def measure(store: Store, *, model: str, config: WorkerConfig, seconds: float) -> Speed:
-    """Embed records of a store with rows for about so many seconds; nothing is published."""
+    """Embed records of a store with rows for at most about so many seconds; nothing is published.
+
+    Fewer do where all batches are measured several times before.
+    """
     refuse_imported(store, model, advice="there is nothing to measure")
     began = time.monotonic()
     # In the precision of the store, so that what is measured is what a worker does.
@@ -81,7 +86,8 @@ def measure(store: Store, *, model: str, config: WorkerConfig, seconds: float) -
     ]
     encoder.embed(work[0].tokenise(encoder, 1))
     loaded = time.monotonic() - began
-    rounds = _rounds(encoder, work, seconds=seconds)
+    with waiting(f"bench: {model}, at most about {duration(seconds)}"):
+        rounds = _rounds(encoder, work, seconds=seconds)
     records = sum(each.records for each in rounds)
     tokens = sum(each.tokens for each in rounds)
     took = sum(each.seconds for each in rounds)
@@ -157,7 +163,7 @@ def middles(n: int, most: int) -> list[int]:
 
 
 def _rounds(encoder: Encoder, work: list[_Block], *, seconds: float) -> list[_Round]:
-    """Embed for so many seconds in all, or for as long as one batch takes."""
+    """Embed for so many seconds in all, or as one batch takes; less if all are measured before."""
     batches, length = 1, seconds / _ROUNDS
     most = max(len(block.batches) for block in work)
     while True:  # ever more batches, until they last most of a round or are all
@@ -165,6 +171,9 @@ def _rounds(encoder: Encoder, work: list[_Block], *, seconds: float) -> list[_Ro
         if first.seconds >= length / 2 or batches >= most:
             break
         batches = int(min(batches * length / first.seconds, batches * 16)) + 1
+    if batches >= most:  # more rounds would measure the same batches again
+        seconds = min(seconds, max(_ENOUGH, _ROUNDS * len(work) * first.seconds))
+        length = seconds / _ROUNDS
     rounds = [first] if first.seconds >= length / 2 else []
     while sum(each.seconds for each in rounds) < seconds - length / 2:
         rounds.append(_round(encoder, work, batches, seconds=length / 2))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self, TextIO
 
 PLAIN_INTERVAL = 30.0  # seconds between two plain lines
+_TICK = 1.0  # seconds between two looks at the clock while nothing can be counted
 WARNING_PREFIX = "warning: "  # of a warning's line on standard error; a worker's parent reads it
 
 
@@ -109,6 +111,53 @@ class Progress:
             self._print(
                 f"{self._what}: {count(done, self._unit.removesuffix('s'))} in {duration(seconds)}"
             )
+
+
+@contextlib.contextmanager
+def waiting(
+    what: str,
+    *,
+    stream: TextIO | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    tick: float = _TICK,
+) -> Iterator[None]:
+    """Say that the body takes its time, and how long it has, where nothing can be counted.
+
+    Shown where and as often as `Progress` is, but also at the beginning.
+    """
+    quiet = stream is None and not _shown[0]
+    out = stream if stream is not None else sys.stderr
+    kind = None if quiet else _bar_for(out)
+    bar = None
+    if kind is not None:
+        bar = kind(desc=what, bar_format="{desc}: {elapsed}", file=out, dynamic_ncols=True)
+    began, over = clock(), threading.Event()
+
+    def say(text: str) -> None:
+        if not quiet and bar is None:
+            with contextlib.suppress(OSError, ValueError):  # as `Progress` does
+                print(f"{what}: {text}", file=out, flush=True)
+
+    def watch() -> None:
+        told = began
+        while not over.wait(tick):
+            if bar is not None:
+                bar.refresh()
+            elif clock() - told >= PLAIN_INTERVAL:
+                told = clock()
+                say(f"{duration(told - began)} so far")
+
+    say("begun")
+    watcher = threading.Thread(target=watch, name="waiting", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+        if bar is not None:
+            bar.close()
+    say(duration(clock() - began))
 
 
 def _bar_for(stream: TextIO) -> Any:

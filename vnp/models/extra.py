@@ -7,9 +7,7 @@ VirNucPro's files does not.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
-from store.io.optional import MissingPackageError, install
+from store.io.optional import install, is_installed, require_installed
 
 PACKAGES = ("torch", "safetensors", "tokenizers", "huggingface_hub", "httpx", "transformers")
 INSTALL = install("embed")
@@ -17,7 +15,7 @@ INSTALL = install("embed")
 
 def missing_packages() -> list[str]:
     """Which of the packages are not installed; nothing is imported."""
-    return [name for name in PACKAGES if not _is_installed(name)]
+    return [name for name in PACKAGES if not is_installed(name)]
 
 
 def require_embed(what: str) -> None:
@@ -28,16 +26,4 @@ def require_embed(what: str) -> None:
     MissingPackageError
         If one is not installed; it says what to install.
     """
-    missing = missing_packages()
-    if missing:
-        verb = "which is" if len(missing) == 1 else "which are"
-        raise MissingPackageError(
-            f"{what} needs {', '.join(missing)}, {verb} not installed: {INSTALL}"
-        )
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except (ImportError, ValueError):  # ValueError: it was imported by hand, without a spec
-        return False
+    require_installed(PACKAGES, for_what=what, extra="embed")

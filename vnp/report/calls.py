@@ -107,7 +107,7 @@ class Tally:
             contigs.bases[viral],
         )
         counts = np.array([int(value.sum()) for value in values])
-        bins = np.stack([_binned(segments.score2.astype(np.float64)), _binned(segments.score)])
+        bins = np.stack([_binned(segments.score2.astype(np.float64)), _binned(segments.consensus)])
         sample = int(contigs.sample[0])
         if sample in self._of:
             counts += self._of[sample][0]

@@ -1,6 +1,6 @@
 """The contigs that a page lists: those with the most viral evidence, a bounded number of any.
 
-They are ranked by the summed score of their viral segments, then by their mean score, then by
+They are ranked by the summed score2 of their viral segments, then by their mean score2, then by
 length. The first ones keep their segments too, for their tracks.
 """
 
@@ -71,6 +71,6 @@ class Listing:
 
 
 def ranked(contigs: Contigs) -> Ints:
-    """Order of contigs (n,), the most viral first: by evidence, mean score, length, row."""
+    """Order of contigs (n,), the most viral first: by evidence, mean score2, length, row."""
     keys = (contigs.first, -contigs.bases, -np.nan_to_num(contigs.mean), -contigs.evidence)
     return np.lexsort(keys)

@@ -90,12 +90,12 @@ def _scores(calls: Calls) -> dict[str, Any]:
                 for index, count in enumerate(counts.counts.tolist())
             }
     return {
-        "section_name": "Virus scores",
-        "description": "Segments by the highest virus score of their records.",
+        "section_name": "score2 of segments",
+        "description": "Segments by score2: the highest probability of virus of their records.",
         "plot_type": "linegraph",
         "pconfig": {
-            "title": "vnp: virus scores",
-            "xlab": "score",
+            "title": "vnp: score2 of segments",
+            "xlab": "score2",
             "ylab": "% of segments",
         },
         "data": [lines],

@@ -127,7 +127,9 @@ def track_json(
     return {
         "start": start,
         "end": end,
-        "score": [None if score is None else score / 1000 for score in thousandths(shown.score)],
+        "consensus": [
+            None if each is None else each / 1000 for each in thousandths(shown.consensus)
+        ],
         "frames": frames,
         "regions": regions_json(segments, given),
         "joined": joined,
@@ -137,10 +139,10 @@ def track_json(
 def regions_json(segments: Segments, given: Sequence[GivenRegion] = ()) -> list[Json]:
     """The ``regions`` of a track: those found by the rule of ``vnp predict``, and given ones."""
     called = ~np.isnan(segments.score2)
-    score = segments.score[called]
+    consensus = segments.consensus[called]
     found = []
-    if len(score) and score.max() >= _RULE.enter:
-        found = find_regions(segments.start[called], segments.end[called], score, _RULE)
+    if len(consensus) and consensus.max() >= _RULE.enter:
+        found = find_regions(segments.start[called], segments.end[called], consensus, _RULE)
     return [
         {"start": each.start, "end": each.end, "name": f"region {number}", "given": False}
         for number, each in enumerate(found, start=1)
@@ -180,7 +182,7 @@ def map_json(sampled: Sampled | None) -> Json | None:
 
 
 def thousandths(score: NDArray[np.floating[Any]]) -> list[int | None]:
-    """Scores in 1/1000, None for NaN; one under `VIRAL` is not rounded up to it."""
+    """Consensus in 1/1000, None for NaN; one under `VIRAL` is not rounded up to it."""
     value = np.nan_to_num(score) * 1000
     whole = np.where(value < 1000 * VIRAL, np.minimum(np.round(value), 1000 * VIRAL - 1), value)
     pairs = zip(np.round(whole).astype(int).tolist(), np.isnan(score).tolist(), strict=True)

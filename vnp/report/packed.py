@@ -90,7 +90,7 @@ def _contigs(data: ReportData, most: int) -> Json:
 
 def _tracks(listed: ContigList | None, most: int, given: Regions) -> dict[str, Any]:
     first, step, length, mask, joined = [0], [], [], [], {}
-    score: list[int | None] = []
+    consensus: list[int | None] = []
     regions = {}
     for at in range(most):
         assert listed is not None  # there are tracks
@@ -105,14 +105,14 @@ def _tracks(listed: ContigList | None, most: int, given: Regions) -> dict[str, A
         step += np.diff(shown.start, prepend=0).tolist()
         length += (shown.end - shown.start).tolist()
         mask += shown.frames.tolist()
-        score += thousandths(shown.score)
-    scored = any(each is not None for each in score)
+        consensus += thousandths(shown.consensus)
+    scored = any(each is not None for each in consensus)
     return {
         "first": first,
         "step": step,
         "length": length,
         "mask": mask,
-        "score": score if scored else None,
+        "consensus": consensus if scored else None,
         "frames": FRAMES,
         "regions": regions,
         "joined": joined,

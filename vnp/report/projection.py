@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store.io.optional import available
+from store.io.optional import available, is_installed
 from store.io.words import count
 from store.read.first_rows import FirstRows
 from store.read.view import View
+from vnp.embed.progress import waiting
 from vnp.report.data import MOST_POINTS, Projection
-
-log = logging.getLogger(__name__)
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -24,7 +22,7 @@ _SEED = 20250226
 _COMPONENTS = 30  # kept for UMAP
 _EXTRA = 10  # more than that in the random basis of `torch.pca_lowrank`
 _POWERS = 6  # times the basis is sharpened
-_MANY = 5000  # records of which UMAP takes its time
+_MANY = 5000  # records of which UMAP takes its time, said beforehand
 _FEWEST = 3  # records that have a plane
 _TELLING = 50.0  # per cent of the variance on two axes under which they are said to be weak
 
@@ -117,14 +115,17 @@ def project(x: NDArray[Any], *, umap: bool = True) -> Projection | None:
 
 def _umap(scores: Floats) -> Floats | None:
     neighbours = 15
-    if len(scores) <= 2 * neighbours:
+    if len(scores) <= 2 * neighbours or not is_installed("umap"):
         return None
-    with warnings.catch_warnings():
+    takes = " (about a minute)" if len(scores) > _MANY else ""
+    # Importing it and compiling its loops takes half of that, however few records there are.
+    with (
+        waiting(f"report: map of {count(len(scores), 'record')} by UMAP{takes}"),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")  # of numba and of the seed; nothing a reader can use
         umap = available("umap", for_what="the map by UMAP")
         if umap is None:
             return None
-        if len(scores) > _MANY:
-            log.info(f"report: the map of {count(len(scores), 'record')} takes UMAP about a minute")
         reducer = umap.UMAP(n_neighbors=neighbours, random_state=_SEED, n_jobs=1)
         return np.asarray(reducer.fit_transform(scores), dtype=np.float64)

@@ -27,6 +27,7 @@ from store.errors import StoreError
 from store.location import location
 from store.open import open_store
 from store.store import Store
+from vnp.embed.progress import show_progress
 from vnp.embed.supervisor import environment
 from vnp.report.collect import sampled_at
 from vnp.report.overview import Json, map_json
@@ -98,6 +99,7 @@ def end_with(watched: int) -> None:
 def main(place: str, watched: str, *options: str) -> None:
     """Read what is given, and write the map."""
     end_with(int(watched))
+    show_progress(False)  # the last line on standard error is an error's
     given: dict[str, Any] = dict(np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False))
     store = open_store(location(place))
     sampled = sampled_at(

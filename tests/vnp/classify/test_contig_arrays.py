@@ -53,7 +53,7 @@ def test_they_are_the_calls_of_windows(tmp_path: Path, step: int) -> None:
     windows = [window for _, of_contig in called for window in of_contig]
     scored = ~np.isnan(segments.score2)
     assert segments.viral[scored].tolist() == [window.is_virus for window in windows]
-    np.testing.assert_allclose(segments.score[scored], [window.score for window in windows])
+    np.testing.assert_allclose(segments.consensus[scored], [window.consensus for window in windows])
     assert not segments.viral[~scored].any()
     # One contig by itself has the same segments, and its frames.
     at = 3

@@ -120,13 +120,26 @@ def test_the_published_files_byte_for_byte(
         assert contigs.segments.sum() == len(segments)
         by_contig = segments.groupby("contig").score2
         np.testing.assert_allclose(
-            contigs.set_index("contig").mean_score.sort_index(), by_contig.mean(), atol=1e-5
+            contigs.set_index("contig").mean_score2.sort_index(), by_contig.mean(), atol=1e-5
         )
         np.testing.assert_allclose(
-            contigs.set_index("contig").best_score.sort_index(), by_contig.max(), atol=1e-5
+            contigs.set_index("contig").best_score2.sort_index(), by_contig.max(), atol=1e-5
         )
         regions = pandas.read_csv(folder / "viral_regions.tsv", sep="\t", quoting=3)
         assert len(regions) == contigs.regions.sum()
+        # Score2 has one name and the consensus, by which regions go, another.
+        segments["consensus"] = 0.5 + (segments.score2 - segments.score1) / 2
+        for region in regions.itertuples():
+            within = segments[
+                (segments.contig == region.contig)
+                & (segments.start >= region.start)
+                & (segments.end <= region.end)
+            ]
+            assert within.consensus.mean() == pytest.approx(region.mean_consensus, abs=1e-5)
+            assert within.consensus.max() == pytest.approx(region.best_consensus, abs=1e-5)
+        named = {*contigs.columns, *regions.columns}
+        assert {"mean_score2", "best_score2", "mean_consensus", "best_consensus"} <= named
+        assert not {"score", "mean_score", "best_score"} & named
         counts = regions.groupby("contig").size()
         assert (
             counts.to_dict() == contigs[contigs.regions > 0].set_index("contig").regions.to_dict()

@@ -99,11 +99,11 @@ def test_the_score_of_a_window_is_its_consensus() -> None:
     def window(score1: float, score2: float) -> Window:
         return Window(b"a_chunk_1", b"a", 1, 0, 500, 1, 0, score1, score2)
 
-    assert window(0.25, 0.75).score == 0.75
+    assert window(0.25, 0.75).consensus == 0.75
     close = float(np.nextafter(np.float32(0.6), np.float32(1)))
-    assert window(close, float(np.float32(0.6))).score < VIRAL
-    assert window(close, close).score == VIRAL
-    assert window(float(np.float32(0.6)), close).score > VIRAL
+    assert window(close, float(np.float32(0.6))).consensus < VIRAL
+    assert window(close, close).consensus == VIRAL
+    assert window(float(np.float32(0.6)), close).consensus > VIRAL
 
 
 scores = st.lists(st.sampled_from([0.0, 0.2, 0.4, 0.5, 0.6, 0.75, 1.0]), max_size=60)

@@ -20,7 +20,7 @@ def test_coordinates_and_scores() -> None:
     assert bed_line("c1", 2, REGION) == "c1\t1000\t4500\tc1|region_2\t877\t.\n"
     assert gff_line("c1", 2, REGION) == (
         "c1\tvnp\tviral_sequence\t1001\t4500\t0.876543\t.\t.\tID=c1|region_2;Name=c1|region_2;"
-        "segments=7;viral_segments=6;mean_score=0.876543;best_score=0.99\n"
+        "segments=7;viral_segments=6;mean_consensus=0.876543;best_consensus=0.99\n"
     )
     for mean, score in ((0.0, "0"), (1.0, "1000")):
         line = bed_line("c", 1, Region(0, 500, 1, 1, mean, mean))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from store.open import open_store
 from store.store import Store
 from tests.rows import filled_store
 from vnp.classify.batches import STRIPE, Rows
-from vnp.classify.fit import Schedule, fit
+from vnp.classify.fit import Schedule, computing_on, fit, threads_for
 from vnp.classify.labels import UNLABELLED, LabelsError, RowLabels, label_rows, read_labels
-from vnp.classify.metrics import all_metrics
+from vnp.classify.metrics import all_metrics, rounded
 from vnp.classify.split import Part, group_split, random_split, without_known
 from vnp.cli.main import main
 
@@ -60,6 +61,12 @@ def test_calibration_error_by_hand() -> None:
     expected = (abs(2.9 - 2) + abs(0.1 - 1)) / 4
     assert all_metrics(truth, score)["ece"] == pytest.approx(expected)
     assert all_metrics(np.array([1, 1]), np.array([0.2, 0.9]))["auroc"] is None
+
+
+def test_a_metric_has_the_digits_that_its_records_support() -> None:
+    assert [rounded(6 / 7, records) for records in (7, 70, 700, 7_000, 700_000)] == [
+        "0.9", "0.86", "0.857", "0.8571", "0.8571"
+    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -229,6 +236,18 @@ def test_fitting_is_seeded_stops_early_and_keeps_the_best(tmp_path: Path) -> Non
         assert torch.equal(tensor, runs[1][0][name])
 
 
+def test_a_small_set_is_trained_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
+    assert threads_for(10_000, 3328) == 1
+    assert threads_for(100_000, 3328) == 4
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {3})
+    assert threads_for(100_000, 3328) == 1
+    before = torch.get_num_threads()
+    with computing_on(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+
+
 def open_frames(path: Path, *, contigs: int, codons: int) -> None:
     """Random DNA without a stop in its first frame."""
     rng = random.Random(5)
@@ -289,8 +308,12 @@ def test_a_published_split_and_one_by_sample(
     labels = table(tmp_path, "sample\tlabel\nfirst\tvirus\nsecond\tothers\n")
     base = ["train", str(store.path), "--labels", str(labels), "--epochs", "2"]
     out = ["-o", str(tmp_path / "m.safetensors"), "--force"]
-    assert main([*base, *out, "--split", "random"]) == 0
-    assert "overlapping segments are on both sides" in capsys.readouterr().err
+    assert main([*base, *out, "--split", "random", "--device", "cpu"]) == 0
+    told = capsys.readouterr()
+    assert "overlapping segments are on both sides" in told.err
+    assert "training on the CPU with 1 thread\n" in told.err
+    assert re.search(r"held-out \(10 records\): \d+ right, accuracy \d\.\d\d, ", told.out)
+    assert "| Records | 10 |\n| Accuracy | " in (tmp_path / "m.md").read_text()
     assert main([*base, *out, "--split", "sample"]) == 1
     assert "has 1 group with records" in capsys.readouterr().err
     assert main([*base, *out, "--held-out", "0"]) == 2

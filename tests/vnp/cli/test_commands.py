@@ -52,11 +52,16 @@ def test_an_option_in_the_wrong_place_or_with_a_short_form(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("train run.zarr --lables=a.tsv -o b.safetensors", "--labels; unrecognized: --lables; "
-         "did you mean --labels?"),
-        ("export run.zarr --too x.npy", "-o/--to; unrecognized: --too; did you mean --to?"),
-        ("residues run.zarr --model a --row 1 -o c.h5", "is required; unrecognized: --row; did "
-         "you mean --rows?"),
+        ("train run.zarr --lables=a.tsv -o b.safetensors", "unrecognized arguments: --lables; did "
+         "you mean --labels? the following arguments are required: --labels\n"),
+        ("predict run.zarr --classifer a.pth", "unrecognized arguments: --classifer; did you mean "
+         "--classifier? the following arguments are required: --classifier\n"),
+        ("predict run.zarr --xyz", "unrecognized arguments: --xyz; the following arguments are "
+         "required: --classifier\n"),
+        ("export run.zarr --too x.npy", "unrecognized arguments: --too; did you mean --to? the "
+         "following arguments are required: -o/--to\n"),
+        ("residues run.zarr --model a --row 1 -o c.h5", "unrecognized arguments: --row; did you "
+         "mean --rows? one of the arguments --rows --ids is required\n"),
         ("residues run.zarr --model a -o c.h5", "one of the arguments --rows --ids is required\n"),
     ],
 )  # fmt: skip
@@ -66,7 +71,7 @@ def test_a_misspelt_option_that_is_required_is_answered_with_the_nearest(
     with pytest.raises(SystemExit) as end:
         main(words.split())
     assert end.value.code == 2
-    assert said in capsys.readouterr().err
+    assert f"error: {said}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from store.io import files
+from store.io import files, optional
 from store.open import create_store
 from store.schema import Model
 from tests.rows import filled_store
@@ -170,3 +171,23 @@ def test_weights_of_every_kind_of_model_are_looked_for(
     assert "there are no weights in it" in found["ankh_base"]["found"]
     assert "hf download ElnaggarLab/ankh-large" in found["ankh_large_layer3"]["found"]
     assert "esm2_t36_3B_UR50D" in found["esm2_3b_layer24"]["found"]
+    create_store(tmp_path / "plain.zarr", models=[Model("esm2_3b", 2560)], segment_length=500)
+    checks = doctor(capsys, tmp_path / "plain.zarr")[1]
+    said = next(each["found"] for each in checks if each["what"] == "weights of esm2_3b")
+    assert said.startswith("not here: it is not in the Hugging Face cache; ")
+
+
+def test_extras_are_listed_with_what_they_are_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optional, "is_installed", lambda name: name not in {"starlette", "umap"})
+    checks = {each["what"]: each for each in doctor(capsys)[1]}
+    view, umap, faiss = (checks[f"extra {name}"] for name in ("view", "umap", "faiss"))
+    assert view["state"] == "note"
+    advice = "pip install 'vnp[view]'"
+    assert view["found"] == f"starlette is not installed: {advice}, for vnp view"
+    assert (umap["state"], faiss["state"]) == ("note", "ok")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    own = {"embed", "read", "all", "test", "docs", "slurm"}  # slurm: vnp imports nothing of it
+    named = {what.removeprefix("extra ") for what in checks if what.startswith("extra ")}
+    assert named == set(project["optional-dependencies"]) - own

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from store.open import create_store
+from store.open import create_store, open_store
 from store.store import Store
 from tests.rows import MODELS, append
 from tests.vnp.embed.stub_worker import StubEncoder
@@ -66,6 +66,22 @@ def test_bench_foretells_what_the_blocks_of_a_store_take(
     assert speed.rows_left == 3200
     assert (speed.repeats_share > 0) is repeats
     assert speed.seconds_left == pytest.approx(whole(store, encoder), rel=0.25)
+
+
+def test_a_small_store_is_not_measured_for_longer_than_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.zarr"
+    append(create_store(path, models=MODELS, segment_length=500, block_rows=512), "a", 40)
+    encoder = Counted("small")
+    monkeypatch.setattr(bench, "load_for", lambda *_, **__: encoder)
+    monkeypatch.setattr(bench.time, "monotonic", lambda: encoder.now)
+    store = open_store(path)
+    speed = bench.measure(store, model="small", config=WorkerConfig(), seconds=1e6)
+    once = whole(store, encoder)
+    assert 3 <= len(speed.rounds) <= 10
+    assert speed.seconds < 10 * once
+    assert speed.seconds_left == pytest.approx(once, rel=0.25)
 
 
 def test_what_is_left_counts_real_lengths_and_not_what_is_copied() -> None:

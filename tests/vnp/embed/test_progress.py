@@ -6,6 +6,7 @@ import argparse
 import io
 import logging
 import sys
+import threading
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import tqdm
 
 from vnp.cli.logs import configure
-from vnp.embed.progress import PLAIN_INTERVAL, Progress, duration, in_notebook
+from vnp.embed.progress import PLAIN_INTERVAL, Progress, duration, in_notebook, waiting
 
 
 class Clock:
@@ -51,6 +52,44 @@ def test_without_a_total_there_is_no_time_left() -> None:
     clock.now += PLAIN_INTERVAL
     progress.update(3_000_000)
     assert out.getvalue() == "append x: 3,000,000 bases, 100,000 bases/s\n"
+
+
+class Told(io.StringIO):
+    """A stream that sets an event as soon as a text was written to it so many times."""
+
+    def __init__(self, text: str, *, times: int = 1, terminal: bool = False) -> None:
+        super().__init__()
+        self.event = threading.Event()
+        self._text, self._times, self._terminal = text, times, terminal
+
+    def write(self, text: str) -> int:
+        written = super().write(text)
+        if self.getvalue().count(self._text) >= self._times:
+            self.event.set()
+        return written
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
+def test_what_cannot_be_counted_is_never_silent() -> None:
+    clock, out = Clock(), Told("so far")
+    with waiting("map", stream=out, clock=clock, tick=0.001):
+        assert out.getvalue() == "map: begun\n"
+        clock.now += PLAIN_INTERVAL
+        assert out.event.wait(30)
+    assert out.getvalue().splitlines() == ["map: begun", "map: 30 s so far", "map: 30 s"]
+    with pytest.raises(ZeroDivisionError), waiting("map", stream=out):
+        raise ZeroDivisionError
+    assert out.getvalue().splitlines()[3:] == ["map: begun"]
+
+
+def test_a_terminal_shows_the_time_that_goes_by() -> None:
+    out = Told("\rmap: 00:", times=3, terminal=True)
+    with waiting("map", stream=out, tick=0.001):
+        assert out.event.wait(30), "it is drawn again"
+    assert "so far" not in out.getvalue()
+    assert out.getvalue().endswith("\n")
 
 
 def test_what_the_first_update_tells_counts() -> None:

@@ -70,7 +70,7 @@ def test_contigs_are_sorted_by_click_and_key(opened: Open, study_page: Path) -> 
     assert view.said() == "71 contigs found. Sorted by length, lowest first."
     page.get_by_role("button", name="Next →").click()
     page.locator("#contigs .status", has_text=re.compile("^26.50 of")).wait_for()
-    page.get_by_role("columnheader", name="Mean score").get_by_role("button").click()
+    page.get_by_role("columnheader", name="Mean score2").get_by_role("button").click()
     page.locator("#contigs .status", has_text=re.compile("^1.25 of")).wait_for()
     scores = [float(text) for text in column(page, 7)]
     assert scores == sorted(scores, reverse=True)
@@ -87,12 +87,12 @@ def test_contigs_are_filtered_and_found(opened: Open, study_page: Path) -> None:
     found(page, "4 contigs")
     page.get_by_label("Length at least").fill("4000")
     found(page, "3 contigs")
-    page.get_by_label("Score at least").fill("0.6")
+    page.get_by_label("Mean score2 at least").fill("0.6")
     found(page, "1 contig")
     assert column(page, 1) == ["sea_1"]
-    page.get_by_label("Score at least").fill("0.95")
+    page.get_by_label("Mean score2 at least").fill("0.95")
     page.get_by_text("No contig matches these filters.").wait_for()
-    page.get_by_label("Score at least").fill("")
+    page.get_by_label("Mean score2 at least").fill("")
     page.get_by_label("viral only").check()
     found(page, "2 contigs")
     # A sample in the first table shows its contigs in the second.
@@ -110,7 +110,7 @@ def test_the_copied_table_runs_in_no_spreadsheet(opened: Open, study_page: Path)
     view.page.locator("#said", has_text="Copied 7 contigs.").wait_for()
     lines = [line.split("\t") for line in view.copied().rstrip("\n").split("\n")]
     assert lines[0] == [
-        "contig", "sample", "bases", "segments", "records", "viral_segments", "score", "viral"
+        "contig", "sample", "bases", "segments", "records", "viral_segments", "mean_score2", "viral"
     ]  # fmt: skip
     assert {line[0] for line in lines[1:]} == {safe_cell(name) for name in studies.HOSTILE}
     assert "'=HYPERLINK(1)" in {line[0] for line in lines}
@@ -129,7 +129,7 @@ def test_a_row_opens_its_track(opened: Open, study_page: Path) -> None:
     track.wait_for()
     assert opener.get_attribute("aria-expanded") == "true"
     assert page.locator(f"#{opener.get_attribute('aria-controls')}").is_visible()
-    assert track.get_attribute("aria-label") == "Scores and reading frames along sea_0"
+    assert track.get_attribute("aria-label") == "Consensus and reading frames along sea_0"
     told = track.get_attribute("aria-description")
     assert told.startswith("4 of 4 segments at 0.5 or more")
     assert "region 1 from 0 to 2000" in told
@@ -151,7 +151,7 @@ def test_the_histogram_has_the_line_of_one_half(opened: Open, study_page: Path) 
     segments = sum(each.segments for each in contigs)
     viral = sum(each.segments for each in contigs if each.score >= 0.5)
     chart = page.locator("#scores svg").first
-    assert chart.get_attribute("aria-label") == f"Histogram of {segments} segments by score"
+    assert chart.get_attribute("aria-label") == f"Histogram of {segments} segments by consensus"
     assert chart.get_attribute("aria-description") == f"{viral} at 0.5 or more: viral"
     assert f"viral: {viral} of {segments}" in chart.inner_html()
     assert chart.locator("[stroke-dasharray]").count() == 1
@@ -184,15 +184,31 @@ def test_a_fence_on_the_map_gives_ids(opened: Open, study_page: Path) -> None:
     lasso(page)
     page.locator("#map .chosen h3").wait_for()
     assert page.locator("#map .chosen h3").inner_text() == f"{len(ids)} records of 71 contigs"
-    assert view.said() == f"{len(ids)} records selected."
+    # The count stands where one looks: on the map, as it is seen; it is said aloud too.
+    count = page.get_by_role("status").filter(has_text="selected")
+    assert count.inner_text() == f"{len(ids)} records selected; ids below the map."
+    assert count.get_attribute("aria-live") == "polite"
+    told, drawn = count.bounding_box(), page.locator("canvas.points").bounding_box()
+    assert drawn["x"] < told["x"] < told["x"] + told["width"] < drawn["x"] + drawn["width"]
+    assert drawn["y"] < told["y"] < told["y"] + told["height"] < drawn["y"] + drawn["height"]
+    page.set_viewport_size({"width": 1100, "height": 400})  # the map is larger than that
+    canvas = page.locator("canvas.points")
+    canvas.evaluate("(each) => each.scrollIntoView({behavior: 'instant'})")
+    page.evaluate(FRAME)
+    assert canvas.bounding_box()["y"] + canvas.bounding_box()["height"] > 400
+    assert count.bounding_box()["y"] + count.bounding_box()["height"] <= 400
+    page.set_viewport_size(TALL)
     page.get_by_role("button", name="Copy ids").click()
     assert view.copied().splitlines() == ids  # as they are, for other programs
     page.locator("#map").get_by_role("button", name="Copy as TSV").click()
     cells = [line.split("\t") for line in view.copied().rstrip("\n").split("\n")]
-    assert cells[0] == ["id", "sample", "contig", "contig_length", "frame", "score"]
+    assert cells[0] == ["id", "sample", "contig", "contig_length", "frame", "score2"]
     assert [cell[0] for cell in cells[1:]] == [safe_cell(each) for each in ids]
     page.get_by_role("button", name="Clear").click()
     assert page.locator("#map .chosen h3").count() == 0
+    nothing = page.locator("#map .picked")
+    assert nothing.inner_text() == "Nothing is selected."
+    assert nothing.bounding_box()["width"] == 1  # said, not shown
     page.get_by_role("button", name="Move").click()
     lasso(page, by_key=True)
     page.locator("#map .chosen h3").wait_for()
@@ -210,7 +226,7 @@ def test_the_map_tells_points_and_is_coloured(opened: Open, study_page: Path) ->
     tip = page.locator(".tip")
     tip.wait_for()
     assert re.search(
-        r"_chunk_\d+[FR]\d\nsample \w+\ncontig .*, frame [FR]\d\nscore 0\.\d{3}", tip.inner_text()
+        r"_chunk_\d+[FR]\d\nsample \w+\ncontig .*, frame [FR]\d\nscore2 0\.\d{3}", tip.inner_text()
     )
     left, top = (
         float(tip.evaluate(f"(tip) => parseFloat(tip.style.{side})")) for side in ("left", "top")
@@ -222,7 +238,7 @@ def test_the_map_tells_points_and_is_coloured(opened: Open, study_page: Path) ->
     pictures = set()
     for way, legend in (
         ("sample", "gut"),
-        ("virus score", "0 others"),
+        ("score2", "0 others"),
         ("contig length", "9.50\u202fkb"),
         ("reading frame", "R3"),
     ):
@@ -313,6 +329,18 @@ def test_it_follows_theme_width_and_paper(opened: Open, study_page: Path) -> Non
         papers.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
         assert page.evaluate("document.documentElement.scrollWidth") == 390
         assert page.evaluate("document.querySelector('canvas.points').clientWidth") < 390
+        hints = page.locator(".sideways:visible")
+        hints.nth(1).wait_for()  # of samples and of contigs
+        for name in ("samples", "contigs"):
+            box = page.get_by_role("region", name=f"Table of {name}")
+            hint = page.locator(f"#{box.get_attribute('aria-describedby')}")
+            assert hint.inner_text() == "More columns: scroll this table sideways →"
+            assert hint.bounding_box()["y"] < box.bounding_box()["y"]
+            assert "local" in box.evaluate("(box) => getComputedStyle(box).backgroundAttachment")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    for hint in page.locator("section > .sideways").all():
+        hint.wait_for(state="hidden")
+    page.set_viewport_size({"width": 390, "height": 800})
     assert papers == {"rgb(255, 255, 255)", "rgb(17, 20, 24)"}
     corner = "[...document.querySelector('canvas').getContext('2d').getImageData(1, 1, 1, 1).data]"
     assert page.evaluate(corner) == [17, 20, 24, 255]

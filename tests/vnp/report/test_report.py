@@ -7,10 +7,13 @@ import hashlib
 import html
 import json
 import re
+import sys
 from dataclasses import replace
 from datetime import datetime
+from importlib.machinery import ModuleSpec
 from importlib.resources import files
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -234,6 +237,32 @@ def test_the_command_writes_the_page_and_multiqc(
     assert "planted.bed, line 1: a contig, a start and an end" in capsys.readouterr().err
 
 
+def test_the_map_by_umap_is_never_silent_and_leaves_json_alone(
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Reducer:
+        def __init__(self, **_: object) -> None: ...
+
+        def fit_transform(self, scores: np.ndarray) -> np.ndarray:
+            return scores[:, :2]
+
+    umap = ModuleType("umap")  # the real one is compiled for half a minute
+    monkeypatch.setattr(umap, "UMAP", Reducer, raising=False)
+    umap.__spec__ = ModuleSpec("umap", None)
+    monkeypatch.setitem(sys.modules, "umap", umap)
+    words = ["report", str(store.path), "--json"]
+    assert main(words) == 0
+    told = capsys.readouterr()
+    assert len(json.loads(told.out)["files"]) == 1
+    assert "report: map of 100 records by UMAP: begun\n" in told.err
+    assert re.search(r"report: map of 100 records by UMAP: \d+\.\d s\n", told.err)
+    assert main([*words, "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_saved_scores_make_the_same_page(
     store: Store, classifier: Path, data: ReportData, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -250,7 +279,7 @@ def test_saved_scores_make_the_same_page(
     assert data.listed is not None
     assert found.listed.names == data.listed.names
     for one, two in zip(found.listed.tracks, data.listed.tracks, strict=True):
-        np.testing.assert_allclose(one.score, two.score, atol=1e-5)
+        np.testing.assert_allclose(one.consensus, two.consensus, atol=1e-5)
     assert main(["report", str(store.path), "--scores", "none", "--no-umap"]) == 2
     assert "no scores 'none'" in capsys.readouterr().err
 

@@ -79,6 +79,7 @@ def test_the_page_follows_what_happens_to_the_store(
         assert page.url == home, "the token has left the address"
         assert page.evaluate("document.cookie") == "", "no script can read it"
         page.locator(".pill", has_text="Incomplete").wait_for()
+        page.locator("header .live", has_text="No worker running").wait_for()
         page.locator("#operator summary").click()
 
         worker = ("worker", str(store), "-q", "--no-linger")
@@ -88,7 +89,7 @@ def test_the_page_follows_what_happens_to_the_store(
         fill.wait_for()
         models = ("--model", "gated", "--plugin", str(GATED))
         with command(*worker, *models, gate=gate) as filling:
-            page.locator("header .live", has_text="1 worker at it").wait_for()
+            page.locator("header .live", has_text="1 worker running").wait_for()
             # It waits in the middle of a block, and the page answers.
             page.locator("#search").fill("HACKED=1>7")
             page.locator("#contigs .status", has_text=re.compile("1 of 1 contig$")).wait_for()
@@ -117,7 +118,7 @@ def test_the_page_follows_what_happens_to_the_store(
 
         keep_scores(opened)
         page.locator("#viral h2", has_text="What is viral").wait_for()
-        page.locator("#contigs th", has_text="Mean score").wait_for()
+        page.locator("#contigs th", has_text="Mean score2").wait_for()
         append(opened, "later", 30)
         page.locator("#viral .samples", has_text="later").wait_for()
         page.locator("#contigs .status", has_text="contig").wait_for()

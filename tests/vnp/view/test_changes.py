@@ -51,7 +51,8 @@ def test_an_appended_sample_and_new_scores_are_seen(tmp_path: Path, kind: str) -
         keep_scores(store)
         found = until(lambda: (each := asked(text="later"))["rows"][0]["score"] and each, "scores")
         assert found["rows"][0]["score"] == pytest.approx(0.9)
-        assert client.get("/api/track", {"sample": "third", "contig": "later_7"}).json()["score"]
+        track = client.get("/api/track", {"sample": "third", "contig": "later_7"}).json()
+        assert track["consensus"]
 
 
 def test_a_browser_that_leaves_ends_its_search(

@@ -36,7 +36,8 @@ def test_without_the_extra_one_line_names_it(tmp_path: Path) -> None:
         cwd=Path(__file__).parents[3],
     )
     said = (
-        "vnp view: error: vnp view needs starlette, which is not installed: pip install 'vnp[view]'"
+        "vnp view: error: vnp view needs anyio, starlette, uvicorn, which are not installed: "
+        "pip install 'vnp[view]'"
     )
     assert (run.returncode, run.stderr) == (2, f"{said}\n")
 

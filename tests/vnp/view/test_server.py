@@ -51,7 +51,7 @@ def test_a_contig_has_a_track_whatever_it_is_called(client: Browser) -> None:
     found = client.get("/api/track", given).json()
     assert found["start"] == [0, 500, 1000, 1500, 2000]
     assert found["end"] == [500, 1000, 1500, 2000, 2500]
-    assert found["score"] == pytest.approx([0.2] * 5, abs=0.001)
+    assert found["consensus"] == pytest.approx([0.2] * 5, abs=0.001)
     assert [set(each) for each in found["frames"]] == [{"frame", "start", "end"}] * 5
     for sample, contig in (
         ("first", HOSTILE),

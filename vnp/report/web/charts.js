@@ -23,7 +23,7 @@
     return counts.map((n, at) => ({ low: low + at * width, high: low + (at + 1) * width, n }));
   }
 
-  /** Segments by score, stacked by sample, with the line from which they are viral. */
+  /** Segments by consensus, stacked by sample, with the line from which they are viral. */
   vnp.scoreHistogram = (scores, width) => {
     const data = scores.groups.flatMap((group, at) =>
       bins({ ...scores, counts: group.counts }).map((bin) => ({ ...bin, at, group: group.name })),
@@ -47,9 +47,9 @@
       marginBottom: 42,
       marginTop: 28,
       style: STYLE,
-      ariaLabel: `Histogram of ${vnp.plural(total, "segment")} by score`,
+      ariaLabel: `Histogram of ${vnp.plural(total, "segment")} by consensus`,
       ariaDescription: `${vnp.count(viral)} at ${scores.threshold} or more: viral`,
-      x: { domain: [0, 1], label: "score of a segment →", labelOffset: 40, ticks: 5 },
+      x: { domain: [0, 1], label: "consensus of a segment →", labelOffset: 40, ticks: 5 },
       y: {
         label: "segments",
         grid: true,

@@ -20,7 +20,13 @@
       true,
       "Segments that the consensus of their frames calls viral",
     ],
-    ["score", "Mean score", "", true, "Mean virus score of its segments, as in contigs.tsv"],
+    [
+      "score",
+      "Mean score2",
+      "",
+      true,
+      "Mean of its segments’ score2, the probability of virus: mean_score2 of contigs.tsv",
+    ],
     ["viral", "Call", "left", true, "Viral if at least half of its called segments are"],
   ];
   const CALLED = new Set(["viral_segments", "score", "viral"]);
@@ -68,15 +74,11 @@
       vnp.el(
         "p",
         { class: "say" },
-        "Choose a contig for its track: scores and reading frames along it.",
+        "Choose a contig for its track: the consensus of its segments and their reading frames.",
       ),
       controls.form,
       vnp.el("div", { class: "bar" }, status, vnp.button("Copy as TSV", copy, { class: "copy" })),
-      vnp.el(
-        "div",
-        { class: "scroll", role: "region", tabindex: "0", "aria-label": "Table of contigs" },
-        table,
-      ),
+      vnp.scroll("Table of contigs", table),
       vnp.el("nav", { class: "pages", "aria-label": "Pages of contigs" }, back, on),
       note,
     );
@@ -217,7 +219,8 @@
       const value = (each, key) =>
         key === "viral" ? (each.viral === null ? "" : each.viral ? "virus" : "others") : each[key];
       const rows = found.rows.map((each) => keys.map((key) => value(each, key)));
-      return vnp.copy(vnp.tsv([keys, ...rows]), vnp.plural(rows.length, "contig"));
+      const names = keys.map((key) => (key === "score" ? "mean_score2" : key));
+      return vnp.copy(vnp.tsv([names, ...rows]), vnp.plural(rows.length, "contig"));
     }
 
     return {
@@ -305,7 +308,7 @@
       field("Search ids", text),
       names.length > 1 ? field("Sample", sample) : null,
       field("Length at least", bases),
-      called ? field("Score at least", score) : null,
+      called ? field("Mean score2 at least", score) : null,
       called
         ? vnp.el(
             "div",

@@ -137,6 +137,28 @@
   vnp.button = (text, listener, attributes = {}) =>
     vnp.el("button", { type: "button", on: { click: listener }, ...attributes }, text);
 
+  let scrolled = 0;
+
+  /** A table in a box that scrolls sideways, and a line above it that says so where it does. */
+  vnp.scroll = (label, table) => {
+    const id = `sideways-${++scrolled}`;
+    const hint = vnp.el(
+      "p",
+      { class: "note sideways", id, hidden: true },
+      "More columns: scroll this table sideways →",
+    );
+    const box = vnp.el(
+      "div",
+      { class: "scroll", role: "region", tabindex: "0", "aria-label": label, "aria-describedby": id },
+      table,
+    );
+    const seen = new ResizeObserver(() => {
+      hint.hidden = box.scrollWidth <= box.clientWidth + 1;
+    });
+    for (const each of [box, table]) seen.observe(each);
+    return [hint, box];
+  };
+
   /** A section with a headline. */
   vnp.section = (id, title, ...children) =>
     vnp.el(

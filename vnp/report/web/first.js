@@ -207,9 +207,8 @@
         cell(vnp.percent(row.certified, row.records)),
       );
     };
-    return vnp.el(
-      "div",
-      { class: "scroll", role: "region", tabindex: "0", "aria-label": "Table of samples" },
+    return vnp.scroll(
+      "Table of samples",
       vnp.el(
         "table",
         { class: "samples" },

@@ -108,7 +108,8 @@
   function paceOf({ workers, rate, seconds_left: left }) {
     const pace = rate ? `, ${vnp.short(rate)} embeddings / s` : "";
     const rest = left ? `, about ${duration(left)} left` : "";
-    return `${vnp.plural(workers ?? 0, "worker")} at it${pace}${rest}`;
+    const running = workers ? vnp.plural(workers, "worker") : "No worker";
+    return `${running} running${pace}${rest}`;
   }
 
   function duration(seconds) {

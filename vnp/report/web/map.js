@@ -13,6 +13,7 @@
     const tip = vnp.el("div", { class: "tip", hidden: true });
     const legend = vnp.el("div", { class: "map-legend" });
     const chosen = vnp.el("div", { class: "chosen" });
+    const picked = vnp.el("p", { class: "picked none", role: "status", "aria-live": "polite" });
     const points = vnp.pointCanvas(map, {
       hovered(at, place) {
         tip.hidden = at === null;
@@ -64,11 +65,10 @@
     function select(indices) {
       points.pick(indices);
       chosen.replaceChildren(...(indices.length ? list(map, indices, () => select([])) : []));
-      vnp.announce(
-        indices.length
-          ? `${vnp.plural(indices.length, "record")} selected.`
-          : "Nothing is selected.",
-      );
+      picked.textContent = indices.length
+        ? `${vnp.plural(indices.length, "record")} selected; ids below the map.`
+        : "Nothing is selected.";
+      picked.classList.toggle("none", !indices.length);
     }
 
     async function neighbours(at) {
@@ -84,7 +84,7 @@
       return vnp.announce(`${vnp.plural(found.length, "most similar record")} listed.`);
     }
 
-    const stage = vnp.el("div", { class: "stage" }, points.canvas, tip);
+    const stage = vnp.el("div", { class: "stage" }, points.canvas, picked, tip);
     const figure = vnp.picture({
       title: `${map.method} of ${n < map.of ? `${vnp.count(n)} of ` : ""}${vnp.plural(map.of, "certified record")}`,
       name: "map",
@@ -137,7 +137,7 @@
 
   function described(map, at) {
     const line = (name, value) => vnp.el("div", {}, vnp.el("span", {}, `${name} `), value);
-    const score = map.score === null ? null : line("score", vnp.score(map.score[at]));
+    const score = map.score === null ? null : line("score2", vnp.score(map.score[at]));
     return [
       vnp.el("strong", {}, vnp.name(map.id[at], 44)),
       line("sample", vnp.name(map.names.sample[map.sample[at]], 32)),
@@ -150,7 +150,7 @@
   function colourings(map) {
     const ways = [{ key: "sample", name: "sample", made: () => bySample(map) }];
     if (map.score?.some((score) => score !== null))
-      ways.push({ key: "score", name: "virus score", made: () => byScore(map) });
+      ways.push({ key: "score", name: "score2", made: () => byScore(map) });
     ways.push(
       { key: "length", name: "contig length", made: () => byLength(map) },
       { key: "frame", name: "reading frame", made: () => byFrame(map) },
@@ -242,7 +242,7 @@
   function list(map, indices, clear) {
     const sorted = [...indices].sort((a, b) => a - b);
     const contigs = new Set(sorted.map((at) => `${map.sample[at]} ${map.contig[at]}`)).size;
-    const header = ["id", "sample", "contig", "contig_length", "frame", "score"];
+    const header = ["id", "sample", "contig", "contig_length", "frame", "score2"];
     const row = (at) => [
       map.id[at],
       map.names.sample[map.sample[at]],

@@ -13,10 +13,10 @@
       const names = scores.groups.map(({ name }, at) => [name, vnp.colour(at)]);
       figures.push(
         vnp.picture({
-          title: "Segments by score",
+          title: "Segments by consensus",
           name: "scores",
           legend: names.length > 1 ? vnp.legend(names) : null,
-          caption: `${vnp.plural(total, "segment")}; the score is the consensus of a segment’s frames, and ${scores.threshold} or more exactly if it is viral.`,
+          caption: `${vnp.plural(total, "segment")}; the consensus of a segment’s frames is ${scores.threshold} or more exactly if it is viral.`,
           draw: (width) => vnp.scoreHistogram(scores, width),
         }),
       );
@@ -183,9 +183,8 @@
       );
     return [
       picture,
-      vnp.el(
-        "div",
-        { class: "scroll", role: "region", tabindex: "0", "aria-label": "Table of workers" },
+      vnp.scroll(
+        "Table of workers",
         vnp.el(
           "table",
           {},

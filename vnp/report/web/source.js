@@ -25,7 +25,7 @@ overview() -> {
     date, date_of,                   // "" if unknown; what the date is of, in words
     records,                         // scored
   },
-  scores: null | {                   // segments by their score
+  scores: null | {                   // segments by their consensus
     low, width, threshold,           // left edge of the first bin, width of a bin; 0.5
     groups: [{name, counts: [n]}],   // one a sample, at most 8; the last may be "12 other samples"
   },
@@ -61,7 +61,7 @@ contigs({sample, min_length, min_score, viral, text, sort, descending, offset, l
     sample, contig,
     bases,                           // up to the end of its last segment that has a record
     segments, records,               // of its segments, those with a record
-    viral_segments, score, viral,    // mean score of its called segments; null if not called
+    viral_segments, score, viral,    // mean score2 of its called segments; null if not called
   }],
   complete, searched, of,            // are all contigs searched? how many are, how many there are
 }
@@ -71,7 +71,7 @@ contigs({sample, min_length, min_score, viral, text, sort, descending, offset, l
 
 track({sample, contig}) -> null | {  // null: not in this file
   start: [base], end: [base],        // the segments that have records, in order
-  score: [score | null],             // 0.5 or more exactly if the segment is viral
+  consensus: [number | null],        // 0.5 or more exactly if the segment is viral; null: not scored
   frames: [{frame, start, end}],     // each record: "F1" .. "R3", and its segment's bases
   regions: [{start, end, name, given}],  // viral regions; given: by a user, else found here
   joined,                            // neighbouring segments that are one here: 1 but of very long
@@ -82,16 +82,16 @@ map() -> null | {                    // null: too few certified records for a ma
   of,                                // certified records there are; those shown are a sample
   x: [], y: [],                      // of n records, as are all arrays that follow
   id: [], row: [], length: [],       // record id, row of the store, bases of its contig
-  score: [] | null,                  // virus score of the record; null in it: not scored
+  score: [] | null,                  // score2 of the record; null in it: not scored
   contig: [], sample: [], frame: [], // indices into names
   names: {contig: [], sample: [], frame: []},
 }
 
 A live source also has
-  neighbours(row) -> [{row, id, sample, contig, similarity, score}]    // most similar records
+  neighbours(row) -> [{row, id, sample, contig, similarity, score}]    // most similar records; score2
   events(callback) -> stop           // calls back with parts of the overview that have changed,
-                                     // whole, and {workers, rate, seconds_left}: how many are at
-                                     // it, embeddings a second; {contigs: {indexed, of, complete}}
+                                     // whole, and {workers, rate, seconds_left}: how many are
+                                     // running, embeddings a second; {contigs: {indexed, of, complete}}
                                      // and {map}: certified records of a new map; stop() ends it
 and the page shows these parts only if the source has the methods. */
 
@@ -187,13 +187,13 @@ const vnp = {};
     });
   }
 
-  /** The track of contig `at`: starts are kept as steps, frames as six bits, scores in 1/1000. */
+  /** The track of contig `at`: starts are kept as steps, frames as six bits, the consensus in 1/1000. */
   function unpacked(tracks, at) {
     const [first, last] = [tracks.first[at], tracks.first[at + 1]];
     const track = {
       start: [],
       end: [],
-      score: [],
+      consensus: [],
       frames: [],
       regions: tracks.regions[at] ?? [],
       joined: tracks.joined[at] ?? 1,
@@ -204,9 +204,8 @@ const vnp = {};
       const end = start + tracks.length[index];
       track.start.push(start);
       track.end.push(end);
-      track.score.push(
-        tracks.score && tracks.score[index] !== null ? tracks.score[index] / 1000 : null,
-      );
+      const each = tracks.consensus?.[index] ?? null;
+      track.consensus.push(each === null ? null : each / 1000);
       tracks.frames.forEach((frame, bit) => {
         if (tracks.mask[index] & (1 << bit)) track.frames.push({ frame, start, end });
       });

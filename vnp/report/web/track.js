@@ -1,19 +1,19 @@
-/* The track of a contig: scores of its segments along it, its frames, its regions. */
+/* The track of a contig: the consensus of its segments along it, its frames, its regions. */
 
 (() => {
   "use strict";
 
-  const LANE = 0.115; // of the height of the scores
+  const LANE = 0.115; // of the height of the consensus
   const FRAMES = ["F1", "F2", "F3", "R1", "R2", "R3"];
 
   /** The picture of a track. */
   vnp.trackPicture = ({ sample, contig, bases }, track) => {
-    const scored = track.score.some((score) => score !== null);
+    const scored = track.consensus.some((each) => each !== null);
     const notes = [`${vnp.plural(track.start.length, "segment")} with a reading frame`];
     if (track.joined > 1)
-      notes[0] = `Each mark is ${track.joined} neighbouring segments: their mean score`;
+      notes[0] = `Each mark is ${track.joined} neighbouring segments: their mean consensus`;
     notes.push("gaps have none");
-    if (scored) notes.push("at 0.5 or more a segment is viral");
+    if (scored) notes.push("a segment is viral if the consensus of its frames is 0.5 or more");
     return vnp.picture({
       title: contig,
       name: "track",
@@ -27,7 +27,7 @@
     const segments = track.start.map((start, at) => ({
       start,
       end: track.end[at],
-      score: track.score[at],
+      consensus: track.consensus[at],
     }));
     const lane = (frame) => -0.1 - LANE * (FRAMES.indexOf(frame) + 1);
     const regions = track.regions.map((region) => ({ ...region, y: region.given ? 1.34 : 1.12 }));
@@ -44,7 +44,7 @@
       marginTop: 8,
       marginBottom: 42,
       style: vnp.plotStyle,
-      ariaLabel: `Scores and reading frames along ${vnp.clipped(contig, 60)}`,
+      ariaLabel: `${scored ? "Consensus and reading" : "Reading"} frames along ${vnp.clipped(contig, 60)}`,
       ariaDescription: described(segments, track),
       x: {
         domain: [0, Math.max(bases, 1)],
@@ -83,13 +83,13 @@
         scored ? Plot.ruleY([0, 1], { stroke: "var(--line)" }) : null,
         scored
           ? Plot.rect(
-              segments.filter(({ score }) => score !== null),
+              segments.filter(({ consensus }) => consensus !== null),
               {
                 x1: "start",
                 x2: "end",
                 y1: 0,
-                y2: ({ score }) => Math.max(score, 0.012),
-                fill: ({ score }) => colour(score),
+                y2: ({ consensus }) => Math.max(consensus, 0.012),
+                fill: ({ consensus }) => colour(consensus),
                 stroke: "var(--paper)",
                 strokeWidth: segments.length > width / 4 ? 0 : 0.5,
               },
@@ -117,9 +117,9 @@
           Plot.pointerX({
             x1: "start",
             x2: "end",
-            y: scored ? ({ score }) => score ?? 0 : () => 0,
-            title: ({ start, end, score }) =>
-              `${vnp.count(start)} to ${vnp.count(end)}\n${score === null ? "no score" : `score ${vnp.score(score)}`}`,
+            y: scored ? ({ consensus }) => consensus ?? 0 : () => 0,
+            title: ({ start, end, consensus }) =>
+              `${vnp.count(start)} to ${vnp.count(end)}\n${consensus === null ? "not scored" : `consensus ${vnp.score(consensus)}`}`,
           }),
         ),
       ],
@@ -127,7 +127,7 @@
   }
 
   function described(segments, track) {
-    const viral = segments.filter(({ score }) => score !== null && score >= 0.5).length;
+    const viral = segments.filter(({ consensus }) => consensus !== null && consensus >= 0.5).length;
     const regions = track.regions.map(
       ({ name, start, end }) => `${vnp.clipped(name, 40)} from ${start} to ${end}`,
     );

@@ -3,8 +3,8 @@
 ``python tools/report_picture.py [--output FILE]``: two minutes, with Playwright and Chromium. The
 store is made anew: two samples of made-up coding contigs, one with 20 kb of the bundled phage in
 its middle, and the phage itself, embedded by the demo models and called by a classifier that is
-trained on them. The picture shows the longest contigs, the track of the planted one and the map;
-the warning about demo models is above that part of the page, so the README's caption says it.
+trained on them. The picture shows the longest contigs and the track of the planted one. The warning
+about demo models is above that part of the page, so the README's caption says it.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def make_report(folder: Path) -> Path:
 
 
 def draw(report: Path, output: Path) -> None:
-    """Open the planted contig's track, and draw the page from the table to the map."""
+    """Open the planted contig's track, and draw the table with it."""
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -95,12 +95,9 @@ def draw(report: Path, output: Path) -> None:
         page.locator(".sheet svg").wait_for()
         page.evaluate("document.activeElement.blur(), scrollTo(0, 0)")
         page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done, 500)))")
-        table, points = page.locator("#contigs").bounding_box(), page.locator("#map .stage")
+        table = page.locator("#contigs").bounding_box()
         assert table is not None
-        end = points.bounding_box()
-        assert end is not None
-        clip = {"x": 0, "y": table["y"] - 24, "width": 1120}
-        clip["height"] = end["y"] + end["height"] + 3 - clip["y"]
+        clip = {"x": 0, "y": table["y"] - 8, "width": 1120, "height": table["height"] + 16}
         page.screenshot(path=output, clip=clip, full_page=True)
         browser.close()
 

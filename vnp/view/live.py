@@ -301,7 +301,6 @@ class LiveStore:
         if self._indexed.complete:
             self._picture.called(store, source, index.tally, index.scored)
             self.events.publish(self._picture.changing())
-            self._indexed.table.prepare()
 
     def _draw(self) -> None:
         """Make the map, if it is wanted and there are enough records that it does not show.

@@ -15,6 +15,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -176,9 +177,14 @@ class LiveStore:
             values = indexed.store.scores(indexed.scores, first, stop)
         return track_json(read_segments(indexed.store, first, Scores(first, values)), [])
 
-    def map(self) -> Json:
-        """``map()`` if it has been made; else it will be, and ``pending`` says so."""
+    def map(self, *, again: bool = False) -> Json:
+        """``map()`` if it has been made; else it will be, and ``pending`` says so.
+
+        With ``again`` one that could not be made is tried once more.
+        """
         made = self._map
+        if again and made is not None and made.trouble:
+            self._map = made = None
         self._map_wanted = True
         self._due.set()
         trouble = self._no_map or ("" if made is None else made.trouble)
@@ -189,14 +195,20 @@ class LiveStore:
             "map": None if made is None else made.map,
             "number": self._maps,
             "trouble": trouble,
+            "failed": made is not None and bool(made.trouble),
         }
 
-    def neighbours(self, row: int, gone: threading.Event) -> list[Json]:
-        """``neighbours()``; `Cancelled` once ``gone`` is set."""
+    def neighbours(self, row: int, gone: threading.Event) -> Generator[Json]:
+        """``neighbours()``, part by part; `Cancelled` once ``gone`` is set or all is over."""
         store = self._store
         if row >= store.n_rows:
             raise NotKnownError(f"row {row:,} does not exist")
-        found = neighbours(store, row, scores=self._indexed.scores, stop=gone)
+        found = neighbours(
+            store,
+            row,
+            scores=self._indexed.scores,
+            stopped=lambda: gone.is_set() or self._over.is_set(),
+        )
         if found is None:
             raise NotKnownError("this record has no embedding of every model yet")
         return found

@@ -159,7 +159,7 @@ class ContigTable:
             column = getattr(self, sort)[found]
         keys: NDArray[np.float64] = column.astype(np.float64) * sign
         if sort in ("viral_segments", "score", "viral"):  # null comes last either way
-            keys[np.isnan(self.score[found])] = np.inf
+            keys[np.isnan(keys if sort == "score" else self.score[found])] = np.inf
         return keys
 
     @cached_property

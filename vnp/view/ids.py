@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 
 from vnp.view.order import Ints, Mask
 
-# Contigs that are looked at at a time: what is made of them stays in the processor's cache, and
-# arrays are so small that memory for the next ones does not come anew from the system.
-TOGETHER = 1 << 13
+TOGETHER = 1 << 15  # contigs that are looked at at a time: their ids stay in the cache
 WORD = 8  # letters that are compared at a time
-_BITS = 57  # that any 8 bytes hold from any bit of the first on
-_FEW = 8  # below one place in so many ids, places are looked at one by one
+_BITS = 64  # that are looked at at a time
+_PIECE = 96 << 10  # letters that are searched at a time: a whole number of bytes of bits
+_FEW = 64  # below one place in so many letters, places are looked at one by one
 
 
 @dataclass(frozen=True)
@@ -81,29 +80,16 @@ class Ids:
     def holding(self, text: str, low: int, high: int) -> Mask:
         """Which of the contigs ``low .. high`` have a text in their id, A to Z in either case."""
         wanted = text.encode(errors="replace")
-        found = np.zeros(high - low, dtype=bool)
         letters = self.letters[self._begin(low) : self._begin(high)]
-        room = len(letters) - len(wanted) + 1
-        if room <= 0:
-            return found
-        begins = _is(letters[:room], wanted[0])
-        if len(wanted) > 1:
-            begins &= _is(letters[len(wanted) - 1 :], wanted[-1])
-        places = np.count_nonzero(begins)
-        if not places:
-            return found
+        bits = np.zeros(8 * (len(letters) // 64 + 2), np.uint8)  # where the text begins
+        for first in range(0, len(letters) - len(wanted) + 1, _PIECE):
+            begins = _begins(letters[first : first + _PIECE + len(wanted) - 1], wanted)
+            packed = np.packbits(begins, bitorder="little")
+            bits[first // 8 : first // 8 + len(packed)] = packed
+        if not bits.any():
+            return np.zeros(high - low, dtype=bool)
         edges = self._edges(low, high)
-        edges -= edges[0]
-        if _FEW * places < len(found):
-            at = np.flatnonzero(begins)
-            for offset, letter in enumerate(wanted[1:-1], start=1):
-                at = at[_is(letters[at + offset], letter)]
-            of = np.searchsorted(edges, at, side="right") - 1
-            found[of[at + len(wanted) <= edges[of + 1]]] = True
-            return found
-        for offset, letter in enumerate(wanted[1:-1], start=1):
-            begins &= _is(letters[offset : offset + room], letter)
-        return _any(begins, edges[:-1], np.diff(edges) - len(wanted) + 1)
+        return _any(bits, edges[:-1] - edges[0], np.diff(edges) - len(wanted) + 1)
 
     def equal(self, contig: str, low: int, high: int) -> Ints:
         """Numbers of the contigs ``low .. high`` that have an id, ascending."""
@@ -128,17 +114,39 @@ def _numbers(letters: NDArray[np.uint8], dtype: str) -> NDArray[np.uint64]:
     return np.ndarray((len(letters) - 7,), dtype, buffer=letters.data, strides=(1,))
 
 
-def _any(begins: Mask, starts: Ints, room: Ints) -> Mask:
-    """Whether any of the ``room`` letters from ``starts`` on is marked; none where room is less."""
-    packed = np.packbits(begins, bitorder="little")
-    bits = np.zeros(len(packed) + 16, np.uint8)
-    bits[: len(packed)] = packed
-    numbers = _numbers(bits, "<u8")
+def _begins(letters: NDArray[np.uint8], wanted: bytes) -> Mask:
+    """Where a text begins in letters, of which the last have no room for it and are left out."""
+    room = len(letters) - len(wanted) + 1
+    begins = _is(letters[:room], wanted[0])
+    if len(wanted) > 1:
+        begins &= _is(letters[len(wanted) - 1 :], wanted[-1])
+    if len(wanted) > 2 and _FEW * np.count_nonzero(begins) < room:
+        at = np.flatnonzero(begins)
+        for offset, letter in enumerate(wanted[1:-1], start=1):
+            at = at[_is(letters[at + offset], letter)]
+        begins[:] = False
+        begins[at] = True
+        return begins
+    for offset, letter in enumerate(wanted[1:-1], start=1):
+        begins &= _is(letters[offset : offset + room], letter)
+    return begins
+
+
+def _any(bits: NDArray[np.uint8], starts: Ints, room: Ints) -> Mask:
+    """Whether any of the ``room`` bits from ``starts`` on is set; none where room is less.
+
+    The last eight bytes are beyond all of them.
+    """
+    words = bits.view("<u8")
 
     def marked(starts: Ints, room: Ints) -> Mask:
-        here = numbers[np.minimum(starts >> 3, len(packed))] >> (starts & 7).astype(np.uint64)
-        inside = np.clip(room, 1, _BITS)
-        some: Mask = (here << (64 - inside).astype(np.uint64)) != 0
+        begin = starts.view(np.uint64)
+        word, skipped = begin >> 6, begin & 63
+        here = words.take(word) >> skipped
+        word += 1
+        here |= words.take(word) << 1 << (63 - skipped)  # a number cannot be shifted by 64
+        inside = np.clip(room, 1, _BITS).view(np.uint64)
+        some: Mask = here << (_BITS - inside) != 0
         return some & (room > 0)
 
     found = marked(starts, room)

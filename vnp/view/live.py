@@ -32,7 +32,7 @@ from vnp.view.contigs import Query
 from vnp.view.events import Events
 from vnp.view.index import ContigIndex, Indexed, Known, known_by
 from vnp.view.picture import Picture, draw_map, filled_of
-from vnp.view.search import Cancelled, neighbours
+from vnp.view.search import Cancelled, Precedence, neighbours
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +108,7 @@ class LiveStore:
         self._map: _Map | None = None
         self._maps = 0  # made by now
         self._map_wanted = False
+        self._precedence = Precedence()
         missing = missing_packages() if store.schema.models else []
         self._unseen = ""  # why the store cannot be looked at; empty if it can
         self._unread = ""  # why its contigs cannot be read; empty if they can
@@ -154,7 +155,8 @@ class LiveStore:
     def contigs(self, query: Query) -> Json:
         """``contigs()``."""
         indexed = self._indexed
-        total, page = indexed.table.select(query)
+        with self._precedence.answering():
+            total, page = indexed.table.select(query)
         return {
             "total": total,
             "rows": indexed.table.rows(page),
@@ -208,6 +210,7 @@ class LiveStore:
             row,
             scores=self._indexed.scores,
             stopped=lambda: gone.is_set() or self._over.is_set(),
+            precedence=self._precedence,
         )
         if found is None:
             raise NotKnownError("this record has no embedding of every model yet")

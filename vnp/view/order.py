@@ -52,16 +52,16 @@ class First:
         return _sorted(kept, self._keys)
 
     def _before_bar(self, found: Ints) -> Ints:
-        before = np.zeros(len(found), dtype=bool)
-        tied: Any = slice(None)
+        before, tied = [found[:0]], found
         for key, bar in zip(self._keys, self._bar, strict=True):
-            values = key(found[tied])
-            before[tied] = values < bar
-            same = np.flatnonzero(values == bar)
-            if not len(same):
+            values = key(tied)
+            near = np.flatnonzero(values <= bar)
+            if not len(near):
                 break
-            tied = same if isinstance(tied, slice) else tied[same]
-        return found[before]
+            tied, less = tied[near], values[near] < bar
+            before.append(tied[less])
+            tied = tied[~less]
+        return np.sort(np.concatenate(before))
 
     def _prune(self) -> Ints:
         kept = np.concatenate([*self._kept, np.empty(0, np.int64)])
@@ -78,17 +78,18 @@ def _first(found: Ints, keys: Sequence[Key], most: int) -> tuple[Mask, list[Any]
     most = min(most, len(found))
     if not most:
         return first, []
-    tied: Ints = np.arange(len(found))
+    tied: Any = slice(None)
     bar = []
     for key in keys:
         values = key(found[tied])
         last = np.partition(values, most - 1)[most - 1]
         bar.append(last)
         before = values < last
-        first[tied[before]] = True
+        first[tied] = before
         most -= int(np.count_nonzero(before))
-        tied = tied[values == last]
-    first[tied[:most]] = True
+        same = np.flatnonzero(values == last)
+        tied = same if isinstance(tied, slice) else tied[same]
+    first[tied[:most] if bar else slice(most)] = True
     return first, bar
 
 

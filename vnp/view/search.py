@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
 
 from store.read.columns import sample_names, take_column, take_scores
 from store.read.search import Hits, searching
-from store.read.view import View
+from store.read.view import Rows, View
 from store.store import Store
 from vnp.report.overview import Json
 
 MOST = 20  # records that are shown
 _TOLD_SECONDS = 0.5  # between two words of how far it is
+_PATIENCE_SECONDS = 0.5  # that a block waits for answers
 _SHARE = 9  # times what looking up records took is spent on the search before it is done again
 
 
@@ -23,8 +26,53 @@ class Cancelled(Exception):  # noqa: N818 - it is not an error
     """Nobody waits for the answer any more."""
 
 
+class Precedence:
+    """Answers that take precedence: a search lets them finish before it goes on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._answers = 0
+        self._none = threading.Event()
+        self._none.set()
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """Make an answer."""
+        with self._lock:
+            self._answers += 1
+            self._none.clear()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._answers -= 1
+                if not self._answers:
+                    self._none.set()
+
+    def give_way(self) -> None:
+        """Wait while answers are made, but not for ever."""
+        self._none.wait(_PATIENCE_SECONDS)
+
+
+class _Yielding(View):
+    """A view that gives way before each block."""
+
+    def __init__(self, store: Store, precedence: Precedence) -> None:
+        super().__init__(store)
+        self._precedence = precedence
+
+    def block(self, number: int) -> list[Rows]:
+        self._precedence.give_way()
+        return super().block(number)
+
+
 def neighbours(
-    store: Store, row: int, *, scores: str | None, stopped: Callable[[], bool]
+    store: Store,
+    row: int,
+    *,
+    scores: str | None,
+    stopped: Callable[[], bool],
+    precedence: Precedence,
 ) -> Generator[Json] | None:
     """Look for the certified rows most similar to one by all models side by side, without itself.
 
@@ -33,7 +81,7 @@ def neighbours(
     certified rows that have been compared, that there are, and what is left, null at first; and
     ``records``, the best first, where these have changed. `Cancelled` once ``stopped`` says so.
     """
-    view = View(store)
+    view = _Yielding(store, precedence)
     if not view.certified.holds(np.array([row]))[0]:
         return None
     return _told(store, view, row, scores=scores, stopped=stopped)

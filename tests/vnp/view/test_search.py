@@ -13,7 +13,7 @@ from store.store import Store
 from tests.vnp.view.stores import Browser, append, listening, opened, parts_of, until
 from vnp.view import live as live_module
 from vnp.view import search as module
-from vnp.view.search import Cancelled, neighbours
+from vnp.view.search import Cancelled, Precedence, neighbours
 
 
 def test_neighbours_are_those_of_the_search_of_the_store(client: Browser, shared: Store) -> None:
@@ -36,7 +36,7 @@ def test_records_without_an_embedding_have_no_neighbours(store: Store) -> None:
 def test_what_is_found_is_told_as_it_goes(shared: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_TOLD_SECONDS", 0)
     monkeypatch.setattr(module, "_SHARE", 0)
-    steps = neighbours(shared, 42, scores="kept", stopped=lambda: False)
+    steps = neighbours(shared, 42, scores="kept", stopped=lambda: False, precedence=Precedence())
     assert steps is not None
     parts = list(steps)
     assert parts[0] == {"done": 0, "of": 100, "seconds_left": None}
@@ -54,7 +54,7 @@ def test_what_is_found_is_told_as_it_goes(shared: Store, monkeypatch: pytest.Mon
 
 def test_a_search_that_nobody_waits_for_is_given_up(shared: Store) -> None:
     asked = iter([False, True])
-    steps = neighbours(shared, 1, scores=None, stopped=lambda: next(asked))
+    steps = neighbours(shared, 1, scores=None, stopped=lambda: next(asked), precedence=Precedence())
     assert steps is not None
     assert next(steps)["done"] == 0
     with pytest.raises(Cancelled):
@@ -142,3 +142,24 @@ def test_an_error_in_the_middle_of_a_search_is_told(
     parts = parts_of(client.get("/api/neighbours", {"row": 1}))
     assert parts[-1]["error"].startswith("the store cannot be read there")
     assert "obsm/X_small" in caplog.text, "the terminal says where"
+
+
+def test_a_search_gives_way_to_answers(shared: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PATIENCE_SECONDS", 60)
+    precedence = Precedence()
+    found: list[Any] = []
+
+    def look() -> None:
+        found.extend(
+            neighbours(shared, 42, scores=None, stopped=lambda: False, precedence=precedence) or ()
+        )
+
+    with precedence.answering(), precedence.answering():
+        with precedence.answering():
+            pass
+        searching = threading.Thread(target=look)
+        searching.start()
+        until(lambda: found, "the first part")
+        assert [part["done"] for part in found] == [0], "no block is read meanwhile"
+    searching.join(60)
+    assert found[-1]["done"] == 100

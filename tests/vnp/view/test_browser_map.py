@@ -191,7 +191,7 @@ def test_what_is_similar_is_shown_as_it_is_found_and_can_be_left(
             page.keyboard.press("Enter")
 
         choose()
-        said.filter(has_text="Waiting for its turn").wait_for()
+        said.filter(has_text="Waiting to begin").wait_for()
         held.blocks.release()
         said.filter(has_text="Compared with 10 of 60 certified records, about").wait_for()
         assert 9 <= listed.count() <= 10
@@ -206,7 +206,7 @@ def test_what_is_similar_is_shown_as_it_is_found_and_can_be_left(
 
         held.given_up.clear()
         choose()
-        said.filter(has_text="Waiting for its turn").wait_for()
+        said.filter(has_text="Waiting to begin").wait_for()
         page.get_by_role("button", name="Clear").click()
         assert held.given_up.wait(60)
         assert said.count() == 0

@@ -82,7 +82,8 @@
       const stop = vnp.button("Stop", () => mine.abort());
       const bar = vnp.el("progress", { max: 1, value: 0, "aria-label": "Records compared" });
       const how = vnp.el("p", { class: "note searched" });
-      const table = near(map, at, [stop, vnp.button("Clear", () => select([]))]);
+      const clear = vnp.button("Clear", () => select([]));
+      const table = near(map, at, [stop, clear]);
       const panel = vnp.el("div", {}, table.parts, bar, how);
       let said = "with none";
       chosen.replaceChildren(panel);
@@ -91,7 +92,7 @@
         if (part.records) table.list(part.records);
         bar.value = part.done / part.of;
         said = `with ${vnp.count(part.done)} of ${vnp.plural(part.of, "certified record")}`;
-        how.textContent = part.done ? `Compared ${said}${left(part)}` : "Waiting for its turn …";
+        how.textContent = part.done ? `Compared ${said}${left(part)}` : "Waiting to begin …";
         return null;
       };
       try {
@@ -104,6 +105,7 @@
         vnp.announce(how.textContent);
       }
       bar.remove();
+      if (stop === document.activeElement) clear.focus();
       stop.remove();
     }
 

@@ -83,8 +83,8 @@
       const bar = vnp.el("progress", { max: 1, value: 0, "aria-label": "Records compared" });
       const how = vnp.el("p", { class: "note searched" });
       const clear = vnp.button("Clear", () => select([]));
-      const table = near(map, at, [stop, clear]);
-      const panel = vnp.el("div", {}, table.parts, bar, how);
+      const table = near(map, at, [stop, clear], [bar, how]);
+      const panel = vnp.el("div", {}, table.parts);
       let said = "with none";
       chosen.replaceChildren(panel);
       const told = (part) => {
@@ -308,7 +308,7 @@
   }
 
   /** The panel of the records most similar to one: its parts, and what lists records in it. */
-  function near(map, at, buttons) {
+  function near(map, at, buttons, progress) {
     const heads = ["Record", "Sample", "Similarity", "Score"];
     const head = (name, column) =>
       vnp.el("th", { scope: "col", class: column < 2 ? "left" : null }, name);
@@ -335,6 +335,7 @@
       parts: [
         vnp.el("h3", {}, "Most similar to ", vnp.name(map.id[at], 60)),
         vnp.el("div", { class: "buttons" }, vnp.button("Copy ids", copy), buttons),
+        progress,
         vnp.el("div", { class: "scroll" }, table),
       ],
       list(records) {

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from store.io.ragged import from_items
+from vnp.view import ids as module
 from vnp.view.ids import WORD, Ids
 from vnp.view.order import First
 
@@ -18,13 +19,17 @@ def made(count: int, *, longest: int, seed: int) -> tuple[list[str], Ids]:
     return texts, Ids(ragged.data, ragged.offsets[1:])
 
 
+@pytest.mark.parametrize("piece", [512, 96 << 10])
 @pytest.mark.parametrize("longest", [1, 7, 9, 60, 300])
-def test_texts_are_found_in_ids_of_any_length(longest: int) -> None:
-    texts, ids = made(200, longest=longest, seed=longest)
+def test_texts_are_found_in_ids_of_any_length(
+    longest: int, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PIECE", piece)
+    texts, ids = made(120, longest=longest, seed=longest)
     assert ids.longest == max(map(len, texts))
     wanted = ["a", "B", "_", "ab", "a_b", "AbA_", "z", *(text for text in texts[:20] if text)]
     for text in wanted:
-        for low, high in ((0, 200), (3, 150), (199, 200)):
+        for low, high in ((0, 120), (3, 90), (119, 120)):
             expected = [text.lower() in each.lower() for each in texts[low:high]]
             assert ids.holding(text, low, high).tolist() == expected
             equal = [at for at in range(low, high) if texts[at] == text]

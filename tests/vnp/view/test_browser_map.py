@@ -24,7 +24,7 @@ from vnp.view.page import live_page
 
 pytestmark = pytest.mark.slow
 
-PICTURE = "document.querySelector('canvas.points').toDataURL()"
+PICTURE = "document.querySelector('canvas.points')?.toDataURL()"  # none while it is replaced
 
 
 @pytest.fixture
@@ -102,12 +102,11 @@ def test_the_map_is_coloured_by_scores_that_come(store: Store, browser: Any) -> 
         keep_scores(store)
         page.locator("#map .map-legend", has_text="1 virus").wait_for()
         assert "virus score" in ways.all_inner_texts()
-        page.wait_for_function(f"(old) => {PICTURE} !== old", arg=by_sample)
+        assert page.locator("#colour").input_value() == "score", "it is what it shows"
         by_score = page.evaluate(PICTURE)
-        keep_scores(store, "later")  # the same values by another name: drawn alike
-        page.locator("header, #viral", has_text="later").first.wait_for()
+        assert by_score not in (None, by_sample)
         page.select_option("#colour", "sample")
-        assert page.evaluate(PICTURE) != by_score
+        assert page.evaluate(PICTURE) not in (None, by_score)
         assert view.trouble == []
 
 

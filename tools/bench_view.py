@@ -30,6 +30,8 @@ from urllib.parse import urlencode
 QUERIES: tuple[dict[str, Any], ...] = (
     {},
     {"text": "7"},
+    {"text": "K"},
+    {"text": "141_1"},
     {"text": "k141_12"},
     {"text": "1234567"},
     {"text": "absent"},
@@ -37,10 +39,13 @@ QUERIES: tuple[dict[str, Any], ...] = (
     {"sample": "sample_100", "text": "1"},
     {"sort": "bases", "descending": "true"},
     {"sort": "score"},
+    {"text": "7", "sort": "score"},
+    {"sort": "viral"},
     {"sort": "contig"},
+    {"text": "7", "sort": "contig", "descending": "true"},
     {"offset": 1_000_000, "limit": 100},
 )
-TYPED = ("7", "k141_12", "1234567")
+TYPED = ("7", "k", "k141_12", "1234567")
 _REPEATS = 5
 
 
@@ -93,8 +98,7 @@ def serving(store: Path) -> Iterator[Server]:
 
 def asking(server: Server) -> Callable[[str, Mapping[str, Any]], Any]:
     """Return what asks the server, with the cookie."""
-    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
-    opener.open(server.url).read()
+    opener = _opener(server)
     home = server.url.partition("?")[0]
 
     def ask(name: str, query: Mapping[str, Any]) -> Any:
@@ -102,6 +106,12 @@ def asking(server: Server) -> Callable[[str, Mapping[str, Any]], Any]:
             return json.load(answer)
 
     return ask
+
+
+def _opener(server: Server) -> urllib.request.OpenerDirector:
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
+    opener.open(server.url).read()
+    return opener
 
 
 def measure_first(server: Server, browser: Any) -> None:
@@ -164,6 +174,30 @@ def measure_queries(server: Server) -> None:
             flush=True,
         )
     print(f"after these, MB: {server.memory()}")
+
+
+def measure_neighbours(server: Server) -> None:
+    """Compare a record with all others, and ask for contigs meanwhile."""
+    opener = _opener(server)
+    ask, home = asking(server), server.url.partition("?")[0]
+    before, began = server.processor(), time.perf_counter()
+    first, seconds = 0.0, []
+    with opener.open(f"{home}api/neighbours?row=5", timeout=600) as answer:
+        for line in answer:
+            if not line.startswith(b"data: "):
+                continue
+            part = json.loads(line[6:])
+            if not part.get("records") or part["done"] == part["of"]:
+                continue
+            first = first or time.perf_counter() - began
+            asked = time.perf_counter()
+            ask("contigs", {"text": "7", "limit": 25})
+            seconds.append(1e3 * (time.perf_counter() - asked))
+    said = (
+        f"{time.perf_counter() - began:.1f} s, {server.processor() - before:.1f} s of the processor"
+    )
+    print(f"similar records among {part['of']:,}: {said}; first shown after {first:.1f} s")
+    print(f"  a search for '7' meanwhile: {_spread(seconds)}; after these, MB: {server.memory()}")
 
 
 def measure_idle(server: Server, browser: Any, *, seconds: int = 30) -> None:
@@ -241,6 +275,7 @@ def main() -> None:
             measure_paints(server, browser)
             measure_typing(server, browser)
             measure_queries(server)
+            measure_neighbours(server)
             measure_idle(server, browser)
             browser.close()
         print(f"load {os.getloadavg()}")

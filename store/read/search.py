@@ -1,29 +1,40 @@
 """Exact nearest rows by cosine similarity, block by block, in bounded memory.
 
-Every certified row is compared with every query. A block is read, compared and forgotten; of each
-query only the best k rows so far are kept::
+Every certified row is compared with every query. A block is read, compared and forgotten, several
+at a time; of each query only the best k rows so far are kept::
 
     best   k scores, descending --+
     block  R scores --------------+--> the best k of both, equal scores by row number
+
+A few queries need no copy of a block: pieces that stay in the processor's cache are made float32,
+and the sums of their products and squares say how similar each row is.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Generator
 from dataclasses import dataclass
+from math import gcd
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store.errors import UsageError
+from store.io.concurrent import in_order
 from store.io.optional import available, require
 from store.read.indexing import Ints
-from store.read.view import View
+from store.read.view import Rows, View
 
 Engine: TypeAlias = Literal["auto", "numpy", "faiss"]
 F32: TypeAlias = NDArray[np.float32]
 
 _QUERIES = 1024  # compared with a block at a time: bounds the table of scores
+_ONE_BY_ONE = 8  # queries that are compared one by one; of more a product of matrices is faster
+_PIECE = 1 << 17  # numbers of a block that are made float32 at a time: half a megabyte
+_THREADS = 8  # at most
+_SIGN_AND_NUMBER = np.int32(-0x7000_0001)  # all bits but three below the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +43,15 @@ class Hits:
 
     rows: Ints  # row numbers, shape (q, k)
     scores: F32  # cosine similarity, -1 to 1, shape (q, k)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A search that is under way."""
+
+    hits: Hits  # the best of the rows that have been compared
+    done: int  # certified rows that have been compared
+    of: int  # that there are
 
 
 def search(view: View, query: ArrayLike, k: int = 10, *, engine: str = "auto") -> Hits:
@@ -45,13 +65,26 @@ def search(view: View, query: ArrayLike, k: int = 10, *, engine: str = "auto") -
     query
         Shape (columns,) or (q, columns), finite. A row or query of zeros has similarity 0.
     engine
-        ``"faiss"`` or ``"numpy"`` compare; ``"auto"`` takes faiss if it is installed. Both are
-        exact; their scores differ by rounding in float32.
+        ``"faiss"`` or ``"numpy"`` compare; ``"auto"`` takes faiss for more than eight queries if
+        it is installed. Both are exact; their scores differ by rounding in float32.
 
     Raises
     ------
     UsageError
         If the query does not fit the view or is not finite, or k is not positive.
+    """
+    for compared in searching(view, query, k, engine=engine):
+        hits = compared.hits
+    return hits
+
+
+def searching(
+    view: View, query: ArrayLike, k: int = 10, *, engine: str = "auto", scattered: bool = False
+) -> Generator[Compared]:
+    """Search as `search` does, and yield what has been found before and after each block.
+
+    Closing the iterator ends the search within a block. With ``scattered`` blocks from all over
+    the view take turns, so that what is found early is of all its parts.
     """
     if engine not in get_args(Engine):
         raise UsageError(f"engine is {engine!r}: use 'auto', 'numpy' or 'faiss'")
@@ -64,23 +97,56 @@ def search(view: View, query: ArrayLike, k: int = 10, *, engine: str = "auto") -
         raise UsageError("the query holds NaN or infinity; is its row certified?")
     if k < 1:
         raise UsageError(f"k is {k}: it must be positive")
-    faiss = _faiss(engine)
-    queries = unit_rows(queries)
-    certified = view.certified
-    k = min(k, len(certified))
+    few = len(queries) <= _ONE_BY_ONE
+    faiss = None if few and engine == "auto" else _faiss(engine)
+    return _searching(view, unit_rows(queries), k, faiss=faiss, scattered=scattered)
+
+
+def _searching(
+    view: View, queries: F32, k: int, *, faiss: Any, scattered: bool
+) -> Generator[Compared]:
+    filled = view.filled_of_blocks
+    done, of = 0, int(filled.sum())
+    k = min(k, of)
     best = Hits(np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32))
-    for start, values in view.batches(reuse=True):
-        n = certified.between(start, start + len(values))  # the first ones: batches are blocks
-        if not n:
-            continue
-        block = unit_rows(values[:n].astype(np.float32))
-        parts = [
-            _best_of_block(queries[first : first + _QUERIES], block, min(k, len(block)), faiss)
+
+    def compare(block: int) -> tuple[int, Hits]:
+        parts = view.block(block)
+        count = len(parts[0])
+        if not count:
+            return 0, Hits(best.rows[:, :0], best.scores[:, :0])
+        table = [
+            _best_of_block(queries[first : first + _QUERIES], parts, min(k, count), faiss)
             for first in range(0, len(queries), _QUERIES)
         ]
-        index, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
-        best = _merge(best, Hits(index + start, scores), k)
-    return best
+        index, scores = (np.concatenate(part) for part in zip(*table, strict=True))
+        return count, Hits(index + block * view.block_rows, scores)
+
+    alone = faiss is not None or len(queries) > _ONE_BY_ONE  # these use all processors themselves
+    blocks = _scattered(len(filled)) if scattered else range(len(filled))
+    results = in_order(
+        compare, blocks, threads=1 if alone else None, most=_THREADS, parallel=_processors()
+    )
+    yield Compared(best, 0, of)
+    try:
+        for count, found in results:
+            if count:
+                best, done = _merge(best, found, k), done + count
+                yield Compared(best, done, of)
+    finally:
+        results.close()
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+def _scattered(count: int) -> list[int]:
+    """All numbers below a count, each far from those before it."""
+    step = max(1, round(count * 0.618))
+    while gcd(step, count) != 1:
+        step += 1
+    return [number * step % count for number in range(count)]
 
 
 def unit_rows(values: F32) -> F32:
@@ -104,12 +170,13 @@ def _faiss(engine: str) -> Any:
     return available("faiss", for_what="search by faiss")
 
 
-def _best_of_block(queries: F32, block: F32, k: int, faiss: Any) -> tuple[Ints, F32]:
+def _best_of_block(queries: F32, parts: list[Rows], k: int, faiss: Any) -> tuple[Ints, F32]:
     """Index in the block and score of the best k rows of each query, both (q, k), best first."""
     if faiss is not None:
-        scores, index = faiss.knn(queries, block, k, metric=faiss.METRIC_INNER_PRODUCT)
+        rows = unit_rows(np.concatenate([widened(part) for part in parts], axis=1))
+        scores, index = faiss.knn(queries, rows, k, metric=faiss.METRIC_INNER_PRODUCT)
         return index, scores
-    table = queries @ block.T  # (q, rows)
+    table = _similarities(queries, parts)
     if k < table.shape[1]:
         # argpartition alone chooses arbitrarily among rows that score like the k-th best.
         least = np.partition(table, -k, axis=1)[:, -k]
@@ -120,6 +187,47 @@ def _best_of_block(queries: F32, block: F32, k: int, faiss: Any) -> tuple[Ints, 
     else:
         index = np.broadcast_to(np.arange(k), table.shape)
     return index, np.take_along_axis(table, index, axis=1)
+
+
+def _similarities(queries: F32, parts: list[Rows]) -> F32:
+    """Similarity of unit queries (q, d) to rows, whose columns are in parts side by side: (q, n).
+
+    Squares of float16 neither overflow nor vanish in float32.
+    """
+    count = len(parts[0])
+    table = np.zeros((len(queries), count), np.float32)
+    squares = np.zeros(count, np.float32)
+    column = 0
+    for part in parts:
+        here = queries[:, column : column + part.shape[1]]
+        column += part.shape[1]
+        step = max(1, _PIECE // part.shape[1])
+        for first in range(0, count, step):
+            piece = slice(first, first + step)
+            values = widened(part[piece])
+            squares[piece] += np.vecdot(values, values)
+            if len(here) > _ONE_BY_ONE:
+                table[:, piece] += here @ values.T
+            else:
+                for number, query in enumerate(here):
+                    table[number, piece] += np.vecdot(values, query)
+    squares[squares == 0] = 1
+    table /= np.sqrt(squares)
+    return table
+
+
+def widened(values: Rows) -> F32:
+    """Finite float16 numbers as float32, exactly, in a fifth of the time that ``astype`` takes.
+
+    The bits of a float16 are moved to where a float32 has them, with all copies of the sign but
+    the first cleared; exponents then lack the difference of the two biases, 112.
+    """
+    bits = values.view("<i2").astype(np.int32)
+    bits <<= 13
+    bits &= _SIGN_AND_NUMBER
+    numbers = bits.view(np.float32)
+    numbers *= np.float32(2.0**112)
+    return numbers
 
 
 def _merge(best: Hits, found: Hits, k: int) -> Hits:

@@ -196,6 +196,21 @@ class View:
             yield start, self._read(range(start, end), columns, out)
             start = end
 
+    def block(self, number: int) -> list[Rows]:
+        """Rows of a block that are certified for all models, (n, dim) of each model.
+
+        Nothing is copied where the store's files can be mapped; the arrays are read-only.
+        """
+        start = number * self.block_rows
+        if self.missing == "raise":
+            rows = range(start, min(start + self.block_rows, self.shape[0]))
+            self._require(rows, list(pieces(range(self.shape[1]), self._bands)))
+        count = int(min(filled[number] for filled in self._filled))
+        if not count:
+            return [np.empty((0, model.dim), np.float16) for model in self._models]
+        span = slice(0, count)
+        return [self._chunk(band, number, span)[:count] for band in range(len(self._models))]
+
     def _read(self, rows: Axis, columns: Axis, out: Rows | None = None) -> Rows:
         """Rows crossed with columns: float16 (rows, columns), in ``out`` if it is given."""
         if out is None:

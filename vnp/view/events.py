@@ -17,9 +17,9 @@ from starlette.types import Receive, Scope, Send
 
 MOST_PAGES = 64  # that listen at a time
 _QUIET_SECONDS = 15.0  # after which a page is sent a sign of life
-_SLOWEST_SECONDS = 30.0  # that a page may take to read a message before it is given up
+SLOWEST_SECONDS = 30.0  # that a page may take to read a message before it is given up
 
-_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
+HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
 
 
 class Events:
@@ -93,9 +93,9 @@ class Events:
         told.set()
         self._pages.add(told)
         self._awake()
-        gone = asyncio.ensure_future(_until_gone(receive))
+        gone = asyncio.ensure_future(until_gone(receive))
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             await self._serve(told, gone, send)
         except (TimeoutError, OSError):
             pass  # it stalled, or went away while it was written to
@@ -107,7 +107,7 @@ class Events:
         seen, text = 0, b"retry: 2000\n\n"
         while not self._over and not gone.done():
             message = {"type": "http.response.body", "body": text, "more_body": True}
-            await asyncio.wait_for(send(message), _SLOWEST_SECONDS)
+            await asyncio.wait_for(send(message), SLOWEST_SECONDS)
             waiting = asyncio.ensure_future(told.wait())
             await asyncio.wait(
                 (waiting, gone), timeout=_QUIET_SECONDS, return_when=asyncio.FIRST_COMPLETED
@@ -120,6 +120,7 @@ class Events:
             await send({"type": "http.response.body", "body": b""})
 
 
-async def _until_gone(receive: Receive) -> None:
+async def until_gone(receive: Receive) -> None:
+    """Wait until a browser does not wait any more."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -15,21 +15,46 @@
     trouble.hidden = !trouble.textContent;
   }
 
-  /** Ask the server; an answer that is an error is shown, and thrown. */
-  async function ask(name, query = {}, signal = null) {
+  const SILENT = "The server does not answer: is “vnp view” still running?";
+
+  /** The server's answer; one that is an error is shown, and thrown. */
+  async function answered(name, query, signal, read) {
     const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
     let answer, value;
     try {
       answer = await fetch(`/api/${name}?${new URLSearchParams(given)}`, { signal });
-      value = await answer.json();
+      value = answer.ok ? await read(answer) : await answer.json();
     } catch (error) {
-      if (!signal?.aborted) say("The server does not answer: is “vnp view” still running?");
+      if (!signal?.aborted) say(SILENT);
       throw error;
     }
-    say(answer.ok ? "" : `${value.error}.`);
-    if (!answer.ok) throw new Error(value.error);
+    const failed = answer.ok ? value?.error : value.error;
+    say(failed ? `${failed}.` : "");
+    if (failed) throw new Error(failed);
     return value;
   }
+
+  /** Ask the server for one answer. */
+  const ask = (name, query = {}) => answered(name, query, null, (answer) => answer.json());
+
+  /** Ask for an answer in parts; calls back with each, and gives the last. */
+  const listen = (name, query, signal, told) =>
+    answered(name, query, signal, async ({ body }) => {
+      const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+      let [rest, part] = ["", null];
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        const lines = (rest + value).split("\n\n");
+        rest = lines.pop();
+        for (const line of lines) {
+          part = JSON.parse(line.replace(/^data: /, ""));
+          if (!part.error) told(part);
+        }
+      }
+      if (!part || (!part.error && part.done < part.of)) throw new Error("the answer ends early");
+      return part;
+    });
 
   const known = new Map(); // parts of the overview as the page has them
 
@@ -41,7 +66,6 @@
     return Object.fromEntries(fresh.map(([name, value]) => [name, value]));
   }
 
-  let searching = new AbortController();
   const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
   vnp.liveSource = {
@@ -60,16 +84,15 @@
     contigs: (query = {}) => ask("contigs", query),
     track: ({ sample, contig }) => ask("track", { sample, contig }),
 
-    neighbours(row) {
-      searching.abort(); // the server gives up what nobody waits for
-      searching = new AbortController();
-      return ask("neighbours", { row }, searching.signal);
-    },
+    neighbours: (row, told, signal) =>
+      listen("neighbours", { row }, signal, told).then(({ records }) => records),
 
-    async map() {
+    async map({ again = false } = {}) {
       for (let pause = 250; ; pause = Math.min(2 * pause, 4000)) {
-        const { pending, map, number, trouble } = await ask("map");
+        const { pending, map, number, trouble, failed } = await ask("map", { again: again || null });
+        again = false;
         vnp.liveSource.noMap = trouble ? `${trouble}.` : null;
+        vnp.liveSource.retryMap = failed;
         vnp.liveSource.mapNumber = number;
         if (!pending) return map;
         await wait(pause);
@@ -83,7 +106,7 @@
         const parts = news(JSON.parse(data));
         if (Object.keys(parts).length) callback(parts);
       };
-      stream.onerror = () => say("The server does not answer: is “vnp view” still running?");
+      stream.onerror = () => say(SILENT);
       return () => stream.close();
     },
   };

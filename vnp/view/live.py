@@ -15,6 +15,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ from vnp.view.contigs import Query
 from vnp.view.events import Events
 from vnp.view.index import ContigIndex, Indexed, Known, known_by
 from vnp.view.picture import Picture, draw_map, filled_of
-from vnp.view.search import Cancelled, neighbours
+from vnp.view.search import Cancelled, Precedence, neighbours
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +108,7 @@ class LiveStore:
         self._map: _Map | None = None
         self._maps = 0  # made by now
         self._map_wanted = False
+        self._precedence = Precedence()
         missing = missing_packages() if store.schema.models else []
         self._unseen = ""  # why the store cannot be looked at; empty if it can
         self._unread = ""  # why its contigs cannot be read; empty if they can
@@ -153,7 +155,8 @@ class LiveStore:
     def contigs(self, query: Query) -> Json:
         """``contigs()``."""
         indexed = self._indexed
-        total, page = indexed.table.select(query)
+        with self._precedence.answering():
+            total, page = indexed.table.select(query)
         return {
             "total": total,
             "rows": indexed.table.rows(page),
@@ -176,9 +179,14 @@ class LiveStore:
             values = indexed.store.scores(indexed.scores, first, stop)
         return track_json(read_segments(indexed.store, first, Scores(first, values)), [])
 
-    def map(self) -> Json:
-        """``map()`` if it has been made; else it will be, and ``pending`` says so."""
+    def map(self, *, again: bool = False) -> Json:
+        """``map()`` if it has been made; else it will be, and ``pending`` says so.
+
+        With ``again`` one that could not be made is tried once more.
+        """
         made = self._map
+        if again and made is not None and made.trouble:
+            self._map = made = None
         self._map_wanted = True
         self._due.set()
         trouble = self._no_map or ("" if made is None else made.trouble)
@@ -189,14 +197,21 @@ class LiveStore:
             "map": None if made is None else made.map,
             "number": self._maps,
             "trouble": trouble,
+            "failed": made is not None and bool(made.trouble),
         }
 
-    def neighbours(self, row: int, gone: threading.Event) -> list[Json]:
-        """``neighbours()``; `Cancelled` once ``gone`` is set."""
+    def neighbours(self, row: int, gone: threading.Event) -> Generator[Json]:
+        """``neighbours()``, part by part; `Cancelled` once ``gone`` is set or all is over."""
         store = self._store
         if row >= store.n_rows:
             raise NotKnownError(f"row {row:,} does not exist")
-        found = neighbours(store, row, scores=self._indexed.scores, stop=gone)
+        found = neighbours(
+            store,
+            row,
+            scores=self._indexed.scores,
+            stopped=lambda: gone.is_set() or self._over.is_set(),
+            precedence=self._precedence,
+        )
         if found is None:
             raise NotKnownError("this record has no embedding of every model yet")
         return found
@@ -301,7 +316,6 @@ class LiveStore:
         if self._indexed.complete:
             self._picture.called(store, source, index.tally, index.scored)
             self.events.publish(self._picture.changing())
-            self._indexed.table.prepare()
 
     def _draw(self) -> None:
         """Make the map, if it is wanted and there are enough records that it does not show.

@@ -6,11 +6,10 @@ wrong is told in a sentence without paths or code; the terminal has the rest.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-import threading
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 import anyio
@@ -40,11 +39,13 @@ from vnp.view.parameters import (
     whole,
 )
 from vnp.view.search import Cancelled
+from vnp.view.stream import Searches
 
 log = logging.getLogger(__name__)
 
 _THREADS = 4  # that make answers
-_DISCONNECT_SECONDS = 0.5  # between two looks whether a browser still waits
+_UNREAD = "the store cannot be read there: the terminal of 'vnp view' says why"
+_FAILED = "the server failed: its terminal says why"
 _SAMPLE, _CONTIG = 200, 8000  # letters of names that can be asked for
 
 Answer: TypeAlias = Callable[[Mapping[str, Any]], Any]
@@ -82,10 +83,9 @@ def make_app(live: LiveStore, page: Page, *, token: str) -> Starlette:
             lambda found: live.track(*required(found, "sample", "contig")),
             {"sample": text(_SAMPLE), "contig": text(_CONTIG)},
         ),
-        "map": (lambda _: live.map(), {}),
+        "map": (lambda found: live.map(**found), {"again": flag}),
     }
     threads = anyio.CapacityLimiter(_THREADS)
-    searches = anyio.CapacityLimiter(1)  # each reads all embeddings
 
     def route(name: str, answer: Answer, known: Mapping[str, Reader]) -> Route:
         async def respond(request: Request) -> Response:
@@ -95,20 +95,6 @@ def make_app(live: LiveStore, page: Page, *, token: str) -> Starlette:
 
         return Route(f"/api/{name}", respond, methods=["GET"])
 
-    async def neighbours(request: Request) -> Response:
-        found = read_parameters(request.query_params, {"row": whole()})
-        [row] = required(found, "row")
-        gone = threading.Event()
-        watcher = asyncio.ensure_future(_watch(request, gone))
-        try:
-            value = await anyio.to_thread.run_sync(
-                lambda: live.neighbours(row, gone), limiter=searches
-            )
-        finally:
-            gone.set()
-            watcher.cancel()
-        return _Answer(value)
-
     def file(content: bytes, kind: str) -> Callable[[Request], Awaitable[Response]]:
         async def respond(request: Request) -> Response:  # noqa: ARG001 - Starlette's
             return Response(content, media_type=kind)
@@ -117,7 +103,7 @@ def make_app(live: LiveStore, page: Page, *, token: str) -> Starlette:
 
     routes = [route(name, *how) for name, how in asked.items()]
     routes += [
-        Route("/api/neighbours", neighbours, methods=["GET"]),
+        Route("/api/neighbours", _Neighbours(live)),
         Route("/api/events", _Events(live)),
         *(Route(path, file(*each), methods=["GET"]) for path, each in page.files.items()),
     ]
@@ -148,6 +134,20 @@ class _Answer(JSONResponse):
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
+class _Neighbours:
+    """The stream of what a search of embeddings finds, as an ASGI application."""
+
+    def __init__(self, live: LiveStore) -> None:
+        self._live = live
+        self._searches = Searches(_failed_late)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        found = read_parameters(Request(scope).query_params, {"row": whole()})
+        [row] = required(found, "row")
+        begin = partial(self._live.neighbours, row)
+        await self._searches.stream(begin, scope, receive, send)
+
+
 class _Events:
     """The stream of events, as an ASGI application."""
 
@@ -157,14 +157,6 @@ class _Events:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         read_parameters(Request(scope).query_params, {})
         await self._live.events.stream(scope, receive, send)
-
-
-async def _watch(request: Request, gone: threading.Event) -> None:
-    """Note when a browser does not wait any more."""
-    while not gone.is_set():
-        if await request.is_disconnected():
-            gone.set()
-        await asyncio.sleep(_DISCONNECT_SECONDS)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
@@ -187,9 +179,16 @@ async def _cancelled(_: Request, __: Exception) -> Response:
 
 async def _store_error(request: Request, error: Exception) -> Response:
     log.warning("%s: %s", request.url.path, error)
-    return failure(500, "the store cannot be read there: the terminal of 'vnp view' says why")
+    return failure(500, _UNREAD)
 
 
 async def _bug(request: Request, error: Exception) -> Response:
     log.error("%s failed", request.url.path, exc_info=error)
-    return failure(500, "the server failed: its terminal says why")
+    return failure(500, _FAILED)
+
+
+def _failed_late(error: Exception) -> str:
+    """Tell the terminal of an error that has no status any more; return what the page is told."""
+    expected = isinstance(error, (StoreError, OSError))
+    log.warning("a search failed: %s", error, exc_info=None if expected else error)
+    return _UNREAD if expected else _FAILED

@@ -20,7 +20,7 @@ from store.io.ragged import Ragged, from_items
 from store.open import create_store
 from store.read.columns import take, take_column
 from store.read.indexing import row_positions
-from store.read.search import search, unit_rows
+from store.read.search import search, searching, unit_rows, widened
 from store.store import Store
 from tests.rows import MODELS, HeldClaim, append, expected, nucleotide, publish
 
@@ -219,6 +219,31 @@ def test_search_takes_the_whole_range_of_float16() -> None:
     extremes = np.array([[65504, -65504], [6e-8, 0], [0, 0]], dtype=np.float16)
     lengths = np.linalg.norm(unit_rows(extremes.astype("f4")), axis=1)
     np.testing.assert_allclose(lengths, [1, 1, 0], rtol=1e-6)
+
+
+def test_float16_is_widened_exactly() -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = every[np.isfinite(every)]
+    wide = widened(finite.reshape(2, -1)).ravel()
+    assert wide.dtype == np.float32
+    assert (wide.view(np.uint32) == finite.astype(np.float32).view(np.uint32)).all()
+
+
+def test_a_search_tells_what_it_has_compared(opened: Store) -> None:
+    view = opened.merged()
+    query = np.arange(28)
+    whole = search(view, query, 7)
+    for scattered in (False, True):
+        parts = list(searching(view, query, 7, scattered=scattered))
+        assert (parts[0].done, parts[0].hits.rows.shape) == (0, (1, 0))
+        assert [part.of for part in parts] == [25] * len(parts)
+        assert parts[-1].done == 25
+        assert (np.diff([part.done for part in parts]) > 0).all()
+        assert parts[-1].hits.rows.tolist() == whole.rows.tolist()
+    steps = searching(view, query, 7)
+    next(steps)
+    next(steps)
+    steps.close()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -77,6 +78,48 @@ class Browser:
             name, _, value = kept.partition(";")[0].partition("=")
             self.cookies[name] = value
         return Answer(answer.status, answer.headers, text)
+
+
+class Listener:
+    """A stream of events: the newest of each part."""
+
+    def __init__(self, lines: Any) -> None:
+        self._lines = lines
+        self.parts: dict[str, Any] = {}
+
+    def until(self, there: Callable[[dict[str, Any]], Any]) -> None:
+        """Read until the parts are there, and as they should be, a minute at most."""
+        end = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(KeyError):  # it has not come yet
+                if there(self.parts):
+                    return
+            line = self._lines.readline()
+            assert line, "the stream has ended"
+            assert time.monotonic() < end, "it did not come"
+            if line.startswith(b"data: "):
+                self.parts |= json.loads(line[6:])
+
+    def rest(self) -> bytes:
+        """All that comes until the server ends the stream."""
+        return bytes(self._lines.read())
+
+
+@contextlib.contextmanager
+def listening(browser: Browser, path: str = "/api/events") -> Iterator[Listener]:
+    """A stream of events, from its first line on."""
+    cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    asked = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", browser.port), timeout=60) as connection:
+        connection.sendall(asked.encode())
+        with connection.makefile("rb") as lines:
+            assert b"200" in lines.readline()
+            yield Listener(lines)
+
+
+def parts_of(answer: Answer) -> list[Any]:
+    """Parts of a stream that has ended."""
+    return [json.loads(line[6:]) for line in answer.text.split("\n\n") if line]
 
 
 @contextlib.contextmanager

@@ -109,6 +109,8 @@ def test_the_page_follows_what_happens_to_the_store(
         page.keyboard.press("ArrowRight")
         page.keyboard.press("Enter")
         page.locator("#map h3", has_text="Most similar to").wait_for()
+        every = f"{opened.n_rows} of {opened.n_rows} certified records."
+        page.locator("#map .searched", has_text=every).wait_for()
         shown = [text.strip() for text in page.locator("#map table tbody th").all_inner_texts()]
         chosen = page.locator("#map h3", has_text="Most similar to").inner_text()
         ids = opened.column("id").decode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from store.store import Store
 from tests import rows
 from tests.vnp.view.stores import (
     TOKEN,
-    Browser,
     append,
     keep_scores,
     make_store,
@@ -29,7 +27,6 @@ from vnp.view import live as live_module
 from vnp.view.index import ContigIndex
 from vnp.view.live import LiveStore
 from vnp.view.picture import Picture, filled_of
-from vnp.view.search import Cancelled, neighbours
 
 
 @pytest.mark.parametrize("kind", ["zarr", "h5"])
@@ -53,35 +50,6 @@ def test_an_appended_sample_and_new_scores_are_seen(tmp_path: Path, kind: str) -
         assert found["rows"][0]["score"] == pytest.approx(0.9)
         track = client.get("/api/track", {"sample": "third", "contig": "later_7"}).json()
         assert track["consensus"]
-
-
-def test_a_browser_that_leaves_ends_its_search(
-    client: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    began, ended = threading.Event(), threading.Event()
-
-    def endless(*_: Any, stop: threading.Event, **__: Any) -> Any:
-        began.set()
-        assert stop.wait(60)
-        ended.set()
-        raise Cancelled
-
-    monkeypatch.setattr(live_module, "neighbours", endless)
-    cookie = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
-    asked = f"GET /api/neighbours?row=1 HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", client.port)) as connection:
-        connection.sendall(asked.encode())
-        assert began.wait(60)
-    assert ended.wait(60)
-    monkeypatch.undo()
-    assert client.get("/api/neighbours", {"row": 1}).status == 200, "the next one has its turn"
-
-
-def test_a_search_that_nobody_waits_for_is_given_up(shared: Store) -> None:
-    gone = threading.Event()
-    gone.set()
-    with pytest.raises(Cancelled):
-        neighbours(shared, 1, scores=None, stop=gone)
 
 
 def test_a_store_that_vanishes_is_told_and_does_not_end_the_server(
@@ -240,8 +208,15 @@ def test_a_map_that_cannot_be_made_is_told_and_not_tried_at_each_question(
             "the sample",
         )
         assert len(given) == 1
+        assert found["failed"]
+        failing.append(True)
+        again = client.get("/api/map", {"again": "true"}).json()
+        assert again["pending"] or again["failed"], "asked to, it is tried again"
+        until(lambda: len(given) == 2 and client.get("/api/map").json()["failed"], "a second word")
+        failing.clear()
         keep_scores(store, "other")
         until(lambda: client.get("/api/overview") and client.get("/api/map").json()["map"], "it")
+        assert client.get("/api/map", {"again": "true"}).json()["map"], "it is not made anew"
 
 
 def test_contigs_that_cannot_be_read_are_told(

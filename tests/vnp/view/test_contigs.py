@@ -9,6 +9,7 @@ import pytest
 
 from store.io.ragged import from_items
 from vnp.view import contigs as module
+from vnp.view import ids
 from vnp.view.contigs import SORTS, ContigTable, Query
 
 IDS = [
@@ -85,8 +86,8 @@ def slowly(table: ContigTable, query: Query) -> list[int]:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TOGETHER", 7)
-    monkeypatch.setattr(module, "_PART", 16)
+    for each in (module, ids):
+        monkeypatch.setattr(each, "TOGETHER", 7)
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -103,13 +104,13 @@ def test_contigs_are_found_by_text(text: str, sample: str | None) -> None:
     assert total == len(page)
 
 
-@pytest.mark.parametrize("part", [1 << 22, 16])
+@pytest.mark.parametrize("part", [8192, 16])
 @pytest.mark.parametrize("sort", SORTS)
 @pytest.mark.parametrize("descending", [None, True, False])
 def test_pages_are_those_of_the_whole_order(
     sort: module.Sort, descending: bool | None, part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PART", part)
+    monkeypatch.setattr(module, "TOGETHER", part)
     table = made(60, seed=1)
     narrow = ({}, {"min_length": 1000}, {"min_score": 0.25, "viral": True}, {"text": "a"})
     for given in narrow:

@@ -10,16 +10,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from store.store import Store
 from tests import rows
-from tests.vnp.view.stores import TOKEN, Browser, append, make_store, served, until
+from tests.vnp.view.stores import TOKEN, Browser, append, listening, make_store, served, until
 from vnp.view import events as module
 from vnp.view import serve as serve_module
 from vnp.view.live import LiveStore
@@ -30,42 +28,6 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return make_store(tmp_path / "run.zarr")
-
-
-class Listener:
-    """A stream of events: the newest of each part."""
-
-    def __init__(self, lines: Any) -> None:
-        self._lines = lines
-        self.parts: dict[str, Any] = {}
-
-    def until(self, there: Callable[[dict[str, Any]], Any]) -> None:
-        """Read until the parts are there, and as they should be, a minute at most."""
-        end = time.monotonic() + 60
-        while True:
-            with contextlib.suppress(KeyError):  # it has not come yet
-                if there(self.parts):
-                    return
-            line = self._lines.readline()
-            assert line, "the stream has ended"
-            assert time.monotonic() < end, "it did not come"
-            if line.startswith(b"data: "):
-                self.parts |= json.loads(line[6:])
-
-    def rest(self) -> bytes:
-        """All that comes until the server ends the stream."""
-        return bytes(self._lines.read())
-
-
-@contextlib.contextmanager
-def listening(browser: Browser) -> Iterator[Listener]:
-    cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
-    asked = f"GET /api/events HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", browser.port), timeout=60) as connection:
-        connection.sendall(asked.encode())
-        with connection.makefile("rb") as lines:
-            assert b"200" in lines.readline()
-            yield Listener(lines)
 
 
 def test_pages_are_told_what_changes(store: Store) -> None:
@@ -91,7 +53,7 @@ def test_pages_are_told_what_changes(store: Store) -> None:
 def test_a_page_that_does_not_read_is_given_up_and_holds_up_nobody(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_SLOWEST_SECONDS", 0.5)
+    monkeypatch.setattr(module, "SLOWEST_SECONDS", 0.5)
     live = LiveStore(store, umap=False)
     with served(live) as browser:
         browser.get(f"/?token={TOKEN}")

@@ -83,23 +83,6 @@ def test_the_map_is_made_when_it_is_asked_for(client: Browser, shared: Store) ->
     assert set(shown["length"]) == {2500}
 
 
-def test_neighbours_are_those_of_the_search_of_the_store(client: Browser, shared: Store) -> None:
-    found = client.get("/api/neighbours", {"row": 42}).json()
-    hits = shared.search(shared.merged()[42], 21)
-    expected = [row for row in hits.rows[0].tolist() if row != 42][:20]
-    assert [each["row"] for each in found] == expected
-    assert found[0]["id"] == shared.column("id").decode()[expected[0]]
-    assert found[0]["sample"] == ("first" if expected[0] < 70 else "second")
-
-
-def test_records_without_an_embedding_have_no_neighbours(store: Store) -> None:
-    append(store, "third", 40)
-    with opened(store) as client:
-        for row in (store.n_rows - 1, store.n_rows, 2**53):
-            assert client.get("/api/neighbours", {"row": row}).status == 404
-        assert client.get("/api/neighbours").status == 400
-
-
 @pytest.mark.parametrize("models", [(), rows.MODELS])
 def test_a_store_without_rows_scores_or_models_is_shown(tmp_path: Path, models: Any) -> None:
     store = create_store(tmp_path / "run.zarr", models=models, segment_length=500)

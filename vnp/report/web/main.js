@@ -44,15 +44,20 @@
       place("contigs", page.contigs.section);
     };
 
-    page.showMap = () => (page.mapping ??= showMap().finally(() => (page.mapping = null)));
+    page.showMap = (how) => (page.mapping ??= showMap(how).finally(() => (page.mapping = null)));
 
     function awaited() {
       const text = "The map is being made …";
       return vnp.section("map", "Map of records", vnp.el("p", { class: "empty", role: "status" }, text));
     }
 
-    async function showMap() {
-      const map = await source.map();
+    function retry() {
+      places.map.replaceWith(place("map", awaited()));
+      return page.showMap({ again: true });
+    }
+
+    async function showMap(how) {
+      const map = await source.map(how);
       const drawn = source.mapNumber ?? 0;
       if (map && map.of === page.mapped && drawn === page.drawn) return; // it is shown
       page.drawn = drawn;
@@ -63,7 +68,12 @@
       const text = source.noMap ?? few;
       const made = map
         ? vnp.mapSection(source, map, overview)
-        : vnp.section("map", "Map of records", vnp.el("p", { class: "empty" }, text));
+        : vnp.section(
+            "map",
+            "Map of records",
+            vnp.el("p", { class: "empty" }, text),
+            source.retryMap ? vnp.button("Try again", retry) : null,
+          );
       places.map.replaceWith(place("map", made));
     }
 

@@ -62,7 +62,10 @@
         button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
     }
 
+    let searching = new AbortController();
+
     function select(indices) {
+      searching.abort();
       points.pick(indices);
       chosen.replaceChildren(...(indices.length ? list(map, indices, () => select([])) : []));
       picked.textContent = indices.length
@@ -71,17 +74,39 @@
       picked.classList.toggle("none", !indices.length);
     }
 
+    /** Show the records most similar to one, from the first that are found on. */
     async function neighbours(at) {
-      if (!source.neighbours) return select([at]);
-      points.pick([at]);
-      const say = `Comparing with ${vnp.count(overview.total.certified)} records …`;
-      const waiting = vnp.el("p", { class: "note" }, say);
-      chosen.replaceChildren(waiting);
-      const found = await source.neighbours(map.row[at]).catch(() => null);
-      if (chosen.firstChild !== waiting) return null; // something else was chosen meanwhile
-      if (!found) return select([]);
-      chosen.replaceChildren(...near(map, at, found, () => select([])));
-      return vnp.announce(`${vnp.plural(found.length, "most similar record")} listed.`);
+      select([at]);
+      if (!source.neighbours) return;
+      const mine = (searching = new AbortController());
+      const stop = vnp.button("Stop", () => mine.abort());
+      const bar = vnp.el("progress", { max: 1, value: 0, "aria-label": "Records compared" });
+      const how = vnp.el("p", { class: "note searched" });
+      const clear = vnp.button("Clear", () => select([]));
+      const table = near(map, at, [stop, clear], [bar, how]);
+      const panel = vnp.el("div", {}, table.parts);
+      let said = "with none";
+      chosen.replaceChildren(panel);
+      const told = (part) => {
+        if (!panel.isConnected) return mine.abort(); // another map is shown
+        if (part.records) table.list(part.records);
+        bar.value = part.done / part.of;
+        said = `with ${vnp.count(part.done)} of ${vnp.plural(part.of, "certified record")}`;
+        how.textContent = part.done ? `Compared ${said}${left(part)}` : "Waiting to begin …";
+        return null;
+      };
+      try {
+        const found = await source.neighbours(map.row[at], told, mine.signal);
+        vnp.announce(`${vnp.plural(found.length, "most similar record")} listed.`);
+      } catch {
+        if (!panel.isConnected) return; // something else was chosen meanwhile
+        const why = mine.signal.aborted ? "Stopped" : "It failed";
+        how.textContent = `${why}: compared ${said}; others may be more similar.`;
+        vnp.announce(how.textContent);
+      }
+      bar.remove();
+      if (stop === document.activeElement) clear.focus();
+      stop.remove();
     }
 
     const stage = vnp.el("div", { class: "stage" }, points.canvas, picked, tip);
@@ -238,6 +263,13 @@
     );
   }
 
+  function left({ done, of, seconds_left: seconds }) {
+    if (done === of || seconds === null) return ".";
+    return seconds < 90
+      ? `, about ${Math.ceil(seconds)} s left.`
+      : `, about ${Math.ceil(seconds / 60)} min left.`;
+  }
+
   /** The panel of selected records. */
   function list(map, indices, clear) {
     const sorted = [...indices].sort((a, b) => a - b);
@@ -275,53 +307,42 @@
     ].filter(Boolean);
   }
 
-  /** The panel of the records most similar to one; a live source finds them. */
-  function near(map, at, found, clear) {
-    const heads = ["Record", "Sample", "Similarity", "Score"];
-    return [
-      vnp.el("h3", {}, "Most similar to ", vnp.name(map.id[at], 60)),
+  /** The panel of the records most similar to one: its parts, and what lists records in it. */
+  function near(map, at, buttons, progress) {
+    const heads = ["Record", "Sample", "Similarity", "score2"];
+    const head = (name, column) =>
+      vnp.el("th", { scope: "col", class: column < 2 ? "left" : null }, name);
+    const body = vnp.el("tbody");
+    let found = [];
+    const copy = () =>
+      vnp.copy(found.map(({ id }) => `${id}\n`).join(""), vnp.plural(found.length, "id"));
+    const row = (each) =>
       vnp.el(
-        "div",
-        { class: "buttons" },
-        vnp.button("Copy ids", () =>
-          vnp.copy(found.map(({ id }) => `${id}\n`).join(""), vnp.plural(found.length, "id")),
-        ),
-        vnp.button("Clear", clear),
-      ),
-      vnp.el(
-        "div",
-        { class: "scroll" },
-        vnp.el(
-          "table",
-          {},
-          vnp.el(
-            "thead",
-            {},
-            vnp.el(
-              "tr",
-              {},
-              heads.map((name, column) =>
-                vnp.el("th", { scope: "col", class: column < 2 ? "left" : null }, name),
-              ),
-            ),
-          ),
-          vnp.el(
-            "tbody",
-            {},
-            found.map((each) =>
-              vnp.el(
-                "tr",
-                {},
-                vnp.el("th", { scope: "row", class: "left" }, vnp.name(each.id, 60)),
-                vnp.el("td", { class: "left" }, vnp.name(each.sample, 32)),
-                vnp.el("td", {}, each.similarity.toFixed(3)),
-                vnp.el("td", {}, vnp.score(each.score ?? null)),
-              ),
-            ),
-          ),
-        ),
-      ),
-    ];
+        "tr",
+        {},
+        vnp.el("th", { scope: "row", class: "left" }, vnp.name(each.id, 60)),
+        vnp.el("td", { class: "left" }, vnp.name(each.sample, 32)),
+        vnp.el("td", {}, each.similarity.toFixed(3)),
+        vnp.el("td", {}, vnp.score(each.score ?? null)),
+      );
+    const table = vnp.el(
+      "table",
+      {},
+      vnp.el("thead", {}, vnp.el("tr", {}, heads.map(head))),
+      body,
+    );
+    return {
+      parts: [
+        vnp.el("h3", {}, "Most similar to ", vnp.name(map.id[at], 60)),
+        vnp.el("div", { class: "buttons" }, vnp.button("Copy ids", copy), buttons),
+        progress,
+        vnp.el("div", { class: "scroll" }, table),
+      ],
+      list(records) {
+        found = records;
+        body.replaceChildren(...records.map(row));
+      },
+    };
   }
 
   /** The map as it is seen, as an SVG. */

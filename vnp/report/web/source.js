@@ -88,7 +88,12 @@ map() -> null | {                    // null: too few certified records for a ma
 }
 
 A live source also has
-  neighbours(row) -> [{row, id, sample, contig, similarity, score}]    // most similar records; score2
+  neighbours(row, told, signal) -> [{row, id, sample, contig, similarity, score}]
+                                     // most similar records, with score2; calls told({done, of, seconds_left,
+                                     // records}) as it compares: records compared, there are,
+                                     // seconds or null, the best so far; signal gives it up
+  noMap, retryMap                    // why there is no map, or null; whether map({again: true})
+                                     // would try once more
   events(callback) -> stop           // calls back with parts of the overview that have changed,
                                      // whole, and {workers, rate, seconds_left}: how many are
                                      // running, embeddings a second; {contigs: {indexed, of, complete}}

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 
 from store.io.optional import MissingPackageError, install
 
-PACKAGES = ("torch", "safetensors", "tokenizers", "huggingface_hub", "httpx", "transformers")
+PACKAGES = ("torch", "safetensors", "tokenizers", "huggingface_hub", "transformers")
 INSTALL = install("embed")
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -187,7 +188,9 @@ def main() -> int:
         folder = Path(name)
         wheel = given.wheel.resolve() if given.wheel else build(folder)
         for number, python in enumerate(given.python or [sys.executable]):
-            found = check(python, wheel, folder / str(number), embed=given.embed)
+            fresh = folder / str(number)
+            found = check(python, wheel, fresh, embed=given.embed)
+            shutil.rmtree(fresh)
             done = len(STEPS) + (len(FILLING) if given.embed else 0)
             print(f"{python}: {done} steps, {len(found)} wrong", flush=True)
             problems += found

@@ -1,16 +1,20 @@
 """Install the wheel of vnp by itself, use it, and see that what it lacks is named by its extra.
 
-``python tools/check_package.py [--python python3.11 --python python3.13 ...] [--wheel FILE]``
+``python tools/check_package.py [--python python3.11 --python python3.13 ...] [--wheel FILE]
+[--embed]``
 
 For each Python (default: this one): a fresh environment, the wheel (built first, unless one is
 named) and what it depends on, nothing else; then `STEPS`, in one process; then the program itself,
-the man page and the completions. Needs `hatchling` to build.
+the man page and the completions. With ``--embed`` the extra is added to that environment, gigabytes
+where torch brings CUDA, and what the steps have made is filled: `FILLING`. Needs `hatchling` to
+build.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,6 +45,16 @@ STEPS: tuple[tuple[str, int, str], ...] = (
     ("export run.zarr --to x.faiss --incomplete nan", 2, "'vnp[faiss]'"),
     ("launch ray run.zarr --workers 1", 2, "'vnp[ray]'"),
     ("status s3://bucket/run.zarr", 2, "'vnp[s3]'"),
+)
+# What is done with the extra `embed`.
+FILLING: tuple[tuple[str, int, str], ...] = (
+    ("embed run.zarr", 0, "complete: every row is certified"),
+    ("embed run.h5", 0, "complete: every row is certified"),
+    ("verify run.zarr", 0, "45 rows: 0 findings"),
+    ("verify run.h5", 0, "45 rows: 0 findings"),
+    ("export run.h5 --to full.npy", 0, "45 rows"),
+    ("report run.zarr", 0, "run.zarr.report.html"),
+    ("export run.zarr --to x.parquet", 2, "'vnp[export]'"),
 )
 # Runs the steps in the folder it is started in, and reads the store as a library; prints a line of
 # JSON for each step: exit code and what it printed.
@@ -87,11 +101,16 @@ def wrong(answers: str) -> list[str]:
     found = [json.loads(line) for line in answers.splitlines()]
     if len(found) != len(STEPS):
         return [f"{len(STEPS)} steps, {len(found)} answers"]
-    return [
-        f"{line}: exit code {code}, expected {expected} and {words!r}: {said[:2000]}"
-        for (line, expected, words), (code, said) in zip(STEPS, found, strict=True)
-        if code != expected or words not in said
-    ]
+    compared = zip(STEPS, found, strict=True)
+    return [fault for step, (code, said) in compared for fault in fault_of(step, code, said)]
+
+
+def fault_of(step: tuple[str, int, str], code: int, said: str) -> list[str]:
+    """Say what is wrong with the outcome of a step; nothing if it is as expected."""
+    line, expected, words = step
+    if code == expected and words in said:
+        return []
+    return [f"{line}: exit code {code}, expected {expected} and {words!r}: {said[:2000]}"]
 
 
 def steps() -> str:
@@ -106,20 +125,39 @@ def build(folder: Path) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def check(python: str, wheel: Path, folder: Path) -> list[str]:
-    """Install into a fresh environment and use it; return what is wrong."""
-    subprocess.run([python, "-m", "venv", str(folder)], check=True)
-    own = folder / "bin/python"
-    pip = [str(own), "-m", "pip", "--disable-pip-version-check"]
+def install(folder: Path, what: str) -> None:
+    """Install into the environment; print what is in it then."""
+    pip = [str(folder / "bin/python"), "-m", "pip", "--disable-pip-version-check"]
     began = time.perf_counter()
-    subprocess.run([*pip, "install", "--quiet", str(wheel)], check=True)
+    subprocess.run([*pip, "install", "--quiet", what], check=True)
     seconds = time.perf_counter() - began
     listed = subprocess.run(
         [*pip, "list", "--format=json"], check=True, capture_output=True, text=True
     )
     names = [f"{line['name']} {line['version']}" for line in json.loads(listed.stdout)]
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
-    print(f"{python}: installed in {seconds:.0f} s, {size:.0f} MiB: {', '.join(names)}")
+    print(f"{what}: installed in {seconds:.0f} s, {size:.0f} MiB: {', '.join(names)}", flush=True)
+
+
+def fill(folder: Path, wheel: Path) -> list[str]:
+    """Add the extra `embed` to the environment and fill what the steps made there."""
+    install(folder, f"{wheel}[embed]")
+    problems = []
+    for step in FILLING:
+        done = subprocess.run(
+            [str(folder / "bin/vnp"), *step[0].split()],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            cwd=folder / "work", check=False,
+        )  # fmt: skip
+        problems += fault_of(step, done.returncode, done.stdout)
+    return problems
+
+
+def check(python: str, wheel: Path, folder: Path, *, embed: bool) -> list[str]:
+    """Install into a fresh environment and use it; return what is wrong."""
+    subprocess.run([python, "-m", "venv", str(folder)], check=True)
+    own = folder / "bin/python"
+    install(folder, str(wheel))
     work = folder / "work"
     work.mkdir()
     done = subprocess.run(
@@ -135,7 +173,7 @@ def check(python: str, wheel: Path, folder: Path) -> list[str]:
     for place in ("man/man1/vnp.1", "bash-completion/completions/vnp"):
         if not (folder / "share" / place).is_file():
             problems.append(f"share/{place} is missing")
-    return problems
+    return problems + (fill(folder, wheel) if embed else [])
 
 
 def main() -> int:
@@ -143,14 +181,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--python", action="append", help="a Python to check with (repeatable)")
     parser.add_argument("--wheel", type=Path, help="the wheel (default: built from this tree)")
+    parser.add_argument("--embed", action="store_true", help="then add the extra, and embed")
     given = parser.parse_args()
     problems = []
     with tempfile.TemporaryDirectory(prefix="vnp-package-") as name:
         folder = Path(name)
         wheel = given.wheel.resolve() if given.wheel else build(folder)
         for number, python in enumerate(given.python or [sys.executable]):
-            found = check(python, wheel, folder / str(number))
-            print(f"{python}: {len(STEPS)} steps, {len(found)} wrong")
+            fresh = folder / str(number)
+            found = check(python, wheel, fresh, embed=given.embed)
+            shutil.rmtree(fresh)
+            done = len(STEPS) + (len(FILLING) if given.embed else 0)
+            print(f"{python}: {done} steps, {len(found)} wrong", flush=True)
             problems += found
     print("\n".join(problems))
     return bool(problems)

@@ -36,10 +36,11 @@ from store.hdf5.commit import (
 )
 from store.hdf5.home import COMMIT, Home
 from store.hdf5.journal import has_signature, is_blanked, journal_path, recover
-from store.hdf5.layout import open_library, places_in
+from store.hdf5.layout import open_library
 from store.hdf5.look import look
 from store.hdf5.map import Places, unpack
 from store.hdf5.overlay import Overlay
+from store.hdf5.places import places_in
 from store.io.files import WriteError, naming
 from store.io.regular import open_regular
 from store.io.words import count

@@ -86,11 +86,12 @@ def _members(schema: Schema) -> set[str]:
 def length_of(group: h5py.Group, name: str) -> int | None:
     """Values of a column, or rows of an array, in AnnData's encoding; None if it is neither."""
     node = group.get(name)
-    if isinstance(node, h5py.Group):
-        if "shape" in node.attrs:  # sparse
-            return int(node.attrs["shape"][0])
-        index = node.attrs.get("_index", "_index")  # of a data frame
-        node = node.get("codes", node.get("values", node.get(index)))
+    if isinstance(node, h5py.Group) and "shape" in node.attrs:  # sparse
+        return int(node.attrs["shape"][0])
+    if isinstance(node, h5py.Group) and "_index" in node.attrs:  # a data frame
+        node = node.get(node.attrs["_index"])
+    if isinstance(node, h5py.Group):  # categories, or values and a mask
+        node = node.get("codes", node.get("values"))
     return int(node.shape[0]) if isinstance(node, h5py.Dataset) and node.shape else None
 
 

@@ -47,8 +47,9 @@ def look(path: Path) -> Places:
 def main(path: str) -> int:
     """Print the packed map of a file; an error as one line."""
     from store.hdf5.home import Home
-    from store.hdf5.layout import open_library, places_in
+    from store.hdf5.layout import open_library
     from store.hdf5.overlay import Overlay
+    from store.hdf5.places import places_in
 
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -32,20 +32,22 @@ from store.hdf5.journal import Journal, apply_journal, is_journal, write_journal
 from store.hdf5.layout import (
     MAP,
     check_models,
-    checksummed_paths,
-    chunk_bytes,
-    chunk_offsets,
     create_tree,
-    fixed_fields,
     grow,
     make_map,
     open_library,
-    places_in,
-    worker_paths,
     write_scores,
 )
 from store.hdf5.map import Places, pack
 from store.hdf5.overlay import Overlay
+from store.hdf5.places import (
+    checksummed_paths,
+    chunk_bytes,
+    chunk_offsets,
+    fixed_fields,
+    places_in,
+    worker_paths,
+)
 from store.io.files import fsync_dir, make_dir, naming
 from store.layout import score_columns
 from store.schema import Schema

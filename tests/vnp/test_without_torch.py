@@ -26,7 +26,7 @@ import contextlib, io, json, sys, traceback
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {"torch", "safetensors", "tokenizers", "huggingface_hub",
-                                      "httpx", "transformers"}:
+                                      "transformers"}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Blocked())

@@ -180,8 +180,10 @@ def _open_anndata(path: Path, root: Any, *, key: str | None, model: str) -> Embe
     dtype = checked_type(matrix.dtype, where=f"{path}: {name}")
     dim = checked_dim(matrix.shape[1], where=f"{path}: {name}")
     obs = item("obs")
-    found = item(f"obs/{obs.attrs.get('_index', '_index')}")
-    ids = _ids(found, matrix.shape[0], path=path, ids_from=f"{path}: names of obs")
+    column, missing = _column(item, f"obs/{obs.attrs.get('_index', '_index')}", path)
+    ids = _ids(column, matrix.shape[0], path=path, ids_from=f"{path}: names of obs")
+    if missing:
+        raise EmbeddingFileError(f"{path}: names of obs: record {missing[0] + 1} has none")
     samples = _samples(item, path) if "sample" in set(obs) else None
 
     def batches() -> Iterator[Rows]:
@@ -195,17 +197,34 @@ def _open_anndata(path: Path, root: Any, *, key: str | None, model: str) -> Embe
 
 
 def _samples(item: Callable[[str], Any], path: Path) -> list[str]:
-    """The column ``sample`` of ``obs``: texts, or categories and codes."""
+    """The column ``sample`` of ``obs``: texts, some of them missing, or categories and codes."""
     where = f"{path}: obs/sample"
-    column = item("obs/sample")
+    column, missing = _column(item, "obs/sample", path)
     if hasattr(column, "shape"):
-        return _texts(column, where=where)
+        texts = _texts(column, where=where)
+        for row in missing:
+            texts[row] = ""
+        return texts
     names = np.array([*_texts(item("obs/sample/categories"), where=where), ""], dtype=object)
     codes = np.asarray(item("obs/sample/codes")[:])
     if codes.dtype.kind not in "iu" or ((codes < -1) | (codes >= len(names) - 1)).any():
         raise EmbeddingFileError(f"{path}: obs/sample has codes of no category")
     chosen: list[str] = names[codes].tolist()  # -1, which means none, is the empty name
     return chosen
+
+
+def _column(item: Callable[[str], Any], name: str, path: Path) -> tuple[Any, list[int]]:
+    """Array of a column of ``obs``, or the group of its categories; rows whose value is missing.
+
+    AnnData writes pandas 3's texts as a group of values and a mask.
+    """
+    column = item(name)
+    if hasattr(column, "shape") or not {"values", "mask"} <= set(column):
+        return column, []
+    values, mask = item(f"{name}/values"), item(f"{name}/mask")
+    if getattr(mask, "shape", None) != getattr(values, "shape", None) or mask.dtype != bool:
+        raise EmbeddingFileError(f"{path}: {shown(name)} has a mask that does not fit its values")
+    return values, np.flatnonzero(mask[:]).tolist()
 
 
 def _ids(array: Any, n_rows: int, *, path: Path, ids_from: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,8 @@ _DAMAGED = (
     EOFError,
     ArithmeticError,
     NotImplementedError,
+    SyntaxError,  # NumPy takes the head of an array apart as Python
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )

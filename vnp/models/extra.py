@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from store.io.optional import install, is_installed, require_installed
 
-PACKAGES = ("torch", "safetensors", "tokenizers", "huggingface_hub", "httpx", "transformers")
+PACKAGES = ("torch", "safetensors", "tokenizers", "huggingface_hub", "transformers")
 INSTALL = install("embed")
 
 

@@ -26,6 +26,7 @@ from typing import Literal
 
 from store.errors import UsageError
 from vnp.models.errors import UnsafeWeightsError, WeightsError, WeightsNotFoundError
+from vnp.models.hub import client_errors
 from vnp.models.misnamed import kind_of_other
 from vnp.models.spec import ModelSpec
 
@@ -200,7 +201,6 @@ def _of_fair_esm(path: Path, origin: Origin) -> ModelFiles:
 
 def _downloaded(spec: ModelSpec, *, reason: str) -> ModelFiles:
     """Fetch the data files of the model into the Hugging Face cache."""
-    import httpx
     from huggingface_hub import constants, snapshot_download
 
     what = f"the weights of {spec.name} cannot be had"
@@ -218,9 +218,7 @@ def _downloaded(spec: ModelSpec, *, reason: str) -> ModelFiles:
                 return _whole(spec, snapshot, origin="hub", revision=snapshot.name)
             except _NotHere as error:
                 missing = str(error)
-    except (OSError, ValueError, httpx.HTTPError) as error:
-        # OSError covers a full disk as well as what the hub client raises when it is offline,
-        # refused or answered with an error.
+    except client_errors() as error:
         first_line = (str(error) or type(error).__name__).strip().splitlines()[0]
         what += f": {reason} and the download of {spec.repo} failed ({first_line})"
         raise _not_found(spec, what) from error

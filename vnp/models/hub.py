@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -219,17 +220,25 @@ def asks_hub(place: str | Path) -> bool:
     return not isinstance(place, Path) and _reachable(int(time.monotonic() / _REMEMBERED))
 
 
+def client_errors() -> tuple[type[Exception], ...]:
+    """What the hub's client raises without a connection, with a full disk, or refused.
+
+    It is built on httpx, from its version 2 on httpx2; one that is not imported raises nothing.
+    """
+    used = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
+    return (OSError, RuntimeError, ValueError, *(library.HTTPError for library in used))
+
+
 @lru_cache(maxsize=1)
 def _reachable(_period: int) -> bool:
     """Whether the hub answers at all, tried once in a period."""
-    import httpx
     from huggingface_hub import constants, get_session
 
     if constants.is_offline_mode():
         return False
     try:
         get_session().head(constants.ENDPOINT, timeout=_PATIENCE, follow_redirects=False)
-    except (httpx.HTTPError, OSError, RuntimeError) as error:
+    except client_errors() as error:
         log.info(f"{constants.ENDPOINT} cannot be reached ({error}): looking on this machine only")
         return False
     return True

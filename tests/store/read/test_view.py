@@ -209,6 +209,7 @@ def test_flipped_bits_are_seen_when_asked(tmp_path: Path) -> None:
         view[20]
 
 
+@pytest.mark.filterwarnings("ignore:lance is not fork-safe")  # another test may have loaded it
 def test_a_view_travels_to_other_processes(opened: Store) -> None:
     view = opened.merged(["wide", "small"])
     np.testing.assert_array_equal(ForkingPickler.loads(ForkingPickler.dumps(view))[::7], view[::7])

@@ -1,14 +1,15 @@
-"""Embeddings in an AnnData's X, as programs write it that have nothing else."""
+"""Embeddings in AnnData: in X, as programs write it that have nothing else; texts with a mask."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from store.store import Store
-from tests.vnp.exchange.embedding_forms import ROWS, assert_imported, made
+from tests.vnp.exchange.embedding_forms import ROWS, assert_imported, made, twin_samples
 from tests.vnp.exchange.stores import ids
 from vnp.exchange.embedding_rows import EmbeddingFileError
 from vnp.exchange.import_embeddings import import_embeddings
@@ -37,3 +38,42 @@ def test_x_is_taken_by_name_or_where_it_is_all_there_is(
     report = import_embeddings(store, [path], model="mine", key="X" if others else None)
     assert report.format == "AnnData, X"
     assert_imported(store.path, values, report)
+
+
+def with_masks(
+    path: Path, names: list[str], samples: list[str], masks: dict[str, list[bool]]
+) -> Path:
+    """A file as anndata 0.13 writes it with pandas 3: texts are values and a mask."""
+    with h5py.File(path, "w") as file:
+        file["obsm/X_mine"] = made()
+        obs = file.create_group("obs")
+        obs.attrs["_index"] = "record"
+        for column, texts in (("record", names), ("sample", samples)):
+            obs.create_dataset(f"{column}/values", data=texts, dtype=h5py.string_dtype())
+            obs[f"{column}/mask"] = masks.get(column, [False] * ROWS)
+    return path
+
+
+def test_texts_may_have_a_mask(tmp_path: Path) -> None:
+    store = twin_samples(tmp_path / "run.zarr", rows=20)
+    samples = ["one"] * 20 + ["two"] * 20
+    path = with_masks(tmp_path / "e.h5ad", ids(store), samples, {})
+    assert_imported(store.path, made(), import_embeddings(store, [path], model="mine"))
+
+
+@pytest.mark.parametrize(
+    ("masks", "words"),
+    [
+        ({"record": [False] * 3 + [True] * 37}, "names of obs: record 4 has none"),
+        ({"record": [False] * 39}, "obs/record has a mask that does not fit"),
+        ({"sample": [True] * 40}, "40 are not there"),
+    ],
+    ids=["a record without name", "a mask too short", "no sample"],
+)
+def test_what_a_mask_hides_is_not_taken(
+    tmp_path: Path, masks: dict[str, list[bool]], words: str
+) -> None:
+    store = twin_samples(tmp_path / "run.zarr", rows=20)
+    path = with_masks(tmp_path / "e.h5ad", ids(store), ["one"] * 40, masks)
+    with pytest.raises(EmbeddingFileError, match=words):
+        import_embeddings(store, [path], model="mine")

@@ -127,6 +127,15 @@ def huge_npz(folder: Path, store: Store) -> Path:
     return folder / "e.npz"
 
 
+def other_head(old: bytes, new: bytes) -> Callable[[Path, Store], Path]:
+    def write(folder: Path, store: Store) -> Path:
+        path = npy(folder, ids(store), made())
+        path.write_bytes(path.read_bytes().replace(old, new, 1))
+        return path
+
+    return write
+
+
 def a_store(folder: Path, store: Store) -> Path:
     return new_store(folder / "other.h5ad").path
 
@@ -246,6 +255,8 @@ REFUSED: dict[str, tuple[Callable[[Path, Store], Path], str]] = {
     "empty npz": (empty_npz, "holds no array"),
     "huge npz": (huge_npz, r"record 2 \(b\): 1,125,.* numbers where the first record has 6"),
     "no npz": (text("e.npz", "x"), "not an .npz file, or damaged"),
+    "a head without end": (other_head(b"}", b" "), "not an array of numbers, or damaged"),
+    "a head of no text": (other_head(b"shape", b"sha\x11e"), "not an array of numbers, or damaged"),
     "no npy": (text("e.npy", "x"), "not an array of numbers"),
     "no hdf5": (text("e.h5", "x"), "not an HDF5 file, or damaged"),
     "no parquet": (text("e.parquet", "x"), "not a Parquet file, or damaged"),

@@ -5,10 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.errors import HTTPError  # of httpx, or of httpx2
 
 from store.errors import UsageError
 from tests.vnp.models.checkpoints import config_of, random_state, tiny, write_checkpoint
@@ -116,7 +116,7 @@ def test_incomplete_cache_is_told(empty_offline_cache):
         files.locate(ESM)
 
 
-@pytest.mark.parametrize("error", [OSError("disk full"), httpx.ReadTimeout("too slow")])
+@pytest.mark.parametrize("error", [OSError("disk full"), HTTPError("too slow")])
 def test_failed_download_is_one_sentence(monkeypatch, error):
     def fail(*_args, **_kwargs):
         raise error

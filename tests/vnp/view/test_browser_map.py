@@ -101,7 +101,7 @@ def test_the_map_is_coloured_by_scores_that_come(store: Store, browser: Any) -> 
         assert page.evaluate(PICTURE) != by_sample
         keep_scores(store)
         page.locator("#map .map-legend", has_text="1 virus").wait_for()
-        assert "virus score" in ways.all_inner_texts()
+        assert "score2" in ways.all_inner_texts()
         assert page.locator("#colour").input_value() == "score", "it is what it shows"
         by_score = page.evaluate(PICTURE)
         assert by_score not in (None, by_sample)

@@ -89,9 +89,9 @@ map() -> null | {                    // null: too few certified records for a ma
 
 A live source also has
   neighbours(row, told, signal) -> [{row, id, sample, contig, similarity, score}]
-                                     // most similar records, with score2; calls told({done, of, seconds_left,
-                                     // records}) as it compares: records compared, there are,
-                                     // seconds or null, the best so far; signal gives it up
+                                     // most similar records, with score2; as it compares it calls
+                                     // told({done, of, seconds_left, records}): records compared,
+                                     // there are, seconds or null, the best so far; signal gives up
   noMap, retryMap                    // why there is no map, or null; whether map({again: true})
                                      // would try once more
   events(callback) -> stop           // calls back with parts of the overview that have changed,

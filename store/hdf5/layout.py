@@ -22,6 +22,7 @@ from store.hdf5.home import COMMIT, MERGED, Home, length_of, refer, set_aside
 from store.hdf5.map import Places
 from store.hdf5.overlay import Overlay
 from store.layout import (
+    CONTIG_LENGTH,
     Column,
     category_column,
     certificate_column,
@@ -63,6 +64,13 @@ def open_library(overlay: Overlay, mode: str) -> h5py.File:
     )
 
 
+def mapped_columns(schema: Schema) -> dict[str, Column]:
+    """Row columns that the map lists and `CHECKSUMS` covers: all but the lengths of contigs."""
+    columns = row_columns(schema)
+    columns.pop(CONTIG_LENGTH, None)
+    return columns
+
+
 def create_tree(tree: h5py.File, schema: Schema) -> None:
     """Make the whole tree of a store without rows."""
     _encode(tree, "anndata", "0.1.0")
@@ -72,13 +80,15 @@ def create_tree(tree: h5py.File, schema: Schema) -> None:
     tree.create_group("obs/vnp")
     _contiguous(tree, COMMIT, (COMMIT_BYTES,), np.dtype("u1"))
     make_map(tree, 0)
-    for column in row_columns(schema).values():
+    for column in mapped_columns(schema).values():
         _chunked(tree, column.path, _dtype(column), (0,), (schema.block_rows,), early=False)
+    if schema.contig_lengths:
+        _make_lengths(tree, schema)
     category = category_column(schema)
     _chunked(tree, category.path, h5py.string_dtype(), (0,), category.chunk, early=False)
     heap = collection_bytes(schema.block_rows, schema.segment_length)
     _chunked(tree, HEAP, np.dtype("u1"), (0,), (heap,), early=False)
-    columns = len(row_columns(schema))
+    columns = len(mapped_columns(schema))
     _chunked(
         tree, CHECKSUMS, np.dtype("<u4"), (0, columns), (CHECKSUMS_PER_CHUNK, columns), early=False
     )
@@ -132,6 +142,26 @@ def grow(tree: h5py.File, schema: Schema, checksums: dict[int, NDArray[np.uint32
         _write_merged(tree, schema)
 
 
+def _make_lengths(tree: h5py.File, schema: Schema) -> None:
+    """Make the column of the contigs' lengths: long runs of equal numbers, which compress well.
+
+    A chunk of it moves when it grows, so it is not in the map: the library reads and writes it, and
+    compares its checksum. To code that knows no lengths it is a column that others added.
+    """
+    tree.create_dataset(
+        row_columns(schema)[CONTIG_LENGTH].path,
+        (0,),
+        "<i8",
+        maxshape=(None,),
+        chunks=(schema.block_rows,),
+        compression="gzip",
+        compression_opts=1,
+        shuffle=True,
+        fletcher32=True,
+    )
+    _encode(tree[row_columns(schema)[CONTIG_LENGTH].path], "array", "0.2.0")
+
+
 def make_map(tree: h5py.File, size: int) -> None:
     """Make the place of the map again, so that ``size`` bytes fit and it need not grow soon."""
     if MAP in tree:
@@ -182,7 +212,7 @@ def worker_paths(schema: Schema) -> list[str]:
 
 def checksummed_paths(schema: Schema) -> list[str]:
     """Datasets in chunks whose content has checksums of its own, or is one."""
-    rows = [column.path for column in row_columns(schema).values()]
+    rows = [column.path for column in mapped_columns(schema).values()]
     return [*rows, HEAP, CHECKSUMS, *worker_paths(schema)]
 
 
@@ -213,7 +243,7 @@ def places_in(tree: Home, *, where: str) -> Places:
             "what vnp kept in it is gone, sequences and certificates among it: restore the file "
             "from a copy"
         )
-    columns = row_columns(schema)
+    columns = mapped_columns(schema)
     names = [*(column.path for column in columns.values()), CHECKSUMS, *worker_paths(schema)]
     for name in names:
         if tree[name].id.get_create_plist().get_nfilters():

@@ -63,6 +63,7 @@ def make_store(path: Path, *, fill_all: bool = True, genetic_code: int = 1) -> S
                     frame=(rank % 3 + 1).astype(np.int8),
                     nucleotide=from_items(f"ACGT{sample}{i}".encode() for i in range(len(rank))),
                     protein=from_items(b"MK" for _ in rank),
+                    contig_length=6300 + contig,
                 )
             )
             commit(appending, sample, len(rank))

@@ -115,6 +115,7 @@ def append(store: Store, name: str, count: int, *, contig: str = "contig") -> No
             segment=(numbers % 5 + 1).astype(np.int32),
             start=numbers % 5 * 500,
             end=numbers % 5 * 500 + 500,
+            contig_length=np.full(count, 2500),
         )
         appending.write(batch)
         appending.commit(

@@ -16,7 +16,7 @@ from store.hdf5.layout import CHECKSUMS, HEAP, mapped_columns
 from store.hdf5.overlay import Overlay
 from store.io.ragged import Ragged, concatenate
 from store.layout import CONTIG_LENGTH, row_columns
-from store.schema import Schema
+from store.schema import COLUMN_CHUNK_ROWS, Schema
 
 
 class ColumnAppender:
@@ -167,11 +167,11 @@ class LengthAppender:
         self._rows = 0  # pending
 
     def add(self, values: Values) -> None:
-        """Take the next rows, and write all blocks that are full."""
+        """Take the next rows, and write the blocks that are full when there are many."""
         self._pending.append(values)
         self._rows += len(values)
         full = (self._row + self._rows) // self._size * self._size - self._row
-        if full > 0:
+        if full > 0 and self._rows >= COLUMN_CHUNK_ROWS:
             self._write(full)
 
     def finish(self) -> None:

@@ -156,7 +156,6 @@ def _make_lengths(tree: h5py.File, schema: Schema) -> None:
         chunks=(schema.block_rows,),
         compression="gzip",
         compression_opts=1,
-        shuffle=True,
         fletcher32=True,
     )
     _encode(tree[row_columns(schema)[CONTIG_LENGTH].path], "array", "0.2.0")

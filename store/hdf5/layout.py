@@ -257,6 +257,10 @@ def places_in(tree: Home, *, where: str) -> Places:
     for name, chunk in expected.items():
         if tree[name].chunks != chunk:
             raise DamageError(f"{where}: {name} has chunks of {tree[name].chunks}, not {chunk}")
+    if schema.contig_lengths:
+        lengths = tree[row_columns(schema)[CONTIG_LENGTH].path]
+        if lengths.shape != (schema.n_rows,):
+            raise DamageError(f"{where}: {lengths.name} is not of {schema.n_rows} rows")
     chunks = {name: chunk_offsets(tree[name]) for name in names}
     return Places(schema, chunks, fixed_fields(tree, schema), int(tree[HEAP].chunks[0]))
 

@@ -102,7 +102,8 @@ def assert_nothing_lost(store: Store, promised: Certified) -> None:
 
 def new_store(kind: str, folder: Path) -> Backend:
     folder.mkdir(parents=True)
-    schema = Schema(block_rows=R, segment_length=500, models=(Model("small", 8),))
+    models = (Model("small", 8),)
+    schema = Schema(block_rows=R, segment_length=500, models=models, contig_lengths=True)
     return KINDS[kind].new(folder / f"run.{kind}", schema)
 
 

@@ -119,6 +119,8 @@ def test_the_published_files_byte_for_byte(
         assert (segments.call == "virus").sum() == consensus.Is_Virus.sum()
         contigs = pandas.read_csv(folder / "contigs.tsv", sep="\t", quoting=3)
         assert contigs.segments.sum() == len(segments)
+        numbers = contigs.contig.str[-1].astype(int)  # the contig of each line
+        assert contigs.length.tolist() == (6300 + numbers).tolist()
         by_contig = segments.groupby("contig").score2
         np.testing.assert_allclose(
             contigs.set_index("contig").mean_score.sort_index(), by_contig.mean(), atol=1e-5

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from store.backend import Values
 from store.errors import DamageError
 from store.hdf5.heap import REFERENCE, collections_of, encode, pack, references, strings_crc
-from store.hdf5.layout import CHECKSUMS, HEAP, mapped_columns
+from store.hdf5.layout import CHECKSUMS, HEAP
+from store.hdf5.lengths import mapped_columns
 from store.hdf5.overlay import Overlay
 from store.io.ragged import Ragged, concatenate
-from store.layout import CONTIG_LENGTH, row_columns
-from store.schema import COLUMN_CHUNK_ROWS, Schema
+from store.schema import Schema
 
 
 class ColumnAppender:
@@ -153,40 +153,3 @@ class ColumnAppender:
 
     def _write_chunk(self, chunk: NDArray[Any]) -> None:
         self._dataset.id.write_direct_chunk((self._block * self._size,), chunk.tobytes())
-
-
-class LengthAppender:
-    """Writes the lengths of new rows' contigs through the library, which compresses them."""
-
-    def __init__(self, tree: h5py.File, overlay: Overlay, *, schema: Schema) -> None:
-        self._overlay = overlay
-        self._dataset = tree[row_columns(schema)[CONTIG_LENGTH].path]
-        self._size = schema.block_rows
-        self._row = schema.n_rows  # that is written next
-        self._pending: list[Any] = []
-        self._rows = 0  # pending
-
-    def add(self, values: Values) -> None:
-        """Take the next rows, and write the blocks that are full when there are many."""
-        self._pending.append(values)
-        self._rows += len(values)
-        full = (self._row + self._rows) // self._size * self._size - self._row
-        if full > 0 and self._rows >= COLUMN_CHUNK_ROWS:
-            self._write(full)
-
-    def finish(self) -> None:
-        """Write the rows that are left."""
-        self._write(self._rows)
-
-    def _write(self, rows: int) -> None:
-        joined = np.concatenate([np.empty(0, np.int64), *self._pending])
-        stop = self._row + rows
-        self._dataset.resize((stop,))
-        try:
-            self._dataset[self._row : stop] = joined[:rows]
-        except OSError as error:  # of a chunk that has some rows: it is read first
-            self._overlay.raise_error()
-            raise DamageError(f"{self._dataset.name}: {error}; run 'vnp verify'") from None
-        self._overlay.raise_error()
-        self._pending = [joined[rows:]]
-        self._row, self._rows = stop, self._rows - rows

@@ -16,7 +16,8 @@ from store.geometry import block_bounds
 from store.hdf5.file import FileMap, State, current_map, reading, with_tree
 from store.hdf5.heap import REFERENCE, collections_of, decode
 from store.hdf5.home import Home
-from store.hdf5.layout import CHECKSUMS, CHECKSUMS_PER_CHUNK, mapped_columns, open_library
+from store.hdf5.layout import CHECKSUMS, CHECKSUMS_PER_CHUNK, open_library
+from store.hdf5.lengths import mapped_columns
 from store.hdf5.overlay import Overlay
 from store.io.ragged import Ragged, from_items
 from store.layout import CONTIG_LENGTH, Column, row_columns

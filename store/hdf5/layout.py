@@ -19,10 +19,10 @@ from store.geometry import n_blocks
 from store.hdf5.commit import COMMIT_BYTES
 from store.hdf5.heap import collection_bytes
 from store.hdf5.home import COMMIT, MERGED, Home, length_of, refer, set_aside
+from store.hdf5.lengths import check_lengths, make_lengths, mapped_columns
 from store.hdf5.map import Places
 from store.hdf5.overlay import Overlay
 from store.layout import (
-    CONTIG_LENGTH,
     Column,
     category_column,
     certificate_column,
@@ -30,7 +30,6 @@ from store.layout import (
     filled_column,
     listed_columns,
     provenance_column,
-    row_columns,
     score_columns,
 )
 from store.schema import Model, Schema, from_attribute, to_attribute
@@ -64,13 +63,6 @@ def open_library(overlay: Overlay, mode: str) -> h5py.File:
     )
 
 
-def mapped_columns(schema: Schema) -> dict[str, Column]:
-    """Row columns that the map lists and `CHECKSUMS` covers: all but the lengths of contigs."""
-    columns = row_columns(schema)
-    columns.pop(CONTIG_LENGTH, None)
-    return columns
-
-
 def create_tree(tree: h5py.File, schema: Schema) -> None:
     """Make the whole tree of a store without rows."""
     _encode(tree, "anndata", "0.1.0")
@@ -83,7 +75,7 @@ def create_tree(tree: h5py.File, schema: Schema) -> None:
     for column in mapped_columns(schema).values():
         _chunked(tree, column.path, _dtype(column), (0,), (schema.block_rows,), early=False)
     if schema.contig_lengths:
-        _make_lengths(tree, schema)
+        _encode(make_lengths(tree, schema), "array", "0.2.0")
     category = category_column(schema)
     _chunked(tree, category.path, h5py.string_dtype(), (0,), category.chunk, early=False)
     heap = collection_bytes(schema.block_rows, schema.segment_length)
@@ -140,25 +132,6 @@ def grow(tree: h5py.File, schema: Schema, checksums: dict[int, NDArray[np.uint32
     _write_schema(tree, schema)
     if made:
         _write_merged(tree, schema)
-
-
-def _make_lengths(tree: h5py.File, schema: Schema) -> None:
-    """Make the column of the contigs' lengths: long runs of equal numbers, which compress well.
-
-    A chunk of it moves when it grows, so it is not in the map: the library reads and writes it, and
-    compares its checksum. To code that knows no lengths it is a column that others added.
-    """
-    tree.create_dataset(
-        row_columns(schema)[CONTIG_LENGTH].path,
-        (0,),
-        "<i8",
-        maxshape=(None,),
-        chunks=(schema.block_rows,),
-        compression="gzip",
-        compression_opts=1,
-        fletcher32=True,
-    )
-    _encode(tree[row_columns(schema)[CONTIG_LENGTH].path], "array", "0.2.0")
 
 
 def make_map(tree: h5py.File, size: int) -> None:
@@ -257,10 +230,7 @@ def places_in(tree: Home, *, where: str) -> Places:
     for name, chunk in expected.items():
         if tree[name].chunks != chunk:
             raise DamageError(f"{where}: {name} has chunks of {tree[name].chunks}, not {chunk}")
-    if schema.contig_lengths:
-        lengths = tree[row_columns(schema)[CONTIG_LENGTH].path]
-        if lengths.shape != (schema.n_rows,):
-            raise DamageError(f"{where}: {lengths.name} is not of {schema.n_rows} rows")
+    check_lengths(tree, schema, where=where)
     chunks = {name: chunk_offsets(tree[name]) for name in names}
     return Places(schema, chunks, fixed_fields(tree, schema), int(tree[HEAP].chunks[0]))
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from store.backend import Values
 from store.errors import AfterCommitError, BusyError, DamageError, StoreError, UsageError
-from store.hdf5.appender import ColumnAppender, LengthAppender
+from store.hdf5.appender import ColumnAppender
 from store.hdf5.commit import (
     FLAGS,
     Commit,
@@ -44,6 +44,7 @@ from store.hdf5.layout import (
     worker_paths,
     write_scores,
 )
+from store.hdf5.lengths import LengthAppender
 from store.hdf5.map import Places, pack
 from store.hdf5.overlay import Overlay
 from store.io.files import fsync_dir, make_dir, naming

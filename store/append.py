@@ -12,11 +12,18 @@ from store.backend import Backend, Transaction
 from store.counts import without_settled
 from store.digest_index import DigestIndex
 from store.duplicates import NO_DUPLICATE, DuplicateSearch
-from store.errors import SampleExistsError
+from store.errors import SampleExistsError, UsageError
 from store.io.clock import utc_now
 from store.io.files import naming
+from store.layout import row_columns
 from store.rows import RowBatch
-from store.schema import Sample
+from store.schema import Sample, Schema
+
+
+def batch_columns(schema: Schema) -> list[str]:
+    """Columns of a batch that a store keeps."""
+    kept = row_columns(schema)
+    return [name for name in RowBatch.__dataclass_fields__ if name in kept]
 
 
 class Append:
@@ -33,12 +40,17 @@ class Append:
         self._rows = 0
 
     def write(self, batch: RowBatch) -> None:
-        """Take the next rows; `WriteError` if they cannot be written."""
+        """Take the next rows; `WriteError` if they cannot be written.
+
+        `UsageError` if they lack the lengths of their contigs and the store keeps these.
+        """
         transaction = self._open()
+        if self._schema.contig_lengths and batch.contig_length is None:
+            raise UsageError(f"{self._backend.path} keeps contig_length, and these rows have none")
         digests = self._search.add(batch.nucleotide, batch.protein)
         code = np.full(len(batch), len(self._schema.samples), dtype=np.int32)
         with naming(self._backend.path):
-            for name in RowBatch.__dataclass_fields__:
+            for name in batch_columns(self._schema):
                 transaction.append(name, getattr(batch, name))
             transaction.append("sample", code)
             transaction.append("digest", digests[:, 0])

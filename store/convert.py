@@ -17,6 +17,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from store.append import batch_columns
 from store.claims.claims import Claim
 from store.claims.participant import Participant
 from store.errors import DamageError, UsageError
@@ -165,6 +166,7 @@ def _open_or_create(source: Store, target: Location) -> Store:
             block_rows=schema.block_rows,
             mixed_precision=schema.mixed_precision,
             genetic_code=schema.genetic_code,
+            contig_lengths=schema.contig_lengths,
         )
     copy = open_store(target)
     if copy.path == source.path:
@@ -176,6 +178,11 @@ def _open_or_create(source: Store, target: Location) -> Store:
         raise UsageError(
             f"{target} has other models, blocks, segments or another genetic code than "
             f"{source.path}: it is not a copy of it; choose another path"
+        )
+    if copy.schema.contig_lengths and not schema.contig_lengths:
+        raise UsageError(
+            f"{target} keeps the lengths of contigs, which {source.path} has not (any more): "
+            "choose another path"
         )
     return copy
 
@@ -226,7 +233,7 @@ def _append_sample(source: Store, copy: Store, sample: Sample, rows: FirstRows) 
     with copy.appending() as append:
         for part in _batches(rows, sample):
             columns: dict[str, Any] = {
-                name: take_column(source, name, part) for name in RowBatch.__dataclass_fields__
+                name: take_column(source, name, part) for name in batch_columns(copy.schema)
             }
             append.write(RowBatch(**columns))
         append.commit(

@@ -15,6 +15,7 @@ from store.samples import SAMPLES_CHUNK, StoredSamples
 from store.schema import COLUMN_CHUNK_ROWS, Model, Schema
 
 ROW_DIMENSION = "record"
+CONTIG_LENGTH = "contig_length"  # the row column that stores of earlier code lack
 _CATEGORY_CHUNK = 1024
 _NUMBER = r"(?:0|[1-9][0-9]{0,17})"  # fits an int64
 _CHUNK_NAME = re.compile(rf"c(?:\.{_NUMBER})*")
@@ -72,10 +73,12 @@ def row_columns(schema: Schema) -> dict[str, Column]:
             dimensions=(ROW_DIMENSION,),
         )
 
+    length = {CONTIG_LENGTH: column(CONTIG_LENGTH, "int64", 0)} if schema.contig_lengths else {}
     return {
         "id": column("id", "string", "", path="_index"),
         "sample": column("sample", "int32", -1, path="sample/codes"),
         "contig": column("contig", "string", ""),
+        **length,
         "segment": column("segment", "int32", 0),
         "start": column("start", "int64", 0),
         "end": column("end", "int64", 0),
@@ -216,7 +219,8 @@ def all_columns(schema: Schema) -> list[Column]:
 
 def listed_columns(schema: Schema) -> list[str]:
     """Columns of ``obs`` that AnnData loads."""
-    listed = ["sample", "contig", "segment", "start", "end", "strand", "frame", "digest"]
+    listed = ["sample", "contig", *([CONTIG_LENGTH] if schema.contig_lengths else [])]
+    listed += ["segment", "start", "end", "strand", "frame", "digest"]
     listed += [f"filled_{model.name}" for model in schema.models]
     return listed + [
         f"{scores.name}_{which}" for scores in schema.scores for which in ("score1", "score2")

@@ -74,8 +74,11 @@ def create_store(
     block_rows: int = DEFAULT_BLOCK_ROWS,
     mixed_precision: bool = False,
     genetic_code: int = STANDARD_CODE,
+    contig_lengths: bool = True,
 ) -> Store:
     """Make an empty store; it appears whole or not at all.
+
+    ``contig_lengths`` False makes one without the column ``contig_length``, as earlier code did.
 
     Raises
     ------
@@ -90,6 +93,7 @@ def create_store(
         models=tuple(models),
         mixed_precision=mixed_precision,
         genetic_code=genetic_code,
+        contig_lengths=contig_lengths,
     )
     return Store(kind.new(place, schema))
 

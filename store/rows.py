@@ -23,6 +23,8 @@ class RowBatch:
     frame: NDArray[np.int8]  # 1, 2 or 3: offset of the first codon on the strand, plus 1
     nucleotide: Ragged  # ACGTN..., upper case
     protein: Ragged  # amino acids, one letter each
+    # Bases of the contig, the same in all its records; None is for stores that do not keep it.
+    contig_length: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.segment)

@@ -98,6 +98,7 @@ class Schema:
     scores: tuple[Scores, ...] = ()
     mixed_precision: bool = False  # whether blocks of a model may be computed in unlike precisions
     genetic_code: int = STANDARD_CODE  # NCBI translation table that its records are made by
+    contig_lengths: bool = False  # whether each row has the length of its contig: not in older ones
     # Of format 3: blocks to look into, see `store.geometry.tails`; schemas are equal without.
     tails: tuple[int, ...] = field(default=(), compare=False)
 
@@ -221,6 +222,8 @@ def to_attribute(schema: Schema) -> dict[str, Any]:
         body["mixed_precision"] = True
     if schema.genetic_code != STANDARD_CODE:
         body["genetic_code"] = schema.genetic_code
+    if schema.contig_lengths:
+        body["contig_lengths"] = True
     return {**body, "crc32c": _checksum(body)}
 
 
@@ -255,6 +258,7 @@ def from_attribute(value: object, *, where: str, read_samples: ReadChunk | None 
             scores=tuple(from_object(Scores, item) for item in _list(body.get("scores", []))),
             mixed_precision=_bool(body.get("mixed_precision", False)),
             genetic_code=_int(body.get("genetic_code", STANDARD_CODE)),
+            contig_lengths=_bool(body.get("contig_lengths", False)),
             tails=tuple(map(_int, _list(body["tails"]))) if version == SPLIT_VERSION else (),
         )
         if version != _format_of(schema):

@@ -30,6 +30,7 @@ def batch(tag: str, first: int, count: int) -> RowBatch:
         frame=(numbers % 3 + 1).astype(np.int8),
         nucleotide=from_items([nucleotide(tag, n) for n in numbers]),
         protein=from_items([b"MKV"[: n % 3 + 1] * (n % 11 + 1) for n in numbers]),
+        contig_length=numbers * 10 + 700,
     )
 
 

@@ -14,6 +14,7 @@ from store.io.ragged import Ragged
 from store.open import open_store
 from store.repair import verify_store
 from store.store import Store
+from vnp.classify.contig_arrays import joined, read_contigs
 
 DATA = Path(__file__).parent / "data" / "format1"
 MODELS = ("demo_dnabert_s", "demo_esm2")
@@ -65,6 +66,12 @@ def test_reads_and_verifies(store, before):
         np.testing.assert_array_equal(store.filled(model), before[f"filled_{model}"])
         np.testing.assert_array_equal(store.read(model), before[model])
     assert_reads(store, before)
+    # No lengths of contigs: each is as long as its records tell.
+    assert not store.schema.contig_lengths
+    contigs = joined([contigs for contigs, _ in read_contigs(store, None)])
+    ends = before["column_end"]
+    rows = zip(contigs.first.tolist(), contigs.stop.tolist(), strict=True)
+    assert contigs.bases.tolist() == [ends[first:stop].max() for first, stop in rows]
     findings = list(verify_store(store))
     assert not [finding for finding in findings if finding.is_damage]
 
@@ -86,6 +93,7 @@ def test_grows(store, before, tmp_path):
     vnp("append", store.path, more)
     assert store.refresh()
     assert store.n_rows > 51
+    assert not store.schema.contig_lengths
     assert [sample.name for sample in store.schema.samples][2] == "more"
     assert_reads(store, before)
     vnp("worker", store.path, "--lease", "1", "--device", "cpu")

@@ -72,6 +72,7 @@ def batch(first: int, count: int) -> RowBatch:
         frame=(numbers % 2 + 1).astype(np.int8),
         nucleotide=from_items([b"ACGTACGTACGT"] * count),
         protein=from_items([b"TYVR"] * count),
+        contig_length=np.full(count, SEGMENTS * 500),
     )
 
 

@@ -233,6 +233,7 @@ def _batch(records: int, *, seed: int) -> RowBatch:
         frame=np.ones(records, dtype=np.int8),
         nucleotide=_letters(random, b"ACGT", records, 500),
         protein=_letters(random, b"ACDEFGHIKLMNPQRSTVWY", records, 166),
+        contig_length=numbers * 500 + 500,
     )
 
 

@@ -113,6 +113,7 @@ def make_store(folder: Path, *, blocks: int) -> tuple[Store, int]:
                 frame=np.ones(rows, np.int8),
                 nucleotide=from_items([b"ACGT" * 125] * rows),
                 protein=from_items([row.tobytes() for row in proteins]),
+                contig_length=number + 500,
             )
         )
         append.commit(

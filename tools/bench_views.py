@@ -104,6 +104,7 @@ def batch(first: int, count: int) -> RowBatch:
         frame=np.ones(count, np.int8),
         nucleotide=Ragged(np.frombuffer(b"ACGTAC" * count, np.uint8), fixed * 6),
         protein=Ragged(np.frombuffer(b"TY" * count, np.uint8), fixed * 2),
+        contig_length=numbers + 6,
     )
 
 

@@ -80,10 +80,8 @@ def run_killed(path: Path, operation: int, *, torn: bool) -> bool:
 
 def facts(store: Store, rows: int) -> dict[str, Any]:
     """Everything that a store says about its first rows."""
-    columns = {
-        name: store.column(name, 0, rows)
-        for name in ("id", "contig", "sample", "start", "digest", "twin", "nucleotide", "protein")
-    }
+    names = ("id", "contig", "sample", "start", "digest", "twin", "nucleotide", "protein")
+    columns = {name: store.column(name, 0, rows) for name in (*names, "contig_length")}
     return {
         **{
             name: values.tolist() if not isinstance(values, np.ndarray) else values.tobytes()

@@ -102,7 +102,7 @@ def make_store(
 class _Contigs:
     """Contigs of 1 to many segments, each with 1 to 3 records: what obs says of every row."""
 
-    COLUMNS = ("contig", "segment", "start", "end")
+    COLUMNS = ("contig", "contig_length", "segment", "start", "end")
 
     def __init__(self, rows: int, count: int) -> None:
         self._random = np.random.default_rng(3)
@@ -113,6 +113,9 @@ class _Contigs:
         new[self.first] = True
         number = np.cumsum(new)
         self._segment = (number - number[self.first][self._of] + 1).astype(np.int32)
+        self._length = (
+            500 * np.maximum.reduceat(self._segment, self.first).astype(np.int64)[self._of]
+        )
 
     def write(self, root: Path, name: str, column: Column) -> None:
         size = column.chunk[0]
@@ -124,6 +127,7 @@ class _Contigs:
                 content = encode_strings(names, column=column)
             else:
                 of = {"segment": self._segment[part], "start": start, "end": start + 500}
+                of["contig_length"] = self._length[part]
                 content = encode_numbers(of[name], column=column)
             _write(root / column.chunk_key(chunk), content)
 

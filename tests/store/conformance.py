@@ -99,7 +99,7 @@ class StoreConformance(abc.ABC):
             assert column.tolist() == [
                 item for part in whole for item in getattr(part, name).tolist()
             ]
-        for name in ("segment", "start", "end", "strand", "frame"):
+        for name in ("contig_length", "segment", "start", "end", "strand", "frame"):
             parts = [getattr(part, name) for part in whole]
             np.testing.assert_array_equal(store.column(name), np.concatenate(parts))
         codes = np.repeat(np.arange(len(sizes)), sizes)

@@ -25,7 +25,8 @@ KINDS = [(".zarr", ".h5"), (".h5", ".zarr"), (".h5", ".h5ad")]
 
 def assert_same(source: Store, copy: Store) -> None:
     assert copy.schema == source.schema
-    for name in ("id", "contig", "sample", "start", "twin", "digest", "nucleotide", "protein"):
+    names = ("id", "contig", "sample", "start", "twin", "digest", "nucleotide", "protein")
+    for name in (*names, *(["contig_length"] if source.schema.contig_lengths else [])):
         ours, theirs = source.column(name), copy.column(name)
         if isinstance(ours, Ragged):
             assert ours.tolist() == theirs.tolist()

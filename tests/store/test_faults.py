@@ -66,7 +66,8 @@ def facts(store: Store) -> dict[str, Any]:
     found: dict[str, Any] = {"scores": store.scores("phage").tolist()}
     for sample in store.schema.samples:
         found[f"sample {sample.name}"] = (sample.start, sample.stop, sample.repeats)
-    for name in ("id", "contig", "sample", "start", "digest", "twin", "nucleotide", "protein"):
+    names = ("id", "contig", "sample", "start", "digest", "twin", "nucleotide", "protein")
+    for name in (*names, "contig_length"):
         values = store.column(name)
         found[name] = values.tolist() if isinstance(values, Ragged) else values.tobytes()
     for model in store.schema.models:
@@ -101,7 +102,8 @@ def assert_nothing_lost(store: Store, promised: Certified) -> None:
 
 def new_store(kind: str, folder: Path) -> Backend:
     folder.mkdir(parents=True)
-    schema = Schema(block_rows=R, segment_length=500, models=(Model("small", 8),))
+    models = (Model("small", 8),)
+    schema = Schema(block_rows=R, segment_length=500, models=models, contig_lengths=True)
     return KINDS[kind].new(folder / f"run.{kind}", schema)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, repeat
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ class RecordScores:
     start: NDArray[np.int64]  # the window's first base on the contig, 0-based
     end: NDArray[np.int64]  # one past its last base
     scores: NDArray[np.float32]  # (n, 2): score1, score2; NaN where not scored
+    contig_length: NDArray[np.int64] | None = None  # bases; None where the store has no lengths
 
 
 class Window(NamedTuple):
@@ -45,6 +46,7 @@ class Window(NamedTuple):
     unscored: int  # records that could not be scored
     score1: float  # highest score1 of its records: others
     score2: float  # highest score2: virus
+    contig_length: int = 0  # bases; 0: not known
 
     @property
     def is_virus(self) -> bool:
@@ -73,13 +75,14 @@ class Contig:
     start: int  # first base of the first called window
     end: int  # one past the last base of the last called window
     evidence: float  # sum of score2 over viral windows
+    length: int  # bases; 0: not known
 
     @classmethod
     def of(cls, name: bytes, windows: Sequence[Window]) -> Contig:
         """Sum up the called windows of a contig, in their order."""
         viral, end, best_window = 0, 0, 0
         total = best = evidence = 0.0
-        for _, _, number, _, stop, _, _, score1, score2 in windows:  # there are millions
+        for _, _, number, _, stop, _, _, score1, score2, _ in windows:  # there are millions
             total += score2
             if stop > end:
                 end = stop
@@ -88,8 +91,10 @@ class Contig:
             if score2 >= score1:
                 viral += 1
                 evidence += score2
-        start = windows[0].start
-        return cls(name, len(windows), viral, total, best, best_window, start, end, evidence)
+        start, length = windows[0].start, windows[0].contig_length
+        return cls(
+            name, len(windows), viral, total, best, best_window, start, end, evidence, length
+        )
 
     @property
     def mean(self) -> float:
@@ -167,6 +172,7 @@ def _windows(rows: RecordScores) -> Iterator[Window]:
         np.add.reduceat(~lacking, first, dtype=np.int64).tolist(),
         np.add.reduceat(lacking, first, dtype=np.int64).tolist(),
         *highest,
+        repeat(0) if rows.contig_length is None else rows.contig_length[first].tolist(),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from store.layout import CONTIG_LENGTH
 from store.read.columns import LastChunk
 from store.store import Store
 from vnp.classify.calls import VIRAL
@@ -62,7 +63,7 @@ class Contigs:
     sample: Ints  # number of the sample
     first: Ints  # first row
     stop: Ints  # one past its last row
-    bases: Ints  # end of its last segment that has a record
+    bases: Ints  # length; in a store without lengths, end of its last segment that has a record
     segments: Ints  # that have records
     called: Ints  # of these, with a score
     viral_segments: Ints
@@ -108,6 +109,7 @@ class _Rows:
     segment: NDArray[np.int32]
     start: Ints
     end: Ints
+    length: Ints  # of the contig, as far as it is known
     frame: NDArray[np.uint8]  # one bit
     values: NDArray[np.float32]  # (n, 2)
 
@@ -149,7 +151,7 @@ def read_contigs(
 def read_segments(store: Store, first: int, scores: Scores) -> Segments:
     """Read the segments of one contig, whose first row and scores of rows are given."""
     names = [_NO_ID, *[b"-"] * len(scores)]
-    columns = {name: partial(store.column, name) for name in _COLUMNS}
+    columns = {name: partial(store.column, name) for name in _names(store)}
     return _summed(_read(columns, scores, names), 0, first)[1]
 
 
@@ -159,7 +161,11 @@ def _unscored(start: int, stop: int) -> Iterator[Scores]:
 
 
 def _columns(store: Store) -> dict[str, LastChunk]:
-    return {name: LastChunk(partial(store.column, name)) for name in ("contig", *_COLUMNS)}
+    return {name: LastChunk(partial(store.column, name)) for name in ("contig", *_names(store))}
+
+
+def _names(store: Store) -> list[str]:
+    return [*_COLUMNS, *([CONTIG_LENGTH] if store.schema.contig_lengths else [])]
 
 
 def _read(
@@ -170,11 +176,14 @@ def _read(
     new = np.fromiter(map(bytes.__ne__, contig[1:], contig[:-1]), bool, len(part))
     reverse = np.asarray(columns["strand"](low, high)) < 0
     frame = np.asarray(columns["frame"](low, high)).astype(np.uint8)
+    end = np.asarray(columns["end"](low, high), dtype=np.int64)
+    known = columns.get(CONTIG_LENGTH)
     return _Rows(
         new=new,
         segment=np.asarray(columns["segment"](low, high)),
         start=np.asarray(columns["start"](low, high), dtype=np.int64),
-        end=np.asarray(columns["end"](low, high), dtype=np.int64),
+        end=end,
+        length=end if known is None else np.maximum(end, known(low, high)),
         frame=np.uint8(1) << (frame - 1 + np.uint8(3) * reverse.astype(np.uint8)),
         values=part.values,
     )
@@ -206,7 +215,7 @@ def _summed(rows: _Rows, sample: int, first_row: int) -> tuple[Contigs, Segments
         sample=np.full(len(at), sample, dtype=np.int64),
         first=first,
         stop=np.append(first[1:], first_row + len(rows.new)),
-        bases=np.maximum.reduceat(segments.end, at),
+        bases=np.maximum.reduceat(rows.length[row], at),
         segments=np.diff(np.append(at, len(row))),
         called=np.add.reduceat(~np.isnan(segments.score2), at, dtype=np.int64),
         viral_segments=np.add.reduceat(viral, at, dtype=np.int64),

@@ -104,7 +104,7 @@ def find_regions(
 def regions_of(windows: Sequence[Window], rule: RegionRule) -> list[Region]:
     """Find the regions of a contig from its called windows."""
     # `Window.consensus` of each: there are millions.
-    scores = [VIRAL + (score2 - score1) / 2 for _, _, _, _, _, _, _, score1, score2 in windows]
+    scores = [VIRAL + (score2 - score1) / 2 for _, _, _, _, _, _, _, score1, score2, _ in windows]
     # Most contigs are not viral: no average is higher than the highest score, but for rounding.
     if max(scores, default=0.0) < rule.enter - _ROUNDING:
         return []

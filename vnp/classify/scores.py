@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.io.ragged import Ragged
+from store.layout import CONTIG_LENGTH
 from store.schema import COLUMN_CHUNK_ROWS
 from store.store import Store
 from vnp.classify.calls import RecordScores
@@ -53,4 +54,5 @@ def with_records(store: Store, scores: Scores, *, ids: bool = True) -> RecordSco
         start=numbers("start"),
         end=numbers("end"),
         scores=scores.values,
+        contig_length=numbers(CONTIG_LENGTH) if store.schema.contig_lengths else None,
     )

@@ -48,7 +48,7 @@ _HEADERS = {
     SEGMENTS: "contig\tsegment\tstart\tend\trecords\tunscored\tscore1\tscore2\tcall\n",
     CONTIGS: (
         "contig\tstart\tend\tsegments\tviral_segments\tviral_share\tmean_score2\tbest_score2\t"
-        "best_segment\tregions\tcall\n"
+        "best_segment\tregions\tcall\tlength\n"
     ),
     REGIONS: "contig\tstart\tend\tsegments\tviral_segments\tmean_consensus\tbest_consensus\n",
     UNSCORED: "Sequence_ID\trow\tnot_certified_for\n",
@@ -118,7 +118,7 @@ class SampleTables:
         self._windows.add(
             [
                 name + (b"\t1" if score2 >= score1 else b"\t0")
-                for name, _, _, _, _, _, _, score1, score2 in windows
+                for name, _, _, _, _, _, _, score1, score2, _ in windows
             ]
         )
         contig = safe_cell(windows[0].contig.decode())
@@ -126,7 +126,7 @@ class SampleTables:
             [
                 f"{contig}\t{number}\t{start}\t{end}\t{records}\t{unscored}\t{score1:.6g}\t"
                 f"{score2:.6g}\t{CLASSES[score2 >= score1]}\n"
-                for _, _, number, start, end, records, unscored, score1, score2 in windows
+                for _, _, number, start, end, records, unscored, score1, score2, _ in windows
             ]
         )
 
@@ -136,7 +136,8 @@ class SampleTables:
         self._files[CONTIGS].write(
             f"{name}\t{contig.start}\t{contig.end}\t{contig.windows}\t{contig.viral}\t"
             f"{contig.viral / contig.windows:.6g}\t{contig.mean:.6g}\t{contig.best:.6g}\t"
-            f"{contig.best_window}\t{len(regions)}\t{CLASSES[contig.is_virus]}\n"
+            f"{contig.best_window}\t{len(regions)}\t{CLASSES[contig.is_virus]}\t"
+            f"{contig.length or ''}\n"
         )
         for region in regions:
             self._files[REGIONS].write(

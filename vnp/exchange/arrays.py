@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from store.io.optional import require
 from store.io.ragged import Ragged
 from store.io.tables import safe_cell
-from store.read.adapters import SEQUENCES
+from store.layout import CONTIG_LENGTH
+from store.read.adapters import SEQUENCES, obs_columns
 from store.read.search import unit_rows
 from vnp.exchange.selection import Selection, named_twice
 
-_TABLE_COLUMNS = ("contig", "segment", "start", "end", "strand", "frame")
+_TABLE_COLUMNS = ("contig", CONTIG_LENGTH, "segment", "start", "end", "strand", "frame")
 
 
 def write_npy(selection: Selection, path: Path, *, dtype: str) -> None:
@@ -87,7 +88,9 @@ def write_lance(selection: Selection, path: Path, *, dtype: str, sequences: bool
 
 def _arrow_schema(pa: Any, selection: Selection, *, dtype: str, sequences: bool) -> Any:
     """Columns of a table: sample, id, what obs has, and a list of fixed length for each model."""
-    names = ["id", *_TABLE_COLUMNS, *(SEQUENCES if sequences else ())]
+    kept = obs_columns(selection.store)
+    names = ["id", *(name for name in _TABLE_COLUMNS if name in kept)]
+    names += SEQUENCES if sequences else ()
     number = pa.from_numpy_dtype(np.dtype(dtype))
     fields = [("sample", pa.dictionary(pa.int32(), pa.string()))]
     for name in names:

@@ -14,7 +14,7 @@ from vnp.exchange.embedding_rows import EmbeddingFileError, shown
 OWN = frozenset(
     (
         *("id", "__index_level_0__", "row", "sample", "contig", "segment", "start", "end"),
-        *("strand", "frame", "digest", "nucleotide", "protein"),
+        *("strand", "frame", "digest", "nucleotide", "protein", "contig_length"),
     )
 )
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,7})")

@@ -111,6 +111,7 @@ def assembled(
         rows=store.n_rows,
         segment_length=schema.segment_length,
         genetic_code=schema.genetic_code,
+        contig_lengths=schema.contig_lengths,
         n_samples=len(schema.samples),
         samples=rows,
         rest=rest,

@@ -213,6 +213,7 @@ class ReportData:
     rows: int
     segment_length: int
     genetic_code: int  # NCBI's number of the translation table
+    contig_lengths: bool  # whether contigs' lengths are known, or only to the last record
     n_samples: int
     samples: tuple[SampleRow, ...]  # at most MOST_SAMPLES
     rest: SampleRow | None  # the samples not listed, summed up

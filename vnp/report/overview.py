@@ -54,6 +54,7 @@ def overview(data: ReportData, *, live: bool = False) -> Json:
             "segments": described(data.segment_length, data.genetic_code),
             "segment_length": data.segment_length,
             "genetic_code": data.genetic_code,
+            "contig_lengths": data.contig_lengths,
             "complete": data.complete,
             "left": sum(model.rows - model.filled for model in data.models),
         },

@@ -187,8 +187,8 @@ class _Run:
         windows, contigs = self._windows(), self.batch.contigs
         if not len(windows):
             return NOTHING
-        shift = contigs.sequence.offsets[windows.contig]
-        return find_records(contigs.sequence.data, contigs.id, windows, shift, self.genetic_code)
+        sequence, ids = contigs.sequence, contigs.id
+        return find_records(sequence.data, ids, windows, sequence.offsets, self.genetic_code)
 
     def part(self, found: Found | None = None) -> RecordBatch:
         """Make a batch of what was found; the runs of a batch must come in their order."""

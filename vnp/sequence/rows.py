@@ -34,12 +34,14 @@ class Found:
 
 
 def find_records(
-    sequence: Bytes, ids: Ragged, windows: Windows, shift: Ints, genetic_code: int
+    sequence: Bytes, ids: Ragged, windows: Windows, contigs: Ints, genetic_code: int
 ) -> Found:
     """Records of a run of windows.
 
-    ``shift`` is where on ``sequence`` the contig of each window begins.
+    ``contigs`` (contigs + 1,) is where on ``sequence`` each begins, and where the last one ends.
     """
+    shift = contigs[windows.contig]
+    lengths = contigs[windows.contig + 1] - shift
     begin, stop = windows.start + shift, windows.end + shift
     low, high = int(begin.min()), int(stop.max())
     sequence = sequence[low:high]
@@ -47,7 +49,8 @@ def find_records(
     stop -= low
     loops = LOOPS.get()
     if loops is not None and len(sequence) >= 2:
-        return _by_loops(loops, sequence, ids, windows, begin, stop, codon_table(genetic_code))
+        table = codon_table(genetic_code)
+        return _by_loops(loops, sequence, ids, windows, lengths, begin, stop, table)
     found = scan(sequence, begin, stop, genetic_code=genetic_code)
     window, frame = np.nonzero(found.kept)
     start, end = begin[window], stop[window]
@@ -56,15 +59,15 @@ def find_records(
     contig = items(ids, windows.contig[window])
     number = windows.number[window]
     record_id = record_ids(contig, number, frame)
-    rows = _rows(windows, window, frame, record_id, contig, nucleotide, protein)
+    rows = _rows(windows, lengths, window, frame, record_id, contig, nucleotide, protein)
     has_record: NDArray[np.bool_] = np.logical_or.reduce(found.kept, axis=1)
     counts = found.ambiguous, found.dropped, len(found.codon)
     return Found(rows, has_record, found.stopped, *counts)
 
 
 def _rows(
-    windows: Windows, window: Ints, frame: Ints | NDArray[np.int8], record_id: Ragged,
-    contig: Ragged, nucleotide: Ragged, protein: Ragged,
+    windows: Windows, lengths: Ints, window: Ints, frame: Ints | NDArray[np.int8],
+    record_id: Ragged, contig: Ragged, nucleotide: Ragged, protein: Ragged,
 ) -> RowBatch:  # fmt: skip
     return RowBatch(
         id=record_id,
@@ -76,12 +79,13 @@ def _rows(
         frame=(frame % 3 + 1).astype(np.int8),
         nucleotide=nucleotide,
         protein=protein,
+        contig_length=lengths[window],
     )
 
 
 def _by_loops(
-    loops: Any, sequence: Bytes, ids: Ragged, windows: Windows, begin: Ints, stop: Ints,
-    table: CodonTable,
+    loops: Any, sequence: Bytes, ids: Ragged, windows: Windows, contig_lengths: Ints,
+    begin: Ints, stop: Ints, table: CodonTable,
 ) -> Found:  # fmt: skip
     """Find the records by compiled code, `begin` to `stop` on ``sequence``."""
     n = len(windows)
@@ -115,8 +119,8 @@ def _by_loops(
     )  # fmt: skip
     return Found(
         rows=_rows(
-            windows, window, frame, Ragged(record_id[: offsets[-1]], offsets), contig, nucleotide,
-            Ragged(protein.data[:amino_acids], protein.offsets),
+            windows, contig_lengths, window, frame, Ragged(record_id[: offsets[-1]], offsets),
+            contig, nucleotide, Ragged(protein.data[:amino_acids], protein.offsets),
         ),
         kept=np.logical_or.reduce(kept, axis=1),
         stopped=stopped,
@@ -161,6 +165,7 @@ def _no_rows() -> RowBatch:
         frame=number.astype(np.int8),
         nucleotide=text,
         protein=text,
+        contig_length=number,
     )
 
 

@@ -46,7 +46,7 @@ class ContigTable:
     sample: NDArray[np.int32]  # number of each contig's sample
     first: Ints  # its first row
     records: NDArray[np.int32]
-    bases: Ints  # end of its last segment that has a record
+    bases: Ints  # as `vnp.classify.contig_arrays.Contigs` has it
     segments: NDArray[np.int32]
     viral_segments: NDArray[np.int32]
     score: NDArray[np.float64]  # mean score of its called segments; NaN without one

@@ -46,7 +46,7 @@ _TYPES = {
 class Known:
     """What a commit is known by, to tell one that came after it from another store in its place."""
 
-    geometry: tuple[int, int, int]  # rows of a block, length of segments, genetic code
+    geometry: tuple[int, ...]  # see `_geometry`
     models: tuple[Model, ...]
     samples: int
     last: Sample | None  # the last of them
@@ -175,8 +175,9 @@ class ContigIndex:
         self._letters += len(names.data)
 
 
-def _geometry(schema: Schema) -> tuple[int, int, int]:
-    return schema.block_rows, schema.segment_length, schema.genetic_code
+def _geometry(schema: Schema) -> tuple[int, ...]:
+    # An append by a vnp that knows no lengths of contigs takes them all away.
+    return schema.block_rows, schema.segment_length, schema.genetic_code, schema.contig_lengths
 
 
 def _name_of(scores: ScoreSource | None) -> tuple[str, ...]:

@@ -164,6 +164,7 @@ def check_rows(path: Path, *, samples: tuple[str, ...] = ("first", "second")) ->
     assert store.column("nucleotide").tolist()[:ROWS] == ORIGINAL["nucleotide"]
     assert store.column("id").tolist()[:ROWS] == ORIGINAL["id"]
     assert store.column("end").tolist()[:ROWS] == ORIGINAL["end"]
+    assert store.column("contig_length").tolist()[:ROWS] == ORIGINAL["contig_length"]
     np.testing.assert_array_equal(store.read("wide", 0, ROWS), expected(store, "wide")[:ROWS])
     small = expected(store, "small")[: OPEN * BLOCK]
     np.testing.assert_array_equal(store.read("small", 0, OPEN * BLOCK), small)
@@ -176,7 +177,8 @@ ORIGINAL: dict[str, list[object]] = {}
 
 @pytest.fixture(autouse=True)
 def _original(store: Store) -> None:
-    ORIGINAL.update({name: store.column(name).tolist() for name in ("id", "nucleotide", "end")})
+    names = ("id", "contig_length", "nucleotide", "end")
+    ORIGINAL.update({name: store.column(name).tolist() for name in names})
     ORIGINAL["scores"] = store.scores("viral")[:, 1].tolist()
 
 

@@ -70,6 +70,7 @@ def test_a_kill_at_every_operation_loses_nothing(tmp_path: Path) -> None:
         again = open_store(store.path)
         assert again.n_rows == (61 if through else 21), f"after {operations} operations"
         assert again.column("id", 0, 21).tolist() == rows_a.id.tolist()
+        assert again.column("contig_length", 0, 21).tolist() == rows_a.contig_length.tolist()
         assert again.column("protein", 0, 21).tolist() == rows_a.protein.tolist()
         assert (again.read("small", 0, 21) == expected(again, "small")[:21]).all()
         damage = [finding for finding in again.verify() if finding.is_damage]

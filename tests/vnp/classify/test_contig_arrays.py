@@ -64,6 +64,15 @@ def test_they_are_the_calls_of_windows(tmp_path: Path, step: int) -> None:
     assert alone.frames.tolist() == [1 if n % 2 == 0 else 1 | 1 << 4 for n in range(sizes[at])]
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_contig_is_as_long_as_the_store_knows(tmp_path: Path, known: bool) -> None:
+    contigs = [Made("a", 3, 0.0, beyond=7), Made("b", 1, 0.0), Made("c", 2, 0.0, beyond=900)]
+    store = study(tmp_path / "run.zarr", {"s": contigs, "t": contigs[2:]}, lengths=known)
+    arrays = joined([each for each, _ in read_contigs(store, None)])
+    length = [1507, 500, 1900, 1900] if known else [1500, 500, 1000, 1000]
+    assert arrays.bases.tolist() == length
+
+
 def test_without_scores_nothing_is_called(tmp_path: Path) -> None:
     store = study(tmp_path / "run.zarr", {"a": [Made("c", 4, 0.0)], "b": [Made("c", 2, 0.0)]})
     arrays = joined([contigs for contigs, _ in read_contigs(store, None)])

@@ -63,6 +63,7 @@ def make_store(path: Path, *, fill_all: bool = True, genetic_code: int = 1) -> S
                     frame=(rank % 3 + 1).astype(np.int8),
                     nucleotide=from_items(f"ACGT{sample}{i}".encode() for i in range(len(rank))),
                     protein=from_items(b"MK" for _ in rank),
+                    contig_length=6300 + contig,
                 )
             )
             commit(appending, sample, len(rank))
@@ -118,6 +119,8 @@ def test_the_published_files_byte_for_byte(
         assert (segments.call == "virus").sum() == consensus.Is_Virus.sum()
         contigs = pandas.read_csv(folder / "contigs.tsv", sep="\t", quoting=3)
         assert contigs.segments.sum() == len(segments)
+        numbers = contigs.contig.str[-1].astype(int)  # the contig of each line
+        assert contigs.length.tolist() == (6300 + numbers).tolist()
         by_contig = segments.groupby("contig").score2
         np.testing.assert_allclose(
             contigs.set_index("contig").mean_score2.sort_index(), by_contig.mean(), atol=1e-5

@@ -37,6 +37,7 @@ def append_kinds(store: Store, name: str, kinds: list[int]) -> None:
                 frame=np.ones(n, np.int8),
                 nucleotide=from_items([b"ACGT" * (kind % 9 + 1) + b"T" * kind for kind in kinds]),
                 protein=from_items([b"M" * (kind % 5 + 1) for kind in kinds]),
+                contig_length=np.full(n, 500),
             )
         )
         commit(appending, name, n)

@@ -106,7 +106,8 @@ def test_parquet(full: Store, tmp_path: Path, dtype: str) -> None:
     assert parquet.ParquetFile(tmp_path / "out.parquet").num_row_groups == 3
     assert table["id"].to_pylist() == ids(full)
     assert table["sample"].to_pylist() == ["first"] * 30 + ["second"] * 10
-    assert table["start"].to_pylist() == full.column("start").tolist()
+    for name in ("contig_length", "start"):
+        assert table[name].to_pylist() == full.column(name).tolist()
     assert table["nucleotide"].to_pylist() == full.column("nucleotide").decode()
     for model in DEMO:
         column = table[f"X_{model.name}"].combine_chunks()
@@ -163,6 +164,7 @@ def test_lance(gappy: Store, tmp_path: Path) -> None:
     kept = [*range(16), *range(32, 40)]
     assert table["id"].to_pylist() == [ids(gappy)[row] for row in kept]
     assert table["sample"].to_pylist() == ["first"] * 16 + ["second"] * 8
+    assert table["contig_length"].to_pylist() == gappy.column("contig_length")[kept].tolist()
     assert table["protein"].to_pylist() == [
         gappy.column("protein").decode()[row]  # type: ignore[union-attr]
         for row in kept

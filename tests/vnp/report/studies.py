@@ -36,6 +36,11 @@ class Made:
     segments: int
     score: float  # of each of its records; NaN: not scored
     bases: int = 500  # of a segment
+    beyond: int = 0  # bases of it that follow its last segment with a record
+
+    @property
+    def length(self) -> int:
+        return self.segments * self.bases + self.beyond
 
     @property
     def records(self) -> int:
@@ -44,15 +49,15 @@ class Made:
 
 def batch(contigs: Sequence[Made]) -> RowBatch:
     lines = [
-        (f"{each.name}_chunk_{number}{frame}", each.name, number, start, start + each.bases, frame)
+        (f"{each.name}_chunk_{number}{frame}", each, number, start, start + each.bases, frame)
         for each in contigs
         for number, start in enumerate(range(0, each.segments * each.bases, each.bases), start=1)
         for frame in (("F1", "R2") if number % 2 == 0 else ("F1",))
     ]
-    ids, names, numbers, starts, ends, frames = zip(*lines, strict=True)
+    ids, owners, numbers, starts, ends, frames = zip(*lines, strict=True)
     return RowBatch(
         id=from_items([each.encode() for each in ids]),
-        contig=from_items([each.encode() for each in names]),
+        contig=from_items([each.name.encode() for each in owners]),
         segment=np.array(numbers, np.int32),
         start=np.array(starts, np.int64),
         end=np.array(ends, np.int64),
@@ -60,12 +65,17 @@ def batch(contigs: Sequence[Made]) -> RowBatch:
         frame=np.array([int(each[1]) for each in frames], np.int8),
         nucleotide=from_items([b"ACGT" * (1 + n % 7) for n in range(len(lines))]),
         protein=from_items([b"MKV" * (1 + n % 5) for n in range(len(lines))]),
+        contig_length=np.array([each.length for each in owners], np.int64),
     )
 
 
-def study(path: Path, samples: dict[str, list[Made]], *, filled: bool = True) -> Store:
-    """A store of these samples, with every block filled or none."""
-    store = create_store(path, models=rows.MODELS, segment_length=500, block_rows=64)
+def study(
+    path: Path, samples: dict[str, list[Made]], *, filled: bool = True, lengths: bool = True
+) -> Store:
+    """A store of these samples, with every block filled or none; as earlier code, no lengths."""
+    store = create_store(
+        path, models=rows.MODELS, segment_length=500, block_rows=64, contig_lengths=lengths
+    )
     for name, contigs in samples.items():
         with store.appending() as append:
             append.write(batch(contigs))
@@ -74,7 +84,7 @@ def study(path: Path, samples: dict[str, list[Made]], *, filled: bool = True) ->
                 contigs=len(contigs) + 1,
                 contigs_without_records=1,
                 segments=sum(each.segments for each in contigs) + 1,
-                bases=sum(each.segments * each.bases for each in contigs) + 100,
+                bases=sum(each.length for each in contigs) + 100,
                 content=f"content of {name}",
                 source=f"{name}.fa",
             )

@@ -145,6 +145,28 @@ def test_a_row_opens_its_track(opened: Open, study_page: Path) -> None:
     page.locator(".sheet").wait_for(state="detached")
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_contigs_and_tracks_are_as_long_as_the_store_knows(
+    opened: Open, tmp_path: Path, known: bool
+) -> None:
+    samples = {"s": [Made("virus", 4, 0.9, beyond=2300), Made("host", 2, 0.1)]}
+    store = studies.study(tmp_path / "run.zarr", samples, lengths=known)
+    page = opened(write(tmp_path / "r.html", store, studies.scores_of(samples))).page
+    found(page, "2 contigs")
+    assert column(page, 3) == (
+        ["4.30\u202fkb", "1.00\u202fkb"] if known else ["2.00\u202fkb", "1.00\u202fkb"]
+    )
+    about = page.locator("#contigs").get_by_role("button", name="Length").get_attribute("title")
+    last = "Up to the end of the last segment that has a reading frame"
+    assert about == ("Bases of the contig" if known else last)
+    share = page.locator("#viral .tiles > div").nth(2).inner_text()
+    assert ("81.1\u202f%" if known else "66.7\u202f%") in share
+    page.get_by_role("button", name="virus").click()
+    track = page.locator(".sheet svg")
+    track.wait_for()
+    assert (">4\u202fkb<" in track.inner_html()) is known  # where its scale ends
+
+
 def test_the_histogram_has_the_line_of_one_half(opened: Open, study_page: Path) -> None:
     page = opened(study_page).page
     contigs = [each for sample in studies.ordinary().values() for each in sample]

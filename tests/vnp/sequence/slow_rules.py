@@ -54,6 +54,7 @@ def records(contig_id, sequence, segment_length):
                         {
                             "id": f"{contig_id}_chunk_{i + 1}{name}{offset + 1}",
                             "contig": contig_id,
+                            "contig_length": len(sequence),
                             "segment": i + 1,
                             "start": start,
                             "end": end,

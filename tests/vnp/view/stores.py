@@ -148,7 +148,9 @@ def until(there: Callable[[], Any], what: str) -> Any:
     return found
 
 
-def append(store: Store, name: str, count: int, *, contig: str = "contig") -> None:
+def append(
+    store: Store, name: str, count: int, *, contig: str = "contig", length: int = 2500
+) -> None:
     """Append a sample whose contigs have five segments of one record each."""
     with store.appending() as appending:
         numbers = np.arange(count)
@@ -158,6 +160,7 @@ def append(store: Store, name: str, count: int, *, contig: str = "contig") -> No
             segment=(numbers % 5 + 1).astype(np.int32),
             start=numbers % 5 * 500,
             end=numbers % 5 * 500 + 500,
+            contig_length=np.full(count, length),
         )
         appending.write(batch)
         appending.commit(

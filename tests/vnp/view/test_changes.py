@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tests.vnp.view.stores import (
 )
 from vnp.report.calls import saved_scores
 from vnp.view import live as live_module
-from vnp.view.index import ContigIndex
+from vnp.view.index import ContigIndex, known_by
 from vnp.view.live import LiveStore
 from vnp.view.picture import Picture, filled_of
 
@@ -240,3 +241,23 @@ def test_contigs_that_cannot_be_read_are_told(
             failing.undo()
             until(lambda: not client.get("/api/overview").json()["trouble"], "the end of it")
             assert client.get("/api/contigs").json()["complete"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_contigs_are_as_long_as_the_store_knows(tmp_path: Path, known: bool) -> None:
+    store = create_store(
+        tmp_path / "run.zarr", models=rows.MODELS, segment_length=500, contig_lengths=known
+    )
+    append(store, "first", 10, length=4000)
+    with opened(store) as client:
+
+        def indexed() -> Any:
+            found = client.get("/api/contigs", {"min_length": "2500"}).json()
+            return found["total"] and found
+
+        found = until(indexed, "the index")
+        assert [row["bases"] for row in found["rows"]] == [4000 if known else 2500] * 2
+        assert client.get("/api/overview").json()["store"]["contig_lengths"] is known
+    # A change of earlier code takes the lengths away: contigs are read again.
+    without = replace(store.schema, contig_lengths=False)
+    assert known_by(store.schema).goes_on_in(without) is not known

@@ -10,7 +10,7 @@
   const COLUMNS = [
     ["contig", "Contig", "left", false, null],
     ["sample", "Sample", "left", false, null],
-    ["bases", "Length", "", true, "Up to the end of the last segment that has a reading frame"],
+    ["bases", "Length", "", true, null],
     ["segments", "Segments", "", true, "Segments that have a stop-free reading frame"],
     ["records", "Records", "", true, "Stop-free reading frames"],
     [
@@ -35,6 +35,9 @@
   vnp.contigSection = (source, overview) => {
     const called = overview.scores !== null;
     const columns = COLUMNS.filter(([key]) => called || !CALLED.has(key));
+    const lengths = overview.store.contig_lengths
+      ? "Bases of the contig"
+      : "Up to the end of the last segment that has a reading frame";
     const query = { sort: called ? "evidence" : "bases", descending: true };
     let [page, ticket, total, waiting] = [0, 0, 0, 0];
     let open = null; // the row whose track is shown
@@ -55,7 +58,8 @@
       "tr",
       {},
       columns.map(([key, name, kind, down, about]) => {
-        const sorter = vnp.button(name, () => sortBy(key, down), { title: about });
+        const title = key === "bases" ? lengths : about;
+        const sorter = vnp.button(name, () => sortBy(key, down), { title });
         const cell = vnp.el("th", { scope: "col", class: kind || null }, sorter);
         heads.set(key, cell);
         return cell;

@@ -13,6 +13,7 @@ overview() -> {
     rows, models: [name],            // records, and the models that embed them
     segments,                        // what windows are, in words: "500 bp segments"
     segment_length, genetic_code,    // bases, 0: whole contigs; NCBI's number
+    contig_lengths,                  // whether it keeps them: stores of earlier versions do not
     complete, left,                  // every row filled for every model? embeddings still to make
   },
   total: Sample,                     // the sum over all samples; its name is "all samples"
@@ -59,7 +60,8 @@ contigs({sample, min_length, min_score, viral, text, sort, descending, offset, l
   total,                             // how many match
   rows: [{
     sample, contig,
-    bases,                           // up to the end of its last segment that has a record
+    bases,                           // length; without contig_lengths that to the end of its
+                                     // last segment that has a record
     segments, records,               // of its segments, those with a record
     viral_segments, score, viral,    // mean score2 of its called segments; null if not called
   }],

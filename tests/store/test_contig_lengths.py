@@ -62,7 +62,7 @@ def earlier_code(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContex
     @contextmanager
     def earlier():
         with monkeypatch.context() as patch:
-            for module in ("zarr.backend", "hdf5.map", "hdf5.layout"):
+            for module in ("zarr.backend", "hdf5.map", "hdf5.places"):
                 patch.setattr(f"store.{module}.from_attribute", parsed)
             yield
 

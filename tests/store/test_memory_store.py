@@ -19,7 +19,7 @@ class TestMemoryStore(StoreConformance):
     suffix = ".memory"
 
     def new(self, path: Path) -> Store:
-        schema = Schema(block_rows=self.R, segment_length=500, models=MODELS)
+        schema = Schema(block_rows=self.R, segment_length=500, models=MODELS, contig_lengths=True)
         return Store(MemoryBackend.new(path, schema))
 
     def open(self, path: Path) -> Store:

@@ -161,7 +161,7 @@ def test_the_browser_opens_the_largest_page(
     path = tmp_path / "large.html"
     path.write_text(page(LONG, parts=largest))
     view = opened(path)
-    told = view.page.locator("#contigs .note").inner_text()
+    told = view.page.locator("#contigs .note:not(.sideways)").inner_text()
     assert f"the {MOST_LISTED:,} contigs with the most viral evidence of 10,000,000" in told
     view.page.locator(".contigs button.open").first.click()
     view.page.locator(".sheet svg").wait_for()

@@ -57,21 +57,21 @@ def calibration_of():
 def engine(architecture, precision, *, budget=BUDGET, warn=None, **options):
     architecture, _, apart = architecture.partition(" ")
     spec, fused = spec_of(architecture), None
-    if CAPABILITY[0] == 9 and not apart and precision != "float16" and architecture == "esm2":
+    if CAPABILITY[0] == 9 and not apart and precision != "float16":
         fused = pytest.importorskip("vnp.inference.ops.hopper")
     encoder = encoder_of(
         spec, device="cuda", precision=precision, ops=kernels, fused=fused, state=state_of(spec),
         token_budget=budget, warn=warn, **options,
         calibration=calibration_of() if precision == "int8" else None,
     )  # fmt: skip
-    if architecture == "esm2":
-        assert encoder._engine.fused == (fused is not None)
+    assert bool(encoder._engine.fused) == (fused is not None)
     return encoder
 
 
 CASES = [("esm2", p) for p in PRECISIONS] + [("mosaicbert", "bfloat16")]
 if CAPABILITY[0] == 9:  # products that do what follows them, and products and passes
     CASES += [("esm2 apart", p) for p in PRECISIONS if p != "float16"]
+    CASES += [("mosaicbert apart", "bfloat16")]
 LEAST = {"bfloat16": 0.9995, "float16": 0.99999, "fp8": 0.99, "int8": 0.999}
 
 

@@ -30,6 +30,8 @@ FORMAT_VERSION = 1
 CODED_VERSION = 2
 # Samples are an array of the tree, see `store.samples`: code that looks for them here finds none.
 SPLIT_VERSION = 3
+# Rows have the length of their contig; samples are in the root or in an array, with any code.
+LENGTHS_VERSION = 4
 STANDARD_CODE = 1  # NCBI's translation table of the standard genetic code
 DEFAULT_BLOCK_ROWS = 4096
 _MOST_BLOCK_ROWS = 1 << 20  # limits of what a schema may claim
@@ -94,12 +96,13 @@ class Schema:
     block_rows: int  # R: rows per block and per chunk of every worker-written column
     segment_length: int  # bases per window (published: 300, 500); 0: a contig is one window
     models: tuple[Model, ...] = ()
-    samples: Sequence[Sample] = ()  # a tuple, or of format 3 what reads them: `StoredSamples`
+    samples: Sequence[Sample] = ()  # a tuple, or what reads an array of them: `StoredSamples`
     scores: tuple[Scores, ...] = ()
     mixed_precision: bool = False  # whether blocks of a model may be computed in unlike precisions
     genetic_code: int = STANDARD_CODE  # NCBI translation table that its records are made by
     contig_lengths: bool = False  # whether each row has the length of its contig: not in older ones
-    # Of format 3: blocks to look into, see `store.geometry.tails`; schemas are equal without.
+    # With samples in an array, blocks to look into: see `store.geometry.tails`. Schemas are equal
+    # without.
     tails: tuple[int, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
@@ -222,12 +225,12 @@ def to_attribute(schema: Schema) -> dict[str, Any]:
         body["mixed_precision"] = True
     if schema.genetic_code != STANDARD_CODE:
         body["genetic_code"] = schema.genetic_code
-    if schema.contig_lengths:
-        body["contig_lengths"] = True
     return {**body, "crc32c": _checksum(body)}
 
 
 def _format_of(schema: Schema) -> int:
+    if schema.contig_lengths:
+        return LENGTHS_VERSION
     if isinstance(schema.samples, StoredSamples):
         return SPLIT_VERSION
     return FORMAT_VERSION if schema.genetic_code == STANDARD_CODE else CODED_VERSION
@@ -236,15 +239,16 @@ def _format_of(schema: Schema) -> int:
 def from_attribute(value: object, *, where: str, read_samples: ReadChunk | None = None) -> Schema:
     """Read the schema back from the root attribute; NotAStoreError if that is impossible.
 
-    ``read_samples`` reads chunks of the array of samples, where a store can have one (format 3).
+    ``read_samples`` reads chunks of the array of samples, where a store can have one (from format 3
+    on).
     """
     if not isinstance(value, dict) or "format" not in value:
         raise NotAStoreError(f"{where} is not a vnp store: its root has no attribute 'vnp'")
     version = value["format"]
-    if type(version) is not int or not FORMAT_VERSION <= version <= SPLIT_VERSION:
+    if type(version) is not int or not FORMAT_VERSION <= version <= LENGTHS_VERSION:
         raise NotAStoreError(
             f"{where} has store format {shown(version)}; this vnp reads formats "
-            f"{FORMAT_VERSION} to {SPLIT_VERSION}: use the vnp that made it, or a newer one"
+            f"{FORMAT_VERSION} to {LENGTHS_VERSION}: use the vnp that made it, or a newer one"
         )
     body = {key: item for key, item in value.items() if key != "crc32c"}
     if value.get("crc32c") != _checksum(body):
@@ -254,12 +258,12 @@ def from_attribute(value: object, *, where: str, read_samples: ReadChunk | None 
             block_rows=_int(body["block_rows"]),
             segment_length=_int(body["segment_length"]),
             models=tuple(from_object(Model, item) for item in _list(body["models"])),
-            samples=_samples(version, body["samples"], read_samples),
+            samples=_samples(body["samples"], read_samples),
             scores=tuple(from_object(Scores, item) for item in _list(body.get("scores", []))),
             mixed_precision=_bool(body.get("mixed_precision", False)),
             genetic_code=_int(body.get("genetic_code", STANDARD_CODE)),
-            contig_lengths=_bool(body.get("contig_lengths", False)),
-            tails=tuple(map(_int, _list(body["tails"]))) if version == SPLIT_VERSION else (),
+            contig_lengths=version == LENGTHS_VERSION,
+            tails=_tails(body),
         )
         if version != _format_of(schema):
             raise ValueError(f"format {version} with genetic code {schema.genetic_code}")  # noqa: TRY301
@@ -269,11 +273,17 @@ def from_attribute(value: object, *, where: str, read_samples: ReadChunk | None 
     return schema
 
 
-def _samples(version: int, value: Any, read: ReadChunk | None) -> Sequence[Sample]:
-    if version != SPLIT_VERSION:
+def _tails(body: dict[str, Any]) -> tuple[int, ...]:
+    if not isinstance(body["samples"], dict):
+        return ()
+    return tuple(map(_int, _list(body["tails"])))
+
+
+def _samples(value: Any, read: ReadChunk | None) -> Sequence[Sample]:
+    if not isinstance(value, dict):
         return tuple(from_object(Sample, item) for item in _list(value))
     if read is None:
-        raise ValueError(f"format {version} is not of such stores")
+        raise ValueError("samples in an array are not of such stores")
     if not _CHAIN.match(value["chain"]):
         raise ValueError(f"{shown(value['chain'])} is not a hash")
     counts = {name: _int(value[name]) for name in ("count", "rows", "repeats")}

@@ -13,9 +13,9 @@ from store.backend import Values
 from store.errors import DamageError
 from store.hdf5.heap import REFERENCE, collections_of, encode, pack, references, strings_crc
 from store.hdf5.layout import CHECKSUMS, HEAP
-from store.hdf5.lengths import mapped_columns
 from store.hdf5.overlay import Overlay
 from store.io.ragged import Ragged, concatenate
+from store.layout import row_columns
 from store.schema import Schema
 
 
@@ -31,7 +31,7 @@ class ColumnAppender:
         schema: Schema,
         checksums: dict[int, NDArray[np.uint32]],
     ) -> None:
-        columns = mapped_columns(schema)
+        columns = row_columns(schema)
         self._tree = tree
         self._overlay = overlay
         self._dataset = tree[columns[name].path]

@@ -21,7 +21,7 @@ from store.certificate import parse_certificate
 from store.errors import DamageError, NoRoomError, UsageError
 from store.findings import Finding, Kind, Remedy
 from store.geometry import block_bounds, n_blocks
-from store.hdf5.columns import pread, read_block_column, read_lengths
+from store.hdf5.columns import pread, read_block_column
 from store.hdf5.commit import crc_of
 from store.hdf5.file import (
     FileMap,
@@ -43,7 +43,6 @@ from store.io.checksummed_json import CRC_ROOM, pack_record, unpack_record
 from store.io.files import make_dir, publish_new
 from store.io.regular import read_regular
 from store.layout import (
-    CONTIG_LENGTH,
     certificate_column,
     embedding_column,
     filled_column,
@@ -51,7 +50,7 @@ from store.layout import (
     row_columns,
     score_columns,
 )
-from store.schema import COLUMN_CHUNK_ROWS, Schema
+from store.schema import Schema
 from store.sidecar import OnDisk, making, sidecar_of
 
 _F16 = np.dtype("<f2")
@@ -122,15 +121,12 @@ class Hdf5Backend(OnDisk):
 
     # -- rows, read ---------------------------------------------------------------------------
 
-    def column_rows(self, name: str) -> int:
-        """Rows of a chunk of a row column: one block; of the lengths many are read at a time."""
-        return COLUMN_CHUNK_ROWS if name == CONTIG_LENGTH else self.schema.block_rows
+    def column_rows(self, name: str) -> int:  # noqa: ARG002 - the same for all
+        """Rows of a chunk of a row column: one block."""
+        return self.schema.block_rows
 
     def read_column(self, name: str, chunk: int, rows: int) -> Values:
-        """Values of the first rows of a block, or other chunk, of a column."""
-        if name == CONTIG_LENGTH:
-            start = chunk * COLUMN_CHUNK_ROWS
-            return read_lengths(self.path, self._map, start=start, stop=start + rows)
+        """Values of the first rows of a block of a column."""
         return read_block_column(self.path, self._map, name, block=chunk, rows=rows)
 
     def read_scores(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
@@ -260,9 +256,8 @@ class Hdf5Backend(OnDisk):
             kind = Kind.DAMAGED if broken else Kind.CHANGED
             yield Finding(kind, "metadata", detail, Remedy.REWRITE)
         for name, column in row_columns(schema).items():
-            size = self.column_rows(name)
-            for block in range(n_blocks(schema.n_rows, size)):
-                start, stop = block_bounds(block, schema.n_rows, size)
+            for block in range(n_blocks(schema.n_rows, schema.block_rows)):
+                start, stop = block_bounds(block, schema.n_rows, schema.block_rows)
                 try:
                     self.read_column(name, block, stop - start)
                 except DamageError as error:

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from store.errors import DamageError
 from store.geometry import block_bounds
-from store.hdf5.file import FileMap, State, current_map, reading, with_tree
+from store.hdf5.file import FileMap, State, current_map, reading
 from store.hdf5.heap import REFERENCE, collections_of, decode
 from store.hdf5.home import Home
 from store.hdf5.layout import CHECKSUMS, CHECKSUMS_PER_CHUNK, open_library
-from store.hdf5.lengths import mapped_columns
 from store.hdf5.overlay import Overlay
 from store.io.ragged import Ragged, from_items
-from store.layout import CONTIG_LENGTH, Column, row_columns
+from store.layout import Column, row_columns
 
 Read = TypeVar("Read")
 
@@ -33,24 +32,13 @@ def read_block_column(
     """Values of a column in the first rows of a block, compared with their checksum."""
 
     def read(fd: int, at: FileMap) -> NDArray[Any] | Ragged:
-        if mapped_columns(at.schema)[name].dtype == "string":
+        if row_columns(at.schema)[name].dtype == "string":
             if at.state is State.MOVED:
                 return _moved_strings(fd, at, name, block)
             return _strings(fd, at, name, block).slice(0, rows)
         return _numbers(fd, at, name, block)[:rows]
 
     return _at_some_commit(path, file_map, read)
-
-
-def read_lengths(path: Path, file_map: FileMap, *, start: int, stop: int) -> NDArray[np.int64]:
-    """Lengths of the contigs of rows, through the library, which compares their checksum."""
-    column = row_columns(file_map.schema)[CONTIG_LENGTH]
-    lengths = with_tree(
-        path, file_map, lambda tree: np.asarray(tree[column.path][start:stop], dtype=np.int64)
-    )
-    if len(lengths) != stop - start:
-        raise DamageError(f"{column.path} ends before row {stop}; run 'vnp verify'")
-    return lengths
 
 
 def _at_some_commit(path: Path, file_map: FileMap, read: Callable[[int, FileMap], Read]) -> Read:
@@ -71,7 +59,7 @@ def _at_some_commit(path: Path, file_map: FileMap, read: Callable[[int, FileMap]
 
 
 def _numbers(fd: int, file_map: FileMap, name: str, block: int) -> NDArray[Any]:
-    column = mapped_columns(file_map.schema)[name]
+    column = row_columns(file_map.schema)[name]
     dtype = np.dtype(column.dtype).newbyteorder("<")
     raw = _read_chunk(fd, file_map, column, block, dtype)
     _compare(fd, file_map, name, block, google_crc32c.value(raw))
@@ -79,7 +67,7 @@ def _numbers(fd: int, file_map: FileMap, name: str, block: int) -> NDArray[Any]:
 
 
 def _strings(fd: int, file_map: FileMap, name: str, block: int) -> Ragged:
-    column = mapped_columns(file_map.schema)[name]
+    column = row_columns(file_map.schema)[name]
     where = f"{column.path} block {block}"
     raw = _read_chunk(fd, file_map, column, block, REFERENCE)
     values = np.frombuffer(raw, dtype=REFERENCE)
@@ -101,7 +89,7 @@ def _strings(fd: int, file_map: FileMap, name: str, block: int) -> Ragged:
 
 def _moved_strings(fd: int, file_map: FileMap, name: str, block: int) -> Ragged:
     """Read strings of a file that another program rewrote: its heap is the library's own."""
-    column, schema = mapped_columns(file_map.schema)[name], file_map.schema
+    column, schema = row_columns(file_map.schema)[name], file_map.schema
     start, stop = block_bounds(block, schema.n_rows, schema.block_rows)
     try:
         with open_library(Overlay(fd), "r") as tree:
@@ -142,8 +130,8 @@ def _read_runs(fd: int, addresses: NDArray[np.int64], size: int, where: str) -> 
 
 
 def _compare(fd: int, file_map: FileMap, name: str, block: int, crc: int) -> None:
-    names = list(mapped_columns(file_map.schema))
-    where = f"{mapped_columns(file_map.schema)[name].path} block {block}"
+    names = list(row_columns(file_map.schema))
+    where = f"{row_columns(file_map.schema)[name].path} block {block}"
     chunk, row = divmod(block, CHECKSUMS_PER_CHUNK)
     at = (
         int(file_map.chunks[CHECKSUMS][chunk]) + (row * len(names) + names.index(name)) * _CRC_BYTES

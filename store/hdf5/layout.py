@@ -19,7 +19,6 @@ from store.geometry import n_blocks
 from store.hdf5.commit import COMMIT_BYTES
 from store.hdf5.heap import collection_bytes
 from store.hdf5.home import COMMIT, MERGED, length_of, refer, set_aside
-from store.hdf5.lengths import make_lengths, mapped_columns
 from store.hdf5.overlay import Overlay
 from store.layout import (
     Column,
@@ -29,6 +28,7 @@ from store.layout import (
     filled_column,
     listed_columns,
     provenance_column,
+    row_columns,
     score_columns,
 )
 from store.schema import Model, Schema, to_attribute
@@ -71,15 +71,13 @@ def create_tree(tree: h5py.File, schema: Schema) -> None:
     tree.create_group("obs/vnp")
     _contiguous(tree, COMMIT, (COMMIT_BYTES,), np.dtype("u1"))
     make_map(tree, 0)
-    for column in mapped_columns(schema).values():
+    for column in row_columns(schema).values():
         _chunked(tree, column.path, _dtype(column), (0,), (schema.block_rows,), early=False)
-    if schema.contig_lengths:
-        _encode(make_lengths(tree, schema), "array", "0.2.0")
     category = category_column(schema)
     _chunked(tree, category.path, h5py.string_dtype(), (0,), category.chunk, early=False)
     heap = collection_bytes(schema.block_rows, schema.segment_length)
     _chunked(tree, HEAP, np.dtype("u1"), (0,), (heap,), early=False)
-    columns = len(mapped_columns(schema))
+    columns = len(row_columns(schema))
     _chunked(
         tree, CHECKSUMS, np.dtype("<u4"), (0, columns), (CHECKSUMS_PER_CHUNK, columns), early=False
     )

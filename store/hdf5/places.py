@@ -13,9 +13,8 @@ from store.errors import DamageError, NotAStoreError
 from store.hdf5.commit import COMMIT_BYTES
 from store.hdf5.home import COMMIT, Home
 from store.hdf5.layout import CHECKSUMS, HEAP, MAP, worker_columns
-from store.hdf5.lengths import check_lengths, mapped_columns
 from store.hdf5.map import Places
-from store.layout import provenance_column
+from store.layout import provenance_column, row_columns
 from store.schema import Schema, from_attribute
 
 
@@ -26,7 +25,7 @@ def worker_paths(schema: Schema) -> list[str]:
 
 def checksummed_paths(schema: Schema) -> list[str]:
     """Datasets in chunks whose content has checksums of its own, or is one."""
-    rows = [column.path for column in mapped_columns(schema).values()]
+    rows = [column.path for column in row_columns(schema).values()]
     return [*rows, HEAP, CHECKSUMS, *worker_paths(schema)]
 
 
@@ -57,7 +56,7 @@ def places_in(tree: Home, *, where: str) -> Places:
             "what vnp kept in it is gone, sequences and certificates among it: restore the file "
             "from a copy"
         )
-    columns = mapped_columns(schema)
+    columns = row_columns(schema)
     names = [*(column.path for column in columns.values()), CHECKSUMS, *worker_paths(schema)]
     for name in names:
         if tree[name].id.get_create_plist().get_nfilters():
@@ -72,7 +71,6 @@ def places_in(tree: Home, *, where: str) -> Places:
     for name, chunk in expected.items():
         if tree[name].chunks != chunk:
             raise DamageError(f"{where}: {name} has chunks of {tree[name].chunks}, not {chunk}")
-    check_lengths(tree, schema, where=where)
     chunks = {name: chunk_offsets(tree[name]) for name in names}
     return Places(schema, chunks, fixed_fields(tree, schema), int(tree[HEAP].chunks[0]))
 

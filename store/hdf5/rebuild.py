@@ -23,8 +23,7 @@ from store.claims.participant import Participant
 from store.errors import BusyError, DamageError
 from store.geometry import block_bounds, n_blocks
 from store.io.files import fsync_dir
-from store.layout import CONTIG_LENGTH, row_columns
-from store.ranges import column_range
+from store.layout import row_columns
 from store.schema import Schema
 from store.sidecar import sidecar_of
 from store.verify import read_provenance
@@ -81,14 +80,13 @@ def _require_idle(sidecar: Path) -> None:
 
 def _with_rows(old: Backend, create: Callable[[Schema], Backend]) -> Backend:
     """Make a file with all rows, scores and models of a store, and no block filled."""
-    schema = _readable(old)
+    schema = old.schema
     new = create(replace(schema, samples=(), scores=()))
     change = new.begin(lambda: None)
     try:
         for name in row_columns(schema):
-            size = old.column_rows(name)
-            for block in range(n_blocks(schema.n_rows, size)):
-                start, stop = block_bounds(block, schema.n_rows, size)
+            for block in range(n_blocks(schema.n_rows, schema.block_rows)):
+                start, stop = block_bounds(block, schema.n_rows, schema.block_rows)
                 change.append(name, old.read_column(name, block, stop - start))
         change.commit(replace(schema, scores=()))
     finally:
@@ -108,18 +106,6 @@ def _with_rows(old: Backend, create: Callable[[Schema], Backend]) -> Backend:
             change.abort()
         new = new.newest()
     return new
-
-
-def _readable(old: Backend) -> Schema:
-    """Schema of a store without what cannot be read of it and is not needed: lengths of contigs."""
-    schema = old.schema
-    if schema.contig_lengths:
-        try:
-            column_range(old, CONTIG_LENGTH, 0, schema.n_rows)
-        except DamageError:
-            log.warning("the lengths of contigs are lost: reports show them to the last record")
-            return replace(schema, contig_lengths=False)
-    return schema
 
 
 def _copy_blocks(old: Backend, new: Backend, model: str) -> None:

@@ -38,7 +38,6 @@ from store.hdf5.layout import (
     open_library,
     write_scores,
 )
-from store.hdf5.lengths import LengthAppender
 from store.hdf5.map import Places, pack
 from store.hdf5.overlay import Overlay
 from store.hdf5.places import (
@@ -50,7 +49,7 @@ from store.hdf5.places import (
     worker_paths,
 )
 from store.io.files import fsync_dir, make_dir, naming
-from store.layout import CONTIG_LENGTH, score_columns
+from store.layout import score_columns
 from store.schema import Schema
 from store.sidecar import DirectorySidecar
 
@@ -69,7 +68,7 @@ class Hdf5Transaction:
         self._map = file_map
         self._sidecar = sidecar
         self._guard = guard
-        self._columns: dict[str, ColumnAppender | LengthAppender] = {}
+        self._columns: dict[str, ColumnAppender] = {}
         self._checksums: dict[int, NDArray[np.uint32]] = {}  # of blocks that got rows
         self._begun = False  # the journal may be in place: the file must not be touched otherwise
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -93,11 +92,8 @@ class Hdf5Transaction:
     def append(self, name: str, values: Values) -> None:
         """Add values to the end of a row column."""
         if name not in self._columns:
-            schema, tree, overlay = self._map.schema, self.tree, self.overlay
-            self._columns[name] = (
-                LengthAppender(tree, overlay, schema=schema)
-                if name == CONTIG_LENGTH
-                else ColumnAppender(tree, overlay, name, schema=schema, checksums=self._checksums)
+            self._columns[name] = ColumnAppender(
+                self.tree, self.overlay, name, schema=self._map.schema, checksums=self._checksums
             )
         self._columns[name].add(values)
 

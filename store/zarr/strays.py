@@ -21,7 +21,6 @@ from store.io.files import is_temporary, names_in, remove_durable
 from store.io.json import LONGEST, parse_json
 from store.io.regular import read_regular
 from store.layout import (
-    CONTIG_LENGTH,
     Column,
     all_columns,
     appended_columns,
@@ -30,7 +29,6 @@ from store.layout import (
     embedding_column,
     filled_column,
     provenance_column,
-    row_columns,
     score_columns,
 )
 from store.schema import Model, Schema, Scores
@@ -146,17 +144,11 @@ def is_chunk(file: str, column: Column) -> bool:
 def _unlisted(root: Path, folder: str, schema: Schema) -> Iterator[Finding]:
     """Yield the files of a directory of no listed array that are vnp's, or that it is not."""
     try:
-        ours = sorted(
-            _files_of_models(root, folder, schema)
-            + _files_of_scores(root, folder)
-            + _files_of_lengths(root, folder)
-        )
+        ours = sorted(_files_of_models(root, folder, schema) + _files_of_scores(root, folder))
     except (OSError, DamageError, UsageError, ValueError, IndexError):
         ours = []
     for file in ours:
         detail = "left by a 'models --add' or 'predict --save' that was interrupted"
-        if folder.endswith(CONTIG_LENGTH):
-            detail = "left by a change of an earlier vnp, which knows no lengths of contigs"
         yield Finding(Kind.ORPHAN, f"{folder}/{file}", detail, Remedy.REMOVE)
     with os.scandir(root / folder) as found:
         rest = sorted(entry.name for entry in found if entry.name not in ours)
@@ -193,19 +185,6 @@ def _files_of_scores(root: Path, folder: str) -> list[str]:
     name = Scores(match[1], 0, "", "").name
     schema = Schema(block_rows=1, segment_length=0)
     column = next(column for column in score_columns(schema, name) if column.path == folder)
-    return _files_of(root, column)
-
-
-def _files_of_lengths(root: Path, folder: str) -> list[str]:
-    """Name the chunks and the metadata of the lengths of contigs."""
-    schema = Schema(block_rows=1, segment_length=0, contig_lengths=True)
-    column = row_columns(schema)[CONTIG_LENGTH]
-    return _files_of(root, column) if column.path == folder else []
-
-
-def _files_of(root: Path, column: Column) -> list[str]:
-    """Name the chunks and the metadata of a column of numbers; errors if some are not vnp's."""
-    folder = column.path
     names = os.listdir(root / folder)
     if _DOCUMENT in names:
         content = _document(root / folder)

@@ -1,10 +1,8 @@
-"""The column of contigs' lengths: in stores made now, absent in earlier ones and after old code."""
+"""The column of contigs' lengths: in stores of format 4, absent in earlier ones."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +17,6 @@ from store.errors import DamageError, UsageError
 from store.findings import Kind
 from store.open import create_store, open_store
 from store.repair import repair, verify_store
-from store.schema import Schema
 from store.store import Store
 from tests.rows import MODELS, append, batch, commit, publish
 
@@ -50,23 +47,6 @@ def obs(store: Store) -> list[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return list(read(store.path).obs)
-
-
-@pytest.fixture
-def earlier_code(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
-    """Code that knows no lengths of contigs, and passes over the member that tells of them."""
-
-    def parsed(*args: object, **named: object) -> Schema:
-        return replace(schemas.from_attribute(*args, **named), contig_lengths=False)  # type: ignore[arg-type]
-
-    @contextmanager
-    def earlier():
-        with monkeypatch.context() as patch:
-            for module in ("zarr.backend", "hdf5.map", "hdf5.places"):
-                patch.setattr(f"store.{module}.from_attribute", parsed)
-            yield
-
-    return earlier
 
 
 @KINDS
@@ -107,43 +87,11 @@ def test_a_store_without_them_stays_without(tmp_path: Path, kind: str) -> None:
         commit(appending, "c", 9)
     store = open_store(store.path)
     assert store.n_rows == ROWS + 13 + 9
-    assert "contig_lengths" not in schemas.to_attribute(store.schema)
+    assert schemas.to_attribute(store.schema)["format"] == (3 if kind == "zarr" else 1)
     with pytest.raises(UsageError, match="no column 'contig_length'"):
         store.column("contig_length")
     assert list(store.verify()) == []
     assert "contig_length" not in [*store.to_pandas(slice(0, 3)), *obs(store)]
-
-
-@KINDS
-def test_earlier_code_reads_and_fills_but_its_changes_drop_them(
-    tmp_path: Path, kind: str, earlier_code: Callable[[], AbstractContextManager[None]]
-) -> None:
-    store = made(tmp_path / f"run.{kind}")
-    with earlier_code():
-        old = open_store(store.path)
-        assert old.column("id").tolist() == store.column("id").tolist()
-        for model in MODELS:
-            for block in range(old.n_blocks):
-                publish(old, model.name, block)
-    assert lengths_of(open_store(store.path)) == of_rows(ROWS)
-    with earlier_code():
-        append(open_store(store.path), "b", 13)
-    store = open_store(store.path)
-    assert not store.schema.contig_lengths
-    assert "contig_length" not in obs(store)
-    left = list(verify_store(store))
-    if kind == "zarr":  # its own metadata of obs, which that code never wrote again
-        assert [(found.path, found.kind) for found in left] == [
-            ("obs/zarr.json", Kind.DAMAGED),
-            ("obs/contig_length/c.0", Kind.ORPHAN),
-            ("obs/contig_length/zarr.json", Kind.ORPHAN),
-        ]
-        repair(store, left)
-    append(store, "c", 20)
-    store = open_store(store.path)
-    assert store.n_rows == ROWS + 13 + 20
-    assert list(verify_store(store)) == []
-    assert store.filled("small").sum() == ROWS
 
 
 @KINDS
@@ -167,8 +115,25 @@ def test_damage_is_named_and_not_read(tmp_path: Path, kind: str) -> None:
     assert store.column("start").tolist() == batch("a", 0, ROWS).start.tolist()
 
 
+def test_an_index_that_is_damaged_hides_none(tmp_path: Path) -> None:
+    """The map says where they lie, not the structures of the HDF5 library."""
+    store = made(tmp_path / "run.h5")
+    with h5py.File(store.path) as file:
+        header = h5py.h5o.get_info(file["obs/contig_length"].id).addr
+    content = bytearray(store.path.read_bytes())
+    content[header + 0x58] ^= 1  # the byte order of the numbers, to the library
+    store.path.write_bytes(content)
+    store = open_store(store.path)
+    assert lengths_of(store) == of_rows(ROWS)
+    assert [found.is_damage for found in verify_store(store)] == [True]
+    repair(store, list(verify_store(store)))
+    store = open_store(store.path)
+    assert lengths_of(store) == of_rows(ROWS)
+    assert list(verify_store(store)) == []
+
+
 @pytest.mark.slow
-def test_a_file_that_lost_them_is_rebuilt_without(tmp_path: Path) -> None:
+def test_a_file_that_another_program_took_them_out_of_is_rebuilt(tmp_path: Path) -> None:
     store = made(tmp_path / "run.h5")
     publish(store, "small", 0)
     with h5py.File(store.path, "r+") as file:
@@ -176,7 +141,7 @@ def test_a_file_that_lost_them_is_rebuilt_without(tmp_path: Path) -> None:
     store = open_store(store.path)
     assert repair(store, list(verify_store(store)))
     store = open_store(store.path)
-    assert not store.schema.contig_lengths
+    assert lengths_of(store) == of_rows(ROWS)
     assert not [found for found in verify_store(store) if found.is_damage]
     append(store, "b", 13)
     assert open_store(store.path).n_rows == ROWS + 13

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -83,8 +83,9 @@ class Hdf5Transaction:
                     check_structures(self._fd, file_map.commit, file_map.places.spans)
                 except DamageError as error:
                     raise DamageError(f"{path}: {error}; run 'vnp verify'") from None
-            self.tree: h5py.File = open_library(self.overlay, "r+")
-            Home(self.tree).take_back(file_map.schema)
+            with self._naming_damage():
+                self.tree: h5py.File = open_library(self.overlay, "r+")
+                Home(self.tree).take_back(file_map.schema)
         except BaseException:
             self._close()
             raise
@@ -95,7 +96,8 @@ class Hdf5Transaction:
             self._columns[name] = ColumnAppender(
                 self.tree, self.overlay, name, schema=self._map.schema, checksums=self._checksums
             )
-        self._columns[name].add(values)
+        with self._naming_damage():
+            self._columns[name].add(values)
 
     def write_scores(
         self,
@@ -106,16 +108,19 @@ class Hdf5Transaction:
         kept: int,
     ) -> None:
         """Rewrite both columns of scores."""
-        write_scores(self.tree, score_columns(self._map.schema, name), values, ranges, kept=kept)
+        columns = score_columns(self._map.schema, name)
+        with self._naming_damage():
+            write_scores(self.tree, columns, values, ranges, kept=kept)
 
     def commit(self, schema: Schema) -> None:
         """Make the change the committed state: link its journal, then apply it."""
         check_models(schema)
-        for column in self._columns.values():
-            column.finish()
-        grow(self.tree, schema, self._checksums)
-        self._zero_recycled(schema)
-        fixed = fixed_fields(self.tree, schema)
+        with self._naming_damage():
+            for column in self._columns.values():
+                column.finish()
+            grow(self.tree, schema, self._checksums)
+            self._zero_recycled(schema)
+            fixed = fixed_fields(self.tree, schema)
         if any(fixed[name] != field for name, field in self._map.fixed.items() if name != MAP):
             raise AssertionError("a field that never moves was moved")
         self._close_tree()
@@ -159,6 +164,18 @@ class Hdf5Transaction:
                 os.ftruncate(self._fd, self._map.end)
         finally:
             self._close()
+
+    @contextmanager
+    def _naming_damage(self) -> Iterator[None]:
+        """Tell what the library raises where structures are damaged from what a disk refuses."""
+        try:
+            yield
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            self.overlay.raise_error()
+            raise DamageError(
+                f"{self._path}: the HDF5 library cannot work on its structures ({error}); run "
+                "'vnp verify'"
+            ) from error
 
     def _zero_recycled(self, schema: Schema) -> None:
         """Zero chunks of workers that lie where the library had freed metadata."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from store.io.words import count
 
 if TYPE_CHECKING:
     from store.location import Location
@@ -30,6 +33,14 @@ def common(parser: argparse.ArgumentParser) -> None:
 def store(parser: argparse.ArgumentParser) -> None:
     """Add the argument STORE."""
     parser.add_argument("store", metavar="STORE", type=place, help=STORE)
+
+
+def allowed_threads(text: str) -> int:
+    """Parse a number of threads that compute: no more than there are processors for."""
+    threads, most = positive(text), len(os.sched_getaffinity(0))
+    if threads > most:
+        raise argparse.ArgumentTypeError(f"{text}: this process may use {count(most, 'processor')}")
+    return threads
 
 
 def force(parser: argparse.ArgumentParser, what: str = "the output") -> None:

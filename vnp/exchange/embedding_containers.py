@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.io.optional import require
+from store.io.words import count
 from vnp.exchange.embedding_rows import (
     EmbeddingFile,
     EmbeddingFileError,
@@ -185,6 +186,10 @@ def _open_anndata(path: Path, root: Any, *, key: str | None, model: str) -> Embe
     if missing:
         raise EmbeddingFileError(f"{path}: names of obs: record {missing[0] + 1} has none")
     samples = _samples(item, path) if "sample" in set(obs) else None
+    if samples is not None and len(samples) != len(ids):
+        raise EmbeddingFileError(
+            f"{path}: obs/sample names {count(len(samples), 'record')}, and there are {len(ids):,}"
+        )
 
     def batches() -> Iterator[Rows]:
         if of_hdf5:

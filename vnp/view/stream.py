@@ -12,13 +12,15 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Any
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from starlette.types import Receive, Scope, Send
 
 from vnp.view.events import HEADERS, SLOWEST_SECONDS, until_gone
 from vnp.view.search import Cancelled
 
 Begin = Callable[[threading.Event], Generator[Any]]
+
+_THREADS = 2  # one for the search whose turn it is, one for the first parts of others
 
 
 class Searches:
@@ -33,6 +35,7 @@ class Searches:
     def __init__(self, failed: Callable[[Exception], str]) -> None:
         self._failed = failed
         self._turn = asyncio.Semaphore(1)
+        self._threads = CapacityLimiter(_THREADS)
 
     async def stream(self, begin: Begin, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Serve what a search yields, as an ASGI application, until it ends or its reader leaves.
@@ -46,8 +49,8 @@ class Searches:
         parts: Generator[Any] | None = None
         begun = False
         try:
-            parts = await to_thread.run_sync(begin, gone)
-            first = await to_thread.run_sync(next, parts)
+            parts = await to_thread.run_sync(begin, gone, limiter=self._threads)
+            first = await to_thread.run_sync(next, parts, limiter=self._threads)
             begun = True
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             await _send(send, first)
@@ -71,9 +74,12 @@ class Searches:
             if parts is not None:
                 parts.close()
 
+    async def _next(self, parts: Generator[Any]) -> Any:
+        return await to_thread.run_sync(next, parts, None, limiter=self._threads)
+
     async def _send_all(self, send: Send, parts: Generator[Any]) -> None:
         try:
-            while (part := await to_thread.run_sync(next, parts, None)) is not None:
+            while (part := await self._next(parts)) is not None:
                 await _send(send, part)
         except (TimeoutError, Cancelled):
             raise

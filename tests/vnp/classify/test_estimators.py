@@ -310,7 +310,8 @@ def test_folds_that_leave_a_class_one_short_or_repeated_contig(
     ("more", "code", "message"),
     [
         (["--classifier", "logistic", "--epochs", "3"], 2, "--epochs is of the training of an mlp"),
-        (["--classifier", "logistic", "--threads", "2"], 2, "--threads is of the training of an"),
+        (["--classifier", "logistic", "--threads", "1"], 2, "--threads is of the training of an"),
+        (["--threads", "100000"], 2, "this process may use"),
         (["--folds", "3", "--split", "random"], 2, "--split random does not: choose one"),
         (["--folds", "3", "--split", "sample"], 1, "has 1 group with records"),
         (["--folds", "100"], 1, "has 80 groups with records, and 100 folds need 100"),

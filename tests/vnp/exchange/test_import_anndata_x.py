@@ -77,3 +77,11 @@ def test_what_a_mask_hides_is_not_taken(
     path = with_masks(tmp_path / "e.h5ad", ids(store), ["one"] * 40, masks)
     with pytest.raises(EmbeddingFileError, match=words):
         import_embeddings(store, [path], model="mine")
+
+
+@pytest.mark.parametrize("count", [5, 41])
+def test_samples_are_one_a_record(tmp_path: Path, count: int) -> None:
+    store = twin_samples(tmp_path / "run.zarr", rows=20)
+    path = with_masks(tmp_path / "e.h5ad", ids(store), ["one"] * count, {"sample": [False] * count})
+    with pytest.raises(EmbeddingFileError, match=f"sample names {count} records, and there are 40"):
+        import_embeddings(store, [path], model="mine")

@@ -22,7 +22,7 @@
     const page = { mapped: null, drawn: 0, mapping: null };
     const places = {};
     const place = (name, made) => (places[name] = made ?? vnp.el("div"));
-    const choose = (sample) => page.contigs.show({ sample });
+    const choose = (sample) => page.contigs.showSample(sample);
     const makers = {
       header: () => vnp.header(overview),
       viral: () => vnp.viralSection(overview, choose),

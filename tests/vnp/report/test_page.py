@@ -547,6 +547,8 @@ def test_degenerate_stores_read_well(opened: Open, tmp_path: Path) -> None:
         for part in (".sheet svg", ".sheet .save"):
             box = view.page.locator(part).bounding_box()
             assert box["x"] + box["width"] <= column_end["x"] + column_end["width"] + 1
+    paper = "getComputedStyle(document.querySelector('.sheet')).backgroundColor"
+    assert view.page.evaluate(paper) == "rgb(255, 255, 255)"  # no shade behind the last tick
     titles = [each.get_attribute("title") for each in view.page.locator("tbody th .name").all()]
     assert titles == ["s" * 70, "c" * 190]
     assert view.trouble == []

@@ -104,7 +104,8 @@
       if (before.called !== (overview.scores !== null)) {
         page.listContigs();
         page.contigs.start();
-      } else if (news.contigs || news.scores || news.classifier) page.contigs.refresh();
+      } else if (news.contigs || news.samples || news.scores || news.classifier)
+        page.contigs.refresh();
       // Asked again, the server makes a map of what has come since.
       const { certified } = overview.total;
       const more = certified > 1.5 * (page.mapped ?? 0);

@@ -140,8 +140,9 @@ def outcome(result: Prediction) -> Outcome:
     if result.warning:
         log.warning(result.warning)
     for calls in result.samples:
+        are = "is" if calls.windows == 1 else "are"
         line = (
-            f"{calls.sample}: {calls.viral_windows:,} of {count(calls.windows, 'segment')} are "
+            f"{calls.sample}: {calls.viral_windows:,} of {count(calls.windows, 'segment')} {are} "
             f"viral, {calls.viral_contigs:,} of {count(calls.contigs, 'contig')} in at least half "
             f"of theirs, {count(calls.regions, 'region')}"
         )

@@ -241,17 +241,17 @@ def _samples(
         )
         for number, sample in enumerate(samples)
     ]
-    total = _sum("all samples", rows)
+    total = _sum("all samples", rows, called=counts is not None)
     if len(rows) <= MOST_SAMPLES:
         return tuple(rows), None, total
     order = sorted(range(len(rows)), key=lambda number: -rows[number].records)
     kept = sorted(order[: MOST_SAMPLES - 1])
     left = [row for number, row in enumerate(rows) if number not in set(kept)]
-    return tuple(rows[number] for number in kept), _sum(f"{len(left):,} more", left), total
+    rest = _sum(f"{len(left):,} more", left, called=counts is not None)
+    return tuple(rows[number] for number in kept), rest, total
 
 
-def _sum(name: str, rows: Sequence[SampleRow]) -> SampleRow:
-    called = bool(rows) and rows[0].called_segments is not None
+def _sum(name: str, rows: Sequence[SampleRow], *, called: bool) -> SampleRow:
     fields = _SUMMED + COUNTED if called else _SUMMED
     return SampleRow(name, **{field: sum(getattr(row, field) for row in rows) for field in fields})
 

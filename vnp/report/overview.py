@@ -42,6 +42,7 @@ _RULE = RegionRule()
 
 def overview(data: ReportData, *, live: bool = False) -> Json:
     """``overview()``: everything but the contigs, their tracks and the map."""
+    calls = data.calls if data.rows else None  # scores of nothing call nothing
     return {
         "title": data.title[:_NAME],
         "made": data.made,
@@ -62,8 +63,8 @@ def overview(data: ReportData, *, live: bool = False) -> Json:
         "samples": [sample_json(row) for row in data.samples],
         "n_samples": data.n_samples,
         "rest": None if data.rest is None else sample_json(data.rest),
-        "classifier": None if data.calls is None else _classifier(data.calls),
-        "scores": None if data.calls is None else _scores(data.calls),
+        "classifier": None if calls is None else _classifier(calls),
+        "scores": None if calls is None else _scores(calls),
         "distributions": _distributions(data.distributions),
         "models": [model_json(model) for model in data.models],
         "marks": [{"name": name, "start": a, "end": b} for name, a, b in data.marks],
@@ -183,17 +184,27 @@ def map_json(sampled: Sampled | None) -> Json | None:
 
 
 def thousandths(score: NDArray[np.floating[Any]]) -> list[int | None]:
-    """Consensus in 1/1000, None for NaN; one under `VIRAL` is not rounded up to it."""
-    value = np.nan_to_num(score) * 1000
-    whole = np.where(value < 1000 * VIRAL, np.minimum(np.round(value), 1000 * VIRAL - 1), value)
-    pairs = zip(np.round(whole).astype(int).tolist(), np.isnan(score).tolist(), strict=True)
+    """Consensus in 1/1000, None for NaN; one under `VIRAL` is not rounded up to it.
+
+    Rounded as the page rounds what `rounded` gives (``vnp.score``): from six decimals, halves up.
+    """
+    value = np.array([np.nan if each is None else each for each in rounded(score)])
+    whole = np.floor(np.floor(1e6 * np.nan_to_num(value) + 0.5) / 1000 + 0.5)
+    whole = np.where(np.nan_to_num(score) < VIRAL, np.minimum(whole, 1000 * VIRAL - 1), whole)
+    pairs = zip(whole.astype(int).tolist(), np.isnan(score).tolist(), strict=True)
     return [None if missing else each for each, missing in pairs]
 
 
-def rounded(score: NDArray[np.floating[Any]], digits: int = 4) -> list[float | None]:
-    """Round scores; None for NaN."""
-    found = np.round(score.astype(np.float64), digits).tolist()
-    return [None if math.isnan(each) else each for each in found]
+def rounded(score: NDArray[np.floating[Any]]) -> list[float | None]:
+    """Scores with the six digits of ``vnp predict``'s tables; None for NaN.
+
+    One under `VIRAL` is not rounded up to it.
+    """
+    below = VIRAL - 1e-6
+    return [
+        None if math.isnan(each) else below if below < each < VIRAL else float(f"{each:.6g}")
+        for each in score.tolist()
+    ]
 
 
 def _placed(points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -102,15 +102,19 @@ def project(x: NDArray[Any], *, umap: bool = True) -> Projection | None:
         scores = np.column_stack([scores, np.zeros(len(scores))])
         share = np.append(share, 0.0)
     axes = [f"PC {number + 1} ({100 * share[number]:.1f} % of variance)" for number in range(2)]
-    kept = 100 * (share[0] + share[1])
-    note = f"Two principal components keep {kept:.1f} % of the variance"
-    note += (
-        f": a weak picture, {100 - kept:.0f} % of what tells records apart is not on it. UMAP "
-        '(pip install "vnp[umap]") tells more.'
-        if kept < _TELLING
-        else "."
-    )
+    note = _kept(100 * float(share[0] + share[1]))
     return Projection("PCA", (axes[0], axes[1]), note, scores[:, :2])
+
+
+def _kept(kept: float) -> str:
+    """What to hold of two components that keep so many per cent of the variance."""
+    about = f"{kept:.1f}" if kept >= 0.1 else "less than 0.1"
+    note = f"Two principal components keep {about} % of the variance"
+    if kept >= _TELLING:
+        return f"{note}."
+    lost = f"{100 - kept:.0f}" if kept >= 1 else "more than 99"
+    more = "" if is_installed("umap") else ' UMAP (pip install "vnp[umap]") tells more.'
+    return f"{note}: a weak picture, {lost} % of what tells records apart is not on it.{more}"
 
 
 def _umap(scores: Floats) -> Floats | None:

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from vnp.report.overview import rounded
 from vnp.view.ids import TOGETHER, WORD, Ids
 from vnp.view.order import First, Ints, Key, Mask
 
@@ -68,7 +69,7 @@ class ContigTable:
             "segments": self.segments[page].tolist(),
             "records": self.records[page].tolist(),
             "viral_segments": self.viral_segments[page].tolist(),
-            "score": np.round(self.score[page], 6).tolist(),
+            "score": rounded(self.score[page]),
             "viral": self.viral[page].tolist(),
         }
         for name in ("viral_segments", "score", "viral"):

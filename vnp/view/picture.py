@@ -132,7 +132,7 @@ class Picture:
             calls=calls,
         )
         found = overview(data, live=True)
-        if found["scores"] is None and self._scored:
+        if found["scores"] is None and self._scored and store.n_rows:
             found["scores"] = {"low": 0.0, "width": 1.0, "threshold": VIRAL, "groups": []}
         return found
 

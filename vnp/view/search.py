@@ -14,7 +14,7 @@ from store.read.columns import sample_names, take_column, take_scores
 from store.read.search import Hits, searching
 from store.read.view import Rows, View
 from store.store import Store
-from vnp.report.overview import Json
+from vnp.report.overview import Json, rounded
 
 MOST = 20  # records that are shown
 _TOLD_SECONDS = 0.5  # between two words of how far it is
@@ -139,14 +139,14 @@ class _Records:
             name: take_column(self._store, name, rows) for name in ("id", "contig")
         }
         sample = sample_names(self._store, np.asarray(take_column(self._store, "sample", rows)))
-        score = np.full(len(rows), np.nan)
+        scores: list[float | None] = [None] * len(rows)
         if self._scores:
-            score = take_scores(self._store, self._scores, rows)[:, 1]
+            scores = rounded(take_scores(self._store, self._scores, rows)[:, 1])
         for at, row in enumerate(rows.tolist()):
             self._known[row] = {
                 "row": row,
                 "id": columns["id"][at].decode(errors="replace"),
                 "sample": str(sample[at]),
                 "contig": columns["contig"][at].decode(errors="replace"),
-                "score": None if np.isnan(score[at]) else round(float(score[at]), 4),
+                "score": scores[at],
             }

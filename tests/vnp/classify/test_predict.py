@@ -20,11 +20,14 @@ from store.store import Store
 from tests.rows import MODELS, append, commit, expected
 from tests.rows import publish as fill
 from tests.vnp.classify.classify_files import MLPClassifier, as_main, publish
+from vnp.classify.call_files import Written
 from vnp.classify.calls import RecordScores, call_contigs, call_windows
 from vnp.classify.features import FeaturesError, choose_models, score_rows
 from vnp.classify.files import Card, load_classifier, save_classifier
-from vnp.classify.predict import predict
+from vnp.classify.predict import Prediction, SampleCalls, predict
+from vnp.classify.regions import RegionRule
 from vnp.cli.main import main
+from vnp.cli.predict import outcome
 
 pytestmark = pytest.mark.slow
 
@@ -349,6 +352,21 @@ def test_windows_are_sorted_in_bounded_memory(
     for word in words:
         lines.add([word])
     assert list(lines) == sorted(words)
+
+
+@pytest.mark.parametrize(
+    ("segments", "words"), [(1, "1 of 1 segment is"), (2, "1 of 2 segments are")]
+)
+def test_one_segment_is_viral_and_two_are(segments: int, words: str) -> None:
+    calls = SampleCalls(
+        sample="s", records=3, scored=3, unscored=0, windows=segments, viral_windows=1, contigs=1,
+        viral_contigs=1, regions=0, mean_score2=None, best_score2=None, folder="s",
+    )  # fmt: skip
+    result = Prediction(
+        store="r", classifier="c", digest="d", models=(), samples=(calls,), warning="",
+        rule=RegionRule(), written=Written(0, 0, 0),
+    )  # fmt: skip
+    assert outcome(result).lines[0].startswith(f"s: {words} viral, 1 of 1 contig in")
 
 
 def test_an_empty_sample_has_headers_alone(tmp_path: Path) -> None:

@@ -8,18 +8,25 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from store.io.tables import safe_cell
 from tests.vnp.report import studies
 from tests.vnp.report.conftest import Opened, write
 from tests.vnp.report.studies import Made
+from vnp.report.overview import rounded, thousandths
 
 pytestmark = pytest.mark.slow
 
 Open = Callable[..., Opened]
 # Waits until what was asked for is drawn.
 FRAME = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+# What was copied first, as soon as it is there; the page's policy allows no polling by Playwright.
+COPIED = """new Promise((done) => {
+  const look = () => (window.copied ? done(window.copied) : setTimeout(look, 10));
+  look();
+})"""
 TALL = {"width": 1100, "height": 1400}  # the whole map is in it
 
 
@@ -51,6 +58,24 @@ def test_the_first_screen_says_what_is_viral_and_by_which_classifier(
     lines = page.locator(".samples tbody tr").all_inner_texts()
     assert [line.split("\t")[0].strip() for line in lines] == ["gut", "sea", "odd", "all samples"]
     assert "3 of 4" in lines[1]
+    # The share has its denominator beside it, and the same scale as the scores: 0 to 100 %.
+    assert [line.split("\t")[2] for line in lines] == [
+        f"{viral} of {called}"
+        for viral, called in (
+            ("80.5\u202fkb", "146\u202fkb"),
+            ("13.5\u202fkb", "23.0\u202fkb"),
+            ("7.00\u202fkb", "7.00\u202fkb"),
+            ("101\u202fkb", "176\u202fkb"),
+        )
+    ]
+    bars = page.locator(".samples .meter-bar span").evaluate_all(
+        "(bars) => bars.map((bar) => parseFloat(bar.style.width).toFixed(1))"
+    )
+    shares = [line.split("\t")[3].split("\u202f")[0] for line in lines]
+    assert bars == [f"{float(share):.1f}" for share in shares]
+    note = page.locator("#viral .note:not(.sideways)").inner_text()
+    assert "are of the called ones" in note
+    assert "all that were appended" in note
     assert page.get_by_role("alert").count() == 0
 
 
@@ -92,6 +117,8 @@ def test_contigs_are_filtered_and_found(opened: Open, study_page: Path) -> None:
     assert column(page, 1) == ["sea_1"]
     page.get_by_label("Mean score2 at least").fill("0.95")
     page.get_by_text("No contig matches these filters.").wait_for()
+    nothing = page.locator(".contigs .empty").inner_text()
+    assert nothing.endswith("Contigs without a record (1 of 5) are not listed.")
     page.get_by_label("Mean score2 at least").fill("")
     page.get_by_label("viral only").check()
     found(page, "2 contigs")
@@ -102,6 +129,35 @@ def test_contigs_are_filtered_and_found(opened: Open, study_page: Path) -> None:
     found(page, f"{len(studies.HOSTILE)} contigs")
 
 
+def test_filters_that_change_together_are_all_asked(opened: Open, study_page: Path) -> None:
+    view = opened(study_page)
+    view.page.evaluate(
+        """() => {
+          const given = {search: "sea_", "min-length": "4000", "min-score": "0.6"};
+          for (const [id, value] of Object.entries(given)) {
+            const field = document.getElementById(id);
+            field.value = value;
+            field.dispatchEvent(new Event("input"));
+          }
+          document.querySelector("#contigs .copy").click();
+        }"""
+    )
+    copied = view.page.evaluate(COPIED)
+    assert [line.split("\t")[0] for line in copied.splitlines()] == ["contig", "sea_1"]
+    found(view.page, "1 contig")
+    assert column(view.page, 1) == ["sea_1"]
+
+
+def test_one_rounding_for_all_scores(opened: Open, study_page: Path) -> None:
+    scores = np.random.default_rng(0).random(2000)
+    scores[:5] = 0.476516, 0.428502, 0.4999999, 0.0284995, 0.5
+    shown = opened(study_page).page.evaluate(
+        "(scores) => scores.map((score) => vnp.score(score))", rounded(scores)
+    )
+    assert shown[:5] == ["0.477", "0.429", "0.499", "0.029", "0.500"]
+    assert shown == [f"{each / 1000:.3f}" for each in thousandths(scores) if each is not None]
+
+
 def test_the_copied_table_runs_in_no_spreadsheet(opened: Open, study_page: Path) -> None:
     view = opened(study_page)
     view.page.get_by_label("Sample", exact=True).select_option("odd")
@@ -110,7 +166,7 @@ def test_the_copied_table_runs_in_no_spreadsheet(opened: Open, study_page: Path)
     view.page.locator("#said", has_text="Copied 7 contigs.").wait_for()
     lines = [line.split("\t") for line in view.copied().rstrip("\n").split("\n")]
     assert lines[0] == [
-        "contig", "sample", "bases", "segments", "records", "viral_segments", "mean_score2", "viral"
+        "contig", "sample", "length", "segments", "records", "viral_segments", "mean_score2", "call"
     ]  # fmt: skip
     assert {line[0] for line in lines[1:]} == {safe_cell(name) for name in studies.HOSTILE}
     assert "'=HYPERLINK(1)" in {line[0] for line in lines}
@@ -151,7 +207,8 @@ def test_contigs_and_tracks_are_as_long_as_the_store_knows(
 ) -> None:
     samples = {"s": [Made("virus", 4, 0.9, beyond=2300), Made("host", 2, 0.1)]}
     store = studies.study(tmp_path / "run.zarr", samples, lengths=known)
-    page = opened(write(tmp_path / "r.html", store, studies.scores_of(samples))).page
+    path = write(tmp_path / "r.html", store, studies.scores_of(samples))
+    page = opened(path, viewport={"width": 390, "height": 800}).page
     found(page, "2 contigs")
     assert column(page, 3) == (
         ["4.30\u202fkb", "1.00\u202fkb"] if known else ["2.00\u202fkb", "1.00\u202fkb"]
@@ -165,6 +222,17 @@ def test_contigs_and_tracks_are_as_long_as_the_store_knows(
     track = page.locator(".sheet svg")
     track.wait_for()
     assert (">4\u202fkb<" in track.inner_html()) is known  # where its scale ends
+    # A store that knows less says so where lengths are: above both tables, at the track, the map.
+    page.emulate_media(media="print")
+    for place in ("#viral > .note", "#contigs > .note", "#map figcaption"):
+        notes = page.locator(place, has_text="This store does not keep the lengths of contigs")
+        assert [note.is_visible() for note in notes.all()] == ([] if known else [True])
+    assert ("the contig may be longer" in page.locator(".sheet figcaption").inner_text()) != known
+    page.emulate_media(media="screen")
+    page.locator("#contigs .copy").click()
+    lines = [line.split("\t") for line in page.evaluate(COPIED).splitlines()]
+    assert lines[0][2:4] == (["length", "segments"] if known else ["length", "last_segment_end"])
+    assert lines[1][2:4] == (["4300", "4"] if known else ["", "2000"])
 
 
 def test_the_histogram_has_the_line_of_one_half(opened: Open, study_page: Path) -> None:
@@ -440,16 +508,47 @@ def test_degenerate_stores_read_well(opened: Open, tmp_path: Path) -> None:
     page.locator(".sheet svg").wait_for()
     page.locator("summary").click()
     assert "Nothing has been embedded yet." in page.locator("#operator").inner_text()
-    # Nothing at all.
+    # Nothing at all, also with a classifier.
     empty = studies.study(tmp_path / "empty.zarr", {})
-    view = opened(write(tmp_path / "empty.html", empty))
-    assert "Empty: no records yet" in view.page.locator("header").inner_text()
-    assert view.page.locator("#contigs, #map").count() == 0
-    assert view.trouble == []
-    # Scored, but no record has a score.
-    unscored = {"only": [Made("c", 3, float("nan")) for _ in range(1)]}
+    texts = set()
+    for scores in (None, studies.scores_of({})):
+        view = opened(write(tmp_path / "empty.html", empty, scores))
+        assert "Empty: no records yet" in view.page.locator("header").inner_text()
+        assert view.page.locator("#contigs, #map").count() == 0
+        assert view.trouble == []
+        texts.add(view.page.locator("main").inner_text())
+    assert len(texts) == 1
+    # Scored, but no record has a score; names that are long.
+    unscored = {"s" * 70: [Made("c" * 190, 3, float("nan"))]}
     store = studies.study(tmp_path / "unscored.zarr", unscored)
     view = opened(write(tmp_path / "unscored.html", store, studies.scores_of(unscored)))
     assert column(view.page, 8) == ["not called"]
+    assert column(view.page, 6) == ["\u2013"]
     assert "No segment has a score yet." in view.page.locator("#scores").inner_text()
+    view.page.locator("#contigs .copy").click()
+    assert view.page.evaluate(COPIED).splitlines()[1].split("\t")[2:] == [
+        "1500",
+        "3",
+        "4",
+        "",
+        "",
+        "",
+    ]
+    view.page.locator(".contigs button.open").click()
+    view.page.locator(".sheet svg").wait_for()
+    for width in (1280, 390):
+        view.page.set_viewport_size({"width": width, "height": 800})
+        view.page.evaluate(FRAME)
+        boxes = view.page.locator("section > .scroll").evaluate_all(
+            "(all) => all.map((box) => box.scrollWidth <= box.clientWidth + 1)"
+        )
+        assert boxes == [width == 1280] * 2
+        column_end = view.page.locator("#contigs").bounding_box()
+        for part in (".sheet svg", ".sheet .save"):
+            box = view.page.locator(part).bounding_box()
+            assert box["x"] + box["width"] <= column_end["x"] + column_end["width"] + 1
+    paper = "getComputedStyle(document.querySelector('.sheet')).backgroundColor"
+    assert view.page.evaluate(paper) == "rgb(255, 255, 255)"  # no shade behind the last tick
+    titles = [each.get_attribute("title") for each in view.page.locator("tbody th .name").all()]
+    assert titles == ["s" * 70, "c" * 190]
     assert view.trouble == []

@@ -32,7 +32,7 @@ from vnp.classify.files import Card, save_classifier
 from vnp.classify.mlp import Mlp
 from vnp.cli.main import main
 from vnp.models.registry import MODELS, RECIPES
-from vnp.report import multiqc
+from vnp.report import multiqc, projection
 from vnp.report.binning import filled_before, length_histogram, shares, timeline
 from vnp.report.calls import classifier_scores, saved_scores
 from vnp.report.collect import collect
@@ -235,6 +235,27 @@ def test_the_command_writes_the_page_and_multiqc(
     regions.write_text("c1\tx\t900\n")
     assert main([*map(str, arguments), "--force"]) == 1
     assert "planted.bed, line 1: a contig, a start and an end" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_weak_picture_says_how_weak_it_is(
+    monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    monkeypatch.setattr(projection, "is_installed", lambda _: installed)
+    told = {}
+    for share in (0.3, 0.04, 27.5, 50):
+        parts = np.array([share / 100, 0.0])
+        monkeypatch.setattr(projection, "principal_components", lambda x, _, p=parts: (x, p))
+        made = projection.project(np.eye(4, 2), umap=False)
+        assert made is not None
+        told[share] = made.note
+    lost = "of what tells records apart is not on it."
+    assert f"keep 0.3 % of the variance: a weak picture, more than 99 % {lost}" in told[0.3]
+    assert "keep less than 0.1 % of the variance" in told[0.04]
+    assert f"keep 27.5 % of the variance: a weak picture, 72 % {lost}" in told[27.5]
+    assert told[50] == "Two principal components keep 50.0 % of the variance."
+    # Who has UMAP and left it out need not install it.
+    assert ("pip install" in told[27.5]) is not installed
 
 
 def test_the_map_by_umap_is_never_silent_and_leaves_json_alone(

@@ -123,6 +123,7 @@ def test_the_page_follows_what_happens_to_the_store(
         page.locator("#contigs th", has_text="Mean score2").wait_for()
         append(opened, "later", 30)
         page.locator("#viral .samples", has_text="later").wait_for()
+        page.locator("#sample option", has_text="later").wait_for(state="attached")
         page.locator("#contigs .status", has_text="contig").wait_for()
         page.locator("#search").fill("contig_5")
         page.locator(".contigs tbody th", has_text="contig_5").wait_for()

@@ -191,6 +191,8 @@ def test_what_is_similar_is_shown_as_it_is_found_and_can_be_left(
 
         choose()
         said.filter(has_text="Waiting to begin").wait_for()
+        picked = page.locator("#map .picked").inner_text()
+        assert picked == "1 record selected; the most similar ones below the map."
         held.blocks.release()
         said.filter(has_text="Compared with 10 of 60 certified records, about").wait_for()
         assert 9 <= listed.count() <= 10
@@ -215,4 +217,14 @@ def test_what_is_similar_is_shown_as_it_is_found_and_can_be_left(
         said.filter(has_text="Compared with 60 of 60 certified records.").wait_for()
         page.locator("#map progress").wait_for(state="detached")
         assert listed.count() == 20
+        # On a phone a long id ends in its own column, and a line says that there are more.
+        page.set_viewport_size({"width": 390, "height": 800})
+        listed.first.evaluate("(head) => { head.firstChild.textContent = 'id_'.repeat(20); }")
+        box = page.get_by_role("region", name="Table of similar records")
+        page.locator(f"#{box.get_attribute('aria-describedby')}").wait_for()
+        assert listed.first.evaluate(
+            "(head) => head.scrollWidth > head.clientWidth && head.clientWidth <= 0.46 * 390"
+            " && getComputedStyle(head).textOverflow === 'ellipsis'"
+            " && getComputedStyle(head).overflowX === 'hidden'"
+        )
         assert view.trouble == []

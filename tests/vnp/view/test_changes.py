@@ -23,7 +23,7 @@ from tests.vnp.view.stores import (
     served,
     until,
 )
-from vnp.report.calls import saved_scores
+from vnp.report.calls import Tally, saved_scores
 from vnp.view import live as live_module
 from vnp.view.index import ContigIndex, known_by
 from vnp.view.live import LiveStore
@@ -116,6 +116,16 @@ def test_nothing_of_another_store_is_shown_of_one(store: Store, tmp_path: Path) 
     assert picture.overview()["classifier"] is None
     assert not index.goes_on_with(other, source)
     index.close()
+
+
+def test_an_empty_store_with_scores_is_shown_empty(tmp_path: Path) -> None:
+    empty = create_store(tmp_path / "e.zarr", models=rows.MODELS, segment_length=500, block_rows=16)
+    keep_scores(empty)
+    picture, source = Picture(empty, title=None), saved_scores(empty)
+    picture.calling(scores=source is not None)
+    picture.called(empty, source, Tally(), 0)
+    found = picture.overview()
+    assert (found["classifier"], found["scores"]) == (None, None)
 
 
 def test_what_fails_unforeseen_ends_neither_thread(

@@ -35,10 +35,11 @@
   vnp.contigSection = (source, overview) => {
     const called = overview.scores !== null;
     const columns = COLUMNS.filter(([key]) => called || !CALLED.has(key));
-    const lengths = overview.store.contig_lengths
+    const known = overview.store.contig_lengths;
+    const lengths = known
       ? "Bases of the contig"
       : "Up to the end of the last segment that has a reading frame";
-    const query = { sort: called ? "evidence" : "bases", descending: true };
+    const sorting = { sort: called ? "evidence" : "bases", descending: true };
     let [page, ticket, total, waiting] = [0, 0, 0, 0];
     let open = null; // the row whose track is shown
 
@@ -48,11 +49,13 @@
     const note = vnp.el("p", { class: "note" });
     const back = vnp.button("← Previous", () => turn(-1));
     const on = vnp.button("Next →", () => turn(1));
-    const controls = filters(overview, called, (change) => {
-      Object.assign(query, change);
+    const controls = filters(overview, called, () => {
       page = 0;
       return update(true);
     });
+
+    /** What is asked: what all fields say at the moment, and the order. */
+    const query = () => ({ ...controls.asked(), ...sorting });
 
     const head = vnp.el(
       "tr",
@@ -81,6 +84,7 @@
         "Choose a contig for its track: the consensus of its segments and their reading frames.",
       ),
       controls.form,
+      vnp.lengthNote(overview, "lengths here"),
       vnp.el("div", { class: "bar" }, status, vnp.button("Copy as TSV", copy, { class: "copy" })),
       vnp.scroll("Table of contigs", table),
       vnp.el("nav", { class: "pages", "aria-label": "Pages of contigs" }, back, on),
@@ -88,8 +92,8 @@
     );
 
     function sortBy(key, down) {
-      query.descending = query.sort === key ? !query.descending : down;
-      query.sort = key;
+      sorting.descending = sorting.sort === key ? !sorting.descending : down;
+      sorting.sort = key;
       page = 0;
       return update(true);
     }
@@ -103,7 +107,7 @@
       const mine = ++ticket;
       waiting++;
       const found = await source
-        .contigs({ ...query, offset: page * PAGE, limit: PAGE })
+        .contigs({ ...query(), offset: page * PAGE, limit: PAGE })
         .finally(() => waiting--);
       if (mine !== ticket) return; // a later question is on its way
       total = found.total;
@@ -122,41 +126,52 @@
       back.parentElement.hidden = total <= PAGE;
       for (const [key, cell] of heads) {
         const sorted =
-          key === query.sort ? (query.descending ? "descending" : "ascending") : "none";
+          key === sorting.sort ? (sorting.descending ? "descending" : "ascending") : "none";
         cell.setAttribute("aria-sort", sorted);
       }
       if (aloud)
         vnp.announce(
-          total ? `${vnp.plural(total, "contig")} found. ${sortedBy()}` : "No contig matches.",
+          total
+            ? `${vnp.plural(total, "contig")} found. ${sortedBy()}`
+            : `No contig matches. ${unlisted()}`.trim(),
         );
     }
 
     function sortedBy() {
-      const column = columns.find(([key]) => key === query.sort);
+      const column = columns.find(([key]) => key === sorting.sort);
       return column
-        ? `Sorted by ${column[1].toLowerCase()}, ${query.descending ? "highest first" : "lowest first"}.`
+        ? `Sorted by ${column[1].toLowerCase()}, ${sorting.descending ? "highest first" : "lowest first"}.`
         : "";
     }
 
     function empty(found) {
       const text = found.of
-        ? "No contig matches these filters."
+        ? `No contig matches these filters. ${unlisted()}`.trim()
         : "The store has no contigs with a reading frame yet.";
       return vnp.el("tr", {}, vnp.el("td", { colspan: columns.length, class: "empty left" }, text));
+    }
+
+    /** That contigs without a record are not in the table, of the sample that is asked for. */
+    function unlisted() {
+      const { sample } = controls.asked();
+      const of = sample === null ? overview.total : overview.samples.find(({ name }) => name === sample);
+      if (!of?.without_records) return "";
+      const n = `${vnp.count(of.without_records)} of ${vnp.count(of.contigs)}`;
+      return `Contigs without a record (${n}) are not listed.`;
     }
 
     let numbers = 0;
 
     function row(each) {
       const id = `track-${++numbers}`;
-      const opener = vnp.button(vnp.name(each.contig, 40), () => toggle(), {
+      const opener = vnp.button(vnp.name(each.contig, 34), () => toggle(), {
         class: "open",
         "aria-expanded": "false",
         "aria-controls": id,
       });
       const cells = {
         contig: vnp.el("th", { scope: "row", class: "left" }, opener),
-        sample: vnp.el("td", { class: "left" }, vnp.name(each.sample, 24)),
+        sample: vnp.el("td", { class: "left sample" }, vnp.name(each.sample, 16)),
         bases: vnp.el("td", { title: `${vnp.count(each.bases)} bases` }, vnp.bases(each.bases)),
         segments: vnp.el("td", {}, vnp.count(each.segments)),
         records: vnp.el("td", {}, vnp.count(each.records)),
@@ -198,7 +213,7 @@
         };
         const track = await source.track({ sample: each.sample, contig: each.contig });
         if (details.hidden) return;
-        const shown = track ? vnp.trackPicture(each, track) : missing();
+        const shown = track ? vnp.trackPicture(each, track, overview) : missing();
         details.firstChild.replaceChildren(vnp.el("div", { class: "sheet" }, shown));
         vnp.announce(
           track ? `Track of ${vnp.clipped(each.contig, 60)} opened.` : missing().textContent,
@@ -217,22 +232,37 @@
           : "This file keeps the tracks of the most viral contigs only, and this is not one of them: “vnp predict” writes the segments of all contigs, and “vnp view” shows them.",
       );
 
+    /** The rows as `contigs.tsv` has them: its names, and nothing where it has nothing. */
     async function copy() {
-      const found = await source.contigs({ ...query, offset: 0, limit: MOST_COPIED });
-      const keys = columns.map(([key]) => key);
-      const value = (each, key) =>
-        key === "viral" ? (each.viral === null ? "" : each.viral ? "virus" : "others") : each[key];
-      const rows = found.rows.map((each) => keys.map((key) => value(each, key)));
-      const names = keys.map((key) => (key === "score" ? "mean_score2" : key));
-      return vnp.copy(vnp.tsv([names, ...rows]), vnp.plural(rows.length, "contig"));
+      const found = await source.contigs({ ...query(), offset: 0, limit: MOST_COPIED });
+      const values = {
+        contig: ({ contig }) => contig,
+        sample: ({ sample }) => sample,
+        length: ({ bases }) => (known ? bases : null),
+        // Not a length, and of another name: the table of files has it neither.
+        ...(known ? {} : { last_segment_end: ({ bases }) => bases }),
+        segments: ({ segments }) => segments,
+        records: ({ records }) => records,
+      };
+      if (called)
+        Object.assign(values, {
+          viral_segments: (each) => each.viral_segments,
+          mean_score2: ({ score }) => score,
+          call: ({ viral }) => (viral === null ? null : viral ? "virus" : "others"),
+        });
+      const rows = found.rows.map((each) => Object.values(values).map((value) => value(each)));
+      return vnp.copy(vnp.tsv([Object.keys(values), ...rows]), vnp.plural(rows.length, "contig"));
     }
 
     return {
       section,
       start: () => update(false),
-      refresh: () => (open || waiting ? null : update(false)),
-      show(change) {
-        controls.set(change);
+      refresh() {
+        controls.learn();
+        return open || waiting ? null : update(false);
+      },
+      showSample(name) {
+        controls.choose(name);
         section.scrollIntoView();
       },
     };
@@ -251,14 +281,18 @@
     return vnp.el("span", { class: viral ? "call virus" : "call" }, viral ? "virus" : "others");
   }
 
-  /** The controls above the table; `changed(part of a query)` is called as they are used. */
+  /** The controls above the table; `changed()` is called as they are used, `asked()` reads them. */
   function filters(overview, called, changed) {
     const number = (text) =>
       text.trim() === "" || !Number.isFinite(Number(text)) ? null : Number(text);
     let waiting = 0;
-    const soon = (change) => {
+    const now = () => {
       clearTimeout(waiting);
-      waiting = setTimeout(() => changed(change()), 120);
+      return changed();
+    };
+    const soon = () => {
+      clearTimeout(waiting);
+      waiting = setTimeout(changed, 120);
     };
     const text = vnp.el("input", {
       type: "search",
@@ -266,41 +300,34 @@
       placeholder: "part of an id",
       autocomplete: "off",
       spellcheck: "false",
-      on: { input: () => soon(() => ({ text: text.value.trim() || null })) },
+      on: { input: soon },
     });
-    const names = overview.samples.map(({ name }) => name);
+    const names = [];
     const sample = vnp.el(
       "select",
-      {
-        id: "sample",
-        on: {
-          change: () =>
-            changed({ sample: sample.value === "" ? null : names[Number(sample.value)] }),
-        },
-      },
+      { id: "sample", on: { change: now } },
       vnp.el("option", { value: "" }, "all samples"),
-      names.map((name, at) => vnp.el("option", { value: String(at) }, vnp.clipped(name, 40))),
     );
-    const least = (id, key, attributes) => {
-      const input = vnp.el("input", {
+    const least = (id, attributes) =>
+      vnp.el("input", {
         type: "number",
         id,
         min: "0",
         inputmode: "decimal",
         ...attributes,
-        on: { input: () => soon(() => ({ [key]: number(input.value) })) },
+        on: { input: soon },
       });
-      return input;
-    };
-    const bases = least("min-length", "min_length", { step: "1000", placeholder: "bases" });
-    const score = least("min-score", "min_score", { step: "0.1", max: "1", placeholder: "0 to 1" });
+    const bases = least("min-length", { step: "1000", placeholder: "bases" });
+    const score = least("min-score", { step: "0.1", max: "1", placeholder: "0 to 1" });
     const viral = vnp.el("input", {
       type: "checkbox",
       id: "only-viral",
-      on: { change: () => changed({ viral: viral.checked || null }) },
+      on: { change: now },
     });
     const field = (label, input) =>
       vnp.el("div", { class: "field" }, vnp.el("label", { for: input.id }, label), input);
+    const search = field("Search ids", text);
+    const chooser = field("Sample", sample);
     const form = vnp.el(
       "form",
       {
@@ -309,8 +336,7 @@
         "aria-label": "Contigs",
         on: { submit: (event) => event.preventDefault() },
       },
-      field("Search ids", text),
-      names.length > 1 ? field("Sample", sample) : null,
+      search,
       field("Length at least", bases),
       called ? field("Mean score2 at least", score) : null,
       called
@@ -322,12 +348,32 @@
           )
         : null,
     );
+
+    /** Offer the samples that there are by now, if there are several. */
+    function learn() {
+      for (const { name } of overview.samples) {
+        if (names.includes(name)) continue;
+        sample.append(vnp.el("option", { value: String(names.length) }, vnp.clipped(name, 40)));
+        names.push(name);
+      }
+      if (names.length > 1 && !chooser.parentElement) search.after(chooser);
+    }
+
+    learn();
     return {
       form,
-      set(change) {
-        if ("sample" in change) sample.value = String(names.indexOf(change.sample));
-        if ("text" in change) text.value = change.text ?? "";
-        return changed(change);
+      learn,
+      asked: () => ({
+        text: text.value.trim() || null,
+        sample: sample.value === "" ? null : names[Number(sample.value)],
+        min_length: number(bases.value),
+        min_score: number(score.value),
+        viral: viral.checked || null,
+      }),
+      choose(name) {
+        learn();
+        sample.value = String(names.indexOf(name));
+        return now();
       },
     };
   }

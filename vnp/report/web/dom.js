@@ -44,7 +44,8 @@
   vnp.name = (text, most = 48) => {
     const shown = vnp.clipped(text, most);
     const whole = vnp.clipped(text, 2000);
-    return vnp.el("bdi", { class: "name", title: shown === whole ? null : whole }, shown);
+    const narrow = shown === whole && whole.length <= 12; // no place is narrower than that
+    return vnp.el("bdi", { class: "name", title: narrow ? null : whole }, shown);
   };
 
   /** Whole number with commas. */
@@ -79,10 +80,14 @@
     return `${Math.min(share, 99.9).toFixed(1)}\u202f%`;
   };
 
-  /** Score with three digits, never rounded up to the 0.5 of what is viral. */
+  /**
+   * Score with three digits, never rounded up to the 0.5 of what is viral. It is rounded from six
+   * digits, halves upwards, as tracks are (`thousandths` of vnp/report/overview.py).
+   */
   vnp.score = (score) => {
     if (score === null) return "–";
-    return (score < 0.5 && score >= 0.4995 ? 0.499 : score).toFixed(3);
+    const whole = Math.round(Math.round(1e6 * score) / 1000);
+    return ((score < 0.5 ? Math.min(whole, 499) : whole) / 1000).toFixed(3);
   };
 
   /** Time as people read it: "2026-11-30 15:06 UTC". */
@@ -158,6 +163,16 @@
     for (const each of [box, table]) seen.observe(each);
     return [hint, box];
   };
+
+  /** A line that says what lengths are in a store without those of contigs; null of others. */
+  vnp.lengthNote = (overview, which) => {
+    const text = vnp.lengthsSaid(overview, which);
+    return text && vnp.el("p", { class: "note lengths" }, text);
+  };
+  vnp.lengthsSaid = ({ store }, which) =>
+    store.rows && !store.contig_lengths
+      ? `This store does not keep the lengths of contigs: ${which} go up to the end of a contig’s last segment that has a record.`
+      : null;
 
   /** A section with a headline. */
   vnp.section = (id, title, ...children) =>

@@ -61,6 +61,7 @@
         tiles(overview, called),
         called ? classifier(overview.classifier) : uncalled(overview),
       ),
+      called ? vnp.lengthNote(overview, "viral and called lengths") : null,
       overview.n_samples
         ? samples(overview, called, choose)
         : vnp.el(
@@ -164,10 +165,6 @@
 
   function samples(overview, called, choose) {
     const { samples: listed, rest, total, n_samples: n } = overview;
-    const most = Math.max(
-      ...listed.map((row) => (row.called_bases ? row.viral_bases / row.called_bases : 0)),
-      0,
-    );
     const heads = [
       "Sample",
       ...(called ? ["Viral contigs", "Viral length", "Share of length"] : []),
@@ -179,11 +176,17 @@
       "Certified",
     ];
     const about = {
+      "Viral contigs": "Of its called contigs: those with a score",
+      "Viral length": "Of the length of its called contigs",
+      "Share of length": "Viral length in per cent of the length of its called contigs",
+      Contigs: "All contigs, also those without a record",
       "Without record": "Contigs that have no stop-free reading frame in any segment",
+      Length: "Bases of all contigs, also of those without a record",
+      Segments: "All segments of all contigs, also those without a record",
       Certified: "Records that have the embeddings of every model",
     };
     const line = (row, kind) => {
-      const name = kind ? vnp.visible(row.name) : vnp.name(row.name, 32);
+      const name = kind ? vnp.visible(row.name) : vnp.name(row.name, 20);
       const chosen =
         kind || n === 1
           ? name
@@ -195,8 +198,8 @@
         called
           ? [
               cell(`${vnp.count(row.viral_contigs)} of ${vnp.count(row.called_contigs)}`),
-              cell(vnp.bases(row.viral_bases)),
-              shareCell(row, most),
+              cell(`${vnp.bases(row.viral_bases)} of ${vnp.bases(row.called_bases)}`),
+              shareCell(row),
             ]
           : null,
         cell(vnp.count(row.contigs)),
@@ -207,7 +210,7 @@
         cell(vnp.percent(row.certified, row.records)),
       );
     };
-    return vnp.scroll(
+    const table = vnp.scroll(
       "Table of samples",
       vnp.el(
         "table",
@@ -233,14 +236,18 @@
         ),
       ),
     );
+    const of = called ? "Viral contigs, their length and its share are of the called ones. " : "";
+    const all =
+      "Contigs, length and segments are all that were appended; the table below lists contigs and counts segments that have a record.";
+    return [table, !overview.store.rows ? null : vnp.el("p", { class: "note" }, of + all)];
   }
 
   const cell = (text) => vnp.el("td", {}, text);
 
-  function shareCell(row, most) {
+  function shareCell(row) {
     const share = row.called_bases ? row.viral_bases / row.called_bases : 0;
     const bar = vnp.el("span", { class: "meter-bar", "aria-hidden": "true" }, vnp.el("span"));
-    bar.firstChild.style.width = `${most ? (100 * share) / most : 0}%`;
+    bar.firstChild.style.width = `${100 * share}%`;
     bar.firstChild.style.background = "var(--high)";
     return vnp.el("td", { class: "meter" }, vnp.percent(row.viral_bases, row.called_bases), bar);
   }

@@ -22,7 +22,7 @@
     const page = { mapped: null, drawn: 0, mapping: null };
     const places = {};
     const place = (name, made) => (places[name] = made ?? vnp.el("div"));
-    const choose = (sample) => page.contigs.show({ sample });
+    const choose = (sample) => page.contigs.showSample(sample);
     const makers = {
       header: () => vnp.header(overview),
       viral: () => vnp.viralSection(overview, choose),
@@ -104,7 +104,8 @@
       if (before.called !== (overview.scores !== null)) {
         page.listContigs();
         page.contigs.start();
-      } else if (news.contigs || news.scores || news.classifier) page.contigs.refresh();
+      } else if (news.contigs || news.samples || news.scores || news.classifier)
+        page.contigs.refresh();
       // Asked again, the server makes a map of what has come since.
       const { certified } = overview.total;
       const more = certified > 1.5 * (page.mapped ?? 0);

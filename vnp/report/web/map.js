@@ -64,20 +64,20 @@
 
     let searching = new AbortController();
 
-    function select(indices) {
+    function select(indices, below = "ids") {
       searching.abort();
       points.pick(indices);
-      chosen.replaceChildren(...(indices.length ? list(map, indices, () => select([])) : []));
+      chosen.replaceChildren(...(indices.length ? list(map, overview, indices, () => select([])) : []));
       picked.textContent = indices.length
-        ? `${vnp.plural(indices.length, "record")} selected; ids below the map.`
+        ? `${vnp.plural(indices.length, "record")} selected; ${below} below the map.`
         : "Nothing is selected.";
       picked.classList.toggle("none", !indices.length);
     }
 
     /** Show the records most similar to one, from the first that are found on. */
     async function neighbours(at) {
-      select([at]);
-      if (!source.neighbours) return;
+      if (!source.neighbours) return select([at]);
+      select([at], "the most similar ones");
       const mine = (searching = new AbortController());
       const stop = vnp.button("Stop", () => mine.abort());
       const bar = vnp.el("progress", { max: 1, value: 0, "aria-label": "Records compared" });
@@ -113,7 +113,7 @@
     const figure = vnp.picture({
       title: `${map.method} of ${n < map.of ? `${vnp.count(n)} of ` : ""}${vnp.plural(map.of, "certified record")}`,
       name: "map",
-      caption: map.note,
+      caption: [map.note, vnp.lengthsSaid(overview, "lengths here")].filter(Boolean).join(" "),
       legend: vnp.el(
         "div",
         {},
@@ -271,10 +271,11 @@
   }
 
   /** The panel of selected records. */
-  function list(map, indices, clear) {
+  function list(map, { store }, indices, clear) {
     const sorted = [...indices].sort((a, b) => a - b);
     const contigs = new Set(sorted.map((at) => `${map.sample[at]} ${map.contig[at]}`)).size;
-    const header = ["id", "sample", "contig", "contig_length", "frame", "score2"];
+    const length = store.contig_lengths ? "contig_length" : "last_segment_end";
+    const header = ["id", "sample", "contig", length, "frame", "score2"];
     const row = (at) => [
       map.id[at],
       map.names.sample[map.sample[at]],
@@ -328,6 +329,7 @@
     const table = vnp.el(
       "table",
       {},
+      vnp.el("caption", { class: "unseen" }, "Similar records"),
       vnp.el("thead", {}, vnp.el("tr", {}, heads.map(head))),
       body,
     );
@@ -336,7 +338,7 @@
         vnp.el("h3", {}, "Most similar to ", vnp.name(map.id[at], 60)),
         vnp.el("div", { class: "buttons" }, vnp.button("Copy ids", copy), buttons),
         progress,
-        vnp.el("div", { class: "scroll" }, table),
+        vnp.scroll("Table of similar records", table),
       ],
       list(records) {
         found = records;

@@ -130,9 +130,9 @@ const vnp = {};
         bases: table.bases[at],
         segments: table.segments[at],
         records: table.records[at],
-        viral_segments: table.viral_segments ? table.viral_segments[at] : null,
-        score: table.score ? table.score[at] : null,
-        viral: table.score && table.score[at] !== null ? table.viral[at] === 1 : null,
+        viral_segments: called(table, at) ? table.viral_segments[at] : null,
+        score: called(table, at) ? table.score[at] : null,
+        viral: called(table, at) ? table.viral[at] === 1 : null,
         evidence: -at,
         at,
       }));
@@ -172,6 +172,9 @@ const vnp = {};
       },
     };
   };
+
+  /** Whether a contig has a score. */
+  const called = (table, at) => table.score !== null && table.score[at] !== null;
 
   /** Rows that match a query, sorted. */
   function select(rows, query) {

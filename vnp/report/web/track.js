@@ -7,13 +7,15 @@
   const FRAMES = ["F1", "F2", "F3", "R1", "R2", "R3"];
 
   /** The picture of a track. */
-  vnp.trackPicture = ({ sample, contig, bases }, track) => {
+  vnp.trackPicture = ({ sample, contig, bases }, track, { store }) => {
     const scored = track.consensus.some((each) => each !== null);
     const notes = [`${vnp.plural(track.start.length, "segment")} with a reading frame`];
     if (track.joined > 1)
       notes[0] = `Each mark is ${track.joined} neighbouring segments: their mean consensus`;
     notes.push("gaps have none");
     if (scored) notes.push("a segment is viral if the consensus of its frames is 0.5 or more");
+    if (!store.contig_lengths)
+      notes.push("it ends with the last segment that has a record: the contig may be longer");
     return vnp.picture({
       title: contig,
       name: "track",

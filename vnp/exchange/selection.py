@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from store.errors import DataError, UsageError
 from store.io.ragged import Ragged
 from store.io.words import count
-from store.read.adapters import SEQUENCES
+from store.read.adapters import SEQUENCES, read_obs
 from store.read.columns import sample_names
 from store.read.view import View
 from store.schema import COLUMN_CHUNK_ROWS
@@ -42,7 +42,7 @@ class Segment:
     def column(self, name: str) -> NDArray[Any] | Ragged:
         """Values of an obs column, samples as codes."""
         if name not in self._columns:
-            self._columns[name] = self._selection.store.column(name, self.start, self.stop)
+            self._columns[name] = read_obs(self._selection.store, name, self.start, self.stop)
         return self._columns[name]
 
     @cached_property

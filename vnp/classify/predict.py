@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from store.errors import UsageError
 from store.io.files import mapped_file
 from store.io.replace import write_whole
 from store.schema import Sample
@@ -311,14 +310,7 @@ def _warn_of_differences(store: Store, classifier: Classifier, chosen: tuple[str
 def _samples(store: Store, names: Sequence[str]) -> tuple[Sample, ...]:
     if not names:
         return tuple(store.schema.samples)
-    found = []
-    for name in dict.fromkeys(names):
-        sample = store.schema.sample(name)
-        if sample is None:
-            known = ", ".join(sample.name for sample in store.schema.samples[:10]) or "none"
-            raise UsageError(f"the store has no sample {name!r} (it has: {known})")
-        found.append(sample)
-    return tuple(found)
+    return tuple(map(store.schema.held_sample, dict.fromkeys(names)))
 
 
 def _samples_tsv(result: Prediction) -> str:

@@ -160,13 +160,9 @@ def select(
     """Choose what to export; `vnp.exchange.export.export_store` says what the options mean."""
     names = held_models(store.schema, models)
     view = store.merged(names or None, verify=True)  # damage must not be copied
-    known = {sample.name: sample for sample in store.schema.samples}
     for name in samples:
-        if name not in known:
-            raise UsageError(
-                f"the store has no sample {name!r} (it has: {', '.join(known) or 'none'})"
-            )
-    chosen = [sample for name, sample in known.items() if not samples or name in samples]
+        store.schema.held_sample(name)
+    chosen = [each for each in store.schema.samples if not samples or each.name in samples]
     spans = _joined((sample.start, sample.stop) for sample in chosen)
     certified = view.certified
     total = sum(stop - start for start, stop in spans)

@@ -175,8 +175,8 @@ def test_a_column_of_no_rows_keeps_its_type(opened: Store) -> None:
 def test_rows_of_samples(opened: Store) -> None:
     assert opened.rows_of("second").tolist() == list(range(40, 57))
     assert opened.rows_of(["second", "first"]).tolist()[:3] == [40, 41, 42]
-    with pytest.raises(UsageError, match="no sample 'third' .*first, second"):
-        opened.rows_of("third")
+    with pytest.raises(UsageError, match=r"no sample 'frst' .*first, second\); did you mean first"):
+        opened.rows_of("frst")
 
 
 # -- search ---------------------------------------------------------------------------------------

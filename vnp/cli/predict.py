@@ -135,6 +135,7 @@ def score(given: argparse.Namespace, *, samples: Sequence[str], device: str) -> 
 def outcome(result: Prediction) -> Outcome:
     """Tell what was called in each sample, and what could not be scored."""
     from store.io.words import count
+    from vnp.embed.fill import no_rows
 
     lines = []
     if result.warning:
@@ -160,4 +161,6 @@ def outcome(result: Prediction) -> Outcome:
             f"{count(result.written.missing, 'viral contig')} in none of the files of --contigs: "
             "not in the FASTA file; missing_contigs.tsv names them"
         )
+    if not any(calls.records for calls in result.samples):
+        lines.append(f"nothing scored: {no_rows([calls.sample for calls in result.samples])}")
     return Outcome(result.to_json(), lines, of_result(complete=result.complete))

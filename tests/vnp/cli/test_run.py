@@ -149,3 +149,21 @@ def test_an_interrupted_stage_ends_it_with_what_was_done(
     assert result["append"][0]["sample"]["contigs"] == 6
     assert "embed" not in result
     assert "vnp embed ended with exit code 130; run the same command to carry on" in err
+
+
+def test_a_store_without_rows_says_why(
+    tmp_path: Path, classifier: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, stops = str(tmp_path / "run.zarr"), tmp_path / "stops.fa"
+    predict = ["predict", path, "--classifier", str(classifier)]
+    assert main(["init", path, *DEMO]) == 0
+    for why in ("no rows yet: append a sample", "no rows: sample stops has no records"):
+        capsys.readouterr()
+        assert main(["embed", path]) == 0
+        assert f"the store has {why}\n" in capsys.readouterr().out
+        assert main(predict) == 0
+        assert f"nothing scored: {why}\n" in capsys.readouterr().out
+        assert main(["bench", path]) == 2
+        assert f"run.zarr has {why}\n" in capsys.readouterr().err
+        stops.write_text(f">a\n{'CTAACTAACTAA' * 9}TTAGTTAGTTAG\n")
+        assert main(["append", path, str(stops), "--existing", "skip"]) == 0

@@ -98,7 +98,7 @@ def rule_of(given: argparse.Namespace) -> RegionRule:
         smooth=given.smooth,
         enter=given.enter,
         leave=given.leave,
-        min_length=given.min_region,
+        min_region=given.min_region,
         merge_gap=given.merge_gap,
         max_blank=given.max_blank,
     )
@@ -142,7 +142,7 @@ def outcome(result: Prediction) -> Outcome:
         log.warning(result.warning)
     for calls in result.samples:
         line = (
-            f"{calls.sample}: {calls.viral_windows:,} of {count(calls.windows, 'segment')} are "
+            f"{calls.sample}: {calls.viral_segments:,} of {count(calls.segments, 'segment')} are "
             f"viral, {calls.viral_contigs:,} of {count(calls.contigs, 'contig')} in at least half "
             f"of theirs, {count(calls.regions, 'region')}"
         )

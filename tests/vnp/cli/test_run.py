@@ -79,7 +79,7 @@ def test_calls_flow_on_as_from_predict(
     code, out, err = run(capsys, *first, *options, "--json")
     assert code == 0, err
     result = json.loads(out)["predict"]
-    assert result["rule"]["min_length"] == 0
+    assert result["rule"]["min_region"] == 0
     assert [scores.name for scores in store.open(path).schema.scores] == ["demo"]
     called = {kind: file.read_text() for kind, file in files.items()}
     assert called["fa"].count(">") == result["written"]["contigs"]

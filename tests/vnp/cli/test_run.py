@@ -53,6 +53,7 @@ def test_from_file_to_calls_and_again(
     assert result["init"]["segment_length"] == 0
     assert result["append"][0]["sample"]["contigs"] == 6
     assert result["embed"]["complete"]
+    assert f"embed: {2 * result['embed']['rows']} embeddings in " in err, "of two models"
     assert result["predict"]["complete"]
     table = output / "reads" / "prediction_results.txt"
     calls = table.read_text()

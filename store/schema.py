@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from store.errors import NotAStoreError, SampleExistsError, UsageError
-from store.io.words import nearest
+from store.io.words import not_held
 from store.samples import (
     ReadChunk,
     Sample,
@@ -156,15 +156,18 @@ class Schema:
         for model in self.models:
             if model.name == name:
                 return model
-        known = ", ".join(model.name for model in self.models) or "none"
-        near = nearest(name, [model.name for model in self.models])
-        raise UsageError(
-            f"the store has no model {name!r} (it has: {known})" + (f"; {near}" if near else "")
-        )
+        raise UsageError(not_held("model", name, (model.name for model in self.models)))
 
     def sample(self, name: str) -> Sample | None:
         """Return the sample of that name, or None."""
         return self.sample_with("name", name)
+
+    def held_sample(self, name: str) -> Sample:
+        """Return the sample of that name; UsageError if the store has no such sample."""
+        sample = self.sample(name)
+        if sample is None:
+            raise UsageError(not_held("sample", name, (each.name for each in self.samples)))
+        return sample
 
     def sample_with(self, field: str, value: str) -> Sample | None:
         """Return the first sample with a text in a field (``content``, ...), or None."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from store.backend import Backend, Transaction
 from store.errors import UsageError
 from store.io.clock import utc_now
+from store.io.words import not_held
 from store.layout import all_columns, score_columns
 from store.schema import Schema, Scores
 
@@ -66,7 +67,7 @@ def read_scores(backend: Backend, name: str, start: int, stop: int | None) -> ND
     """Read scores of rows; see `store.store.Store.scores`."""
     known = [scores.name for scores in backend.schema.scores]
     if name not in known:
-        raise UsageError(f"the store has no scores {name!r} (it has: {', '.join(known) or 'none'})")
+        raise UsageError(not_held("scores", name, known))
     rows = backend.schema.n_rows
     stop = rows if stop is None else min(stop, rows)
     return backend.read_scores(name, start, max(stop, start))

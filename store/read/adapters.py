@@ -18,7 +18,7 @@ from store.errors import UsageError
 from store.io.bucket import bucket_of
 from store.io.optional import require
 from store.io.ragged import Ragged
-from store.layout import row_columns
+from store.layout import row_columns, score_columns
 from store.location import S3Location
 from store.read.columns import sample_names, take_column, take_scores
 from store.read.first_rows import FirstRows
@@ -33,6 +33,24 @@ SEQUENCES = ("nucleotide", "protein")
 def obs_columns(store: Source) -> list[str]:
     """Names of the obs columns except the index, the sample and what workers write."""
     return [name for name in row_columns(store.schema) if name not in ("id", "sample", *SEQUENCES)]
+
+
+def obs_scores(store: Source) -> dict[str, tuple[str, int]]:
+    """Obs columns of kept scores: the scores' name, and which of its two columns each is."""
+    schema = store.schema
+    return {
+        column.path.removeprefix("obs/"): (kept.name, at)
+        for kept in schema.scores
+        for at, column in enumerate(score_columns(schema, kept.name))
+    }
+
+
+def read_obs(store: Source, name: str, start: int, stop: int) -> NDArray[Any] | Ragged:
+    """Rows of an obs column: one of the appender's, or of kept scores (float32, NaN for none)."""
+    kept = obs_scores(store).get(name)
+    if kept is None:
+        return store.column(name, start, stop)
+    return store.scores(kept[0], start, stop)[:, kept[1]]
 
 
 def to_pandas(store: Source, rows: Ints, *, sequences: bool = False) -> Any:
@@ -50,9 +68,8 @@ def to_pandas(store: Source, rows: Ints, *, sequences: bool = False) -> Any:
         columns[name] = values.decode() if isinstance(values, Ragged) else values
     for model in store.schema.models:
         columns[f"filled_{model.name}"] = View(store, models=model.name).certified.holds(rows)
-    for kept in store.schema.scores:
-        scores = take_scores(store, kept.name, rows)
-        columns |= {f"{kept.name}_score{at + 1}": scores[:, at] for at in (0, 1)}
+    scores = {kept.name: take_scores(store, kept.name, rows) for kept in store.schema.scores}
+    columns |= {name: scores[kept][:, at] for name, (kept, at) in obs_scores(store).items()}
     ids = take_column(store, "id", rows)
     assert isinstance(ids, Ragged)  # a column of strings
     return pandas.DataFrame(columns, index=pandas.Index(ids.decode(), dtype=object, name="id"))
@@ -130,7 +147,8 @@ def to_xarray(store: Source, *, models: Sequence[str] | None = None) -> Any:
         )
 
     variables: dict[str, Any] = {
-        name: ("record", column(name)) for name in ("sample", *obs_columns(store))
+        name: ("record", column(name))
+        for name in ("sample", *obs_columns(store), *obs_scores(store))
     }
     for model in merged.models:
         view = View(store, models=model.name)
@@ -179,7 +197,7 @@ class LazyFilled:
 
 
 class LazyColumn:
-    """One of the appender's columns as a lazy one-dimensional array; strings come as ``str``.
+    """An obs column as a lazy one-dimensional array; strings come as ``str``.
 
     The column ``sample`` reads as sample names.
     """
@@ -190,7 +208,7 @@ class LazyColumn:
         self._store = copy.copy(store)  # a refresh must not move it
         self._name = name
         self.shape = (store.schema.n_rows,)
-        none = store.column(name, 0, 0)
+        none = read_obs(store, name, 0, 0)
         if isinstance(none, Ragged) or name == "sample":
             self.dtype = np.dtype(object)
         else:
@@ -202,7 +220,7 @@ class LazyColumn:
     def __getitem__(self, key: Any) -> NDArray[Any]:
         (part,) = key if isinstance(key, tuple) else (key,)
         start, stop, step = part.indices(self.shape[0])
-        values = self._store.column(self._name, start, stop)
+        values = read_obs(self._store, self._name, start, stop)
         if isinstance(values, Ragged):
             return np.array(values.decode(), dtype=object)[::step]
         if self._name == "sample":

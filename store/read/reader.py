@@ -70,10 +70,7 @@ class Reading(Source):
         """
         parts = [np.empty(0, np.int64)]
         for name in (samples,) if isinstance(samples, str) else samples:
-            sample = self.schema.sample(name)
-            if sample is None:
-                known = ", ".join(sample.name for sample in self.schema.samples[:10]) or "none"
-                raise UsageError(f"the store has no sample {name!r} (it has: {known})")
+            sample = self.schema.held_sample(name)
             parts.append(np.arange(sample.start, sample.stop))
         return np.concatenate(parts)
 

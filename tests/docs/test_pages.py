@@ -209,3 +209,13 @@ def options_of(name: str) -> set[str]:
         found |= set(command._option_string_actions)
         waiting += subcommands(command).values()
     return found
+
+
+def test_pages_that_share_a_folder_write_no_file_twice() -> None:
+    """A second page would be refused the file of the first without --force."""
+    output = re.compile(r"(?:-o|--to|--bed|--gff|--fasta-out) (\w+\.\w+)")
+    made: dict[str, set[str]] = {}
+    for block in COMMANDS:
+        for name in () if block.reason else output.findall(block.text):
+            made.setdefault(name, set()).add(block.page)
+    assert {name: sorted(found) for name, found in made.items() if len(found) > 1} == {}

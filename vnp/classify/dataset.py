@@ -68,7 +68,7 @@ class GroupCounts:
     """What became of one group."""
 
     genomes: int  # sequences read
-    windows: int  # windows they were cut into
+    segments: int  # that they were cut into
     ambiguous: int  # of these, dropped for an ambiguous letter
     records: int  # kept records
     parts: int  # complete runs of them

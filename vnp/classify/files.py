@@ -27,6 +27,7 @@ from vnp.classify.pickled import read_pickled
 from vnp.models.weights import digest
 
 FORMAT = "vnp-classifier-1"
+_CARDS = (".json", ".md")  # beside the weights: for programs, and for people
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,11 @@ def load_classifier(path: Path) -> Classifier:
     require_local(path)
     if not path.is_file():
         raise ClassifierError(f"{path} is not a file; give a published .pth or a .safetensors file")
+    if path.suffix in _CARDS:
+        raise ClassifierError(
+            f"{path} is the card of a classifier, not its weights: name "
+            f"{path.with_suffix('.safetensors')}"
+        )
     card: Card | None = None
     if _is_safetensors(path):
         tensors, card = _read_safetensors(path), _read_card(path)

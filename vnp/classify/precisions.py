@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from store.errors import DataError, UsageError
+from store.errors import DataError
 from store.store import Store
 from vnp.classify.features import choose_models
 from vnp.classify.files import Classifier
 from vnp.embed.config import WorkerConfig
+from vnp.embed.fill import require_rows
 from vnp.embed.imported import models_made_here
 from vnp.embed.progress import Progress
 from vnp.embed.trial import Trial, try_precision
@@ -100,8 +101,7 @@ def compare_precisions(
     DataError
         If a model's weights are not the store's, or a model of the classifier was imported.
     """
-    if not store.n_rows:
-        raise UsageError(f"{store.path} has no rows to compare with: append a sample first")
+    require_rows(store)
     settings = config or WorkerConfig()
     features: tuple[str, ...] = ()
     if classifier is not None:

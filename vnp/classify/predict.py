@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from store.errors import UsageError
 from store.io.files import mapped_file
 from store.io.replace import write_whole
 from store.schema import Sample
@@ -57,12 +56,12 @@ class SampleCalls:
     records: int  # rows
     scored: int  # of these, scored
     unscored: int  # of these, not certified for every model
-    windows: int  # windows with a call
-    viral_windows: int  # of these, viral
+    segments: int  # segments with a call
+    viral_segments: int  # of these, viral
     contigs: int  # contigs with a call
-    viral_contigs: int  # of these, at least half of whose windows are viral
+    viral_contigs: int  # of these, at least half of whose segments are viral
     regions: int  # viral regions
-    mean_score2: float | None  # mean over windows of their highest one; None without a window
+    mean_score2: float | None  # mean over segments of their highest one; None without one
     best_score2: float | None  # highest one
     folder: str  # where its tables are
 
@@ -221,8 +220,8 @@ def _predict_sample(
         records=records,
         scored=records - tables.unscored,
         unscored=tables.unscored,
-        windows=counts.windows,
-        viral_windows=counts.viral_windows,
+        segments=counts.windows,
+        viral_segments=counts.viral_windows,
         contigs=counts.contigs,
         viral_contigs=counts.viral_contigs,
         regions=n_regions,
@@ -311,14 +310,7 @@ def _warn_of_differences(store: Store, classifier: Classifier, chosen: tuple[str
 def _samples(store: Store, names: Sequence[str]) -> tuple[Sample, ...]:
     if not names:
         return tuple(store.schema.samples)
-    found = []
-    for name in dict.fromkeys(names):
-        sample = store.schema.sample(name)
-        if sample is None:
-            known = ", ".join(sample.name for sample in store.schema.samples[:10]) or "none"
-            raise UsageError(f"the store has no sample {name!r} (it has: {known})")
-        found.append(sample)
-    return tuple(found)
+    return tuple(map(store.schema.held_sample, dict.fromkeys(names)))
 
 
 def _samples_tsv(result: Prediction) -> str:
@@ -332,7 +324,7 @@ def _samples_tsv(result: Prediction) -> str:
             for score in (calls.mean_score2, calls.best_score2)
         )
         lines.append(
-            f"{calls.sample}\t{calls.records}\t{calls.scored}\t{calls.unscored}\t{calls.windows}\t"
-            f"{calls.viral_windows}\t{calls.contigs}\t{calls.viral_contigs}\t{mean}\t{best}"
+            f"{calls.sample}\t{calls.records}\t{calls.scored}\t{calls.unscored}\t{calls.segments}\t"
+            f"{calls.viral_segments}\t{calls.contigs}\t{calls.viral_contigs}\t{mean}\t{best}"
         )
     return "\n".join(lines) + "\n"

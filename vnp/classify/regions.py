@@ -7,7 +7,7 @@ One rule makes the regions of every table and file::
     at least ``leave`` ...           |-------------|          a run,
     ... and somewhere ``enter``               ^               kept for this
     less segments under ``leave`` at its ends, joined with runs at most ``merge_gap`` bases
-    away, and kept if it is at least ``min_length`` bases long
+    away, and kept if it is at least ``min_region`` bases long
 
 Segments without a record have none. They are passed over, unless they make a blank of more
 than ``max_blank`` bases, such as an assembly gap: nothing is smoothed or joined across one.
@@ -35,7 +35,7 @@ class RegionRule:
     smooth: int = 5  # called segments of the moving average, an odd number; 1 does not smooth
     enter: float = 0.7  # smoothed consensus that a region reaches somewhere
     leave: float = 0.5  # smoothed consensus that it has everywhere
-    min_length: int = 2000  # bases; a shorter region is dropped
+    min_region: int = 2000  # bases; a shorter region is dropped
     merge_gap: int = 2000  # bases between two regions up to which they are one
     max_blank: int = 10_000  # bases without a called segment up to which a region goes on
 
@@ -50,12 +50,9 @@ class RegionRule:
                 f"a region cannot begin at a score of {self.enter} and end below {self.leave}: "
                 "0 <= leave <= enter <= 1"
             )
-        for name in ("min_length", "merge_gap", "max_blank"):
+        for name in ("min_region", "merge_gap", "max_blank"):
             if getattr(self, name) < 0:
-                raise UsageError(
-                    f"{name.replace('length', 'region')} is {getattr(self, name)} bases; it cannot "
-                    "be negative"
-                )
+                raise UsageError(f"{name} is {getattr(self, name)} bases; it cannot be negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,5 +157,5 @@ def _runs(
             first = joined.pop()[0]
         joined.append((first, last))
     for first, last in joined:
-        if end[last - 1] - start[first] >= rule.min_length:
+        if end[last - 1] - start[first] >= rule.min_region:
             yield first, last

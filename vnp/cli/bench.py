@@ -31,14 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Measure each model of the store."""
-    from store.errors import UsageError
     from store.open import open_store
     from vnp.embed.bench import measure
+    from vnp.embed.fill import require_rows
     from vnp.embed.imported import models_made_here
 
     store = open_store(given.store)
-    if store.n_rows == 0:
-        raise UsageError(f"{store.path} has no rows to measure with: append a sample first")
+    require_rows(store)
     models = models_made_here(store, given.model)
     config = WorkerConfig.from_options(given)
     seconds = given.seconds / len(models)

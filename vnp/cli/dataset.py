@@ -69,7 +69,7 @@ def run(given: argparse.Namespace) -> int:
     )
     result = make_dataset(inputs, given.output, recipe=recipe, force=given.force)
     lines = [
-        f"{group}: {count(found.genomes, 'sequence')}, {count(found.windows, 'segment')} "
+        f"{group}: {count(found.genomes, 'sequence')}, {count(found.segments, 'segment')} "
         f"({found.ambiguous:,} ambiguous), {count(found.records, 'record')} in annotated proteins, "
         f"{found.records_taken:,} taken"
         + (f"; {count(found.left_out, 'input record')} not used" if found.left_out else "")

@@ -43,9 +43,9 @@ def allowed_threads(text: str) -> int:
     return threads
 
 
-def force(parser: argparse.ArgumentParser, what: str = "the output") -> None:
+def force(parser: argparse.ArgumentParser, what: str = "the output if it exists") -> None:
     """Add ``--force``, of every command that writes an output with a name of the user's."""
-    about = f"replace {what} if it exists; without it an existing one is refused"
+    about = f"replace {what}; without it an existing one is refused"
     parser.add_argument("--force", action="store_true", help=about)
 
 

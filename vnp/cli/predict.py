@@ -98,7 +98,7 @@ def rule_of(given: argparse.Namespace) -> RegionRule:
         smooth=given.smooth,
         enter=given.enter,
         leave=given.leave,
-        min_length=given.min_region,
+        min_region=given.min_region,
         merge_gap=given.merge_gap,
         max_blank=given.max_blank,
     )
@@ -135,14 +135,15 @@ def score(given: argparse.Namespace, *, samples: Sequence[str], device: str) -> 
 def outcome(result: Prediction) -> Outcome:
     """Tell what was called in each sample, and what could not be scored."""
     from store.io.words import count
+    from vnp.embed.fill import no_rows
 
     lines = []
     if result.warning:
         log.warning(result.warning)
     for calls in result.samples:
-        are = "is" if calls.windows == 1 else "are"
+        are = "is" if calls.segments == 1 else "are"
         line = (
-            f"{calls.sample}: {calls.viral_windows:,} of {count(calls.windows, 'segment')} {are} "
+            f"{calls.sample}: {calls.viral_segments:,} of {count(calls.segments, 'segment')} {are} "
             f"viral, {calls.viral_contigs:,} of {count(calls.contigs, 'contig')} in at least half "
             f"of theirs, {count(calls.regions, 'region')}"
         )
@@ -161,4 +162,6 @@ def outcome(result: Prediction) -> Outcome:
             f"{count(result.written.missing, 'viral contig')} in none of the files of --contigs: "
             "not in the FASTA file; missing_contigs.tsv names them"
         )
+    if not any(calls.records for calls in result.samples):
+        lines.append(f"nothing scored: {no_rows([calls.sample for calls in result.samples])}")
     return Outcome(result.to_json(), lines, of_result(complete=result.complete))

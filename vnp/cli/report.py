@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.store(parser)
     about = "the page (default: beside the store, STORE.report.html)"
     parser.add_argument("-o", "--output", type=Path, metavar="HTML", help=about)
-    options.force(parser, "an output named with -o, and the files of --multiqc beside it")
+    options.force(parser, "the file named with -o, and those of --multiqc beside it, if they exist")
     parser.add_argument("--title", help="headline (default: the store's name)")
     scores = parser.add_mutually_exclusive_group()
     about = "scores to show that vnp predict --save kept (default: those saved last)"

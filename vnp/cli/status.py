@@ -54,7 +54,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _lines(status: StoreStatus, rate: float | None) -> Iterator[str]:
-    """Write a status for people; ``rate`` in rows a second over all models, if it is known."""
+    """Write a status for people; ``rate`` in embeddings a second, if it is known."""
     from store.io.words import count
     from vnp.embed.progress import duration
     from vnp.sequence.segments import described
@@ -97,11 +97,11 @@ def _lines(status: StoreStatus, rate: float | None) -> Iterator[str]:
             f", {printable(worker.model)} working on block {worker.block}" if worker.model else ""
         )
         where = printable(worker.where)
-        yield f"  worker {worker.worker[:8]}: {where}, {count(worker.records, 'record')}{hand}"
+        yield f"  worker {worker.worker[:8]}: {where}, {count(worker.records, 'embedding')}{hand}"
         for name in map(printable, worker.left_out):
             yield f"    it could not load {name}: 'vnp worker --model {name}' where it can be had"
     if status.appender is not None:
         yield f"  being appended to by {printable(status.appender)}"
     left = status.rows_wanted - status.rows_done
     if rate is not None and rate > 0 and left:
-        yield f"  {rate:,.0f} rows/s, {duration(left / rate)} left"
+        yield f"  {rate:,.0f} embeddings/s, {duration(left / rate)} left"

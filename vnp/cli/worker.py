@@ -58,7 +58,7 @@ def run(given: argparse.Namespace) -> int:
         complete=not (report.stopped or report.failures or left), interrupted=report.stopped
     )
     line = (
-        f"published {count(report.blocks, 'block')}, {count(report.records, 'record')} "
+        f"published {count(report.blocks, 'block')}, {count(report.records, 'embedding')} "
         f"({report.copied:,} copied), {count(report.tokens, 'token')} in {report.seconds:.1f} s "
         f"({report.spent_loading()})"
     )

@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 from store.certificate import Certification
 from store.claims.participant import Participant
-from store.io.words import count
+from store.errors import UsageError
+from store.io.words import count, first_few
 from store.location import Location
 from store.open import open_store
 from store.repair import reopen_damaged
@@ -45,6 +46,7 @@ class EmbedReport:
     workers: tuple[dict[str, Any], ...]  # reports of the workers that ended in order
     refused: int | None  # how all workers ended, if in the same way and nothing was filled
     seconds: float
+    without_records: tuple[str, ...] = ()  # samples, all of a store without a row
 
     @property
     def copied(self) -> int:
@@ -154,6 +156,7 @@ def fill(
         workers=tuple(reports),
         refused=None if team.stopping else refused or None,
         seconds=time.monotonic() - began,
+        without_records=_without_records(store),
     )
 
 
@@ -192,6 +195,7 @@ def certify_store(
         workers=(),
         refused=None,
         seconds=time.monotonic() - began,
+        without_records=_without_records(store),
     )
 
 
@@ -203,7 +207,7 @@ def summary(report: EmbedReport, *, filling: bool = True) -> list[str]:
     if report.copied:
         lines.append(f"copied from identical records: {report.copied:,} of these")
     if report.complete and not report.rows:
-        lines.append("the store has no rows yet: append a sample")
+        lines.append(f"the store has {no_rows(report.without_records)}")
     elif report.complete:
         lines.append(f"complete: every row is certified ({duration(report.seconds)})")
     elif report.interrupted:
@@ -221,6 +225,24 @@ def summary(report: EmbedReport, *, filling: bool = True) -> list[str]:
             else "incomplete: run the same command again to fill the rest"
         )
     return lines
+
+
+def require_rows(store: Store) -> None:
+    """Refuse a store without a row (UsageError)."""
+    if not store.n_rows:
+        raise UsageError(f"{store.path} has {no_rows(_without_records(store))}")
+
+
+def _without_records(store: Store) -> tuple[str, ...]:
+    return () if store.n_rows else tuple(sample.name for sample in store.schema.samples)
+
+
+def no_rows(samples: Sequence[str]) -> str:
+    """Say why there are no rows, as part of a sentence; ``samples`` are those appended."""
+    if not samples:
+        return "no rows yet: append a sample"
+    named = ("sample", "has") if len(samples) == 1 else ("samples", "have")
+    return f"no rows: {named[0]} {first_few(samples)} {named[1]} no records"
 
 
 def _left_out(reports: list[dict[str, Any]], *, workers: int) -> set[str]:

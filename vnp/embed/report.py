@@ -34,7 +34,7 @@ class WorkerReport:
 
     worker: str  # its uuid
     blocks: int  # published
-    records: int  # in these blocks
+    records: int  # rows in these blocks: embeddings, as a block is of one model
     copied: int  # of these, copied from identical records instead of embedded
     tokens: int  # of the records that were embedded
     seconds: float  # from the first claim to the last publication

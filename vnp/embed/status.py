@@ -181,7 +181,7 @@ def watching(store: Store, *, models: tuple[str, ...]) -> Iterator[Progress]:
     over = threading.Event()
     status = read_status(store, models=models)
     total, already = status.rows_wanted, status.rows_done
-    with Progress("embed", total=total, unit="records", already=already) as progress:
+    with Progress("embed", total=total, unit="embeddings", already=already) as progress:
 
         def watch() -> None:
             seconds = 0.0

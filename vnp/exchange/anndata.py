@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from store.io.optional import require
 from store.io.ragged import Ragged
-from store.read.adapters import SEQUENCES, obs_columns
+from store.read.adapters import SEQUENCES, obs_columns, obs_scores, read_obs
 from store.schema import COLUMN_CHUNK_ROWS
 from vnp.exchange.selection import Selection
 
@@ -75,7 +75,8 @@ def _write(
     store, rows = selection.store, len(selection)
     columns = [*obs_columns(store), *(SEQUENCES if sequences else ())]
     flags = [f"filled_{model.name}" for model in selection.view.models]
-    listed = {"_index": "_index", "column-order": ["sample", *columns, *flags]}
+    scores = obs_scores(store)
+    listed = {"_index": "_index", "column-order": ["sample", *columns, *flags, *scores]}
     group("", "anndata", "0.1.0")
     group("obs", "dataframe", "0.2.0", **listed)
     group("obs/sample", "categorical", "0.2.0", ordered=False)
@@ -90,11 +91,12 @@ def _write(
         text = array(f"uns/vnp/{model.name}", (), _TEXT, (), "string")
         text[()] = json.dumps(store.provenance(model.name), sort_keys=True)
 
-    targets = {"id": "_index", "sample": "sample/codes"} | {name: name for name in columns}
+    targets = {"id": "_index", "sample": "sample/codes"}
+    targets |= {name: name for name in (*columns, *scores)}
     chunk = (min(rows, COLUMN_CHUNK_ROWS),)
     arrays = {}
     for name, target in targets.items():
-        empty = store.column(name, 0, 0)
+        empty = read_obs(store, name, 0, 0)
         kind = str(empty.dtype) if isinstance(empty, np.ndarray) else _TEXT
         arrays[name] = array(f"obs/{target}", (rows,), kind, chunk)
     bands = []

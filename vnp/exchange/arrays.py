@@ -14,7 +14,7 @@ from store.io.optional import require
 from store.io.ragged import Ragged
 from store.io.tables import safe_cell
 from store.layout import CONTIG_LENGTH
-from store.read.adapters import SEQUENCES, obs_columns
+from store.read.adapters import SEQUENCES, obs_columns, obs_scores, read_obs
 from store.read.search import unit_rows
 from vnp.exchange.selection import Selection, named_twice
 
@@ -90,11 +90,11 @@ def _arrow_schema(pa: Any, selection: Selection, *, dtype: str, sequences: bool)
     """Columns of a table: sample, id, what obs has, and a list of fixed length for each model."""
     kept = obs_columns(selection.store)
     names = ["id", *(name for name in _TABLE_COLUMNS if name in kept)]
-    names += SEQUENCES if sequences else ()
+    names += (*obs_scores(selection.store), *(SEQUENCES if sequences else ()))
     number = pa.from_numpy_dtype(np.dtype(dtype))
     fields = [("sample", pa.dictionary(pa.int32(), pa.string()))]
     for name in names:
-        empty = selection.store.column(name, 0, 0)
+        empty = read_obs(selection.store, name, 0, 0)
         kind = pa.string() if isinstance(empty, Ragged) else pa.from_numpy_dtype(empty.dtype)
         fields.append((name, kind))
     fields += [(f"X_{model.name}", pa.list_(number, model.dim)) for model in selection.view.models]
@@ -104,7 +104,7 @@ def _arrow_schema(pa: Any, selection: Selection, *, dtype: str, sequences: bool)
 def _arrow_batches(pa: Any, selection: Selection, schema: Any, *, dtype: str) -> Iterator[Any]:
     """Rows as Arrow has them, a block at a time."""
     samples = pa.array([sample.name for sample in selection.store.schema.samples], pa.string())
-    names = [name for name in schema.names[1:] if not name.startswith("X_")]
+    names = schema.names[1 : len(schema.names) - len(selection.view.models)]
     for batch in selection.batches():
         codes = pa.array(np.asarray(batch.column("sample")), pa.int32())
         columns = [pa.DictionaryArray.from_arrays(codes, samples)]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from store.io.words import first_few
 from vnp.exchange.embedding_rows import EmbeddingFileError, shown
 
 # What vnp's own tables and those of pandas have beside the numbers.
@@ -18,7 +19,6 @@ OWN = frozenset(
     )
 )
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,7})")
-_FEW = 10  # names that a message repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +90,7 @@ def embedding_columns(names: Sequence[str], *, key: str | None, model: str, wher
 
 def some(names: Sequence[str]) -> str:
     """Name the first columns of many."""
-    more = f" and {len(names) - _FEW:,} more" if len(names) > _FEW else ""
-    return (", ".join(map(shown, names[:_FEW])) or "none") + more
+    return first_few(list(map(shown, names)))
 
 
 def _in_order(numbers: dict[int, str], where: str) -> list[str]:

@@ -58,11 +58,7 @@ class RecordIndex:
         schema = store.schema
         self.samples: Sequence[Sample] = schema.samples
         if sample is not None:
-            found = schema.sample(sample)
-            if found is None:
-                known = ", ".join(each.name for each in schema.samples[:10]) or "none"
-                raise UsageError(f"the store has no sample {sample!r} (it has: {known})")
-            self.samples = (found,)
+            self.samples = (schema.held_sample(sample),)
         self.where = "the store" if sample is None else f"sample {sample}"
         self.start = self.samples[0].start if self.samples else 0
         self.stop = self.samples[-1].stop if self.samples else 0

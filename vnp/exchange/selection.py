@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from store.errors import DataError, UsageError
 from store.io.ragged import Ragged
 from store.io.words import count
-from store.read.adapters import SEQUENCES
+from store.read.adapters import SEQUENCES, read_obs
 from store.read.columns import sample_names
 from store.read.view import View
 from store.schema import COLUMN_CHUNK_ROWS
@@ -42,7 +42,7 @@ class Segment:
     def column(self, name: str) -> NDArray[Any] | Ragged:
         """Values of an obs column, samples as codes."""
         if name not in self._columns:
-            self._columns[name] = self._selection.store.column(name, self.start, self.stop)
+            self._columns[name] = read_obs(self._selection.store, name, self.start, self.stop)
         return self._columns[name]
 
     @cached_property
@@ -160,13 +160,9 @@ def select(
     """Choose what to export; `vnp.exchange.export.export_store` says what the options mean."""
     names = held_models(store.schema, models)
     view = store.merged(names or None, verify=True)  # damage must not be copied
-    known = {sample.name: sample for sample in store.schema.samples}
     for name in samples:
-        if name not in known:
-            raise UsageError(
-                f"the store has no sample {name!r} (it has: {', '.join(known) or 'none'})"
-            )
-    chosen = [sample for name, sample in known.items() if not samples or name in samples]
+        store.schema.held_sample(name)
+    chosen = [each for each in store.schema.samples if not samples or each.name in samples]
     spans = _joined((sample.start, sample.stop) for sample in chosen)
     certified = view.certified
     total = sum(stop - start for start, stop in spans)

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from store.claims.participant import Participant
-from store.errors import StoreError, UsageError
+from store.errors import StoreError
 from store.io.files import make_dir
 from store.io.words import count
 from store.location import Location
 from store.open import open_store
 from vnp.embed.config import WorkerConfig
+from vnp.embed.fill import require_rows
 from vnp.launch import slurm_jobs
 from vnp.launch.slurm_jobs import Job, Names, Queue, Settings
 
@@ -95,8 +96,7 @@ def launch(
     """
     run = run or run_command
     store = open_store(path)
-    if not store.n_rows:
-        raise UsageError(f"{store.path} has no rows yet: append a sample first")
+    require_rows(store)
     models = config.models or tuple(model.name for model in store.schema.models)
     left = sum(len(store.open_blocks(store.schema.model(model).name)) for model in models)
     if 0 < left < settings.workers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from store.errors import UsageError
-from store.io.words import nearest
+from store.io.words import nearest, not_held
 from store.schema import Schema
 from vnp.models import registry
 from vnp.models.errors import UnknownModelError
@@ -43,12 +43,9 @@ def held_model(schema: Schema, asked: str) -> str:
             name = asked
     if name in held and _fits(asked, held[name]):
         return name
-    known = ", ".join(held) or "none"
     sources = [source for source in held.values() if source]
     near = nearest(name, held) or nearest(asked, sources)
-    raise UsageError(
-        f"the store has no model {asked!r} (it has: {known})" + (f"; {near}" if near else "")
-    )
+    raise UsageError(not_held("model", asked, held, near=near))
 
 
 def held_models(schema: Schema, asked: Iterable[str]) -> tuple[str, ...]:

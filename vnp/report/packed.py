@@ -18,7 +18,7 @@ from vnp.classify.contig_arrays import picked
 from vnp.report.binning import binned
 from vnp.report.data import ContigList, ReportData, Sampled
 from vnp.report.overview import Json, map_json, overview, regions_json, rounded, thousandths
-from vnp.report.regions import Regions
+from vnp.report.regions import TrackRegions
 from vnp.sequence.frames import FRAMES
 
 # Letters of each part, which is base64.
@@ -28,8 +28,8 @@ MOST_TRACKS = 1_300_000
 MOST_MAP = 1_300_000
 
 
-def parts(data: ReportData, given: Regions | None = None) -> dict[str, str]:
-    """All parts by name; ``given`` are regions that a user named, by contig."""
+def parts(data: ReportData, given: TrackRegions | None = None) -> dict[str, str]:
+    """All parts by name; ``given`` are regions that a user named, by the number of the track."""
     listed = data.listed
     n = 0 if listed is None else len(listed.names)
     n, contigs = _fitting(MOST_CONTIGS, n, lambda most: _contigs(data, most))
@@ -88,15 +88,14 @@ def _contigs(data: ReportData, most: int) -> Json:
     return table
 
 
-def _tracks(listed: ContigList | None, most: int, given: Regions) -> dict[str, Any]:
+def _tracks(listed: ContigList | None, most: int, given: TrackRegions) -> dict[str, Any]:
     first, step, length, mask, joined = [0], [], [], [], {}
     consensus: list[int | None] = []
     regions = {}
     for at in range(most):
         assert listed is not None  # there are tracks
         segments = listed.tracks[at]
-        named = given.get(listed.names[at], ())
-        if found := regions_json(segments, named):
+        if found := regions_json(segments, given.get(at, ())):
             regions[at] = found
         shown, each = binned(segments)
         if each > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,9 @@ from vnp.report.calls import ScoreSource
 from vnp.report.collect import collect
 from vnp.report.packed import parts
 from vnp.report.page import page
-from vnp.report.regions import Regions
+from vnp.report.regions import Regions, on_tracks
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,8 @@ def write_report(
     ``inputs``, the files that ``scores`` and ``regions`` come from, whatever ``force`` says.
 
     ``title``, ``scores`` and ``umap`` are those of `vnp.report.collect.collect`; ``regions`` are
-    shown on the tracks of contigs.
+    shown on the tracks of contigs; those that lie beyond the end, or on no track, are cut or left
+    out with a warning.
     """
     named = output is not None
     output = output or beside(store.path, ".report.html")
@@ -63,7 +67,11 @@ def write_report(
     for path in files:
         refuse_existing(path, force=force or not named)
     data = collect(store, title=title, scores=scores, umap=umap)
-    contents = {output: page(data.title, warning=data.warning, parts=parts(data, regions))}
+    end = "the contig's end" if data.contig_lengths else "the contig's last record"
+    given, told = on_tracks(regions or {}, data.listed, end=end)
+    for line in told:
+        log.warning(f"--regions: {line}")
+    contents = {output: page(data.title, warning=data.warning, parts=parts(data, given))}
     if for_multiqc:
         contents |= multiqc.texts(data, beside=output)
     output.parent.mkdir(parents=True, exist_ok=True)

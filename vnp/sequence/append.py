@@ -191,7 +191,7 @@ def append_file(
         renamed=unique.renamed,
         unusable=sum(each.notes.count for each in reader.readers),
         unusable_file=unusable_file,
-        ambiguous_share=ambiguous / max(codons + 2 * segments, 1),  # of letters
+        ambiguous_share=ambiguous / max(made.bases, 1),
         dropped_share=dropped / max(codons, 1),
     )
     _tell(result)

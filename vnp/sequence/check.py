@@ -91,7 +91,7 @@ def check_sample(
     named: list[Problem] = []
     content = ""
     lengths: Counter[int] = Counter()
-    segments = records = ambiguous = codons = 0
+    segments = records = ambiguous = 0
     same = next((known for known in held if known.name == sample.name), None)
     if same is not None:
         reason = f"the store has a sample of this name, of {same.source}"
@@ -119,7 +119,7 @@ def check_sample(
             for batch in batches:
                 segments += batch.segments
                 records += len(batch.rows)
-                ambiguous, codons = ambiguous + batch.ambiguous, codons + batch.codons
+                ambiguous += batch.ambiguous
                 progress.update(reader.bases)
             content = reader.content_sha256()
             for other in held:
@@ -131,14 +131,15 @@ def check_sample(
     readers = reader.readers if reader is not None else []
     of_records = [(each.name, unusable) for each in readers for unusable in each.notes.unusable]
     named = [*(_problem(*each) for each in of_records), *named]
+    bases = sum(length * times for length, times in lengths.items())
     result = SampleCheck(
         sample=sample.name,
         contigs=sum(lengths.values()),
-        bases=sum(length * times for length, times in lengths.items()),
+        bases=bases,
         segments=segments,
         records=records,
         lengths=lengths_of(lengths),
-        ambiguous_share=ambiguous / max(codons + 2 * segments, 1),  # of letters
+        ambiguous_share=ambiguous / max(bases, 1),
         uracils=sum(each.notes.uracils for each in readers),
         problems=len(named) + sum(e.notes.count - len(e.notes.unusable) for e in readers),
         named=tuple(named),

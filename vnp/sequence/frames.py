@@ -82,6 +82,11 @@ def scan(sequence: Bytes, start: Ints, end: Ints, *, genetic_code: int = STANDAR
     return Scan(table, codon, kept, stopped, ambiguous, dropped)
 
 
+def ambiguous_letters(sequence: Bytes) -> int:
+    """Count the letters other than ACGT."""
+    return int(np.count_nonzero(mapped(sequence, _DIGIT) == OTHER))
+
+
 def _any_over(flags: Bytes, lowest: Ints, codons: Ints) -> Bytes:
     """OR of ``flags`` at ``lowest``, ``lowest + 3``, ... over ``codons`` codons; 0 over none."""
     found = np.zeros(codons.shape, np.uint8)

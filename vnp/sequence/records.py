@@ -85,7 +85,7 @@ class RecordBatch:
     rows: RowBatch  # in rule order; may be empty at the end of a file
     segments: int  # how many windows
     without_records: WithoutRecords
-    ambiguous: int = 0  # letters of the windows other than ACGT
+    ambiguous: int = 0  # letters other than ACGT, each once
     dropped: int = 0  # codons of the windows that hold one and add nothing to a protein
     codons: int = 0  # codons of the windows, all three frames of one strand
 
@@ -181,14 +181,17 @@ class _Run:
     run: slice
     is_last: bool  # of the batch: its part tells which contigs have no record
     genetic_code: int
+    counted: int  # where on the batch's sequence the run before it ends
 
     def records(self) -> Found:
         """Look for records; may be called in any thread."""
         windows, contigs = self._windows(), self.batch.contigs
         if not len(windows):
             return NOTHING
-        sequence, ids = contigs.sequence, contigs.id
-        return find_records(sequence.data, ids, windows, sequence.offsets, self.genetic_code)
+        sequence, code = contigs.sequence, self.genetic_code
+        return find_records(
+            sequence.data, contigs.id, windows, sequence.offsets, code, self.counted
+        )
 
     def part(self, found: Found | None = None) -> RecordBatch:
         """Make a batch of what was found; the runs of a batch must come in their order."""
@@ -214,8 +217,12 @@ def _runs(
     no = np.zeros(len(lengths), bool)
     batch = _Batch(contigs, windows, has_record=no, has_stop=no.copy())
     runs = list(slices(windows, bases=_RUN_BASES, count=_RUN_WINDOWS))
+    counted = 0
     for run in runs or [slice(0, 0)]:  # none: reads trimmed to nothing
-        yield _Run(batch, run, run.stop == len(windows), genetic_code)
+        yield _Run(batch, run, run.stop == len(windows), genetic_code, counted)
+        if len(windows):
+            last = run.stop - 1  # no window before it ends after it
+            counted = int(contigs.sequence.offsets[windows.contig[last]] + windows.end[last])
 
 
 def _without_records(batch: _Batch) -> WithoutRecords:

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from store.io.ragged import Ragged, from_items, offsets_of
 from store.rows import RowBatch
-from vnp.sequence.frames import COMPLEMENTS, FRAMES, nucleotides, proteins, scan
+from vnp.sequence.frames import (
+    COMPLEMENTS,
+    FRAMES,
+    ambiguous_letters,
+    nucleotides,
+    proteins,
+    scan,
+)
 from vnp.sequence.genetic_codes import CodonTable, codon_table
 from vnp.sequence.loops import LOOPS, OUTPUTS
 from vnp.sequence.segments import Windows
@@ -28,29 +35,36 @@ class Found:
     rows: RowBatch
     kept: NDArray[np.bool_]  # for each window, whether it has a record
     stopped: NDArray[np.bool_]  # whether a frame of it has a stop
-    ambiguous: int  # letters other than ACGT
+    ambiguous: int  # letters other than ACGT that no earlier run counted
     dropped: int  # codons that hold one
     codons: int  # all codons of one strand
 
 
 def find_records(
-    sequence: Bytes, ids: Ragged, windows: Windows, contigs: Ints, genetic_code: int
+    sequence: Bytes,
+    ids: Ragged,
+    windows: Windows,
+    contigs: Ints,
+    genetic_code: int,
+    counted: int = 0,
 ) -> Found:
     """Records of a run of windows.
 
-    ``contigs`` (contigs + 1,) is where on ``sequence`` each begins, and where the last one ends.
+    ``contigs`` (contigs + 1,) is where on ``sequence`` each begins, and where the last one ends;
+    an earlier run counted the letters before ``counted``.
     """
     shift = contigs[windows.contig]
     lengths = contigs[windows.contig + 1] - shift
     begin, stop = windows.start + shift, windows.end + shift
     low, high = int(begin.min()), int(stop.max())
+    again = ambiguous_letters(sequence[low:counted])
     sequence = sequence[low:high]
     begin -= low
     stop -= low
     loops = LOOPS.get()
     if loops is not None and len(sequence) >= 2:
         table = codon_table(genetic_code)
-        return _by_loops(loops, sequence, ids, windows, lengths, begin, stop, table)
+        return _by_loops(loops, sequence, ids, windows, lengths, begin, stop, table, again)
     found = scan(sequence, begin, stop, genetic_code=genetic_code)
     window, frame = np.nonzero(found.kept)
     start, end = begin[window], stop[window]
@@ -61,7 +75,7 @@ def find_records(
     record_id = record_ids(contig, number, frame)
     rows = _rows(windows, lengths, window, frame, record_id, contig, nucleotide, protein)
     has_record: NDArray[np.bool_] = np.logical_or.reduce(found.kept, axis=1)
-    counts = found.ambiguous, found.dropped, len(found.codon)
+    counts = found.ambiguous - again, found.dropped, len(found.codon)
     return Found(rows, has_record, found.stopped, *counts)
 
 
@@ -85,7 +99,7 @@ def _rows(
 
 def _by_loops(
     loops: Any, sequence: Bytes, ids: Ragged, windows: Windows, contig_lengths: Ints,
-    begin: Ints, stop: Ints, table: CodonTable,
+    begin: Ints, stop: Ints, table: CodonTable, again: int,
 ) -> Found:  # fmt: skip
     """Find the records by compiled code, `begin` to `stop` on ``sequence``."""
     n = len(windows)
@@ -124,7 +138,7 @@ def _by_loops(
         ),
         kept=np.logical_or.reduce(kept, axis=1),
         stopped=stopped,
-        ambiguous=ambiguous,
+        ambiguous=ambiguous - again,
         dropped=dropped,
         codons=len(sequence) - 2,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from store.errors import UsageError
-from store.io.words import nearest
+from store.io.words import first_few, nearest, not_held
 from store.schema import Model, Schema
 
 
@@ -32,3 +32,14 @@ def test_a_store_asks_whether_it_was_meant() -> None:
     schema = Schema(block_rows=16, segment_length=500, models=(Model("demo_esm2", 8),))
     with pytest.raises(UsageError, match=r"'demo_esm' .*demo_esm2\); did you mean demo_esm2\?"):
         schema.model("demo_esm")
+
+
+def test_a_store_asks_so_for_every_kind_of_name() -> None:
+    names = [f"s{number}" for number in range(12)]
+    assert not_held("scores", "dmeo", ["demo"]) == (
+        "the store has no scores 'dmeo' (it has: demo); did you mean demo?"
+    )
+    assert not_held("sample", "x", names).endswith(f"{', '.join(names[:10])} and 2 more)")
+    assert first_few([]) == "none"
+    with pytest.raises(UsageError, match=r"no sample 'x' \(it has: none\)$"):
+        Schema(block_rows=16, segment_length=500).held_sample("x")

@@ -145,6 +145,19 @@ def test_xarray_has_everything_lazily(opened: Store) -> None:
     np.testing.assert_array_equal(data.filled_small, opened.filled("small"))
 
 
+def test_kept_scores_are_in_every_obs(tmp_path: Path) -> None:
+    pytest.importorskip("xarray")
+    pytest.importorskip("dask")
+    store = create_store(tmp_path / "run.zarr", models=MODELS, segment_length=500, block_rows=16)
+    append(store, "first", 20)
+    values = np.arange(40, dtype=np.float32).reshape(20, 2)
+    store.save_scores("phage", digest="d", values=values, rows=[(0, 9)])
+    for at in (0, 1):
+        wanted = [*values[:9, at], *[np.nan] * 11]
+        for obs in (store.obs, store.to_xarray()):
+            np.testing.assert_array_equal(obs[f"phage_score{at + 1}"], wanted)
+
+
 @settings(deadline=None, derandomize=True, max_examples=200)
 @given(st.lists(st.binary(max_size=5), min_size=1, max_size=12), st.data())
 def test_items_are_taken_in_any_order(items: list[bytes], data: st.DataObject) -> None:
@@ -162,8 +175,8 @@ def test_a_column_of_no_rows_keeps_its_type(opened: Store) -> None:
 def test_rows_of_samples(opened: Store) -> None:
     assert opened.rows_of("second").tolist() == list(range(40, 57))
     assert opened.rows_of(["second", "first"]).tolist()[:3] == [40, 41, 42]
-    with pytest.raises(UsageError, match="no sample 'third' .*first, second"):
-        opened.rows_of("third")
+    with pytest.raises(UsageError, match=r"no sample 'frst' .*first, second\); did you mean first"):
+        opened.rows_of("frst")
 
 
 # -- search ---------------------------------------------------------------------------------------

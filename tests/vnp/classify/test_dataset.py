@@ -96,7 +96,7 @@ def test_what_is_kept_appended_and_labelled(
         assert kept
         assert (found["records"], found["parts"]) == (len(kept), len(kept) // 4)
         windows = [w for r in records for w in slow_rules.windows(str(r.seq), length)]
-        assert found["windows"] == len(windows)
+        assert found["segments"] == len(windows)
         assert found["ambiguous"] > 0
         mine = labels[labels["sample"] == group]
         names = [name.replace("_chunk_1F", "F").replace("_chunk_1R", "R") for name in mine.record]

@@ -311,7 +311,6 @@ def test_folds_that_leave_a_class_one_short_or_repeated_contig(
     [
         (["--classifier", "logistic", "--epochs", "3"], 2, "--epochs is of the training of an mlp"),
         (["--classifier", "logistic", "--threads", "1"], 2, "--threads is of the training of an"),
-        (["--threads", "100000"], 2, "this process may use"),
         (["--folds", "3", "--split", "random"], 2, "--split random does not: choose one"),
         (["--folds", "3", "--split", "sample"], 1, "has 1 group with records"),
         (["--folds", "100"], 1, "has 80 groups with records, and 100 folds need 100"),
@@ -328,6 +327,14 @@ def test_what_does_not_go_together_is_refused(
     assert train(store, tmp_path, *more) == code
     assert message in capsys.readouterr().err
     assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_no_more_threads_than_processors(
+    tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        train(store, tmp_path, "--threads", "100000")
+    assert "argument --threads: 100000: this process may use" in capsys.readouterr().err
 
 
 def test_without_scikit_learn_the_extra_is_named(

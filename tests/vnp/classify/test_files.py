@@ -192,6 +192,14 @@ def test_what_is_not_a_classifier_is_named(tmp_path: Path) -> None:
         load_classifier(tmp_path / "none.pth")
 
 
+@pytest.mark.parametrize("suffix", [".json", ".md"])
+def test_the_card_in_place_of_the_weights_is_named(tmp_path: Path, suffix: str) -> None:
+    card = tmp_path / f"demo{suffix}"
+    card.write_text("{}")
+    with pytest.raises(ClassifierError, match=r"is the card .*: name .*/demo\.safetensors$"):
+        load_classifier(card)
+
+
 def test_converting_keeps_every_bit_and_the_card_belongs_to_its_weights(
     tmp_path: Path, x: torch.Tensor, capsys: pytest.CaptureFixture[str]
 ) -> None:

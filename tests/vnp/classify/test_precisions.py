@@ -267,7 +267,7 @@ def test_what_does_not_fit_is_one_line(store: Store, tmp_path: Path, capsys: Any
     junk.write_bytes(b"junk")
     capsys.readouterr()
     for words, code, said in (
-        ([empty], 2, "has no rows to compare with: append a sample first"),
+        ([empty], 2, "empty.zarr has no rows yet: append a sample"),
         ([store.path, "--model", "esm2_3b"], 2, "the store has no model 'esm2_3b'"),
         ([store.path, "--classifier", other], 2, "takes 5 numbers a row, but demo_dnabert_s (96)"),
         ([store.path, "--classifier", junk], 1, "junk.pth"),

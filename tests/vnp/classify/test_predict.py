@@ -110,6 +110,8 @@ def test_the_published_files_byte_for_byte(
     assert main([*arguments, "-o", str(tmp_path / "out")]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["complete"]
+    head, *_ = (tmp_path / "out" / "samples.tsv").read_text().splitlines()
+    assert {*head.split("\t"), "regions", "folder"} == set(report["samples"][0]), "the same words"
     for sample in ("first", "second"):
         folder = tmp_path / "out" / sample
         results, windows = published(store, sample, module)

@@ -14,7 +14,7 @@ from vnp.classify.calls import VIRAL, Window
 from vnp.classify.regions import Region, RegionRule, find_regions, regions_of, smoothed
 
 SEGMENT = 500
-RUNS = RegionRule(smooth=1, enter=VIRAL, leave=VIRAL, min_length=0, merge_gap=0)
+RUNS = RegionRule(smooth=1, enter=VIRAL, leave=VIRAL, min_region=0, merge_gap=0)
 
 
 def regions(score: list[float], rule: RegionRule, *, step: int = SEGMENT) -> list[Region]:
@@ -60,27 +60,27 @@ def test_a_clean_step_has_exact_ends() -> None:
 
 
 def test_hysteresis_keeps_what_sags_and_drops_what_never_rises() -> None:
-    rule = RegionRule(smooth=1, min_length=0, merge_gap=0)
+    rule = RegionRule(smooth=1, min_region=0, merge_gap=0)
     assert bounds([0.1, 0.6, 0.9, 0.55, 0.6, 0.1], rule) == [(1, 5)]
     assert bounds([0.1, 0.6, 0.6, 0.6, 0.1], rule) == []
 
 
 def test_one_stray_segment_neither_makes_nor_breaks_a_region() -> None:
-    rule = RegionRule(min_length=0, merge_gap=0)
+    rule = RegionRule(min_region=0, merge_gap=0)
     assert bounds([0.1] * 10 + [1.0] + [0.1] * 10, rule) == []
     assert bounds([0.1] * 5 + [0.9] * 6 + [0.1] + [0.9] * 6 + [0.1] * 5, rule) == [(5, 18)]
 
 
 def test_gap_length_and_blank_are_in_bases() -> None:
     score = [1.0] * 3 + [0.0] * 2 + [1.0] * 3
-    rule = RegionRule(smooth=1, merge_gap=999, min_length=0)
+    rule = RegionRule(smooth=1, merge_gap=999, min_region=0)
     assert bounds(score, rule) == [(0, 3), (5, 8)]
     assert bounds(score, RegionRule(smooth=1, merge_gap=1000)) == [(0, 8)]
-    assert bounds(score, RegionRule(smooth=1, merge_gap=0, min_length=1500)) == [(0, 3), (5, 8)]
-    assert bounds(score, RegionRule(smooth=1, merge_gap=0, min_length=1501)) == []
+    assert bounds(score, RegionRule(smooth=1, merge_gap=0, min_region=1500)) == [(0, 3), (5, 8)]
+    assert bounds(score, RegionRule(smooth=1, merge_gap=0, min_region=1501)) == []
     start = np.array([0, 500, 3000, 3500])  # nothing called from 1000 to 3000
     for blank, expected in ((2000, [(0, 4000)]), (1999, [(0, 1000), (3000, 4000)])):
-        rule = RegionRule(min_length=0, max_blank=blank)
+        rule = RegionRule(min_region=0, max_blank=blank)
         found = find_regions(start, start + SEGMENT, np.ones(4), rule)
         assert [(each.start, each.end) for each in found] == expected
 
@@ -126,7 +126,7 @@ def test_regions_are_ordered_disjoint_long_enough_and_end_in_segments(
     for region in found:
         assert {region.start} <= set(start.tolist())
         assert {region.end} <= set(end.tolist())
-        assert region.end - region.start >= rule.min_length
+        assert region.end - region.start >= rule.min_region
         inside = [
             score
             for a, b, score in zip(start, end, track, strict=True)

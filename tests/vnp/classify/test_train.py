@@ -298,7 +298,7 @@ def test_the_bundled_example_trains_a_classifier_that_predict_takes(
     assert "demo_dnabert_s and demo_esm2 are demo models with random weights" in told.err
     assert "mean nothing" in json.loads(told.out)["warning"]
     samples = {found["sample"]: found for found in json.loads(told.out)["samples"]}
-    share = {name: s["viral_windows"] / s["windows"] for name, s in samples.items()}
+    share = {name: s["viral_segments"] / s["segments"] for name, s in samples.items()}
     assert share["lambda_phage"] > 0.6 > 0.3 > share["open"]
 
 

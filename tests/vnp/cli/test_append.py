@@ -197,9 +197,12 @@ def test_ambiguous_letters_are_told_and_much_of_them_warned_of(
     told = capsys.readouterr()
     report = json.loads(told.out)
     assert report["sample"]["ambiguous"] == 50
-    assert report["ambiguous_share"] == pytest.approx(0.1, abs=0.001)
+    assert report["ambiguous_share"] == 0.1
     assert report["dropped_codons_share"] == pytest.approx(52 / 498, abs=0.01)
-    assert "warning: sample vague: 10.0" in told.err
+    assert "warning: sample vague: 10.00% of the letters are ambiguous" in told.err
+    assert vnp("append", store, vague, "--check", "--json") == 1, "its sequences are there"
+    [checked] = json.loads(capsys.readouterr().out)["samples"]
+    assert checked["ambiguous_share"] == 0.1
 
 
 def test_a_pipe_needs_a_name_and_is_recognised_by_its_content(

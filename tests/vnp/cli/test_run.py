@@ -53,6 +53,7 @@ def test_from_file_to_calls_and_again(
     assert result["init"]["segment_length"] == 0
     assert result["append"][0]["sample"]["contigs"] == 6
     assert result["embed"]["complete"]
+    assert f"embed: {2 * result['embed']['rows']} embeddings in " in err, "of two models"
     assert result["predict"]["complete"]
     table = output / "reads" / "prediction_results.txt"
     calls = table.read_text()
@@ -79,7 +80,7 @@ def test_calls_flow_on_as_from_predict(
     code, out, err = run(capsys, *first, *options, "--json")
     assert code == 0, err
     result = json.loads(out)["predict"]
-    assert result["rule"]["min_length"] == 0
+    assert result["rule"]["min_region"] == 0
     assert [scores.name for scores in store.open(path).schema.scores] == ["demo"]
     called = {kind: file.read_text() for kind, file in files.items()}
     assert called["fa"].count(">") == result["written"]["contigs"]
@@ -149,3 +150,21 @@ def test_an_interrupted_stage_ends_it_with_what_was_done(
     assert result["append"][0]["sample"]["contigs"] == 6
     assert "embed" not in result
     assert "vnp embed ended with exit code 130; run the same command to carry on" in err
+
+
+def test_a_store_without_rows_says_why(
+    tmp_path: Path, classifier: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, stops = str(tmp_path / "run.zarr"), tmp_path / "stops.fa"
+    predict = ["predict", path, "--classifier", str(classifier)]
+    assert main(["init", path, *DEMO]) == 0
+    for why in ("no rows yet: append a sample", "no rows: sample stops has no records"):
+        capsys.readouterr()
+        assert main(["embed", path]) == 0
+        assert f"the store has {why}\n" in capsys.readouterr().out
+        assert main(predict) == 0
+        assert f"nothing scored: {why}\n" in capsys.readouterr().out
+        assert main(["bench", path]) == 2
+        assert f"run.zarr has {why}\n" in capsys.readouterr().err
+        stops.write_text(f">a\n{'CTAACTAACTAA' * 9}TTAGTTAGTTAG\n")
+        assert main(["append", path, str(stops), "--existing", "skip"]) == 0

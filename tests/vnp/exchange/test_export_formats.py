@@ -16,7 +16,7 @@ from store.errors import DataError, UsageError
 from store.open import create_store
 from store.store import Store
 from tests.rows import HeldClaim, append, expected, filled_store
-from tests.vnp.exchange.stores import DEMO, ids, merged, named_store
+from tests.vnp.exchange.stores import DEMO, demo, ids, merged, named_store
 from vnp.cli.main import main
 from vnp.exchange.arrays import escape
 from vnp.exchange.export import export_store
@@ -42,6 +42,29 @@ def test_anndata_files(full: Store, tmp_path: Path, suffix: str) -> None:
         assert data.obsm[f"X_{model.name}"].dtype == np.float16
         np.testing.assert_array_equal(data.obsm[f"X_{model.name}"], expected(full, model.name))
     assert data.uns["vnp"] == plain.uns["vnp"]
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr", ".parquet"])
+def test_kept_scores_are_exported(tmp_path: Path, suffix: str) -> None:
+    store = demo(tmp_path / "run.zarr")
+    values = np.arange(80, dtype=np.float32).reshape(40, 2)
+    for name in ("phage", "X_phage"):  # the second begins as the columns of embeddings do
+        store.save_scores(name, digest="d", values=values, rows=[(0, 35)])
+    target = tmp_path / f"out{suffix}"
+    export_store(store, target, samples=["second"])
+    wanted = store.to_pandas(slice(30, 40))
+    names = [f"{name}_score{at}" for name in ("phage", "X_phage") for at in (1, 2)]
+    if suffix == ".parquet":
+        found = pytest.importorskip("pyarrow.parquet").read_table(target).to_pandas()
+        assert found[names[0]].dtype == np.float32
+    else:
+        anndata = pytest.importorskip("anndata")
+        found = (anndata.read_h5ad if suffix == ".h5ad" else anndata.read_zarr)(target).obs
+        assert list(found) == list(wanted)
+    for name in names:
+        np.testing.assert_array_equal(found[name], wanted[name])
+    assert found["phage_score1"][:5].tolist() == [60, 62, 64, 66, 68]
+    assert np.isnan(found["phage_score2"][5:]).all()
 
 
 def test_an_h5ad_file_is_read_in_backed_mode(full: Store, tmp_path: Path) -> None:

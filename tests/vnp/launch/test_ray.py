@@ -248,7 +248,7 @@ def test_a_node_removed_at_work_is_survived(
     assert report["problems"] == []
     assert report["certified"] == {"gated": store.n_rows}
     assert len(report["workers"]) == 2
-    assert any(line.startswith("embed: 45 records") for line in launched.said), "progress"
+    assert any(line.startswith("embed: 45 embeddings") for line in launched.said), "progress"
     assert_whole(store, undisturbed)
 
     # Again: nothing is left to do, and the cluster is not even called.

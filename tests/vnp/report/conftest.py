@@ -14,7 +14,7 @@ from vnp.report.calls import ScoreSource
 from vnp.report.collect import collect
 from vnp.report.packed import parts
 from vnp.report.page import page as written
-from vnp.report.regions import GivenRegion, Regions
+from vnp.report.regions import GivenRegion, Regions, on_tracks
 
 
 class Opened:
@@ -60,7 +60,9 @@ def write(
 ) -> Path:
     """Write the page of a store."""
     data = collect(store, title="A study", scores=scores, umap=False)
-    path.write_text(written(data.title, warning=data.warning, parts=parts(data, regions)))
+    given, told = on_tracks(regions or {}, data.listed, end="the contig's end")
+    assert not told
+    path.write_text(written(data.title, warning=data.warning, parts=parts(data, given)))
     return path
 
 

@@ -78,8 +78,8 @@ def test_regions_of_a_user_are_read_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "planted.bed"
     path.write_text("# known\ntrack name=x\nc1\t0\t100\tone\t0\t+\n\nc1\t200\t300\nc2\t5\t9\ttwo\n")
     found = read_regions(path)
-    assert found["c1"] == [(0, 100, "one"), (200, 300, "given region")]
-    assert found["c2"] == [(5, 9, "two")]
+    assert [each[:3] for each in found["c1"]] == [(0, 100, "one"), (200, 300, "given region")]
+    assert found["c2"] == [(5, 9, "two", f"{path}, line 6")]
     for text, told in (
         ("c1 0 100\n", "line 1: a contig, a start and an end"),
         ("c1\t1_000\t2000\n", "line 1: a contig, a start and an end"),
@@ -98,8 +98,8 @@ def test_regions_with_a_byte_order_mark_and_lines_for_a_browser(tmp_path: Path) 
     path = tmp_path / "known.bed"
     path.write_bytes(b"\xef\xbb\xbfc1\t0\t9\ntrack\r\nbrowser\n#\ntrack\t5\t9\ntrack")
     assert read_regions(path) == {
-        "c1": [(0, 9, "given region")],
-        "track": [(5, 9, "given region")],
+        "c1": [(0, 9, "given region", f"{path}, line 1")],
+        "track": [(5, 9, "given region", f"{path}, line 5")],
     }
     path.write_text("c1\t\u0661\t\u0669\n", encoding="utf-8")
     with pytest.raises(DataError, match="line 1: a contig, a start and an end"):

@@ -216,7 +216,7 @@ def test_the_command_writes_the_page_and_multiqc(
     output = tmp_path / "out" / "report.html"
     arguments = ["report", store.path, "-o", output, "--classifier", classifier, "--no-umap"]
     regions = tmp_path / "planted.bed"
-    regions.write_text(f"{HOSTILE}0\t500\t900\tplanted\n")
+    regions.write_text(f"{HOSTILE}0\t500\t700\tplanted\n")
     arguments += ["--regions", regions]
     assert main([*map(str, arguments), "--multiqc", "--json"]) == 0
     files = json.loads(capsys.readouterr().out)["files"]
@@ -230,8 +230,19 @@ def test_the_command_writes_the_page_and_multiqc(
         assert set(content["data"][0]) == {"first", "second"}
     tracks = part_of(output.read_text(), "tracks")
     shown = [each for found in tracks["regions"].values() for each in found]
-    given = {"start": 500, "end": 900, "name": "planted", "given": True}
+    given = {"start": 500, "end": 700, "name": "planted", "given": True}
     assert [each for each in shown if each["given"]] == [given] * 2  # of a contig in each sample
+    bases = store.column("contig_length").max()
+    lines = (f"{HOSTILE}0\t9\t99999999\tbig", f"{HOSTILE}0\t{bases}\t99999999", "none\t1\t2")
+    regions.write_text("\n".join(lines))
+    assert main([*map(str, arguments), "--force"]) == 0
+    told = capsys.readouterr().err
+    assert f"left out 2 regions (the first: {regions}, line 2): of no contig with a track" in told
+    assert f"cut 1 region ({regions}, line 1) at the contig's end\n" in told
+    tracks = part_of(output.read_text(), "tracks")
+    shown = [each for found in tracks["regions"].values() for each in found if each["given"]]
+    assert [each["start"] for each in shown] == [9] * 2
+    assert max(each["end"] for each in shown) <= bases
     regions.write_text("c1\tx\t900\n")
     assert main([*map(str, arguments), "--force"]) == 1
     assert "planted.bed, line 1: a contig, a start and an end" in capsys.readouterr().err

@@ -126,6 +126,9 @@ def test_batches_and_runs_change_nothing(seed):
         sizes = [rng.randint(1, 5) for _ in range(5)]
         options = {"batch_records": rng.randint(1, 50), "batch_bytes": rng.choice([1, 500, 10**6])}
         assert fast(contigs, 30, sizes=sizes, **options) == whole
+        cut = record_batches(batches_of(contigs, sizes), segment_length=30)
+        vague = sum(base not in "ACGT" for _, text in contigs for base in text)
+        assert sum(batch.ambiguous for batch in cut) == vague, "where runs overlap too"
     finally:
         records._RUN_BASES, records._RUN_WINDOWS = bases, windows
 

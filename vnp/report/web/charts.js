@@ -235,7 +235,7 @@
     });
   };
 
-  /** Records a second over the time in which workers ran; pauses are cut out. */
+  /** Embeddings a second over the time in which workers ran; pauses are cut out. */
   vnp.throughput = (timeline, width) => {
     let at = 0;
     const breaks = [];
@@ -264,7 +264,7 @@
       marginLeft: 52,
       marginBottom: 42,
       style: STYLE,
-      ariaLabel: "Records a second over time, by worker",
+      ariaLabel: "Embeddings a second over time, by worker",
       x: {
         domain: [0, at],
         label: `time, UTC, from ${first.slice(0, 10)} →`,
@@ -273,7 +273,7 @@
         tickFormat: (x) => labelAt(starts, x),
       },
       y: {
-        label: "records / s",
+        label: "embeddings / s",
         grid: true,
         ticks: 4,
         tickFormat: (rate) => vnp.tick(vnp.short(rate)),
@@ -294,7 +294,7 @@
             Plot.stackY({
               ...RATES,
               title: ({ low, rate, group }) =>
-                `${time(low)} UTC\n${vnp.clipped(timeline.groups[group], 24)}: ${vnp.short(rate)} records / s`,
+                `${time(low)} UTC\n${vnp.clipped(timeline.groups[group], 24)}: ${vnp.short(rate)} embeddings / s`,
             }),
           ),
         ),

@@ -163,7 +163,7 @@
       caption: `From ${from}; dashed lines are pauses, cut out.`,
       draw: (width) => vnp.throughput(shown, width),
     });
-    const heads = ["Worker", "Device", "Blocks", "Records", "Records / s", "First", "Last (UTC)"];
+    const heads = ["Worker", "Device", "Blocks", "Embeddings", "Embeddings / s", "First", "Last (UTC)"];
     const time = (iso) => iso.slice(0, 19).replace("T", " ");
     const line = (row) =>
       vnp.el(

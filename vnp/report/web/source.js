@@ -43,10 +43,10 @@ overview() -> {
   marks: [{name, start, end}],       // samples along the rows, 0 to 1
   work: {
     certificates, of, more_workers,  // read, there are; workers not listed
-    workers: [{worker, device, blocks, records, rate, first, last}],   // rate: records a second
+    workers: [{worker, device, blocks, records, rate, first, last}],   // records: embeddings; rate: those a second
     timeline: null | {
       groups: [name],                // workers; the last may be "3 other workers"
-      bins: [{start, end, rates: [records a second, by group]}],
+      bins: [{start, end, rates: [embeddings a second, by group]}],
     },
   },
 }

@@ -123,10 +123,11 @@ class Hdf5Transaction:
             fixed = fixed_fields(self.tree, schema)
         if any(fixed[name] != field for name, field in self._map.fixed.items() if name != MAP):
             raise AssertionError("a field that never moves was moved")
-        self._close_tree()
         record_at = self._map.record_at
         generation = self._map.commit.generation + 1
-        commit = write_commit(self.overlay, record_at=record_at, generation=generation)
+        with self._naming_damage():
+            self._close_tree()
+            commit = write_commit(self.overlay, record_at=record_at, generation=generation)
         journal = Journal(
             record_at=record_at,
             before=self._map.record,
@@ -170,7 +171,7 @@ class Hdf5Transaction:
         """Tell what the library raises where structures are damaged from what a disk refuses."""
         try:
             yield
-        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        except (LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
             self.overlay.raise_error()
             raise DamageError(
                 f"{self._path}: the HDF5 library cannot work on its structures ({error}); run "

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from store.io.words import count
-
 if TYPE_CHECKING:
     from store.location import Location
 
@@ -39,6 +37,8 @@ def allowed_threads(text: str) -> int:
     """Parse a number of threads that compute: no more than there are processors for."""
     threads, most = positive(text), len(os.sched_getaffinity(0))
     if threads > most:
+        from store.io.words import count
+
         raise argparse.ArgumentTypeError(f"{text}: this process may use {count(most, 'processor')}")
     return threads
 

@@ -15,7 +15,7 @@ from vnp.report.data import ContigList
 _NO_REGION = re.compile(r"#|(track|browser)( |\r?\n?$)")  # tabs would make it a contig's name
 _POSITION = re.compile("[0-9]{1,18}")
 _MOST = 100_000  # regions of a file
-_MOST_OF_CONTIG = 1000  # that are kept
+_MOST_OF_CONTIG = 1000
 _NAME = 60  # letters of a name that are kept
 
 
@@ -55,8 +55,12 @@ def read_regions(path: Path) -> Regions:
                     continue
                 contig, region = _region(path, number, line)
                 of_contig = found.setdefault(contig, [])
-                if len(of_contig) < _MOST_OF_CONTIG:
-                    of_contig.append(region)
+                if len(of_contig) == _MOST_OF_CONTIG:
+                    raise DataError(
+                        f"{path}, line {number}: a track has room for {_MOST_OF_CONTIG:,} regions "
+                        "of a contig, and this is one more: leave some out"
+                    )
+                of_contig.append(region)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -85,6 +85,7 @@ def test_regions_of_a_user_are_read_or_refused(tmp_path: Path) -> None:
         ("c1\t1_000\t2000\n", "line 1: a contig, a start and an end"),
         ("c1\t-1\t5\n", "line 1: a contig, a start and an end"),
         ("c1\t100\t5\n", "line 1: 100 to 5 is not a region"),
+        ("c1\t1\t5\n" * 1001, "line 1001: a track has room for 1,000 regions"),
         ("\xff", "not UTF-8"),
     ):
         path.write_bytes(text.encode("latin-1"))

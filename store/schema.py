@@ -278,6 +278,8 @@ def from_attribute(value: object, *, where: str, read_samples: ReadChunk | None 
 
 def _tails(body: dict[str, Any]) -> tuple[int, ...]:
     if not isinstance(body["samples"], dict):
+        if "tails" in body:
+            raise ValueError("it has tails, and its samples are not in an array")
         return ()
     return tuple(map(_int, _list(body["tails"])))
 

@@ -361,7 +361,7 @@ def test_windows_are_sorted_in_bounded_memory(
 )
 def test_one_segment_is_viral_and_two_are(segments: int, words: str) -> None:
     calls = SampleCalls(
-        sample="s", records=3, scored=3, unscored=0, windows=segments, viral_windows=1, contigs=1,
+        sample="s", records=3, scored=3, unscored=0, segments=segments, viral_segments=1, contigs=1,
         viral_contigs=1, regions=0, mean_score2=None, best_score2=None, folder="s",
     )  # fmt: skip
     result = Prediction(

@@ -84,7 +84,7 @@ def embed(
         released what they held and have ended. Everything published by then is in the store, and
         the same call again carries on. A second interrupt does not wait for the current batch.
     UsageError
-        If there is no such model or device, or torch is not installed.
+        If the model or the device does not exist, or torch is not installed.
     StoreError
         If the store does not exist; with ``in_process`` also if it, the weights or the disk keep
         the worker from working.

@@ -27,8 +27,8 @@ class Progress:
     """Progress, rate and time left of one piece of work, on standard error.
 
     On a terminal and in a notebook it is a bar; elsewhere one plain line every `PLAIN_INTERVAL`
-    seconds and one at the end, so that a log of a batch job is short but never silent. Without a
-    total there is no time left; what was ``already`` done counts as done, not towards the rate.
+    seconds and one at the end, so that a log of a batch job is short but never silent. Time left
+    needs a total; what was ``already`` done counts as done, not towards the rate.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ def _bar_for(stream: TextIO) -> Any:
     if stream is sys.stderr and in_notebook():
         from tqdm import notebook
 
-        # Without ipywidgets there is no widget: a bar of text will do.
+        # Without ipywidgets the bar is text.
         if getattr(notebook, "IProgress", None) is not None:
             return notebook.tqdm
     elif not stream.isatty():

@@ -1,6 +1,6 @@
 """The main job: start a worker per device, watch, certify, start again what died.
 
-There is no coordination in it: the workers share the store through claims, and workers started
+It coordinates nothing: the workers share the store through claims, and workers started
 elsewhere by hand or by a scheduler may fill the same store at the same time. This process shows
 progress and certifies every row at the end.
 """

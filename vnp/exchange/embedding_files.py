@@ -53,7 +53,7 @@ def open_embeddings(
             continue
         require_local(each)
         if not each.exists():
-            raise EmbeddingFileError(f"{each}: there is no such file")
+            raise EmbeddingFileError(f"{each} does not exist")
     if path.is_dir() != (suffix == ".zarr"):
         raise EmbeddingFileError(
             f"{path} is {'a directory' if path.is_dir() else 'a file'}, which a {suffix} is not"

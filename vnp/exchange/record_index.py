@@ -49,7 +49,7 @@ class RecordIndex:
     Raises
     ------
     UsageError
-        If there is no such sample, or an index of any id would take more than half of the memory.
+        If a sample does not exist, or an index of any id would take more than half of the memory.
     """
 
     def __init__(

@@ -342,7 +342,7 @@ def test_options_must_fit_the_file(plain: Store, tmp_path: Path) -> None:
     names.write_text("\n".join(ids(plain)))
     with pytest.raises(EmbeddingFileError, match="holds no ids: .* --ids"):
         import_embeddings(plain, [tmp_path / "e.npy"], model="mine")
-    with pytest.raises(EmbeddingFileError, match="nothing.txt: there is no such file"):
+    with pytest.raises(EmbeddingFileError, match="nothing.txt does not exist"):
         import_embeddings(plain, [tmp_path / "e.npy"], model="mine", ids=tmp_path / "nothing.txt")
     report = import_embeddings(plain, [tmp_path / "e.npy"], model="mine", ids=names)
     assert_imported(plain.path, made(), report)

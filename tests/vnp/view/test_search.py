@@ -87,11 +87,16 @@ class Gated:
             self.ended.set()
 
 
+@pytest.fixture
+def gated(monkeypatch: pytest.MonkeyPatch) -> Gated:
+    search = Gated()
+    monkeypatch.setattr(live_module, "neighbours", search)
+    return search
+
+
 def test_a_search_waits_for_its_turn_and_holds_up_nothing_else(
-    client: Browser, monkeypatch: pytest.MonkeyPatch
+    client: Browser, gated: Gated
 ) -> None:
-    gated = Gated()
-    monkeypatch.setattr(live_module, "neighbours", gated)
     with listening(client, "/api/neighbours?row=2") as waiting:
         with listening(client, "/api/neighbours?row=1") as first:
             first.until(lambda parts: "done" in parts)
@@ -110,10 +115,8 @@ def test_a_search_waits_for_its_turn_and_holds_up_nothing_else(
 
 
 def test_a_browser_that_leaves_ends_its_search(
-    client: Browser, monkeypatch: pytest.MonkeyPatch
+    client: Browser, gated: Gated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gated = Gated()
-    monkeypatch.setattr(live_module, "neighbours", gated)
     with listening(client, "/api/neighbours?row=1") as page:
         page.until(lambda parts: parts["done"] == 1)
         assert page.parts["records"] == [1], "what is found is there before the end"

@@ -81,7 +81,9 @@
       vnp.el(
         "p",
         { class: "say" },
-        "Choose a contig for its track: the consensus of its segments and their reading frames.",
+        overview.classifier === null
+          ? "Choose a contig for its track: the reading frames of its segments."
+          : "Choose a contig for its track: the consensus of its segments and their reading frames.",
       ),
       controls.form,
       vnp.lengthNote(overview, "lengths here"),

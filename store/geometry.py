@@ -43,8 +43,8 @@ def partial_ends(schema: Schema) -> dict[int, set[int]]:
 def tails(schema: Schema) -> set[int]:
     """Blocks that may be filled in part: those that were the partial tail at some commit.
 
-    Of format 3 the schema keeps the last ones, and earlier ones that were found filled in part
-    (`store.counts.without_settled`); the others are filled whole, or not at all.
+    Where samples are an array the schema keeps the last ones, and earlier ones that were found
+    filled in part (`store.counts.without_settled`); the others are filled whole, or not at all.
     """
     if not isinstance(schema.samples, StoredSamples):
         return set(partial_ends(schema))

@@ -158,7 +158,7 @@ def category_column(schema: Schema) -> Column:
 
 
 def samples_column(schema: Schema) -> Column:
-    """Return the samples of format 3, one JSON text each: string (samples,).
+    """Return the array of samples, one JSON text each: string (samples,).
 
     It lies in ``obs``, where AnnData loads what ``column-order`` lists and no more.
     """

@@ -1,8 +1,9 @@
 """Samples of a store: what is kept of each, and the list of them where it is an array of the tree.
 
-In formats 1 and 2 the root lists all samples. In format 3 it keeps their number and a chain of
-hashes, and each sample is one JSON text of the array ``obs/vnp_samples``; so what is read at
-opening and written by a commit does not grow with the number of samples.
+In formats 1 and 2, and in HDF5, the root lists all samples. Where they are an array (Zarr, from
+format 3 on) it keeps their number and a chain of hashes, and each sample is one JSON text of the
+array ``obs/vnp_samples``; so what is read at opening and written by a commit does not grow with the
+number of samples.
 """
 
 from __future__ import annotations

@@ -266,19 +266,19 @@ def from_attribute(value: object, *, where: str, read_samples: ReadChunk | None 
             mixed_precision=_bool(body.get("mixed_precision", False)),
             genetic_code=_int(body.get("genetic_code", STANDARD_CODE)),
             contig_lengths=version == LENGTHS_VERSION,
-            tails=_tails(body),
+            tails=_tails(version, body),
         )
         if version != _format_of(schema):
-            raise ValueError(f"format {version} with genetic code {schema.genetic_code}")  # noqa: TRY301
+            raise ValueError(f"format {version} does not fit its members")  # noqa: TRY301
         _check_rows(schema)
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise NotAStoreError(f"{where}: the attribute 'vnp' has the wrong form: {error}") from None
     return schema
 
 
-def _tails(body: dict[str, Any]) -> tuple[int, ...]:
+def _tails(version: int, body: dict[str, Any]) -> tuple[int, ...]:
     if not isinstance(body["samples"], dict):
-        if "tails" in body:
+        if version == LENGTHS_VERSION and "tails" in body:  # before, an unknown member
             raise ValueError("it has tails, and its samples are not in an array")
         return ()
     return tuple(map(_int, _list(body["tails"])))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -14,12 +13,12 @@ from store.blocks import threads_for, verify_block
 from store.errors import DamageError
 from store.findings import Finding, Kind, Remedy
 from store.geometry import n_blocks
-from store.io.concurrent import in_order
+from store.io.concurrent import in_order, processors
 from store.io.json import parse_json
 
 # Threads that read large blocks although nothing waits: a fourth of their time is in the checksum,
 # which holds the interpreter.
-_READERS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+_READERS = min(4, processors())
 _PARALLEL_BYTES = 1 << 20
 
 

@@ -19,6 +19,6 @@ def whole_batches(tokens: Tokens, token_budget: int) -> Tokens:
     On a GPU it costs what a full one does, and in a store its records go with those of the next
     block.
     """
-    full = fill(tokens.lengths, token_budget=token_budget, most_records=token_budget // 16)[:-1]
-    chosen = np.concatenate([batch.records for batch in full])
+    batches = fill(tokens.lengths, token_budget=token_budget, most_records=token_budget // 16)
+    chosen = np.concatenate([batch.records for batch in batches[:-1] or batches])
     return Tokens(tokens.collect(chosen), tokens.lengths[chosen])

@@ -92,11 +92,12 @@ class Hdf5Transaction:
 
     def append(self, name: str, values: Values) -> None:
         """Add values to the end of a row column."""
-        if name not in self._columns:
-            self._columns[name] = ColumnAppender(
-                self.tree, self.overlay, name, schema=self._map.schema, checksums=self._checksums
-            )
         with self._naming_damage():
+            if name not in self._columns:
+                self._columns[name] = ColumnAppender(
+                    self.tree, self.overlay, name, schema=self._map.schema,
+                    checksums=self._checksums,
+                )  # fmt: skip
             self._columns[name].add(values)
 
     def write_scores(
@@ -173,6 +174,8 @@ class Hdf5Transaction:
             yield
         except (LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
             self.overlay.raise_error()
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the system, which could not read
             raise DamageError(
                 f"{self._path}: the HDF5 library cannot work on its structures ({error}); run "
                 "'vnp verify'"

@@ -11,6 +11,7 @@ number::
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -30,6 +31,11 @@ _TRIAL_ITEMS, _TRIAL_SECONDS = 32, 0.1  # the trial ends with the first of both
 _SLICE_SECONDS = 0.1  # of work: handing a slice over costs 50 us
 _SLICE = 64  # items at most
 _AHEAD = 2  # slices for each thread
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 def in_order(

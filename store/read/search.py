@@ -12,7 +12,6 @@ and the sums of their products and squares say how similar each row is.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator
 from dataclasses import dataclass
 from math import gcd
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from store.errors import UsageError
-from store.io.concurrent import in_order
+from store.io.concurrent import in_order, processors
 from store.io.optional import available, require
 from store.read.indexing import Ints
 from store.read.view import Rows, View
@@ -108,6 +107,7 @@ def _searching(
     filled = view.filled_of_blocks
     done, of = 0, int(filled.sum())
     k = min(k, of)
+    many = faiss is not None or len(queries) > _ONE_BY_ONE  # these use all processors themselves
     best = Hits(np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32))
 
     def compare(block: int) -> tuple[int, Hits]:
@@ -115,17 +115,17 @@ def _searching(
         count = len(parts[0])
         if not count:
             return 0, Hits(best.rows[:, :0], best.scores[:, :0])
+        rows = unit_rows(np.concatenate(list(map(widened, parts)), axis=1)) if many else None
         table = [
-            _best_of_block(queries[first : first + _QUERIES], parts, min(k, count), faiss)
+            _best_of_block(queries[first : first + _QUERIES], parts, rows, min(k, count), faiss)
             for first in range(0, len(queries), _QUERIES)
         ]
         index, scores = (np.concatenate(part) for part in zip(*table, strict=True))
         return count, Hits(index + block * view.block_rows, scores)
 
-    alone = faiss is not None or len(queries) > _ONE_BY_ONE  # these use all processors themselves
     blocks = _scattered(len(filled)) if scattered else range(len(filled))
     results = in_order(
-        compare, blocks, threads=1 if alone else None, most=_THREADS, parallel=_processors()
+        compare, blocks, threads=1 if many else None, most=_THREADS, parallel=processors()
     )
     yield Compared(best, 0, of)
     try:
@@ -135,10 +135,6 @@ def _searching(
                 yield Compared(best, done, of)
     finally:
         results.close()
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 def _scattered(count: int) -> list[int]:
@@ -170,13 +166,17 @@ def _faiss(engine: str) -> Any:
     return available("faiss", for_what="search by faiss")
 
 
-def _best_of_block(queries: F32, parts: list[Rows], k: int, faiss: Any) -> tuple[Ints, F32]:
-    """Index in the block and score of the best k rows of each query, both (q, k), best first."""
+def _best_of_block(
+    queries: F32, parts: list[Rows], rows: F32 | None, k: int, faiss: Any
+) -> tuple[Ints, F32]:
+    """Index in the block and score of the best k rows of each query, both (q, k), best first.
+
+    ``rows`` are the parts joined and scaled to length 1, which faiss and many queries take.
+    """
     if faiss is not None:
-        rows = unit_rows(np.concatenate([widened(part) for part in parts], axis=1))
         scores, index = faiss.knn(queries, rows, k, metric=faiss.METRIC_INNER_PRODUCT)
         return index, scores
-    table = _similarities(queries, parts)
+    table = _similarities(queries, parts) if rows is None else queries @ rows.T
     if k < table.shape[1]:
         # argpartition alone chooses arbitrarily among rows that score like the k-th best.
         least = np.partition(table, -k, axis=1)[:, -k]
@@ -206,11 +206,8 @@ def _similarities(queries: F32, parts: list[Rows]) -> F32:
             piece = slice(first, first + step)
             values = widened(part[piece])
             squares[piece] += np.vecdot(values, values)
-            if len(here) > _ONE_BY_ONE:
-                table[:, piece] += here @ values.T
-            else:
-                for number, query in enumerate(here):
-                    table[number, piece] += np.vecdot(values, query)
+            for number, query in enumerate(here):
+                table[number, piece] += np.vecdot(values, query)
     squares[squares == 0] = 1
     table /= np.sqrt(squares)
     return table

@@ -72,7 +72,7 @@ class S3Backend(ZarrTree):
 
     @classmethod
     def new(cls, path: S3Location, schema: Schema) -> Self:
-        """Make an empty store, of format 3: it is there with its root."""
+        """Make an empty store: it is there with its root."""
         schema = replace(schema, samples=StoredSamples(read=SampleObjects(path)))
         objects = Objects(path)
         require_conditions(Objects(_beside(path)))

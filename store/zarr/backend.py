@@ -65,7 +65,7 @@ class ZarrBackend(ZarrTree, OnDisk):
 
     @classmethod
     def new(cls, path: Path, schema: Schema) -> Self:
-        """Make an empty store, of format 3; it appears whole or not at all."""
+        """Make an empty store; it appears whole or not at all."""
         schema = replace(schema, samples=StoredSamples(read=SampleChunks(path)))
         with making(path) as sidecar:
             made = sidecar.temporary("create")

@@ -7,7 +7,6 @@ them, and how its commit is made, is the backend's (`store.zarr.transaction`, `s
 from __future__ import annotations
 
 import abc
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import BoundedSemaphore
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.geometry import chunks_of
+from store.io.concurrent import processors
 from store.io.ragged import from_items
 from store.layout import (
     Column,
@@ -44,7 +44,7 @@ class ZarrChange(abc.ABC):
         self._tree = tree
         self._schema = tree.schema
         self._guard = guard
-        cores = len(os.sched_getaffinity(0))
+        cores = processors()
         self._pool = ThreadPoolExecutor(max_workers=min(cores + _WAITING, _PENDING_CHUNKS))
         self._slots = BoundedSemaphore(_PENDING_CHUNKS)
         self._futures: list[Future[None]] = []

@@ -9,7 +9,6 @@ sets out to keep the best one's; here the best one's are kept.
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from store.io.concurrent import processors
 from vnp.classify.batches import Rows
 from vnp.classify.estimators import Module
 from vnp.classify.metrics import log_loss
@@ -106,7 +106,7 @@ def threads_for(rows: int, width: int) -> int:
     """CPU threads that train on so many rows of so many numbers: one for a small set."""
     if rows * width <= _SMALL:
         return 1
-    return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+    return min(_MOST_THREADS, processors())
 
 
 @contextmanager

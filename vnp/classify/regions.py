@@ -47,7 +47,7 @@ class RegionRule:
             )
         if not 0 <= self.leave <= self.enter <= 1:
             raise UsageError(
-                f"a region cannot begin at a score of {self.enter} and end below {self.leave}: "
+                f"a region cannot begin at a consensus of {self.enter} and end below {self.leave}: "
                 "0 <= leave <= enter <= 1"
             )
         for name in ("min_region", "merge_gap", "max_blank"):
@@ -70,21 +70,22 @@ class Region:
 def find_regions(
     start: NDArray[np.int64],
     end: NDArray[np.int64],
-    score: NDArray[np.float64],
+    consensus: NDArray[np.float64],
     rule: RegionRule,
 ) -> list[Region]:
     """Find the regions of a contig from its called windows, in any order.
 
-    ``start``, ``end`` (0-based, half-open) and ``score``, the consensus (0 to 1, viral from `VIRAL`
-    on), have shape (n,). Regions come in order and neither touch nor overlap.
+    ``start``, ``end`` (0-based, half-open) and ``consensus`` (0 to 1, viral from `VIRAL` on) have
+    shape (n,). Regions come in order and neither touch nor overlap.
     """
     order = np.argsort(start, kind="stable")
-    start, end, score = start[order], np.maximum.accumulate(end[order]), score[order]
+    start, end = start[order], np.maximum.accumulate(end[order])
+    consensus = consensus[order]
     regions = []
     for piece in _pieces(start, end, rule.max_blank):
         first = piece.start
-        for low, high in _runs(start[piece], end[piece], score[piece], rule):
-            inside = score[first + low : first + high]
+        for low, high in _runs(start[piece], end[piece], consensus[piece], rule):
+            inside = consensus[first + low : first + high]
             regions.append(
                 Region(
                     start=int(start[first + low]),

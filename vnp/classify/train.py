@@ -139,6 +139,9 @@ def train(
     cross = None
     if settings.folds:
         cross = _cross_validated(store, view, rows, settings, device)
+    if settings.kind == "mlp" and device.type == "cpu":
+        threads = _threads(data[Part.TRAIN], settings)
+        log.info(f"training on the CPU with {count(threads, 'thread')}")
     fitted = _fit(data, settings, device, about="train")
     metrics = _metrics(fitted.module, data)
     training = {
@@ -319,6 +322,10 @@ def _metrics(module: Module, data: dict[Part, Rows]) -> dict[str, dict[str, Any]
     return metrics
 
 
+def _threads(train: Rows, settings: TrainSettings) -> int:
+    return settings.threads or threads_for(len(train), train.width)
+
+
 def _fit(
     data: dict[Part, Rows], settings: TrainSettings, device: torch.device, *, about: str
 ) -> Fitted:
@@ -329,11 +336,8 @@ def _fit(
     if settings.kind == "hist-gradient-boosting":
         return Fitted(*fit_trees(data[Part.TRAIN], seed=schedule.seed))
     train, held_out = data[Part.TRAIN], data[Part.HELD_OUT]
-    threads = settings.threads or threads_for(len(train), train.width)
-    if device.type == "cpu" and not about.startswith("fold"):
-        log.info(f"training on the CPU with {count(threads, 'thread')}")
     with (
-        computing_on(threads),
+        computing_on(_threads(train, settings)),
         Progress(about, total=schedule.epochs, unit="epochs") as progress,
     ):
 

@@ -39,7 +39,7 @@ _PACKAGES = {
 # What the other extras are for (pyproject.toml says what they bring); none is needed by all.
 _EXTRAS = {
     "export": "vnp export to Parquet",
-    "faiss": "vnp export to faiss, and faster searches",
+    "faiss": "vnp export to faiss, and faster searches for many records",
     "lance": "vnp export to Lance",
     "view": "vnp view",
     "umap": "the map of vnp report and vnp view by UMAP; without it by PCA",
@@ -191,7 +191,9 @@ def _software() -> Iterator[Check]:
 def _devices() -> Iterator[Check]:
     import torch
 
-    cores = len(os.sched_getaffinity(0))
+    from store.io.concurrent import processors
+
+    cores = processors()
     yield Check("CPU", "ok", f"{cores} cores may be used")
     if not torch.cuda.is_available():
         found = f"torch {torch.__version__} sees none: embedding runs on the CPU"

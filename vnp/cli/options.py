@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -35,10 +34,11 @@ def store(parser: argparse.ArgumentParser) -> None:
 
 def allowed_threads(text: str) -> int:
     """Parse a number of threads that compute: no more than there are processors for."""
-    threads, most = positive(text), len(os.sched_getaffinity(0))
-    if threads > most:
-        from store.io.words import count
+    from store.io.concurrent import processors
+    from store.io.words import count
 
+    threads, most = positive(text), processors()
+    if threads > most:
         raise argparse.ArgumentTypeError(f"{text}: this process may use {count(most, 'processor')}")
     return threads
 

@@ -55,9 +55,9 @@ def _file_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _region_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("viral regions")
-    about = "called segments of the moving average of scores, an odd number (default 5; 1: none)"
+    about = "called segments of the moving average, an odd number (default 5; 1: none)"
     group.add_argument("--smooth", type=options.positive, default=5, metavar="N", help=about)
-    score: dict[str, Any] = {"type": options.score, "metavar": "SCORE"}
+    score: dict[str, Any] = {"type": options.score, "metavar": "CONSENSUS"}
     about = "smoothed consensus that a region reaches somewhere (default 0.7)"
     group.add_argument("--enter", default=0.7, help=about, **score)
     about = "smoothed consensus that a region has everywhere (default 0.5)"

@@ -55,7 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--batch", help="rows a step (default 32)", **numbers)
     rate: dict[str, Any] = {"type": options.positive_float, "metavar": "RATE"}
     group.add_argument("--learning-rate", help="default 2e-4", **rate)
-    about = "CPU threads (default: one for up to 10,000 records, else up to 4 of those allowed)"
+    about = (
+        "CPU threads (default: one for a small set, such as 10,000 records of 3,328 numbers, else "
+        "up to 4 of those allowed)"
+    )
     group.add_argument("--threads", metavar="N", help=about, type=options.allowed_threads)
     parser.add_argument("--seed", type=int, default=42, help="of everything random (default 42)")
     options.classifier_device(parser)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from store.errors import UsageError
+from store.io.concurrent import processors
 from store.location import Location
 from store.open import open_store
 from store.store import Store
@@ -96,7 +97,7 @@ def configs_of_workers(config: WorkerConfig, workers: int | None) -> tuple[Worke
         gpus = count_gpus()
         if gpus:
             devices = [f"cuda:{number % gpus}" for number in range(workers or gpus)]
-    threads = max(1, len(os.sched_getaffinity(0)) // len(devices))
+    threads = max(1, processors() // len(devices))
     config = replace(config, threads=config.threads or threads)
     return tuple(replace(config, device=device) for device in devices)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 
 from store.errors import UsageError
+from store.io.concurrent import processors
 from store.io.words import count
 from vnp.inference.encoder import Precision, Warn
 from vnp.models.errors import DeviceError
@@ -67,7 +67,7 @@ def place(
     """
     if precision != "auto" and precision not in _DTYPES:
         raise UsageError(f"there is no precision {precision!r}; it is auto, {', '.join(_DTYPES)}")
-    allowed = len(os.sched_getaffinity(0))
+    allowed = processors()
     if threads is not None and threads < 1:
         raise UsageError(f"{count(threads, 'thread')} cannot compute anything")
     threads = threads or allowed

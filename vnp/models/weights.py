@@ -9,7 +9,6 @@ from a model with a head.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from store.io.concurrent import processors
 from vnp.models import fair_esm
 from vnp.models.errors import (
     TorchFileError,
@@ -154,7 +154,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     str
         ``sha256:`` and 64 hexadecimal digits.
     """
-    threads = min(_HASH_THREADS, len(os.sched_getaffinity(0)))
+    threads = min(_HASH_THREADS, processors())
     names = sorted(tensors)
     with ThreadPoolExecutor(max_workers=threads) as pool:
         parts = list(pool.map(lambda name: _digest_tensor(tensors[name]), names))

@@ -9,17 +9,21 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from store.io.words import count
 from vnp.classify.contig_arrays import picked
 from vnp.report.binning import binned
 from vnp.report.data import ContigList, ReportData, Sampled
 from vnp.report.overview import Json, map_json, overview, regions_json, rounded, thousandths
 from vnp.report.regions import TrackRegions
 from vnp.sequence.frames import FRAMES
+
+log = logging.getLogger(__name__)
 
 # Letters of each part, which is base64.
 MOST_OVERVIEW = 500_000
@@ -34,7 +38,9 @@ def parts(data: ReportData, given: TrackRegions | None = None) -> dict[str, str]
     n = 0 if listed is None else len(listed.names)
     n, contigs = _fitting(MOST_CONTIGS, n, lambda most: _contigs(data, most))
     tracked = 0 if listed is None else min(len(listed.tracks), n)
-    _, tracks = _fitting(MOST_TRACKS, tracked, lambda most: _tracks(listed, most, given or {}))
+    kept, tracks = _fitting(MOST_TRACKS, tracked, lambda most: _tracks(listed, most, given or {}))
+    if lost := sum(len(regions) for at, regions in (given or {}).items() if at >= kept):
+        log.warning(f"regions: left out {count(lost, 'region')}: no room for their tracks")
     points = 0 if data.sampled is None else len(data.sampled.rows)
     _, shown = _fitting(MOST_MAP, points, lambda most: _map(data.sampled, most))
     _, first = _fitting(MOST_OVERVIEW, len(data.samples), lambda most: _overview(data, most))
@@ -47,13 +53,13 @@ def packed(value: object) -> str:
     return base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode()
 
 
-def _fitting(room: int, count: int, made: Callable[[int], object]) -> tuple[int, str]:
-    """As many of ``count`` as fit into the room, and the part that holds them."""
+def _fitting(room: int, number: int, made: Callable[[int], object]) -> tuple[int, str]:
+    """As many of ``number`` as fit into the room, and the part that holds them."""
     while True:
-        text = packed(made(count))
-        if len(text) <= room or not count:
-            return count, text
-        count = min(count - 1, int(0.9 * count * room / len(text)))
+        text = packed(made(number))
+        if len(text) <= room or not number:
+            return number, text
+        number = min(number - 1, int(0.9 * number * room / len(text)))
 
 
 def _overview(data: ReportData, most: int) -> Json:

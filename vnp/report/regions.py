@@ -25,7 +25,7 @@ class GivenRegion(NamedTuple):
     start: int  # first base, 0-based
     end: int  # one past the last base
     name: str
-    where: str = ""  # file and line that name it
+    where: str  # file and line that name it
 
 
 Regions: TypeAlias = Mapping[str, Sequence[GivenRegion]]  # by contig
@@ -114,7 +114,7 @@ def _region(path: Path, number: int, line: str) -> tuple[str, GivenRegion]:
             f"{path}, line {number}: a contig, a start and an end are wanted, separated by tabs"
         )
     contig, (start, end) = cells[0], map(int, numbers)
-    if not 0 <= start < end < 1 << 53:
+    if not start < end < 1 << 53:
         raise DataError(f"{path}, line {number}: {start} to {end} is not a region")
     name = cells[3][:_NAME] if len(cells) > 3 else "given region"
     return contig, GivenRegion(start, end, name, f"{path}, line {number}")

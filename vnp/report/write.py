@@ -70,7 +70,7 @@ def write_report(
     end = "the contig's end" if data.contig_lengths else "the contig's last record"
     given, told = on_tracks(regions or {}, data.listed, end=end)
     for line in told:
-        log.warning(f"--regions: {line}")
+        log.warning(f"regions: {line}")
     contents = {output: page(data.title, warning=data.warning, parts=parts(data, given))}
     if for_multiqc:
         contents |= multiqc.texts(data, beside=output)

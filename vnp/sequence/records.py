@@ -6,7 +6,6 @@ thousands of reads. Records are passed on in batches of a useful size.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store.io.concurrent import processors
 from store.io.ragged import Ragged, concatenate, from_items
 from store.io.tables import safe_cell
 from store.io.words import count
@@ -134,7 +134,7 @@ def _parts(
     contigs: Iterable[ContigBatch], segment_length: int, genetic_code: int, source: str
 ) -> Iterator[RecordBatch]:
     """Records run by run: threads cut some ahead, where compiled loops leave Python to others."""
-    threads = min(len(os.sched_getaffinity(0)), _MOST_THREADS) if LOOPS.get() is not None else 0
+    threads = min(processors(), _MOST_THREADS) if LOOPS.get() is not None else 0
     if threads < 2:
         for batch in contigs:
             yield from (work.part() for work in _runs(batch, segment_length, genetic_code, source))

@@ -60,21 +60,15 @@ class Ids:
 
         What follows an id counts as 0.
         """
+        letters = self.letters if len(self.letters) >= WORD else np.pad(self.letters, (0, WORD))
         begin = self.starts(found) + WORD * number
         left = np.clip(self.ends[found] - begin, 0, WORD)
-        last = len(self.letters) - WORD
-        if last < 0 or (begin > last).any():  # at the very end, where no 8 letters follow
-            tail = np.zeros(min(len(self.letters), WORD) + 2 * WORD, np.uint8)
-            tail[: -2 * WORD] = self.letters[max(last, 0) :]
-            near = begin > last
-            words = _numbers(self.letters, ">u8")[np.where(near, 0, begin)] if last >= 0 else begin
-            ends = _numbers(tail, ">u8")[np.clip(begin - max(last, 0), 0, len(tail) - WORD)]
-            words = np.where(near, ends, words)
-        else:
-            words = _numbers(self.letters, ">u8")[begin]
+        at = np.minimum(begin, len(letters) - WORD)  # at the very end no 8 letters follow
+        past = (8 * np.minimum(begin - at, WORD - 1)).astype(np.uint64)
+        words = _numbers(letters)[at].astype(np.uint64) << past
         # In two steps, as a number cannot be shifted by all of its 64 bits.
         half = (4 * (WORD - left)).astype(np.uint64)
-        kept: NDArray[np.uint64] = words.astype(np.uint64) >> half >> half << half << half
+        kept: NDArray[np.uint64] = words >> half >> half << half << half
         return kept
 
     def holding(self, text: str, low: int, high: int) -> Mask:
@@ -109,9 +103,9 @@ class Ids:
         return int(self.ends[contig - 1]) if contig else 0
 
 
-def _numbers(letters: NDArray[np.uint8], dtype: str) -> NDArray[np.uint64]:
+def _numbers(letters: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """Eight bytes from each byte on, as a number: a view of all but the last seven."""
-    return np.ndarray((len(letters) - 7,), dtype, buffer=letters.data, strides=(1,))
+    return np.ndarray((len(letters) - 7,), ">u8", buffer=letters.data, strides=(1,))
 
 
 def _begins(letters: NDArray[np.uint8], wanted: bytes) -> Mask:

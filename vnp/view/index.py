@@ -176,7 +176,6 @@ class ContigIndex:
 
 
 def _geometry(schema: Schema) -> tuple[int, ...]:
-    # An append by a vnp that knows no lengths of contigs takes them all away.
     return schema.block_rows, schema.segment_length, schema.genetic_code, schema.contig_lengths
 
 

@@ -76,20 +76,19 @@ def _first(found: Ints, keys: Sequence[Key], most: int) -> tuple[Mask, list[Any]
     """Which of some are the first ``most``, of which there is one at least; keys of the last."""
     first = np.zeros(len(found), dtype=bool)
     most = min(most, len(found))
+    bar: list[Any] = []
     if not most:
-        return first, []
-    tied: Any = slice(None)
-    bar = []
+        return first, bar
+    tied = np.arange(len(found))
     for key in keys:
         values = key(found[tied])
         last = np.partition(values, most - 1)[most - 1]
         bar.append(last)
         before = values < last
-        first[tied] = before
+        first[tied[before]] = True
         most -= int(np.count_nonzero(before))
-        same = np.flatnonzero(values == last)
-        tied = same if isinstance(tied, slice) else tied[same]
-    first[tied[:most] if bar else slice(most)] = True
+        tied = tied[values == last]
+    first[tied[:most]] = True
     return first, bar
 
 

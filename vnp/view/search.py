@@ -108,6 +108,8 @@ def _told(
                 looked_up = time.monotonic() + _SHARE * (time.monotonic() - now)
             yield found
             told = now
+            if not at.done:
+                began = time.monotonic()  # others may have had their turns before
     finally:
         steps.close()
 

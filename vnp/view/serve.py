@@ -124,7 +124,7 @@ class _Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._answered: object = None  # the last request, at the last look
+        self._seen: object = None  # the last request, at the last look
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -136,10 +136,10 @@ class _Connection(H11Protocol):
 
     def _look(self) -> None:
         request = self.cycle
-        if request is None or (request.response_complete and request is self._answered):
+        if request is None or (request.response_complete and request is self._seen):
             self.transport.close()
             return
-        self._answered = request
+        self._seen = request
         self._wait()
 
 

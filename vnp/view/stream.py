@@ -74,17 +74,18 @@ class Searches:
             if parts is not None:
                 parts.close()
 
-    async def _next(self, parts: Generator[Any]) -> Any:
-        return await to_thread.run_sync(next, parts, None, limiter=self._threads)
-
     async def _send_all(self, send: Send, parts: Generator[Any]) -> None:
-        try:
-            while (part := await self._next(parts)) is not None:
-                await _send(send, part)
-        except (TimeoutError, Cancelled):
-            raise
-        except Exception as error:  # noqa: BLE001 - told to the reader, whatever it is
-            await _send(send, {"error": self._failed(error)})
+        part: Any = {}
+        while "error" not in part:
+            try:
+                part = await to_thread.run_sync(next, parts, None, limiter=self._threads)
+            except Cancelled:
+                raise
+            except Exception as error:  # noqa: BLE001 - told to the reader, whatever it is
+                part = {"error": self._failed(error)}
+            if part is None:
+                return
+            await _send(send, part)
 
 
 async def _send(send: Send, part: Any) -> None:

@@ -72,5 +72,5 @@ def study_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
     samples = studies.ordinary()
     store = studies.study(folder / "run.zarr", samples)
-    given = {"sea_0": [GivenRegion(500, 1500, "planted <b>prophage</b>")]}
+    given = {"sea_0": [GivenRegion(500, 1500, "planted <b>prophage</b>", "known.bed, line 1")]}
     return write(folder / "report.html", store, studies.scores_of(samples), given)

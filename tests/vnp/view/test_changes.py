@@ -268,6 +268,6 @@ def test_contigs_are_as_long_as_the_store_knows(tmp_path: Path, known: bool) -> 
         found = until(indexed, "the index")
         assert [row["bases"] for row in found["rows"]] == [4000 if known else 2500] * 2
         assert client.get("/api/overview").json()["store"]["contig_lengths"] is known
-    # A change of earlier code takes the lengths away: contigs are read again.
+    # Another store in its place may have none: contigs are read again.
     without = replace(store.schema, contig_lengths=False)
     assert known_by(store.schema).goes_on_in(without) is not known

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from store.errors import StoreError
 from store.store import Store
-from tests.vnp.view.stores import Browser, append, listening, opened, parts_of, until
+from tests.vnp.view.stores import (
+    TOKEN,
+    Browser,
+    append,
+    listening,
+    opened,
+    parts_of,
+    served,
+    until,
+)
 from vnp.view import live as live_module
 from vnp.view import search as module
+from vnp.view.live import LiveStore
 from vnp.view.search import Cancelled, Precedence, neighbours
 
 
@@ -50,6 +61,19 @@ def test_what_is_found_is_told_as_it_goes(shared: Store, monkeypatch: pytest.Mon
         assert similar == sorted(similar, reverse=True)
         assert len(similar) >= min(part["done"] - 1, module.MOST)
     assert {each["score"] for each in parts[-1]["records"]} <= {0.9, 0.2}
+
+
+def test_waiting_for_its_turn_is_no_part_of_the_time_left(
+    shared: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_TOLD_SECONDS", 0)
+    clock = SimpleNamespace(monotonic=lambda: clock.now, now=0.0)
+    monkeypatch.setattr(module, "time", clock)
+    steps = neighbours(shared, 42, scores=None, stopped=lambda: False, precedence=Precedence())
+    assert steps is not None
+    next(steps)
+    clock.now = 3600.0
+    assert next(steps)["seconds_left"] == 0
 
 
 def test_a_search_that_nobody_waits_for_is_given_up(shared: Store) -> None:
@@ -126,20 +150,24 @@ def test_a_browser_that_leaves_ends_its_search(
     assert parts[-1]["done"] == 100, "the next one has its turn"
 
 
-def test_the_end_of_the_server_ends_a_search(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    gated = Gated()
-    monkeypatch.setattr(live_module, "neighbours", gated)
-    with opened(store) as client, listening(client, "/api/neighbours?row=1") as page:
-        page.until(lambda parts: parts["done"] == 1)
-    assert gated.ended.wait(60)
+def test_the_end_of_the_server_ends_a_search(store: Store, gated: Gated) -> None:
+    live = LiveStore(store, umap=False)
+    with served(live) as client:
+        client.get(f"/?token={TOKEN}")
+        with listening(client, "/api/neighbours?row=1") as page:
+            page.until(lambda parts: parts["done"] == 1)
+            live.close()
+            assert gated.ended.wait(60), "while its reader still listens"
 
 
+@pytest.mark.parametrize("kind", [StoreError, TimeoutError], ids=["damage", "storage too slow"])
 def test_an_error_in_the_middle_of_a_search_is_told(
-    client: Browser, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+    client: Browser, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    kind: type[Exception],
+) -> None:  # fmt: skip
     def damaged(*_: Any, **__: Any) -> Generator[Any]:
         yield {"done": 0, "of": 2, "seconds_left": None}
-        raise StoreError("obsm/X_small/c.1.0 is damaged")
+        raise kind("obsm/X_small/c.1.0 is damaged")
 
     monkeypatch.setattr(live_module, "neighbours", damaged)
     parts = parts_of(client.get("/api/neighbours", {"row": 1}))

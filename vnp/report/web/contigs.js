@@ -241,7 +241,7 @@
         contig: ({ contig }) => contig,
         sample: ({ sample }) => sample,
         length: ({ bases }) => (known ? bases : null),
-        // Not a length, and of another name: the table of files has it neither.
+        // Not the contig's length, so under another name; contigs.tsv has no such column.
         ...(known ? {} : { last_segment_end: ({ bases }) => bases }),
         segments: ({ segments }) => segments,
         records: ({ records }) => records,

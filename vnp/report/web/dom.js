@@ -164,6 +164,13 @@
     return [hint, box];
   };
 
+  /** Seconds in words: in seconds, minutes or hours, rounded up. */
+  vnp.duration = (seconds) => {
+    if (seconds < 90) return `${Math.ceil(seconds)} s`;
+    const minutes = Math.ceil(seconds / 60);
+    return minutes < 90 ? `${minutes} min` : `${(minutes / 60).toFixed(1)} h`;
+  };
+
   /** A line that says what lengths are in a store without those of contigs; null of others. */
   vnp.lengthNote = (overview, which) => {
     const text = vnp.lengthsSaid(overview, which);

@@ -118,14 +118,9 @@
 
   function paceOf({ workers, rate, seconds_left: left }) {
     const pace = rate ? `, ${vnp.short(rate)} embeddings / s` : "";
-    const rest = left ? `, about ${duration(left)} left` : "";
+    const rest = left ? `, about ${vnp.duration(left)} left` : "";
     const running = workers ? vnp.plural(workers, "worker") : "No worker";
     return `${running} running${pace}${rest}`;
-  }
-
-  function duration(seconds) {
-    const minutes = Math.ceil(seconds / 60);
-    return minutes < 90 ? `${minutes} min` : `${(minutes / 60).toFixed(1)} h`;
   }
 
   function footer({ made, version }) {

@@ -265,9 +265,7 @@
 
   function left({ done, of, seconds_left: seconds }) {
     if (done === of || seconds === null) return ".";
-    return seconds < 90
-      ? `, about ${Math.ceil(seconds)} s left.`
-      : `, about ${Math.ceil(seconds / 60)} min left.`;
+    return `, about ${vnp.duration(seconds)} left.`;
   }
 
   /** The panel of selected records. */

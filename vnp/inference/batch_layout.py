@@ -31,7 +31,7 @@ Lengths = TypeVar("Lengths", int, NDArray[np.int64])
 
 MOST_RESIDUES = 1024  # that enter a mean
 
-TILE_ROWS = 64
+TILE_ROWS = 256  # four blocks of queries
 
 BLOCK_KEYS = 64
 # Up to this many blocks of keys and values, keeping a whole record on the chip pays: above, too few

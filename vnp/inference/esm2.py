@@ -65,7 +65,7 @@ class Workspace:
         # Before GELU, and after it where ``down`` takes no less.
         apart = inner != arithmetic.dtype and (wide or arithmetic.fused is None)
         self.u_TF = make(spec.ffn) if apart else self.h_TF
-        self.delta_TD = make(spec.dim) if arithmetic.standardised else None
+        self.delta_TD = None if arithmetic.adds else make(spec.dim)
         self.rstd_T = torch.zeros(rows, dtype=torch.float32, device=device)
 
 
@@ -234,7 +234,7 @@ class Esm2Engine:
 
     def _stream(self, layout: BatchLayout, work: Workspace) -> Tensor:
         """Run the layers; return the residual stream, which lacks ``shift``."""
-        ops, spec, rows = self._ops, self._spec, layout.rows
+        spec, rows = self._spec, layout.rows
         if layout.longest > len(self._rotary[0]):
             self._rotary = self._angles(layout.longest)
         x_TD, a_TD, qkv_TE = work.x_TD[:rows], work.a_TD[:rows], work.qkv_TE[:rows]
@@ -244,11 +244,12 @@ class Esm2Engine:
         rotary = Rotary(
             self._rotary, layout.positions, 2 * spec.dim, neighbours=self._arithmetic.whole
         )
+        attend = self._arithmetic.attend
         pending: Tensor | None = None  # what the next norm is to add to the stream
         torch.index_select(self._table, 0, layout.ids, out=x_TD)
         for layer in self._layers:
             layer.qkv(stream, qkv_TE, pending_TD=pending, rotary=rotary)
-            ops.attend(qkv_TE, a_TD, layout, heads=spec.heads, scale_D=layer.context_scale)
+            attend(qkv_TE, a_TD, layout, heads=spec.heads, scale_D=layer.context_scale)
             pending = _to_stream(layer.out, a_TD, x_TD, delta_TD)
             inner_TF = u_TF if layer.wide else h_TF
             layer.up(stream, inner_TF, before_TO=u_TF, pending_TD=pending)

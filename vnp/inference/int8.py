@@ -57,26 +57,33 @@ class _Weights:
         self._ops = arithmetic.int8
         self._multiply = (arithmetic.fused or arithmetic.int8).multiply
 
+    def __call__(self, a_TI: Tensor, out_TO: Tensor) -> None:
+        """Write the product."""
+        self._product(a_TI, out_TO)
+
     def add(self, a_TI: Tensor, out_TO: Tensor) -> None:
-        """Not available: the next norm adds what ``__call__`` wrote."""
+        """Add the product, rounded, to what is there, where ``Arithmetic.adds``."""
+        self._product(a_TI, out_TO, add=True)
+
+    def _product(self, a_TI: Tensor, out_TO: Tensor, **how: bool) -> None:
         raise NotImplementedError
 
 
 class RowsProduct(_Weights):
     """Of rows in bfloat16, quantised one by one."""
 
-    def __call__(self, a_TI: Tensor, out_TO: Tensor) -> None:
-        """Write the product."""
+    def _product(self, a_TI: Tensor, out_TO: Tensor, **how: bool) -> None:
         quantised_TI = torch.empty_like(a_TI, dtype=torch.int8)
         scale_T = torch.empty(len(a_TI), dtype=torch.float32, device=a_TI.device)
         self._ops.quantise_rows(a_TI, quantised_TI, scale_T)
         self._multiply(
-            quantised_TI, self.weight_OI, out_TO, weight_scale_O=self.scale_O, row_scale_T=scale_T
-        )
+            quantised_TI, self.weight_OI, out_TO, weight_scale_O=self.scale_O, row_scale_T=scale_T,
+            **how,
+        )  # fmt: skip
 
 
 class StepsProduct(_Weights):
-    """Of what GELU gave, in steps that are the same for every row."""
+    """Of what GELU gave, in steps that are the same for every row; less ``constant_O``."""
 
     def __init__(self, arithmetic: Arithmetic, weight_OI: Tensor, step_I: Tensor) -> None:
         """Quantise float32 weights for inputs in steps of such sizes."""
@@ -85,9 +92,8 @@ class StepsProduct(_Weights):
         from_count_0 = 128 + GELU_LEAST / step_I
         self.constant_O = times(self.weight_OI, from_count_0) * self.scale_O
 
-    def __call__(self, a_TI: Tensor, out_TO: Tensor) -> None:
-        """Write the product, less ``constant_O``."""
-        self._multiply(a_TI, self.weight_OI, out_TO, weight_scale_O=self.scale_O)
+    def _product(self, a_TI: Tensor, out_TO: Tensor, **how: bool) -> None:
+        self._multiply(a_TI, self.weight_OI, out_TO, weight_scale_O=self.scale_O, **how)
 
 
 class RowsProjection:

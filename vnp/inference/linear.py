@@ -111,8 +111,10 @@ class Fp8Product:
         )
 
     def add(self, a_TI: Tensor, out_TO: Tensor) -> None:
-        """Not available: the next norm adds what ``__call__`` wrote."""
-        raise NotImplementedError
+        """Add the product, rounded, to what is there, for Hopper; else the next norm has to."""
+        if self._fused is None:
+            raise NotImplementedError
+        self._fused.multiply(a_TI, self.weight_OI, out_TO, weight_scale_O=self.scale_O, add=True)
 
 
 def balanced(weight_OI: Tensor) -> Tensor:

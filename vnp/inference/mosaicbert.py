@@ -180,10 +180,11 @@ class MosaicBertEngine:
         ops, spec, rows = self._ops, self._spec, layout.rows
         x_TD, a_TD, qkv_TE = work.x_TD[:rows], work.a_TD[:rows], work.qkv_TE[:rows]
         u_T2F, h_TF = work.u_T2F[:rows], work.h_TF[:rows]
+        attend = ops.attend if self.fused is None else self.fused.attend
         torch.index_select(self._table, 0, layout.ids, out=x_TD)
         for layer in self._layers:
             layer.qkv(self._input(x_TD, a_TD), qkv_TE)
-            ops.attend(qkv_TE, a_TD, layout, heads=spec.heads, slopes=self._slopes)
+            attend(qkv_TE, a_TD, layout, heads=spec.heads, slopes=self._slopes)
             layer.out.add(a_TD, x_TD)
             ops.norm(
                 x_TD, x_TD, eps=EPS, shift_D=layer.out_bias,

@@ -40,8 +40,7 @@ class Arithmetic:
     eps: float  # of the norms
     # ``vnp.inference.ops.triton_int8`` or ``torch_int8``: matrix products in int8.
     int8: ModuleType | None = None
-    # Whether projections read a standardised stream, and norms add to the raw one what products
-    # gave: where these are quantised, or watched.
+    # Whether projections read a standardised stream: where products are quantised, or watched.
     standardised: bool = False
     watch: Watch | None = None  # what is made of each product of a model that is calibrated
 
@@ -49,6 +48,17 @@ class Arithmetic:
     def packed(self) -> bool:
         """Whether products are those of ``vnp.inference.ops.cpu``, which do what follows them."""
         return hasattr(self.ops, "PackedProduct")
+
+    @property
+    def adds(self) -> bool:
+        """Whether products add to the stream themselves, or leave it to the next norm."""
+        return not self.standardised or (self.fused is not None and self.fused.adds)
+
+    @property
+    def attend(self) -> Callable[..., None]:
+        """Attention within records; see ``ops.torch``."""
+        attend: Callable[..., None] = getattr(self.fused, "attend", self.ops.attend)
+        return attend
 
     @property
     def stream(self) -> torch.dtype:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from vnp.inference.batch_layout import Rotary
+from vnp.inference.batch_layout import BLOCK_KEYS, TILE_ROWS, Rotary, plan_layout
 from vnp.inference.linear import FP8
 from vnp.inference.ops import torch as plain
+from vnp.models.packing import Batch
 
 _TILE_ROWS, _TILE_COLUMNS = 128, 256
 _DEPTH, _WIDTH = 1280, 1024  # eight does not divide the blocks of that depth
 _HALF = 32  # of a head
+_HEADS = 20
+# Records of so many tokens for 22 programs: of one to four blocks of keys, and longer ones.
+_RECORDS = {3: 10, 64: 10, 102: 10, 168: 10, 250: 4, 300: 2, 3 * TILE_ROWS: 1}
 # Of the length of all outputs; GELU in int8 steps is one of less precision.
 _MOST_OFF = {torch.bfloat16: 0.004, FP8: 0.03, torch.int8: 0.01}
+_MOST_OFF_ATTENTION = {torch.bfloat16: 0.008, FP8: 0.03}  # shares are rounded as well
 
 
 def check_products(
@@ -26,9 +33,9 @@ def check_products(
     narrow: torch.dtype | None,
     activation: plain.Activation = "gelu",
 ) -> None:
-    """Compile what ``fused.project`` needs for a precision, and compare it with ``ops.torch``.
+    """Compile the kernels that a precision needs, and compare them with ``ops.torch``.
 
-    With enough rows that each program has several tiles.
+    With enough rows and records that each program has several.
 
     Parameters
     ----------
@@ -48,6 +55,8 @@ def check_products(
         If numbers differ. A compiler may raise any other exception.
     """
     generator = torch.Generator(device).manual_seed(0)
+    if activation != "swiglu":
+        _check_attention(fused, device, generator, fp8=narrow == FP8, alibi=activation == "geglu")
 
     def random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         value = torch.randn(shape, generator=generator, device=device)
@@ -87,9 +96,40 @@ def check_products(
         if narrow is not None:
             found = [torch.zeros((rows, _WIDTH), device=device).bfloat16() for _ in range(2)]
             scales = {name: scale for name, scale in how.items() if name != "bias_O"}
-            for module, out_TO in zip((fused, plain), found, strict=True):
-                module.multiply(a_TI, weight_OI, out_TO, **scales)
-            _compare(*found, most=_MOST_OFF[torch.bfloat16])
+            for add in (False, True):
+                for module, out_TO in zip((fused, plain), found, strict=True):
+                    module.multiply(a_TI, weight_OI, out_TO, add=add, **scales)
+                _compare(*found, most=_MOST_OFF[torch.bfloat16])
+
+
+def _check_attention(
+    fused: ModuleType, device: torch.device, generator: torch.Generator, *, fp8: bool, alibi: bool
+) -> None:
+    """Records of every kind, and what lies beyond the last: no number."""
+    many = -(-_programs(device) // 22)
+    lengths = np.repeat(list(_RECORDS), [many * count for count in _RECORDS.values()])
+    tokens = int(lengths.sum())
+    rows, width = tokens + BLOCK_KEYS, _HEADS * 2 * _HALF
+    batch = Batch(np.arange(len(lengths)), lengths)
+    planned = plan_layout(batch, np.zeros(tokens, np.int32), rows=rows, pooling="cls")
+    buffer = np.zeros(planned.size, np.int32)
+    planned.write(buffer, padding=0)
+    layout = planned.on(torch.from_numpy(buffer).to(device))
+    qkv_TE = torch.randn(rows, 3 * width, generator=generator, device=device).bfloat16()
+    qkv_TE[:, :width] /= _HALF**0.5
+    qkv_TE[tokens:] = torch.nan
+    how: dict[str, Any] = {"heads": _HEADS}
+    if alibi:
+        how["slopes"] = torch.linspace(0.01, 1, _HEADS, device=device)
+    if fp8:
+        how["scale_D"] = torch.linspace(20, 60, width, device=device)
+    found = [torch.zeros((rows, width), device=device) for _ in range(2)]
+    narrow_TD = found[0].to(FP8 if fp8 else torch.bfloat16)
+    fused.attend(qkv_TE, narrow_TD, layout, **how)
+    in_theirs_TE = qkv_TE.float()
+    in_theirs_TE[:, :width] *= plain.QUERY_FACTOR / fused.QUERY_FACTOR
+    plain.attend(in_theirs_TE, found[1], replace(layout, kept={}), **how)
+    _compare(narrow_TD, found[1], most=_MOST_OFF_ATTENTION[narrow_TD.dtype])
 
 
 def _check_norm(
@@ -122,7 +162,7 @@ def _check_norm(
 def _compare(ours: Tensor, theirs: Tensor, *, most: float) -> None:
     off = float((ours.float() - theirs.float()).norm() / theirs.float().norm())
     if not off < most:
-        raise RuntimeError(f"a fused product is off by {off:.2g} of its length")
+        raise RuntimeError(f"a fused kernel is off by {off:.2g} of its output's length")
 
 
 def _programs(device: torch.device) -> int:

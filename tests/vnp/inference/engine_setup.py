@@ -40,8 +40,11 @@ def layout_of(lengths, rows, *, device="cpu", pooling="mean_residues_1024"):
 # What `vnp.inference.ops.hopper` offers, in plain torch and for any shape.
 PLAIN_FUSED = SimpleNamespace(
     fits=lambda dim, ffn, *, head, dtype, activation="gelu": True,
+    adds=True,
+    QUERY_FACTOR=plain.QUERY_FACTOR,
     project=plain.project,
     multiply=plain.multiply,
+    attend=plain.attend,
 )
 
 

@@ -281,22 +281,40 @@ def test_the_self_test_passes_right_products_and_refuses_wrong_ones(narrow):
         check_products(PLAIN_FUSED, cpu, narrow=None, activation="geglu")
         check_products(PLAIN_FUSED, cpu, narrow=None, activation="swiglu")
 
-    def wrong(a, weight, out, **options):
+    def but(**wrong):
+        return SimpleNamespace(**(vars(PLAIN_FUSED) | wrong))
+
+    def wrong_projection(a, weight, out, **options):
         plain.project(a, weight, out, **options)
         out[-40:, -300:] = out[-41, -300:]  # a few rows of the last tile are another's
 
-    with pytest.raises(RuntimeError, match="a fused product is off by"):
-        check_products(SimpleNamespace(project=wrong, multiply=plain.multiply), cpu, narrow=narrow)
+    with pytest.raises(RuntimeError, match="a fused kernel is off by"):
+        check_products(but(project=wrong_projection), cpu, narrow=narrow)
 
     def wrong_product(a, weight, out, **options):
         plain.multiply(a, weight, out, **options)
         out[:40] = 0
 
+    def product_that_is_not_added(a, weight, out, *, add, **options):
+        plain.multiply(a, weight, out, **options)
+
     if narrow is not None:
-        with pytest.raises(RuntimeError, match="a fused product is off by"):
-            check_products(
-                SimpleNamespace(project=plain.project, multiply=wrong_product), cpu, narrow=narrow
-            )
+        for multiply in (wrong_product, product_that_is_not_added):
+            with pytest.raises(RuntimeError, match="a fused kernel is off by"):
+                check_products(but(multiply=multiply), cpu, narrow=narrow)
+
+    def wrong_attention(qkv, out, layout, **options):
+        plain.attend(qkv, out, layout, **options)
+        out[28] = 0  # within the records of three tokens
+
+    def leaking_attention(qkv, out, layout, **options):
+        plain.attend(qkv, out, layout, **options)
+        out[:1] = qkv[-1:, : out.shape[1]].to(out.dtype)
+
+    with pytest.raises(RuntimeError, match="a fused kernel is off by"):
+        check_products(but(attend=wrong_attention), cpu, narrow=narrow)
+    with pytest.raises(RuntimeError, match="a fused kernel is off by nan"):
+        check_products(but(attend=leaking_attention), cpu, narrow=narrow)
 
 
 def test_rows_of_weights_still_sum_to_zero_when_they_are_rounded():

@@ -128,6 +128,56 @@ def test_attention_and_what_it_leaves_alone(dim, heads, kind, lengths):
     assert bool(ours[used:].float().isnan().all())
 
 
+@pytest.mark.skipif(torch.cuda.get_device_capability()[0] != 9, reason="the kernels are Hopper's")
+@pytest.mark.parametrize(("dim", "heads"), [(2560, 40), (1280, 20), (768, 12)])
+@pytest.mark.parametrize("kind", ["plain", "alibi", "fp8"])
+@pytest.mark.parametrize("lengths", [LENGTHS, [512, 400], [257], [1]], ids=str)
+def test_attention_on_hopper(dim, heads, kind, lengths):
+    hopper = pytest.importorskip("vnp.inference.ops.hopper")
+    layout = layout_of(lengths, ROWS, device="cuda")
+    qkv = random(ROWS, 3 * dim, dtype=torch.bfloat16)
+    qkv[:, :dim] *= (dim // heads) ** -0.5
+    used = sum(lengths)
+    qkv[used:] = float("nan")
+    options = {}
+    if kind == "alibi":
+        options = {"slopes": torch.rand(heads, device="cuda")}
+    elif kind == "fp8":
+        options = {"scale_D": torch.rand(dim, device="cuda") * 50 + 20}
+    dtype = FP8 if kind == "fp8" else torch.bfloat16
+    ours, theirs = outputs(ROWS, dim, dtype=dtype)
+    hopper.attend(qkv, ours, layout, heads=heads, **options)
+    ready = qkv.float()
+    ready[:, :dim] *= plain.QUERY_FACTOR / hopper.QUERY_FACTOR
+    plain.attend(ready, theirs, layout, heads=heads, **options)
+    assert_near(ours[:used], theirs[:used])
+    assert bool(ours[used:].float().isnan().all())
+
+
+@pytest.mark.skipif(torch.cuda.get_device_capability()[0] != 9, reason="the kernels are Hopper's")
+@pytest.mark.parametrize("length", [1, 33, 64, 65, 100, 128, 150, 192, 200, 256, 257, 300, 700])
+def test_attention_of_a_record_does_not_depend_on_its_neighbours(length):
+    hopper = pytest.importorskip("vnp.inference.ops.hopper")
+    heads, dim, count = 12, 768, 300  # more than a program of each kernel keeps in flight
+    qkv = random(count * length, 3 * dim, dtype=torch.bfloat16)
+    layout = layout_of([length] * count, count * length, device="cuda")
+    whole = torch.empty((count * length, dim), dtype=torch.bfloat16, device="cuda")
+    hopper.attend(qkv, whole, layout, heads=heads)
+    assert bool(whole.isfinite().all())
+    for number in (0, 1, 150, count - 1):
+        rows = slice(number * length, (number + 1) * length)
+        alone = torch.empty((length, dim), dtype=torch.bfloat16, device="cuda")
+        hopper.attend(
+            qkv[rows].contiguous(), alone, layout_of([length], length, device="cuda"), heads=heads
+        )
+        assert torch.equal(alone, whole[rows])
+        others = torch.full_like(qkv, float("nan"))
+        others[rows] = qkv[rows]
+        among = torch.empty_like(whole)
+        hopper.attend(others, among, layout, heads=heads)
+        assert torch.equal(among[rows], whole[rows])
+
+
 def rotary_of(dim, heads, *, dtype=torch.float16):
     half = dim // heads // 2
     angles = torch.arange(1024)[:, None] * (1 / 10000 ** (torch.arange(half) / half))
@@ -276,6 +326,27 @@ def test_products_that_do_what_follows(rows, dim, heads, fp8):
 
 
 @pytest.mark.skipif(torch.cuda.get_device_capability()[0] != 9, reason="the products are Hopper's")
+@pytest.mark.parametrize("rows", [16, 200, 20_000])
+@pytest.mark.parametrize("dtype", [FP8, torch.int8], ids=["fp8", "int8"])
+def test_memory_adds_products_to_the_stream(rows, dtype):
+    hopper = pytest.importorskip("vnp.inference.ops.hopper")
+    width, inner = 1280, 5120
+    make = integers if dtype == torch.int8 else random
+    a, weight = make(rows, inner).to(dtype), make(width, inner).to(dtype)
+    scales = {"weight_scale_O": torch.rand(width, device="cuda") / inner / 50}
+    if dtype == torch.int8:
+        scales["row_scale_T"] = torch.rand(rows, device="cuda")
+    product = torch.empty((rows, width), dtype=torch.bfloat16, device="cuda")
+    hopper.multiply(a, weight, product, **scales)
+    stream = random(rows + 1, width, dtype=torch.bfloat16)
+    expected = (stream[:rows].float() + product.float()).bfloat16()
+    beyond = stream[rows:].clone()
+    hopper.multiply(a, weight, stream[:rows], **scales, add=True)
+    assert torch.equal(stream[:rows], expected)
+    assert torch.equal(stream[rows:], beyond)
+
+
+@pytest.mark.skipif(torch.cuda.get_device_capability()[0] != 9, reason="the products are Hopper's")
 def test_a_row_of_a_fused_product_depends_on_itself_alone():
     hopper = pytest.importorskip("vnp.inference.ops.hopper")
     rows, dim = 2500, 1280  # more tiles down than are taken before the next column
@@ -305,6 +376,7 @@ def test_fused_products_are_tried_and_shapes_refused():
         check_products(hopper, torch.device("cuda", 0), narrow=narrow)
     check_products(hopper, torch.device("cuda", 0), narrow=None, activation="geglu")
     assert hopper.fits(768, 3072, head=64, dtype=torch.bfloat16, activation="geglu")
+    assert not hopper.fits(768, 3072, head=32, dtype=torch.bfloat16, activation="geglu")
     assert not hopper.fits(384, 1536, head=64, dtype=torch.bfloat16, activation="geglu")
     assert not hopper.fits(768, 3072, head=64, dtype=FP8, activation="geglu")
     assert hopper.fits(2560, 10240, head=64, dtype=FP8)

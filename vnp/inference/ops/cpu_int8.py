@@ -30,7 +30,9 @@ from vnp.models.compiled import compiled
 
 Array = NDArray[Any]
 
-__all__ = ["fits", "multiply", "norm_rows", "obstacle", "project", "quantise_rows"]
+__all__ = ["adds", "fits", "multiply", "norm_rows", "obstacle", "project", "quantise_rows"]
+
+adds = False  # products are written
 
 _ROWS = 1024  # that weights are packed for
 _MOST = 127  # of a quantised row

@@ -31,7 +31,9 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from vnp.inference.batch_layout import Rotary
 from vnp.inference.ops import torch as plain
+from vnp.inference.ops.hopper_attention import QUERY_FACTOR, attend
 from vnp.inference.ops.hopper_epilogue import (
+    ADDED,
     BY_BOTH,
     BY_COLUMN,
     GEGLU,
@@ -46,6 +48,7 @@ from vnp.inference.ops.hopper_epilogue import (
     STANDARDISED,
     SWIGLU,
     angles_of,
+    copy_in,
     eighths,
     finish,
     keep,
@@ -53,6 +56,10 @@ from vnp.inference.ops.hopper_epilogue import (
     sixteenths,
     take_vectors,
 )
+
+__all__ = ["QUERY_FACTOR", "adds", "attend", "fits", "multiply", "project"]
+
+adds = True  # ``multiply`` to what is there, if asked to
 
 _ROWS = 64  # of a group that multiplies: two groups share a tile's columns
 _COLUMNS = 256
@@ -66,8 +73,6 @@ _DTYPES = {
     torch.float8_e4m3fn: gl.float8e4nv,
     torch.int8: gl.int8,
 }
-# Renamed between versions of Triton.
-_copy_in = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared
 
 
 @gluon.jit
@@ -97,9 +102,9 @@ def _load(a_desc, w_desc, ring, size, TILES: gl.constexpr):
             mbarrier.wait(empty.index(stage), (count // STAGES & 1) ^ 1)
             mbarrier.expect(bar, 2 * a_desc.block_type.nbytes + w_desc.block_type.nbytes)
             row, at = m * (2 * ROWS), step * BLOCK
-            _copy_in(a_desc, [row, at], bar, a_ring.index(2 * stage))
-            _copy_in(w_desc, [n * COLUMNS, at], bar, w_ring.index(stage))
-            _copy_in(a_desc, [row + ROWS, at], bar, a_ring.index(2 * stage + 1))
+            copy_in(a_desc, [row, at], bar, a_ring.index(2 * stage))
+            copy_in(w_desc, [n * COLUMNS, at], bar, w_ring.index(stage))
+            copy_in(a_desc, [row + ROWS, at], bar, a_ring.index(2 * stage + 1))
             count += 1
 
 
@@ -254,14 +259,13 @@ def _project(
 def fits(
     dim: int, ffn: int, *, head: int, dtype: torch.dtype, activation: plain.Activation = "gelu"
 ) -> bool:
-    """Whether ``project`` takes a model's projections: widths, columns of a head, and dtype."""
+    """Whether there are kernels for a model: its widths, columns of a head, and dtype."""
     blocks, rest = divmod(dim * dtype.itemsize, _BLOCK_BYTES)
     if activation == "gelu":
         fit = dtype in _DTYPES and not (dim % _COLUMNS or ffn % _COLUMNS)
     else:
         fit = dtype == torch.bfloat16 and not 2 * ffn % _COLUMNS
-    rotates = activation != "geglu"
-    return fit and not rest and blocks >= PIECES.value and (head == HEAD.value or not rotates)
+    return fit and not rest and blocks >= PIECES.value and head == HEAD.value
 
 
 def project(
@@ -309,11 +313,12 @@ def multiply(
     *,
     weight_scale_O: Tensor,
     row_scale_T: Tensor | None = None,
+    add: bool = False,
 ) -> None:
     """See ``plain.multiply``."""
     _launch(
         a_TI, weight_OI, out_TO, [weight_scale_O, None, None, row_scale_T, *(5 * [None])],
-        mode=PLAIN, how=BY_COLUMN if row_scale_T is None else BY_BOTH, columns=0,
+        mode=ADDED if add else PLAIN, how=BY_COLUMN if row_scale_T is None else BY_BOTH, columns=0,
     )  # fmt: skip
 
 
@@ -329,7 +334,7 @@ def _launch(
 ) -> None:
     programs = torch.cuda.get_device_properties(a_TI.device).multi_processor_count
     present = next((vector for vector in vectors if vector is not None), out_TO)
-    width = _COLUMNS // PIECES.value // (1 if mode in (PLAIN, GELU) else 2)
+    width = _COLUMNS // PIECES.value // (1 if mode.value <= GELU.value else 2)
     _project[(programs,)](
         _descriptor(a_TI, _ROWS, _BLOCK_BYTES // a_TI.element_size()),
         _descriptor(weight_OI, _COLUMNS, _BLOCK_BYTES // weight_OI.element_size()),

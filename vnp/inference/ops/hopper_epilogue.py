@@ -16,25 +16,37 @@ Shapes: T rows (tokens), O outputs, S parts of heads that squares are summed ove
 
 from __future__ import annotations
 
+from triton._C.libtriton import ir
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language._core import builtin
 from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, tma
 
 from vnp.inference.ops.triton import gelu_of, signed_share
 
 PIECES = gl.constexpr(8)  # that a tile is finished in
-HEAD = gl.constexpr(64)  # columns of a head where queries and keys get rotary embedding
+HEAD = gl.constexpr(64)  # columns of a head
 HEADS = gl.constexpr(4)  # of a tile
-# What follows a product. From ROTARY on columns rotate; from NORMED on they are normed as well, and
-# PARTLY is for rotated columns that do not make up whole tiles.
-PLAIN, GELU, GEGLU, SWIGLU, ROTARY, NORMED, PARTLY = (gl.constexpr(mode) for mode in range(7))
+# What follows a product; ADDED is one that memory adds to what is there. From ROTARY on columns
+# rotate; from NORMED on they are normed as well, and PARTLY is for rotated columns that do not make
+# up whole tiles.
+ADDED, PLAIN, GELU, GEGLU, SWIGLU, ROTARY, NORMED, PARTLY = (gl.constexpr(m) for m in range(8))
 # How a product becomes that of a standardised row: a raw stream's by what is left of the norm,
 # a quantised one's by scales of columns, or of columns and rows.
 STANDARDISED, BY_COLUMN, BY_BOTH = (gl.constexpr(how) for how in range(3))
 
 _gelu_of, _signed_share = gluon.jit(gelu_of.fn), gluon.jit(signed_share.fn)
 # Renamed between versions of Triton.
+copy_in = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared
 _copy_out = getattr(tma, "async_store", None) or tma.async_copy_shared_to_global
+
+
+@builtin
+def _add_out(tensor_desc, coord, src, _semantic=None):
+    """As ``_copy_out``, but memory adds each number to its own; Gluon has no name for it yet."""
+    coord = _semantic._convert_to_ir_values(coord, require_i64=False)
+    add = ir.DESCRIPTOR_REDUCE_KIND.ADD
+    _semantic.builder.create_async_tma_reduce(add, tensor_desc.handle, coord, src.handle)
 
 
 @gluon.jit
@@ -141,7 +153,7 @@ def _linear(
         value = value * _vector(shared, 0, first, WIDTH, GROUP, layout)[None, :]
         if HOW == BY_BOTH:
             value = value * rstd[:, None]
-        if MODE == PLAIN:
+        if MODE <= PLAIN:
             return value
     elif MODE == GELU or MODE == ROTARY:  # noqa: SIM109  the language has no tuples of modes
         value = (value + _vector(shared, 0, first, WIDTH, GROUP, layout)[None, :]) * rstd[:, None]
@@ -268,4 +280,7 @@ def finish(
         room: gl.constexpr = 2 * GROUP + i % 2
         rooms.index(room).store(quantised)
         fence_async_shared()
-        _copy_out(out_desc, [row, at], rooms.index(room))
+        if MODE == ADDED:
+            _add_out(out_desc, [row, at], rooms.index(room))
+        else:
+            _copy_out(out_desc, [row, at], rooms.index(room))

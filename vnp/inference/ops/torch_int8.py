@@ -21,9 +21,16 @@ def multiply(
     *,
     weight_scale_O: Tensor,
     row_scale_T: Tensor | None = None,
+    add: bool = False,
 ) -> None:
-    """Write a product of quantised inputs and weights times its scales; see ``project``."""
-    out_TO.copy_(scaled_product(a_TI, weight_OI, weight_scale_O, row_scale_T))
+    """Write a product of quantised inputs and weights times its scales; see ``project``.
+
+    With ``add`` the product, rounded, is added to what is there.
+    """
+    value = scaled_product(a_TI, weight_OI, weight_scale_O, row_scale_T)
+    if add:
+        value = out_TO.float() + value.to(out_TO.dtype).float()
+    out_TO.copy_(value)
 
 
 def norm_rows(

@@ -145,7 +145,9 @@ def _attend_long(
     head = tl.program_id(0)
     start = tl.load(tiles + 3 * tl.program_id(1))
     length = tl.load(tiles + 3 * tl.program_id(1) + 1)
-    first = tl.load(tiles + 3 * tl.program_id(1) + 2)
+    first = tl.load(tiles + 3 * tl.program_id(1) + 2) + tl.program_id(2) * BLOCK_M
+    if first >= length:
+        return
     column = tl.arange(0, BLOCK_HEAD)
     in_head = (column < HEAD)[None, :]
     rows = qkv + start.to(tl.int64) * (3 * WIDTH) + head * HEAD + column[None, :]
@@ -211,7 +213,7 @@ def attend(
     block_head = max(16, triton.next_power_of_2(head))
     common = {
         "WIDTH": width, "HEAD": head, "BLOCK_HEAD": block_head,
-        "BLOCK_M": TILE_ROWS, "BLOCK_N": BLOCK_KEYS,
+        "BLOCK_M": BLOCK_KEYS, "BLOCK_N": BLOCK_KEYS,
         "ALIBI": slopes is not None, "QUANTISE": scale_D is not None,
         "NORMED": rstd_2T is not None,
         "num_warps": 4, "num_stages": 1,
@@ -230,6 +232,6 @@ def attend(
                 qkv_TE, out_TD, tiles, slopes, scale_D, *rstds, BLOCKS=part.blocks, **options
             )
         else:
-            _attend_long[grid](
+            _attend_long[*grid, TILE_ROWS // BLOCK_KEYS](
                 qkv_TE, out_TD, tiles, slopes, scale_D, *rstds, copies, COPY=copy, **options
             )

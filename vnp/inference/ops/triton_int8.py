@@ -12,6 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from vnp.inference.ops.triton_norm import parts_of, read_row
+
 
 @triton.jit
 def integer_of(x):
@@ -20,24 +22,35 @@ def integer_of(x):
 
 
 @triton.jit
-def _quantise_rows(
+def _norm_rows(
     x, delta, shift, factor, out, scale, eps,
-    WIDTH: tl.constexpr, BLOCK: tl.constexpr, NORM: tl.constexpr, HAS_DELTA: tl.constexpr,
+    WIDTH: tl.constexpr, BLOCK: tl.constexpr, PARTS: tl.constexpr, HAS_DELTA: tl.constexpr,
 ):  # fmt: skip
+    at = tl.program_id(0).to(tl.int64) * WIDTH
+    row, variance = read_row(x, delta, shift, at, WIDTH, BLOCK, PARTS, HAS_DELTA, True)
+    rstd = tl.rsqrt(variance + eps)
+    values = ()
+    largest = tl.zeros((BLOCK,), tl.float32)
+    for part in tl.static_range(PARTS):
+        column = part * BLOCK + tl.arange(0, BLOCK)
+        inside = (BLOCK * PARTS == WIDTH) | (column < WIDTH)
+        value = row[part] * rstd * tl.load(factor + column, inside, 0.0)
+        largest = tl.maximum(largest, tl.abs(value))
+        values = values + (value,)  # type: ignore[assignment]  # noqa: RUF005
+    most = tl.maximum(tl.max(largest, axis=0), 1e-30)
+    for part in tl.static_range(PARTS):
+        column = part * BLOCK + tl.arange(0, BLOCK)
+        inside = (BLOCK * PARTS == WIDTH) | (column < WIDTH)
+        tl.store(out + at + column, integer_of(values[part] * (127.0 / most)), inside)
+    tl.store(scale + tl.program_id(0), most / 127.0)
+
+
+@triton.jit
+def _quantise_rows(x, out, scale, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     column = tl.arange(0, BLOCK)
     inside = column < WIDTH
     at = tl.program_id(0).to(tl.int64) * WIDTH + column
     value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
-    if HAS_DELTA:
-        value += tl.load(delta + at, mask=inside, other=0.0).to(tl.float32)
-        value = value.to(x.dtype.element_ty)
-        tl.store(x + at, value, mask=inside)
-        value = value.to(tl.float32)
-    if NORM:
-        value += tl.load(shift + column, mask=inside, other=0.0)
-        value = tl.where(inside, value - tl.sum(value, axis=0) / WIDTH, 0.0)
-        value *= tl.rsqrt(tl.sum(value * value, axis=0) / WIDTH + eps)
-        value *= tl.load(factor + column, mask=inside, other=0.0)
     most = tl.maximum(tl.max(tl.abs(value), axis=0), 1e-30)
     tl.store(out + at, integer_of(value * (127.0 / most)), mask=inside)
     tl.store(scale + tl.program_id(0), most / 127.0)
@@ -86,10 +99,9 @@ def norm_rows(
 ) -> None:
     """See ``plain.norm_rows``."""
     rows, width = x_TD.shape
-    _quantise_rows[(rows,)](
-        x_TD, delta_TD, shift_D, factor_D, out_TD, scale_T, eps,
-        WIDTH=width, BLOCK=triton.next_power_of_2(width), NORM=True,
-        HAS_DELTA=delta_TD is not None, num_warps=4,
+    _norm_rows[(rows,)](
+        x_TD, delta_TD, shift_D, factor_D, out_TD, scale_T, eps, **parts_of(width),
+        HAS_DELTA=delta_TD is not None,
     )  # fmt: skip
 
 
@@ -97,9 +109,8 @@ def quantise_rows(x_TD: Tensor, out_TD: Tensor, scale_T: Tensor) -> None:
     """See ``plain.quantise_rows``."""
     rows, width = x_TD.shape
     _quantise_rows[(rows,)](
-        x_TD, None, None, None, out_TD, scale_T, 0.0,
-        WIDTH=width, BLOCK=triton.next_power_of_2(width), NORM=False, HAS_DELTA=False, num_warps=4,
-    )  # fmt: skip
+        x_TD, out_TD, scale_T, WIDTH=width, BLOCK=triton.next_power_of_2(width), num_warps=4
+    )
 
 
 def multiply(

@@ -18,7 +18,7 @@ _MOST_OF_A_WARP = 2560  # numbers of a row that are normed by one warp: 80 a thr
 
 
 @triton.jit
-def _read_row(
+def read_row(
     x, delta, shift, at, WIDTH: tl.constexpr, BLOCK: tl.constexpr, PARTS: tl.constexpr,
     HAS_DELTA: tl.constexpr, HAS_SHIFT: tl.constexpr,
 ):  # fmt: skip
@@ -32,7 +32,9 @@ def _read_row(
         value = tl.load(x + at + column, inside, 0.0).to(tl.float32)
         if HAS_DELTA:
             value += tl.load(delta + at + column, inside, 0.0).to(tl.float32)
-            tl.store(x + at + column, value.to(x.dtype.element_ty), inside)
+            rounded = value.to(x.dtype.element_ty)
+            tl.store(x + at + column, rounded, inside)
+            value = rounded.to(tl.float32)
         if HAS_SHIFT:
             value += tl.load(shift + column, inside, 0.0)
         total += value
@@ -55,7 +57,7 @@ def _norm(
     HAS_DELTA: tl.constexpr, HAS_SHIFT: tl.constexpr, AFFINE: tl.constexpr,
 ):  # fmt: skip
     at = tl.program_id(0).to(tl.int64) * WIDTH
-    row, variance = _read_row(x, delta, shift, at, WIDTH, BLOCK, PARTS, HAS_DELTA, HAS_SHIFT)
+    row, variance = read_row(x, delta, shift, at, WIDTH, BLOCK, PARTS, HAS_DELTA, HAS_SHIFT)
     rstd = tl.rsqrt(variance + eps)
     for part in tl.static_range(PARTS):
         column = part * BLOCK + tl.arange(0, BLOCK)
@@ -72,7 +74,7 @@ def _rstd(
     x, shift, out, eps, WIDTH: tl.constexpr, BLOCK: tl.constexpr, PARTS: tl.constexpr
 ):  # fmt: skip
     at = tl.program_id(0).to(tl.int64) * WIDTH
-    _, variance = _read_row(x, x, shift, at, WIDTH, BLOCK, PARTS, False, True)
+    _, variance = read_row(x, x, shift, at, WIDTH, BLOCK, PARTS, False, True)
     tl.store(out + tl.program_id(0), tl.rsqrt(variance + eps))
 
 
@@ -128,7 +130,7 @@ def norm(
     rows, width = x_TD.shape
     weight, bias = affine or (None, None)
     _norm[(rows,)](
-        x_TD, delta_TD, shift_D, weight, bias, out_TD, eps, scale, **_parts(width),
+        x_TD, delta_TD, shift_D, weight, bias, out_TD, eps, scale, **parts_of(width),
         HAS_DELTA=delta_TD is not None, HAS_SHIFT=shift_D is not None, AFFINE=affine is not None,
     )  # fmt: skip
 
@@ -136,7 +138,7 @@ def norm(
 def rstd(x_TD: Tensor, out_T: Tensor, *, eps: float, shift_D: Tensor) -> None:
     """See ``plain.rstd``."""
     rows, width = x_TD.shape
-    _rstd[(rows,)](x_TD, shift_D, out_T, eps, **_parts(width))
+    _rstd[(rows,)](x_TD, shift_D, out_T, eps, **parts_of(width))
 
 
 def qk_norm(qkv_TE: Tensor, how: Rotary, *, weight_2D: Tensor, eps: float) -> None:
@@ -159,7 +161,7 @@ def qk_rstd(squares_ST: Tensor, out_2T: Tensor, *, eps: float, dim: int) -> None
     )
 
 
-def _parts(width: int) -> dict[str, int]:
+def parts_of(width: int) -> dict[str, int]:
     """How a row is cut for one warp, which needs no barriers; one that is too long takes four.
 
     Into powers of two with nothing left over, where they are long enough to be read fast.

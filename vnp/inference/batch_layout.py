@@ -4,13 +4,13 @@ Everything that goes to the device for a batch is one copy::
 
     ids (rows)            token ids, then padding up to the number of rows
     positions (rows)      of each token in its record, from 0; of padding 0
-    tiles (3 a tile)      first token of the record, its tokens, first query of the tile
+    tiles (4 a tile)      first token of the record, its tokens, first and last (excluded) query
     bounds (2 a record)   first and last (excluded) token that enter the record's (first) pooling
 
-A tile is a record that is short enough for its keys to stay on the chip, or ``TILE_ROWS`` queries
-of a longer one. Tiles that the same kernel takes are neighbours, as records come in order of
-length; which one takes a record depends on its length alone. Padding belongs to no tile and to no
-record: no result depends on it.
+A tile is a record that is short enough for its keys to stay on the chip, or up to ``TILE_ROWS``
+queries of a longer one, whose tiles are about equal. Tiles that the same kernel takes are
+neighbours, as records come in order of length; which one takes a record depends on its length
+alone. Padding belongs to no tile and to no record: no result depends on it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class BatchLayout:
 
     ids: Tensor  # int32 (rows,)
     positions: Tensor  # int32 (rows,)
-    tiles: Tensor  # int32 (n_tiles, 3)
+    tiles: Tensor  # int32 (n_tiles, 4)
     bounds: Tensor  # int32 (n_records, 2)
     parts: tuple[Part, ...]  # they cover the tiles
     groups: tuple[Group, ...]  # records of equal length, in order; on the host
@@ -93,7 +93,7 @@ class LayoutPlan:
     ids: NDArray[np.int32]  # (tokens,)
     positions: NDArray[np.int32]  # (tokens,)
     rows: int  # tokens and padding
-    tiles: NDArray[np.int32]  # (n_tiles, 3)
+    tiles: NDArray[np.int32]  # (n_tiles, 4)
     bounds: NDArray[np.int32]  # (n_records, 2)
     parts: tuple[Part, ...]
     groups: tuple[Group, ...]
@@ -122,7 +122,7 @@ class LayoutPlan:
         return BatchLayout(
             ids=buffer[:rows],
             positions=buffer[rows : 2 * rows],
-            tiles=buffer[2 * rows : tiles_end].view(-1, 3),
+            tiles=buffer[2 * rows : tiles_end].view(-1, 4),
             bounds=buffer[tiles_end : self.size].view(-1, 2),
             parts=self.parts,
             groups=self.groups,
@@ -167,7 +167,12 @@ def plan_layout(batch: Batch, ids: NDArray[np.int32], *, rows: int, pooling: str
     counts = np.where(blocks > 0, 1, -(-lengths // TILE_ROWS))
     of_record = np.repeat(np.arange(len(lengths)), counts)
     number = np.arange(len(of_record)) - np.repeat(offsets_of(counts)[:-1], counts)
-    tiles = np.stack([starts[of_record], lengths[of_record], number * TILE_ROWS], axis=1)
+    # Of whole blocks; those that a record has more of than its tiles share go to the first ones.
+    blocks_of, tiles_of = -(-lengths // BLOCK_KEYS)[of_record], counts[of_record]
+    ends = [((number + more) * blocks_of + tiles_of - 1) // tiles_of for more in (0, 1)]
+    first_query, last_query = (BLOCK_KEYS * end for end in ends)
+    last_query = np.minimum(last_query, lengths[of_record])
+    tiles = np.stack([starts[of_record], lengths[of_record], first_query, last_query], axis=1)
     first, last = pooled_span(parts_of(pooling)[0], lengths)
     positions = np.arange(len(ids)) - np.repeat(starts, lengths)
     return LayoutPlan(

@@ -40,11 +40,17 @@ log = logging.getLogger(__name__)
 
 _SDPA = "sdpa, groups of equal length"
 
-# Tokens in a batch: enough to fill the chip's products, small enough to leave room. On an H100 the
-# tiles of 256 times 132 rows fill its 132 multiprocessors a whole number of times.
-TOKEN_BUDGETS = {"esm2": 33_792, "mosaicbert": 67_584, "esmc": 67_584}
+# Tokens in a batch of up to so many columns: enough to fill the chip's products, small enough to
+# leave room. On an H100 tiles of 256 times 132 rows fill its multiprocessors without a rest.
+_TOKENS = {1023: 135_168, 2047: 67_584}
+_TOKENS_OF_WIDER = 33_792
 
 _OTHERS = {"transformers": "vnp.inference.hub", "plugin": "vnp.inference.plugin"}
+
+
+def usual_tokens(spec: ModelSpec) -> int:
+    """Tokens in a batch on a GPU, where nobody says."""
+    return next((tokens for dim, tokens in _TOKENS.items() if spec.dim <= dim), _TOKENS_OF_WIDER)
 
 
 def load_encoder(
@@ -266,7 +272,7 @@ def encoder_of(
         )
     ops = importlib.import_module("vnp.inference.ops.triton")
     kernels.hash_compiler()
-    token_budget = token_budget or TOKEN_BUDGETS[spec.architecture]
+    token_budget = token_budget or usual_tokens(spec)
 
     def at(placement: Placement) -> EngineEncoder:
         fused, word = kernels.fused_products(spec, placement, warn=warn)

@@ -307,7 +307,7 @@ class EngineEncoder(LoopEncoder):
         return slot
 
     def _new_slot(self, integers: int) -> _Slot:
-        # Two integers a row, three a tile (one a short record or 64 tokens), two a record.
+        # Two integers a row, four a tile (one a short record or some 128 tokens), two a record.
         usual = 3 * self.token_budget + 8 * self._most_records
         return _Slot(
             self._streams,

@@ -205,16 +205,19 @@ def test_batches_are_full_and_rows_few():
 
 
 def test_tiles_cover_every_query_once():
-    lengths = [3, 64, 65, 200, 256, 257, 1000]
-    layout = layout_of(lengths, 2304)
+    lengths = [3, 64, 65, 200, 256, 257, 300, 512, 513, 1000]
+    layout = layout_of(lengths, 3136)
     covered = []
     for part in layout.parts:
-        for start, length, first in layout.tiles[part.start : part.stop].tolist():
-            stop = length if part.blocks else min(first + TILE_ROWS, length)
-            covered += range(start + first, start + stop)
+        for start, length, first, last in layout.tiles[part.start : part.stop].tolist():
+            covered += range(start + first, start + last)
+            assert first % BLOCK_KEYS == 0
+            assert last - first <= TILE_ROWS
             blocks = -(-length // BLOCK_KEYS)
             assert part.blocks == (blocks if blocks <= MOST_BLOCKS else 0)
     assert covered == list(range(sum(lengths)))
+    queries = [last - first for _, length, first, last in layout.tiles.tolist() if length == 300]
+    assert queries == [192, 108]  # five blocks: three and two
 
 
 def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch, caplog, tmp_path):

@@ -121,10 +121,10 @@ def _fetch_apart(copies, tiles, items, ring, HEADS: gl.constexpr, BLOCKS: gl.con
     SLOTS: gl.constexpr = ready.type.shape[0]
     WIDTH: gl.constexpr = HEADS * HEAD
     step = gl.num_programs(0)
-    start = gl.load(tiles + 3 * (gl.program_id(0) // HEADS))
+    start = gl.load(tiles + 4 * (gl.program_id(0) // HEADS))
     count = 0
     for item in range(gl.program_id(0), items, step):
-        next_start = gl.load(tiles + 3 * (gl.minimum(item + step, items - 1) // HEADS))
+        next_start = gl.load(tiles + 4 * (gl.minimum(item + step, items - 1) // HEADS))
         slot = count % SLOTS
         bar = ready.index(slot)
         mbarrier.wait(empty.index(slot), (count // SLOTS & 1) ^ 1)
@@ -152,7 +152,7 @@ def _attend_apart(
     step = gl.num_programs(0)
     count = GROUP
     for item in range(gl.program_id(0) + GROUP * step, items, GROUPS * step):
-        head, tile = item % HEADS, tiles + 3 * (item // HEADS)
+        head, tile = item % HEADS, tiles + 4 * (item // HEADS)
         start, length = gl.load(tile).to(gl.int64), gl.load(tile + 1)
         slope = 0.0
         if ALIBI:
@@ -252,7 +252,7 @@ def _fetch_shared(copies, tiles, items, ring, HEADS: gl.constexpr):
     WIDTH: gl.constexpr = HEADS * HEAD
     count, tiles_done = 0, 0
     for item in range(gl.program_id(0), items, gl.num_programs(0)):
-        tile, column = tiles + 3 * (item // HEADS), item % HEADS * HEAD
+        tile, column = tiles + 4 * (item // HEADS), item % HEADS * HEAD
         start, length, first = gl.load(tile), gl.load(tile + 1), gl.load(tile + 2)
         half = tiles_done % 2
         mbarrier.wait(q_empty.index(half), (tiles_done // 2 & 1) ^ 1)
@@ -284,7 +284,7 @@ def _attend_shared(
     line = gl.arange(0, _BLOCK, gl.SliceLayout(1, _SCORES))
     count, tiles_done = 0, 0
     for item in range(gl.program_id(0), items, gl.num_programs(0)):
-        head, tile = item % HEADS, tiles + 3 * (item // HEADS)
+        head, tile = item % HEADS, tiles + 4 * (item // HEADS)
         start, length = gl.load(tile).to(gl.int64), gl.load(tile + 1)
         first = gl.load(tile + 2) + GROUP * _BLOCK
         slope = 0.0
@@ -293,7 +293,7 @@ def _attend_shared(
         half = tiles_done % 2
         room = q_ring.index(half * _BESIDE + GROUP)
         mbarrier.wait(q_ready.index(half), tiles_done // 2 & 1)
-        if first < length:
+        if first < gl.load(tile + 3):
             top = gl.full([_BLOCK], float("-inf"), gl.float32, gl.SliceLayout(1, _SCORES))
             total = gl.zeros([_BLOCK], gl.float32, gl.SliceLayout(1, _SCORES))
             context = gl.zeros([_BLOCK, HEAD], gl.float32, _SCORES)
@@ -319,7 +319,7 @@ def _attend_shared(
             _write(
                 context, room, out, scale, start, first, length, head, HEADS * HEAD, QUANTISE,
             )  # fmt: skip
-        else:  # the record's last tile has fewer blocks of queries than there are groups
+        else:  # a tile may have fewer blocks of queries than there are groups
             for _ in range(0, length, _BLOCK):
                 slot = count % SLOTS
                 mbarrier.wait(ready.index(slot), count // SLOTS & 1)

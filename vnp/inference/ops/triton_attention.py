@@ -88,8 +88,8 @@ def _attend_short(
 ):  # fmt: skip
     """One record and head: its keys and values stay on the chip while its queries pass."""
     head = tl.program_id(0)  # varies fastest: neighbours read neighbouring parts of the same rows
-    start = tl.load(tiles + 3 * tl.program_id(1)).to(tl.int64)
-    length = tl.load(tiles + 3 * tl.program_id(1) + 1)
+    start = tl.load(tiles + 4 * tl.program_id(1)).to(tl.int64)
+    length = tl.load(tiles + 4 * tl.program_id(1) + 1)
     column = tl.arange(0, BLOCK_HEAD)
     rows = qkv + start * (3 * WIDTH) + head * HEAD + column[None, :]
     out += start * WIDTH + head * HEAD
@@ -143,10 +143,10 @@ def _attend_long(
     Queries past the end belong to another record or to none: what comes of them is not written.
     """
     head = tl.program_id(0)
-    start = tl.load(tiles + 3 * tl.program_id(1))
-    length = tl.load(tiles + 3 * tl.program_id(1) + 1)
-    first = tl.load(tiles + 3 * tl.program_id(1) + 2) + tl.program_id(2) * BLOCK_M
-    if first >= length:
+    start = tl.load(tiles + 4 * tl.program_id(1))
+    length = tl.load(tiles + 4 * tl.program_id(1) + 1)
+    first = tl.load(tiles + 4 * tl.program_id(1) + 2) + tl.program_id(2) * BLOCK_M
+    if first >= tl.load(tiles + 4 * tl.program_id(1) + 3):
         return
     column = tl.arange(0, BLOCK_HEAD)
     in_head = (column < HEAD)[None, :]

@@ -4,7 +4,7 @@
 
 A store of 150-bp reads is filled by one worker in this process. Claims, reading, tokenising,
 batches, buffers, publishing are the real ones; the device takes a time in proportion to the rows of
-a batch, that of an H100 (docs/benchmarks/gpu-h100.md), and for each kernel of a layer the host is
+a batch, that of an H200 (docs/benchmarks/gpu-h200.md), and for each kernel of a layer the host is
 busy for as long as a launch takes, letting go of the interpreter as torch does. Printed for each
 store, to be read as those of tools/bench_embed.py:
 
@@ -44,7 +44,7 @@ from vnp.embed.config import WorkerConfig  # noqa: E402
 from vnp.embed.worker import Worker  # noqa: E402
 from vnp.inference.batch_layout import BatchLayout  # noqa: E402
 from vnp.inference.device import Placement  # noqa: E402
-from vnp.inference.load import TOKEN_BUDGETS, tokenizer_of  # noqa: E402
+from vnp.inference.load import tokenizer_of, usual_tokens  # noqa: E402
 from vnp.inference.pipeline import EngineEncoder  # noqa: E402
 from vnp.inference.streams import Event, Streams  # noqa: E402
 from vnp.models import registry  # noqa: E402
@@ -63,9 +63,9 @@ class Speed:
 
 
 SPEEDS = {
-    "dnabert_s": Speed(1_943_000, 12 * 8),
-    "esm2_650m": Speed(425_000, 33 * 6),
-    "esm2_3b": Speed(112_000, 36 * 6),
+    "dnabert_s": Speed(2_505_000, 12 * 7),
+    "esm2_650m": Speed(470_000, 33 * 6),
+    "esm2_3b": Speed(115_000, 36 * 6),
 }
 
 
@@ -150,7 +150,7 @@ def encoder(name: str, tokenizer: Path, slower: float) -> EngineEncoder:
         _Engine(device, SPEEDS[name], slower),
         tokenizer_of(spec, tokenizer if spec.architecture == "mosaicbert" else None),
         placement=placement,
-        token_budget=TOKEN_BUDGETS[spec.architecture],
+        token_budget=usual_tokens(spec),
         identity={"model": name},
         environment={"device": "simulated"},
         warn=print,

@@ -1,9 +1,9 @@
 """Blocks in flight: given to a device, and not yet drained from it.
 
 A pipelined encoder takes the next block while it computes the last one, so that the device never
-waits for the host. At most two blocks are in flight: the next one is submitted before the result
-of this one is waited for. Blocks with so few records to embed that they do not fill a batch are an
-exception: up to `MOST_IN_FLIGHT` may share one.
+waits for the host: the next one is submitted before the result of this one is waited for, and that
+is not waited for while it is in the last batch on its way. So two or three blocks are in flight;
+of those with so few records to embed that they share batches up to `MOST_IN_FLIGHT`.
 """
 
 from __future__ import annotations
@@ -178,9 +178,9 @@ class BlocksInFlight:
             self._prefetch.request()
 
     def _waits_for_more(self) -> bool:
-        """Whether the oldest block has records that the next one's are to fill a batch with."""
+        """Whether to wait for the oldest block would leave the device with nothing to do."""
         run = self._flights[0].run
-        return run is not None and run.held and len(self._flights) <= MOST_IN_FLIGHT
+        return run is not None and run.youngest and len(self._flights) <= MOST_IN_FLIGHT
 
     def _is_oldest(self, flight: _Flight) -> bool:
         return bool(self._flights) and self._flights[0] is flight

@@ -139,6 +139,14 @@ class Run(Protocol):
         """
         ...
 
+    @property
+    def youngest(self) -> bool:
+        """Whether some are held, or in the last batch on its way.
+
+        Whoever waits for them leaves the device with nothing to do.
+        """
+        ...
+
     def ready(self) -> bool:
         """Whether ``result`` has nothing to wait for; what ``between`` raises passes here too."""
         ...

@@ -74,6 +74,11 @@ class EngineRun:
         """Whether records wait for those of the next ``submit`` to fill a batch."""
         return self._encoder.holds(self)
 
+    @property
+    def youngest(self) -> bool:
+        """Whether some are held, or in the last batch on its way."""
+        return self.held or self._encoder.sent_last(self)
+
     def ready(self) -> bool:
         """Take in what has drained; whether that is all of the rows.
 
@@ -144,6 +149,10 @@ class EngineEncoder(LoopEncoder):
     def holds(self, run: EngineRun) -> bool:
         """Whether records of a run wait for others to fill a batch."""
         return any(each is run for each in self._held.runs)
+
+    def sent_last(self, run: EngineRun) -> bool:
+        """Whether the last batch on its way has records of a run."""
+        return bool(self._in_flight) and any(part.run is run for part in self._in_flight[-1].parts)
 
     def flush(self) -> None:
         """Send what is held on its way."""

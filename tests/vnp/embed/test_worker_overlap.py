@@ -100,6 +100,10 @@ class DeviceRun:
         self.tokens, self.between = tokens, between
         self.done = 0
 
+    @property
+    def youngest(self) -> bool:
+        return self.device.runs == self.number
+
     def ready(self) -> bool:
         """Time goes by while the worker polls; half a block at most if the next one is late."""
         self.device.polled[self.number].set()

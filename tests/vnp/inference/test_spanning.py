@@ -22,6 +22,7 @@ from tests.rows import append
 from tests.vnp.inference.engine_setup import placed, tokens_of
 from tests.vnp.models.checkpoints import tiny
 from vnp.embed.config import WorkerConfig
+from vnp.embed.in_flight import BlocksInFlight
 from vnp.embed.worker import Worker
 from vnp.inference.pipeline import EngineEncoder
 from vnp.inference.streams import _HostEvent
@@ -139,6 +140,36 @@ def test_what_is_held_goes_alone_when_the_device_has_nothing_else_to_do(monkeypa
     drained.append(slot.returned)
     assert run.ready()
     assert np.array_equal(run.result(), alone([tokens_of([30] * 10)])[0])
+
+
+def test_a_block_whose_end_is_in_the_last_batch_is_not_waited_for():
+    """Blocks of about one batch: to wait for one would leave the device with nothing to do."""
+    blocks = blocks_of([0, *[10] * 8], seed=3)
+    blocks = [tokens_of([30] * len(each), seed=seed) for seed, each in enumerate(blocks)]
+    encoder, delivered = encoder_of(), []
+
+    def deliver(block):
+        delivered.append((block.prepared.name, len(encoder._in_flight)))
+        assert np.array_equal(block.embeddings, alone([block.prepared.tokens])[0])
+
+    flights = BlocksInFlight(
+        accounts=SimpleNamespace(submitted=lambda _: None, embedded=lambda _, **__: 0.0),
+        prefetch=SimpleNamespace(
+            submitted=lambda: None, is_due=lambda _: False, embedded=lambda *_: None
+        ),
+        shutdown=SimpleNamespace(requested=False),
+        deliver=deliver,
+        give_up=pytest.fail,
+        progress=lambda *_: None,
+        clock=lambda: 0.0,
+    )
+    for number, tokens in enumerate(blocks):
+        claim = SimpleNamespace(model=SPEC.name)
+        flights.submit(SimpleNamespace(tokens=tokens, encoder=encoder, claim=claim, name=number))
+    assert [name for name, _ in delivered] == [*range(7)]
+    assert all(in_flight for _, in_flight in delivered[1:])  # the first has no records
+    flights.drain()
+    assert [name for name, _ in delivered] == [*range(9)]
 
 
 def test_a_record_too_long_is_told_to_its_own_block():

@@ -42,11 +42,14 @@ _copy_out = getattr(tma, "async_store", None) or tma.async_copy_shared_to_global
 
 
 @builtin
-def _add_out(tensor_desc, coord, src, _semantic=None):
-    """As ``_copy_out``, but memory adds each number to its own; Gluon has no name for it yet."""
+def _add(tensor_desc, coord, src, _semantic=None):
+    """Memory adds each number to its own: of Triton 3.6, whose Gluon has no name for it."""
     coord = _semantic._convert_to_ir_values(coord, require_i64=False)
     add = ir.DESCRIPTOR_REDUCE_KIND.ADD
     _semantic.builder.create_async_tma_reduce(add, tensor_desc.handle, coord, src.handle)
+
+
+_add_out = getattr(tma, "async_atomic_add", None) or _add
 
 
 @gluon.jit

@@ -344,12 +344,12 @@ def main() -> None:
         for name in options.model:
             bench_esm(report, name, precisions=("bfloat16",), tokens=400_000)
         if not options.ours and not options.model:
-            bench_dnabert(report, tokens=2_000_000)
+            bench_dnabert(report, tokens=6_000_000)
             bench_esm(
                 report,
                 "esm2_650m",
                 precisions=precisions,
-                tokens=688_128,
+                tokens=1_351_680,
                 with_peer=options.quick,
             )
         if not options.quick and not options.model:

@@ -4,8 +4,9 @@
 
 Random values of the published widths in 33,792 rows, bfloat16. Calls of all parts take turns, each
 timed over some repeats with CUDA events; the median is printed. ``apart`` is a product by cuBLAS
-and passes after it, ``fused`` the product that finishes its own work (Hopper). In a whole model the
-chip is at its power limit and every part takes longer: see ``bench_gpu.py``.
+and passes after it, ``fused`` the product that finishes its own work (Hopper); attention is
+Triton's, and that for Hopper. In a whole model the chip is at its power limit and every part takes
+longer: see ``bench_gpu.py``.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from vnp.inference.batch_layout import BatchLayout, Rotary, plan_layout  # noqa:
 from vnp.inference.ops import torch as plain  # noqa: E402
 from vnp.models.packing import fill  # noqa: E402
 
-_LENGTHS = (52, 168, 250, 300, 500, 768)
+_LENGTHS = (52, 102, 168, 250, 300, 500, 768)
 _ROUNDS, _REPEATS = 5, 20
 
 Part = Callable[[], object]
@@ -135,9 +136,10 @@ def layer_parts(*, rows: int, dim: int, heads: int, device: torch.device) -> dic
     qkv_TE = make(rows, 3 * dim) * 0.3
     for length in _LENGTHS:
         layout = layout_of(length, rows=rows, device=device)
-        parts[f"attention, {length} tokens"] = partial(
-            ops.attend, qkv_TE, a_TD, layout, heads=heads
-        )
+        name = f"attention, {length} tokens"
+        parts[name] = partial(ops.attend, qkv_TE, a_TD, layout, heads=heads)
+        if cuda and hopper is not None:
+            parts[f"{name} (Hopper)"] = partial(hopper.attend, qkv_TE, a_TD, layout, heads=heads)
     return parts
 
 

@@ -104,10 +104,8 @@ def test_gelu_and_gated_gelu(width):
     assert_near(ours, theirs)
 
 
-@pytest.mark.parametrize(("dim", "heads"), SHAPES)
-@pytest.mark.parametrize("kind", ["plain", "alibi", "fp8"])
-@pytest.mark.parametrize("lengths", [LENGTHS, [512, 400]], ids=["short", "long"])
-def test_attention_and_what_it_leaves_alone(dim, heads, kind, lengths):
+def assert_attends(module, dim, heads, kind, lengths):
+    """What it writes, and what it leaves alone."""
     layout = layout_of(lengths, ROWS, device="cuda")
     qkv = random(ROWS, 3 * dim, dtype=torch.bfloat16)
     qkv[:, :dim] *= (dim // heads) ** -0.5
@@ -120,12 +118,19 @@ def test_attention_and_what_it_leaves_alone(dim, heads, kind, lengths):
         options = {"scale_D": torch.rand(dim, device="cuda") * 50 + 20}
     dtype = FP8 if kind == "fp8" else torch.bfloat16
     ours, theirs = outputs(ROWS, dim, dtype=dtype)
-    kernels.attend(qkv, ours, layout, heads=heads, **options)
+    module.attend(qkv, ours, layout, heads=heads, **options)
     ready = qkv.float()
-    ready[:, :dim] *= plain.QUERY_FACTOR / kernels.QUERY_FACTOR
+    ready[:, :dim] *= plain.QUERY_FACTOR / module.QUERY_FACTOR
     plain.attend(ready, theirs, layout, heads=heads, **options)
     assert_near(ours[:used], theirs[:used])
     assert bool(ours[used:].float().isnan().all())
+
+
+@pytest.mark.parametrize(("dim", "heads"), SHAPES)
+@pytest.mark.parametrize("kind", ["plain", "alibi", "fp8"])
+@pytest.mark.parametrize("lengths", [LENGTHS, [512, 400]], ids=["short", "long"])
+def test_attention(dim, heads, kind, lengths):
+    assert_attends(kernels, dim, heads, kind, lengths)
 
 
 @pytest.mark.skipif(torch.cuda.get_device_capability()[0] != 9, reason="the kernels are Hopper's")
@@ -134,24 +139,7 @@ def test_attention_and_what_it_leaves_alone(dim, heads, kind, lengths):
 @pytest.mark.parametrize("lengths", [LENGTHS, [512, 400], [257], [1]], ids=str)
 def test_attention_on_hopper(dim, heads, kind, lengths):
     hopper = pytest.importorskip("vnp.inference.ops.hopper")
-    layout = layout_of(lengths, ROWS, device="cuda")
-    qkv = random(ROWS, 3 * dim, dtype=torch.bfloat16)
-    qkv[:, :dim] *= (dim // heads) ** -0.5
-    used = sum(lengths)
-    qkv[used:] = float("nan")
-    options = {}
-    if kind == "alibi":
-        options = {"slopes": torch.rand(heads, device="cuda")}
-    elif kind == "fp8":
-        options = {"scale_D": torch.rand(dim, device="cuda") * 50 + 20}
-    dtype = FP8 if kind == "fp8" else torch.bfloat16
-    ours, theirs = outputs(ROWS, dim, dtype=dtype)
-    hopper.attend(qkv, ours, layout, heads=heads, **options)
-    ready = qkv.float()
-    ready[:, :dim] *= plain.QUERY_FACTOR / hopper.QUERY_FACTOR
-    plain.attend(ready, theirs, layout, heads=heads, **options)
-    assert_near(ours[:used], theirs[:used])
-    assert bool(ours[used:].float().isnan().all())
+    assert_attends(hopper, dim, heads, kind, lengths)
 
 
 @pytest.mark.skipif(torch.cuda.get_device_capability()[0] != 9, reason="the kernels are Hopper's")

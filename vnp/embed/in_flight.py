@@ -27,7 +27,7 @@ from vnp.inference.encoder import PipelinedEncoder, Run
 
 T = TypeVar("T")
 
-MOST_IN_FLIGHT = 8  # blocks
+MOST_IN_FLIGHT = 64  # blocks
 
 
 @dataclass(slots=True)

@@ -13,13 +13,15 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def pytest_configure() -> None:
-    """Have Ctrl-C end commands under test also where the suite runs in the background.
+    """Have signals end commands under test also where the suite runs in the background.
 
-    A shell starts what it puts there with SIGINT ignored, and whoever is started from there
-    inherits that.
+    A shell starts what it puts there with SIGINT ignored, nohup what it starts with SIGHUP ignored,
+    and whoever is started from there inherits that.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,7 @@ from vnp.models import registry  # noqa: E402
 from vnp.models.spec import ModelSpec  # noqa: E402
 from vnp.models.tokens import Tokens  # noqa: E402
 
-_ROWS = (32_768, 33_792, 67_584)  # tried for the ceiling
+_ROWS = (32_768, 33_792, 67_584, 135_168)  # tried for the ceiling
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +328,7 @@ def main() -> None:
     options = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
     if options.without_hopper:
-        kernels.fused_products = lambda *_, **__: (None, "products for any device, as asked for")
+        kernels.hopper_kernels = lambda *_, **__: (None, "products for any device, as asked for")
     report = Report()
     properties = torch.cuda.get_device_properties(0)
     report.note(

@@ -4,9 +4,9 @@
 
 Random values of the published widths in 33,792 rows, bfloat16. Calls of all parts take turns, each
 timed over some repeats with CUDA events; the median is printed. ``apart`` is a product by cuBLAS
-and passes after it, ``fused`` the product that finishes its own work (Hopper); attention is
-Triton's, and that for Hopper. In a whole model the chip is at its power limit and every part takes
-longer: see ``bench_gpu.py``.
+and passes after it, ``fused`` the product that finishes its own work (Hopper); attention is timed
+in Triton and, on Hopper, in Gluon too. In a whole model the chip is at its power limit and every
+part takes longer: see ``bench_gpu.py``.
 """
 
 from __future__ import annotations

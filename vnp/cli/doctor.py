@@ -222,7 +222,7 @@ def _kernels() -> Iterator[Check]:
             yield Check(what, "note", f"they do not work, slower ones take their place ({reason})")
         else:
             if tested:
-                yield Check(what, "ok", "fused products agree with plain torch")
+                yield Check(what, "ok", "the kernels for Hopper agree with plain torch")
 
 
 def _weights(models: Iterable[Model], folder: Path | None) -> Iterator[Check]:

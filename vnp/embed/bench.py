@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from dataclasses import asdict, dataclass
 from itertools import cycle
 from typing import Any
@@ -184,20 +185,20 @@ def _round(encoder: Encoder, work: list[_Block], batches: int, *, seconds: float
     """Embed batches of one block after the other, at least one, until so much time has passed."""
     busy, began = _busy(encoder), time.monotonic()
     records = tokens = 0
-    last: Run | None = None  # as a worker does, the next block is submitted before it is waited for
+    runs: deque[Run] = deque()  # waited for as a worker does: not while in the last batch sent
     for block in cycle(work):
         some = block.tokenise(encoder, batches)
         records, tokens = records + len(some), tokens + len(some.ids)
         if isinstance(encoder, PipelinedEncoder):
-            last, before = encoder.submit(some), last
-            if before is not None:
-                before.result()
+            runs.append(encoder.submit(some))
+            while len(runs) > 1 and not runs[0].in_last_batch:
+                runs.popleft().result()
         else:
             encoder.embed(some)
         if time.monotonic() - began >= seconds:
             break
-    if last is not None:
-        last.result()
+    while runs:
+        runs.popleft().result()
     took = max(time.monotonic() - began, 1e-6)
     busy_now = _busy(encoder)
     spent = None if busy is None or busy_now is None else busy_now - busy

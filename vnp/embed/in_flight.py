@@ -1,9 +1,9 @@
 """Blocks in flight: given to a device, and not yet drained from it.
 
 A pipelined encoder takes the next block while it computes the last one, so that the device never
-waits for the host: the next one is submitted before the result of this one is waited for, and that
-is not waited for while it is in the last batch on its way. So two or three blocks are in flight;
-of those with so few records to embed that they share batches up to `MOST_IN_FLIGHT`.
+waits for the host: the next one is submitted before the result of this one is waited for, and a
+block whose last records are in the last batch sent is not waited for either. So two or three are in
+flight; of those with so few records to embed that they share batches up to `MOST_IN_FLIGHT`.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class BlocksInFlight:
         self._accounts.submitted(flight.submitted)
         self._attempt(flight, partial(self._start, flight))
         self._ask_for_next(flight)
-        while len(self._flights) > 1 and not self._waits_for_more():
+        while len(self._flights) > 1 and not self._would_run_dry():
             self._drain(self._flights.popleft())
 
     def poll(self) -> None:
@@ -177,10 +177,10 @@ class BlocksInFlight:
             flight.asked_for_next = True
             self._prefetch.request()
 
-    def _waits_for_more(self) -> bool:
-        """Whether to wait for the oldest block would leave the device with nothing to do."""
+    def _would_run_dry(self) -> bool:
+        """Whether waiting for the oldest block would leave the device with nothing to do."""
         run = self._flights[0].run
-        return run is not None and run.youngest and len(self._flights) <= MOST_IN_FLIGHT
+        return run is not None and run.in_last_batch and len(self._flights) <= MOST_IN_FLIGHT
 
     def _is_oldest(self, flight: _Flight) -> bool:
         return bool(self._flights) and self._flights[0] is flight

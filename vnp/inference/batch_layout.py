@@ -34,8 +34,8 @@ MOST_RESIDUES = 1024  # that enter a mean
 TILE_ROWS = 256  # four blocks of queries
 
 BLOCK_KEYS = 64
-# Up to this many blocks of keys and values, keeping a whole record on the chip pays: above, too few
-# programs fit beside each other.
+# Up to this many blocks of keys and values, keeping a whole record on the chip pays in Triton:
+# above, too few programs fit beside each other.
 MOST_BLOCKS = 4
 
 

@@ -131,19 +131,12 @@ class Run(Protocol):
     """Records on their way through a device."""
 
     @property
-    def held(self) -> bool:
-        """Whether some wait for those of the next ``submit``, to share a batch with them.
+    def in_last_batch(self) -> bool:
+        """Whether some are in the last batch on its way, or wait to share one with the next.
 
-        They go on their way with these, or when ``result`` is called, or when the device has
-        nothing else to do by the time ``ready`` is called: no record waits longer than that.
-        """
-        ...
-
-    @property
-    def youngest(self) -> bool:
-        """Whether some are held, or in the last batch on its way.
-
-        Whoever waits for them leaves the device with nothing to do.
+        Whoever waits for them leaves the device with nothing to do. Those that wait go on their way
+        with the next ``submit``, or when ``result`` is called, or when the device has nothing else
+        to do by the time ``ready`` is called: no record waits longer than that.
         """
         ...
 

@@ -7,8 +7,8 @@ The layer is rewritten, not approximated:
 - What ``projections`` says of norms, biases, rotary positions and GELU.
 - The bias of ``out`` and ``down`` is the same for every token, and so is what the bias of the
   values adds to a context, as shares sum to one. They are left out of the residual stream; each
-  norm adds the sum of those so far (``shift``). Then a product itself adds to the stream, with one
-  rounding.
+  norm adds the sum of those so far (``shift``). Then a product itself adds to the stream, in
+  bfloat16 with one rounding.
 - Queries come out of their projection times ``ops.QUERY_FACTOR`` / sqrt(K).
 
 Shapes: T rows of a batch, D hidden width, F inner width, E = 3 * D, n records, K = D / heads.
@@ -118,7 +118,7 @@ class Esm2Engine:
         head = spec.dim // spec.heads
         narrow = FP8 if fp8 else dtype if calibration is None else torch.int8
         if fused is not None and not fused.fits(spec.dim, spec.ffn, head=head, dtype=narrow):
-            raise ValueError("there are no fused products for these shapes")
+            raise ValueError("there are no kernels for Hopper for these shapes")
         self.fused = fused is not None
         self._arithmetic = Arithmetic(
             ops=ops, fused=fused, dtype=dtype, fp8=fp8, eps=EPS,

@@ -15,6 +15,7 @@ Shapes: T rows of a batch, D hidden width, I inputs, O outputs.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,31 +56,28 @@ class _Weights:
         self.weight_OI, self.scale_O = quantise_weights(weight_OI)
         assert arithmetic.int8 is not None
         self._ops = arithmetic.int8
-        self._multiply = (arithmetic.fused or arithmetic.int8).multiply
+        self._products = arithmetic.fused or arithmetic.int8
 
     def __call__(self, a_TI: Tensor, out_TO: Tensor) -> None:
         """Write the product."""
-        self._product(a_TI, out_TO)
+        self._product(a_TI, out_TO, {})
 
     def add(self, a_TI: Tensor, out_TO: Tensor) -> None:
         """Add the product, rounded, to what is there, where ``Arithmetic.adds``."""
-        self._product(a_TI, out_TO, add=True)
+        self._product(a_TI, out_TO, {"add": True})
 
-    def _product(self, a_TI: Tensor, out_TO: Tensor, **how: bool) -> None:
-        raise NotImplementedError
+    def _product(self, a_TI: Tensor, out_TO: Tensor, how: dict[str, Any]) -> None:
+        self._products.multiply(a_TI, self.weight_OI, out_TO, weight_scale_O=self.scale_O, **how)
 
 
 class RowsProduct(_Weights):
     """Of rows in bfloat16, quantised one by one."""
 
-    def _product(self, a_TI: Tensor, out_TO: Tensor, **how: bool) -> None:
+    def _product(self, a_TI: Tensor, out_TO: Tensor, how: dict[str, Any]) -> None:
         quantised_TI = torch.empty_like(a_TI, dtype=torch.int8)
         scale_T = torch.empty(len(a_TI), dtype=torch.float32, device=a_TI.device)
         self._ops.quantise_rows(a_TI, quantised_TI, scale_T)
-        self._multiply(
-            quantised_TI, self.weight_OI, out_TO, weight_scale_O=self.scale_O, row_scale_T=scale_T,
-            **how,
-        )  # fmt: skip
+        super()._product(quantised_TI, out_TO, how | {"row_scale_T": scale_T})
 
 
 class StepsProduct(_Weights):
@@ -91,9 +89,6 @@ class StepsProduct(_Weights):
         # GELU is (count + 128) * step + GELU_LEAST.
         from_count_0 = 128 + GELU_LEAST / step_I
         self.constant_O = times(self.weight_OI, from_count_0) * self.scale_O
-
-    def _product(self, a_TI: Tensor, out_TO: Tensor, **how: bool) -> None:
-        self._multiply(a_TI, self.weight_OI, out_TO, weight_scale_O=self.scale_O, **how)
 
 
 class RowsProjection:

@@ -1,7 +1,7 @@
-"""Which kernels run on a device: Triton's, the products for Hopper, those of a CPU; and why not.
+"""Which kernels run on a device: Triton's, those for Hopper, those of a CPU; and why not.
 
-The products for Hopper are written in a young language, so they are tested before a worker relies
-on them, once on a machine.
+The kernels for Hopper are written in a young language, so they are tested before a worker relies on
+them, once on a machine.
 """
 
 from __future__ import annotations
@@ -89,13 +89,12 @@ def cpu_int8(operations: ModuleType) -> tuple[ModuleType | None, str]:
     return (module, "") if trouble is None else (None, trouble)
 
 
-def fused_products(
+def hopper_kernels(
     spec: ModelSpec, placement: Placement, *, warn: Warn
 ) -> tuple[ModuleType | None, str]:
-    """Matrix products fused with the operations that follow them, or None; and why, in words.
+    """Products fused with what follows them, and attention, for Hopper, or None; and why, in words.
 
-    They are for Hopper. The language that they are written in is young, so they are tested before
-    they are used.
+    The language that they are written in is young, so they are tested before they are used.
     """
     major, minor = torch.cuda.get_device_capability(placement.device)
     narrow = {"fp8": FP8, "int8": torch.int8}.get(placement.precision)
@@ -122,7 +121,7 @@ def fused_products(
         remembered.note_passed(facts)
     except Exception as error:  # noqa: BLE001  a compiler may raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        warn(f"the products for Hopper do not work here ({reason}): slower ones take their place")
+        warn(f"the kernels for Hopper do not work here ({reason}): slower ones take their place")
         return None, f"{instead} ({reason})"
     return hopper, "products fused"
 
@@ -130,7 +129,7 @@ def fused_products(
 def retest(device: torch.device) -> bool:
     """Test the kernels of a device, whether or not that was done before; False if it has none.
 
-    A test that fails raises what `fused_products` would have warned of.
+    A test that fails raises what `hopper_kernels` would have warned of.
     """
     if torch.cuda.get_device_capability(device)[0] != _FUSED_CAPABILITY or why_not("triton"):
         return False

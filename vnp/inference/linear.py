@@ -40,7 +40,7 @@ class Product(Protocol):
         ...
 
     def add(self, a_TI: Tensor, out_TO: Tensor) -> None:
-        """Add the product to what is there, rounding once."""
+        """Add the product to what is there; where it is quantised it is rounded before."""
         ...
 
 

@@ -28,6 +28,7 @@ from vnp.inference.batch_layout import BatchLayout
 from vnp.inference.linear import PlainProduct, Product, times
 from vnp.inference.ops import torch as plain
 from vnp.inference.pooling import pool_groups
+from vnp.inference.projections import attention_of
 from vnp.models.pooling import MEANS
 from vnp.models.spec import ModelSpec
 from vnp.models.weights import Naming
@@ -180,7 +181,7 @@ class MosaicBertEngine:
         ops, spec, rows = self._ops, self._spec, layout.rows
         x_TD, a_TD, qkv_TE = work.x_TD[:rows], work.a_TD[:rows], work.qkv_TE[:rows]
         u_T2F, h_TF = work.u_T2F[:rows], work.h_TF[:rows]
-        attend = ops.attend if self.fused is None else self.fused.attend
+        attend = attention_of(ops, self.fused)
         torch.index_select(self._table, 0, layout.ids, out=x_TD)
         for layer in self._layers:
             layer.qkv(self._input(x_TD, a_TD), qkv_TE)

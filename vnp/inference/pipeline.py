@@ -75,8 +75,8 @@ class EngineRun:
         return self._encoder.holds(self)
 
     @property
-    def youngest(self) -> bool:
-        """Whether some are held, or in the last batch on its way."""
+    def in_last_batch(self) -> bool:
+        """See ``vnp.inference.encoder.Run``."""
         return self.held or self._encoder.sent_last(self)
 
     def ready(self) -> bool:

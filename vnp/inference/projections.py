@@ -57,8 +57,7 @@ class Arithmetic:
     @property
     def attend(self) -> Callable[..., None]:
         """Attention within records; see ``ops.torch``."""
-        attend: Callable[..., None] = getattr(self.fused, "attend", self.ops.attend)
-        return attend
+        return attention_of(self.ops, self.fused)
 
     @property
     def stream(self) -> torch.dtype:
@@ -88,6 +87,12 @@ class Arithmetic:
             return packed
         plain = PlainProduct(weight_OI, dtype=self.dtype, bias_O=bias_O)
         return plain if self.watch is None else self.watch(plain)
+
+
+def attention_of(ops: ModuleType, fused: ModuleType | None) -> Callable[..., None]:
+    """Attention of the fused kernels, which those of a CPU leave to its other operations."""
+    attend: Callable[..., None] = getattr(fused, "attend", ops.attend)
+    return attend
 
 
 @dataclass(frozen=True, slots=True)

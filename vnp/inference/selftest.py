@@ -1,4 +1,4 @@
-"""A self-test of fused products on a device, before a worker relies on them."""
+"""A self-test of the kernels for Hopper on a device, before a worker relies on them."""
 
 from __future__ import annotations
 

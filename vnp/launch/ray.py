@@ -20,6 +20,7 @@ import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 
 RETRIES = 10  # times Ray starts a worker again whose node or process is lost
 _LOOK = 0.5  # seconds between two looks at the tasks, and in a task at whether it is to stop
+_GRACE = 5.0  # seconds for workers to end after the last block is filled
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,13 +194,16 @@ class _Tasks:
             for number, config in enumerate(configs, start=1):
                 name = f"worker {number}"
                 left[task.options(name=f"vnp {name}").remote(store.path, config)] = name
-            cancelled = False
+            cancelled, filled, latest = False, False, time.monotonic()
             while left and self._asked < 2:
                 done, _ = self._ray.wait(list(left), timeout=_LOOK)
                 for ref in done:
                     problems += self._ended(ref, left.pop(ref), reports, cancelled=cancelled)
-                # Those that still wait for a GPU would find nothing to do.
-                over = bool(done) and _is_filled(store, configs[0].models)
+                if done:
+                    filled, latest = _is_filled(store, configs[0].models), time.monotonic()
+                # Those at work end by themselves and tell what they did; those that still wait for
+                # a GPU would find nothing to do.
+                over = filled and time.monotonic() - latest >= _GRACE
                 if left and not cancelled and (self.stopping or over):
                     cancelled = True
                     for ref in left:

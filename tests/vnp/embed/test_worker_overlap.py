@@ -87,8 +87,6 @@ class Device(StubEncoder):
 
 
 class DeviceRun:
-    held = False  # batches do not span blocks here
-
     def __init__(
         self,
         device: Device,
@@ -101,7 +99,7 @@ class DeviceRun:
         self.done = 0
 
     @property
-    def youngest(self) -> bool:
+    def in_last_batch(self) -> bool:
         return self.device.runs == self.number
 
     def ready(self) -> bool:

@@ -237,7 +237,7 @@ def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch, caplog, 
     def of(capability, spec=spec, precision="bfloat16"):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
         there = dataclasses.replace(placement, precision=precision)
-        fused, word = kernels.fused_products(spec, there, warn=warned.append)
+        fused, word = kernels.hopper_kernels(spec, there, warn=warned.append)
         assert (fused is None) == (word != "products fused")
         return word
 
@@ -270,7 +270,7 @@ def test_products_that_do_not_work_here_are_replaced_aloud(monkeypatch, caplog, 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
     monkeypatch.setattr(kernels, "check_products", lambda *_, **__: 1 / 0)
     assert of((9, 0)) == "products by cuBLAS (ZeroDivisionError: division by zero)"
-    assert "the products for Hopper do not work here (ZeroDivisionError" in warned[0]
+    assert "the kernels for Hopper do not work here (ZeroDivisionError" in warned[0]
     hopper.fits = lambda *_, **__: False
     assert "no kernels for these widths" in of((9, 0), spec=registry.model("demo_esm2"))
     assert len(warned) == 1

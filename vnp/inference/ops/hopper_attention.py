@@ -38,7 +38,6 @@ __all__ = ["QUERY_FACTOR", "attend"]
 
 _BLOCK = gl.constexpr(BLOCK_KEYS)  # keys, and queries
 _BESIDE = gl.constexpr(4)  # groups that share a tile of queries
-_TILES_OF_ITS_OWN = 3  # blocks of keys up to which a group has a record of its own
 assert _BESIDE.value * BLOCK_KEYS == TILE_ROWS
 
 # How scores and contexts are held, and shares as an input of a product.
@@ -56,8 +55,10 @@ class _Way(NamedTuple):
     average: int  # of all threads
 
 
+# By blocks of keys of records that a group has to itself; others are shared.
 _APART = {1: _Way(4, 8, 112, 96), 2: _Way(3, 4, 160, 128), 3: _Way(2, 3, 240, 168)}
 _SHARED = _Way(_BESIDE.value, 8, 112, 96)
+_LOG2E = gl.constexpr(QUERY_FACTOR)
 
 
 @gluon.jit
@@ -156,7 +157,7 @@ def _attend_apart(
         start, length = gl.load(tile).to(gl.int64), gl.load(tile + 1)
         slope = 0.0
         if ALIBI:
-            slope = gl.load(slopes + head) * 1.4426950408889634  # log2(e)
+            slope = gl.load(slopes + head) * _LOG2E
         slot = count % SLOTS
         first = slot * BLOCKS
         mbarrier.wait(ready.index(slot), count // SLOTS & 1)
@@ -198,7 +199,8 @@ def _attend_apart(
         count += GROUPS
 
 
-@gluon.jit
+# Kinds of numbers of tiles would be compiled one by one, in the middle of a run.
+@gluon.jit(do_not_specialize=["count"])
 def _apart(
     copies, out, tiles, slopes, scale, count,
     HEADS: gl.constexpr, BLOCKS: gl.constexpr, SLOTS: gl.constexpr, GROUPS: gl.constexpr,
@@ -289,7 +291,7 @@ def _attend_shared(
         first = gl.load(tile + 2) + GROUP * _BLOCK
         slope = 0.0
         if ALIBI:
-            slope = gl.load(slopes + head) * 1.4426950408889634
+            slope = gl.load(slopes + head) * _LOG2E
         half = tiles_done % 2
         room = q_ring.index(half * _BESIDE + GROUP)
         mbarrier.wait(q_ready.index(half), tiles_done // 2 & 1)
@@ -329,7 +331,7 @@ def _attend_shared(
         tiles_done += 1  # noqa: SIM113
 
 
-@gluon.jit
+@gluon.jit(do_not_specialize=["count"])
 def _shared(
     copies, out, tiles, slopes, scale, count, HEADS: gl.constexpr, SLOTS: gl.constexpr,
     REGISTERS: gl.constexpr, ALIBI: gl.constexpr, QUANTISE: gl.constexpr,
@@ -385,15 +387,14 @@ def attend(
             # What is not there is not read; its place takes any address.
             tiles if slopes is None else slopes, tiles if scale_D is None else scale_D, len(tiles),
         )  # fmt: skip
-        apart = 0 < part.blocks <= _TILES_OF_ITS_OWN
-        way = _APART[part.blocks] if apart else _SHARED
+        way = _APART.get(part.blocks, _SHARED)
         options = {
             "HEADS": heads, "SLOTS": way.slots, "REGISTERS": way.registers,
             "ALIBI": slopes is not None, "QUANTISE": scale_D is not None,
             "num_warps": 4, "maxnreg": way.average,
         }  # fmt: skip
         grid = (min(programs, len(tiles) * heads),)
-        if apart:
+        if part.blocks in _APART:
             _apart[grid](*arguments, BLOCKS=part.blocks, GROUPS=way.groups, **options)
         else:
             _shared[grid](*arguments, **options)

@@ -51,8 +51,8 @@ def norm(
     """
     value = x_TD.float()
     if delta_TD is not None:
-        value = value + delta_TD.float()
-        x_TD.copy_(value)
+        x_TD.copy_(value + delta_TD.float())
+        value = x_TD.float()
     if shift_D is not None:
         value = torch.add(value, shift_D, out=out_TD if out_TD.dtype == torch.float32 else None)
     weight, bias = affine or (None, None)

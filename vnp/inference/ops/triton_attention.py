@@ -143,10 +143,10 @@ def _attend_long(
     Queries past the end belong to another record or to none: what comes of them is not written.
     """
     head = tl.program_id(0)
-    start = tl.load(tiles + 4 * tl.program_id(1))
-    length = tl.load(tiles + 4 * tl.program_id(1) + 1)
-    first = tl.load(tiles + 4 * tl.program_id(1) + 2) + tl.program_id(2) * BLOCK_M
-    if first >= tl.load(tiles + 4 * tl.program_id(1) + 3):
+    start = tl.load(tiles + 4 * tl.program_id(2))
+    length = tl.load(tiles + 4 * tl.program_id(2) + 1)
+    first = tl.load(tiles + 4 * tl.program_id(2) + 2) + tl.program_id(1) * BLOCK_M
+    if first >= tl.load(tiles + 4 * tl.program_id(2) + 3):
         return
     column = tl.arange(0, BLOCK_HEAD)
     in_head = (column < HEAD)[None, :]
@@ -225,13 +225,13 @@ def attend(
     # What is not there is not read; its place takes any address.
     rstds = (layout.tiles, layout.tiles) if rstd_2T is None else rstd_2T.unbind()
     for part in layout.parts:
-        tiles, grid = layout.tiles[part.start :], (heads, part.stop - part.start)
+        tiles = layout.tiles[part.start :]
         options = common | ({"maxnreg": registers[part.blocks]} if major == 9 else {})
         if part.blocks:
-            _attend_short[grid](
+            _attend_short[heads, part.stop - part.start](
                 qkv_TE, out_TD, tiles, slopes, scale_D, *rstds, BLOCKS=part.blocks, **options
             )
         else:
-            _attend_long[*grid, TILE_ROWS // BLOCK_KEYS](
+            _attend_long[heads, TILE_ROWS // BLOCK_KEYS, part.stop - part.start](
                 qkv_TE, out_TD, tiles, slopes, scale_D, *rstds, copies, COPY=copy, **options
             )

@@ -103,8 +103,8 @@ def import_embeddings(
     UsageError
         If a name is illegal or unknown, or the model's rows were made by workers.
     EmbeddingFileError
-        If a file is damaged, of another width than the model, holds numbers that are no embedding,
-        contradicts another or what is certified, or has an id that several samples have.
+        If a file is damaged, of another width than the model, holds numbers that cannot be an
+        embedding, contradicts another or what is certified, or has an id that several samples have.
         Nothing is then changed, unless it is another import at the same time that contradicts:
         blocks that were published before stay.
     BusyError

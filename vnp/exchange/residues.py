@@ -107,7 +107,7 @@ def write_residues(
     Raises
     ------
     UsageError
-        If there is no such model, record or layer, or the file exists.
+        If the store lacks the model or a record, the model lacks the layer, or the file exists.
     DataError
         If the model's weights are not those of the store, or it gives no states.
     """

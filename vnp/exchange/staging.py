@@ -95,7 +95,7 @@ class Staged:
         self.records = self.matched = self.repeated = self.empty = self.unknown = 0
         self.faded = 0  # records half of whose numbers, or more, are zero only as float16
         self.coarse = 0  # records half of whose numbers, or more, become zero as float16
-        self.first_unknown = ""  # the first id that is no record
+        self.first_unknown = ""  # the first id that the store does not have
         self._store = store
         self._index = index
         self._dim = dim

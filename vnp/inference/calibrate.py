@@ -59,7 +59,7 @@ class Watched:
         self._product(a_TI, out_TO)
 
     def add(self, a_TI: Tensor, out_TO: Tensor) -> None:
-        """Not available: the norm after it adds, as there are no kernels for Hopper here."""
+        """Not available: the norm after it adds, as without kernels for Hopper."""
         raise NotImplementedError
 
 

@@ -32,10 +32,10 @@ class _Uncalibrated:
         )
 
     def __call__(self, layout: BatchLayout, work: object, out_nD: Tensor) -> None:
-        """Not reached: there is no workspace."""
+        """Not reached: ``workspace`` raises."""
 
     def states(self, layout: BatchLayout, work: object) -> Tensor:
-        """Not reached: there is no workspace."""
+        """Not reached: ``workspace`` raises."""
         raise NotImplementedError
 
 

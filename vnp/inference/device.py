@@ -66,7 +66,7 @@ def place(
         If the names make no sense.
     """
     if precision != "auto" and precision not in _DTYPES:
-        raise UsageError(f"there is no precision {precision!r}; it is auto, {', '.join(_DTYPES)}")
+        raise UsageError(f"unknown precision {precision!r}: choose auto, {', '.join(_DTYPES)}")
     allowed = processors()
     if threads is not None and threads < 1:
         raise UsageError(f"{count(threads, 'thread')} cannot compute anything")

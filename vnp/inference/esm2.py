@@ -118,7 +118,7 @@ class Esm2Engine:
         head = spec.dim // spec.heads
         narrow = FP8 if fp8 else dtype if calibration is None else torch.int8
         if fused is not None and not fused.fits(spec.dim, spec.ffn, head=head, dtype=narrow):
-            raise ValueError("there are no kernels for Hopper for these shapes")
+            raise ValueError("the kernels for Hopper do not take these shapes")
         self.fused = fused is not None
         self._arithmetic = Arithmetic(
             ops=ops, fused=fused, dtype=dtype, fp8=fp8, eps=EPS,

@@ -95,7 +95,7 @@ def codon_table(number: int) -> CodonTable:
     Raises
     ------
     UsageError
-        If there is no such table.
+        If the table does not exist.
     """
     if number not in _AMINO_ACIDS:
         raise UsageError(
@@ -135,7 +135,7 @@ def translate_alike(one: int, other: int) -> bool:
 def remark(number: int) -> str:
     """What a user who chose a code should know of it; empty if it is the standard one.
 
-    UsageError if there is no such code.
+    UsageError if the code does not exist.
     """
     table = codon_table(number)
     if number == STANDARD_CODE:

@@ -34,7 +34,7 @@ def fasta() -> Callable[..., int]:
         on; ``heads`` gets begin and end of each id in the text, ``cuts`` where in ``out`` the
         letters after it begin. ``counts`` gets where the letters end, the letters U, the lines, and
         the letters other than A, C, G, T, N and the gap sign.
-        A byte that is no letter, and a dash, which may be a separator, are refused; so are more
+        A byte that is not a letter, and a dash, which may be a separator, are refused; so are more
         than ``most`` headers.
         """
         headers = 0

@@ -104,8 +104,8 @@ def record_batches(
     The ids must be unique already; ``segment_length`` is in bases, or `segments.WHOLE`;
     ``genetic_code`` is NCBI's number of the translation table. A batch ends before it would exceed
     ``batch_records`` or ``batch_bytes``, and holds at least one run of windows. Raises
-    `InputError` if a contig to be taken whole is too long for it, `UsageError` if there is no such
-    code.
+    `InputError` if a contig to be taken whole is too long for it, `UsageError` if the code does
+    not exist.
     """
     pending: list[RecordBatch] = []
     records = size = without = 0

@@ -358,7 +358,7 @@ def test_what_cannot_be_had_is_refused(monkeypatch):
         load("demo_esm2", device="cuda:0")
     with pytest.raises(UsageError, match="no device 'tpu'"):
         load("demo_esm2", device="tpu")
-    with pytest.raises(UsageError, match="no precision 'fp4'"):
+    with pytest.raises(UsageError, match="unknown precision 'fp4': choose auto, "):
         load("demo_esm2", precision="fp4")
     with pytest.raises(UsageError, match="0 threads"):
         load("demo_esm2", threads=0)

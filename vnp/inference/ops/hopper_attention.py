@@ -58,6 +58,7 @@ class _Way(NamedTuple):
 # By blocks of keys of records that a group has to itself; others are shared.
 _APART = {1: _Way(4, 8, 112, 96), 2: _Way(3, 4, 160, 128), 3: _Way(2, 3, 240, 168)}
 _SHARED = _Way(_BESIDE.value, 8, 112, 96)
+_FIRST, _SECOND, _THIRD, _FOURTH = (gl.constexpr(group) for group in range(4))
 _LOG2E = gl.constexpr(QUERY_FACTOR)
 
 
@@ -219,29 +220,25 @@ def _apart(
     ring = (q_ring, k_ring, v_ring, ready, empty)
     items = count * HEADS
     job = (out, tiles, slopes, scale, items, ring)
-    first: gl.constexpr = 0
-    second: gl.constexpr = 1
-    third: gl.constexpr = 2
-    fourth: gl.constexpr = 3
     if GROUPS == 2:
         gl.warp_specialize([
-                (_attend_apart, (job, HEADS, BLOCKS, GROUPS, ALIBI, QUANTISE, first)),
-                (_attend_apart, (job, HEADS, BLOCKS, GROUPS, ALIBI, QUANTISE, second)),
+                (_attend_apart, (job, HEADS, BLOCKS, GROUPS, ALIBI, QUANTISE, _FIRST)),
+                (_attend_apart, (job, HEADS, BLOCKS, GROUPS, ALIBI, QUANTISE, _SECOND)),
                 (_fetch_apart, (copies, tiles, items, ring, HEADS, BLOCKS)),
         ], [4, 1], [REGISTERS, 24])  # fmt: skip
     elif GROUPS == 3:
         gl.warp_specialize([
-                (_attend_apart, (job, HEADS, BLOCKS, GROUPS, ALIBI, QUANTISE, first)),
-                (_attend_apart, (job, HEADS, BLOCKS, GROUPS, ALIBI, QUANTISE, second)),
-                (_attend_apart, (job, HEADS, BLOCKS, GROUPS, ALIBI, QUANTISE, third)),
+                (_attend_apart, (job, HEADS, BLOCKS, GROUPS, ALIBI, QUANTISE, _FIRST)),
+                (_attend_apart, (job, HEADS, BLOCKS, GROUPS, ALIBI, QUANTISE, _SECOND)),
+                (_attend_apart, (job, HEADS, BLOCKS, GROUPS, ALIBI, QUANTISE, _THIRD)),
                 (_fetch_apart, (copies, tiles, items, ring, HEADS, BLOCKS)),
         ], [4, 4, 1], [REGISTERS, REGISTERS, 24])  # fmt: skip
     else:
         gl.warp_specialize([
-                (_attend_apart, (job, HEADS, BLOCKS, GROUPS, ALIBI, QUANTISE, first)),
-                (_attend_apart, (job, HEADS, BLOCKS, GROUPS, ALIBI, QUANTISE, second)),
-                (_attend_apart, (job, HEADS, BLOCKS, GROUPS, ALIBI, QUANTISE, third)),
-                (_attend_apart, (job, HEADS, BLOCKS, GROUPS, ALIBI, QUANTISE, fourth)),
+                (_attend_apart, (job, HEADS, BLOCKS, GROUPS, ALIBI, QUANTISE, _FIRST)),
+                (_attend_apart, (job, HEADS, BLOCKS, GROUPS, ALIBI, QUANTISE, _SECOND)),
+                (_attend_apart, (job, HEADS, BLOCKS, GROUPS, ALIBI, QUANTISE, _THIRD)),
+                (_attend_apart, (job, HEADS, BLOCKS, GROUPS, ALIBI, QUANTISE, _FOURTH)),
                 (_fetch_apart, (copies, tiles, items, ring, HEADS, BLOCKS)),
         ], [4, 4, 4, 1], [REGISTERS, REGISTERS, REGISTERS, 24])  # fmt: skip
 
@@ -355,15 +352,11 @@ def _shared(
     ring = (q_ring, k_ring, v_ring, q_ready, q_empty, ready, empty)
     items = count * HEADS
     job = (out, tiles, slopes, scale, items, ring)
-    first: gl.constexpr = 0
-    second: gl.constexpr = 1
-    third: gl.constexpr = 2
-    fourth: gl.constexpr = 3
     gl.warp_specialize([
-            (_attend_shared, (job, HEADS, ALIBI, QUANTISE, first)),
-            (_attend_shared, (job, HEADS, ALIBI, QUANTISE, second)),
-            (_attend_shared, (job, HEADS, ALIBI, QUANTISE, third)),
-            (_attend_shared, (job, HEADS, ALIBI, QUANTISE, fourth)),
+            (_attend_shared, (job, HEADS, ALIBI, QUANTISE, _FIRST)),
+            (_attend_shared, (job, HEADS, ALIBI, QUANTISE, _SECOND)),
+            (_attend_shared, (job, HEADS, ALIBI, QUANTISE, _THIRD)),
+            (_attend_shared, (job, HEADS, ALIBI, QUANTISE, _FOURTH)),
             (_fetch_shared, (copies, tiles, items, ring, HEADS)),
         ], [4, 4, 4, 1], [REGISTERS, REGISTERS, REGISTERS, 24])  # fmt: skip
 

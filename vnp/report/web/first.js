@@ -144,7 +144,7 @@
         "p",
         {},
         say,
-        "“vnp predict STORE --classifier FILE --save NAME” keeps scores for this page; “vnp report --classifier FILE” scores for it alone.",
+        "“vnp predict STORE --classifier FILE --save NAME” keeps scores for this page; “vnp report STORE --classifier FILE” scores for it alone.",
       ),
     );
   }

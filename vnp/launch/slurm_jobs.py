@@ -294,9 +294,9 @@ report=$(srun --export=ALL ${{SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_
 code=$?
 printf '%s\\n' "$report"
 unset "${{!SQUEUE_@}}"  # they would choose other jobs
-# 130: it was told to stop, and rows may be open. Once more, unless the job was cancelled, or its
-# time limit ends it again and again before it has filled a block.
-if [ "$code" = 130 ] && [ "$(squeue --noheader --jobs="$task" --format=%T)" = RUNNING ]; then
+# 130, or 138 as it began: it was told to stop, and rows may be open. Once more, unless the job was
+# cancelled, or its time limit ends it again and again before it has filled a block.
+if [[ $code = 13[08] && $(squeue --noheader --jobs="$task" --format=%T) = RUNNING ]]; then
   vain=no
   case $report in
     "" | *'"blocks": 0,'*'"signal": "SIGUSR1"'*) vain=yes ;;

@@ -68,7 +68,12 @@ class Slow:
             again = int(self.cluster.job(task)["Restarts"]) > 0
             return self.cluster.at_work(self.path).get(task, "") if again else ""
 
-        return until(f"task {task} at work once more", look)
+        try:
+            return until(f"task {task} at work once more", look)
+        except AssertionError as error:
+            log = self.path.with_name("run.zarr.vnp") / f"logs/slurm-{task}.out"
+            error.add_note(f"{self.cluster.job(task)}\n{log.read_text() if log.exists() else ''}")
+            raise
 
     def finish(self, certify: str, undisturbed: Path) -> None:
         self.open_gate()
@@ -167,7 +172,9 @@ def killed(slow: Slow, undisturbed: Path) -> None:
 
 
 def limited(slow: Slow, undisturbed: Path) -> None:
-    array, certify = slow.launch(1, "--time=1", "--signal=USR1@30", "--nodelist=n4")
+    # Slurm looks every 30 s, and signals as early as it may: 15 to 45 s after the start. A signal
+    # that came before the step began would be lost.
+    array, certify = slow.launch(1, "--time=2", "--signal=USR1@75", "--nodelist=n4")
     slow.again_at_work(f"{array}_0")
     log = (slow.path.with_name("run.zarr.vnp") / f"logs/slurm-{array}_0.out").read_text()
     reports = [json.loads(line) for line in log.splitlines() if line.startswith("{")]

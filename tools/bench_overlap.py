@@ -1,8 +1,9 @@
-"""Does one worker keep its device busy? Measured on a simulated one, all else being real.
+"""Does a worker keep its device busy? Measured on a simulated one, all else being real.
 
 ``python tools/bench_overlap.py [--records 120000] [--run dnabert_s] [--run dnabert_s,esm2_650m]``
 
-A store of 150-bp reads is filled by one worker in this process. Claims, reading, tokenising,
+A store of 150-bp reads is filled by one worker in this process, or by ``--workers`` of them at a
+time, each a process with a device of its own, which begin together. Claims, reading, tokenising,
 batches, buffers, publishing are the real ones; the device takes a time in proportion to the rows of
 a batch, that of an H200 (docs/benchmarks/gpu-h200.md), and for each kernel of a layer the host is
 busy for as long as a launch takes, letting go of the interpreter as torch does. Printed for each
@@ -10,8 +11,8 @@ store, to be read as those of tools/bench_embed.py:
 
 - the share of the engine's own rate: the time that the tokens would take the same engine and
   device, those of four blocks joined and held in memory, over the time from the first block
-  submitted to the last result;
-- the share of that time in which the device computed;
+  submitted to the last result; of several workers, a worker's part over the longest such time;
+- the share of that time in which the device computed; of several, in the worst and the mean;
 - seconds of CPU that the whole worker took for a block, and how many cores 8 such workers need.
 """
 
@@ -19,15 +20,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import multiprocessing
 import os
 import platform
 import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -177,12 +181,30 @@ def alone(path: Path, name: str, tokenizer: Path, slower: float) -> float:
     return store.n_rows * sum(len(each.ids) for each in some) / sum(map(len, some)) / rate
 
 
-def measure(
-    folder: Path, models: list[str], *, records: int, tokenizer: Path, slower: float
-) -> None:
-    """Fill one store and print how near to the engine alone that came."""
-    path = store_of(folder, "-".join(models), records=records, models=models)
-    own = sum(alone(path, model, tokenizer, slower) for model in models)
+class Fill(NamedTuple):
+    """What one worker did."""
+
+    blocks: int
+    span: float  # seconds from the first block submitted to the last result
+    busy: float  # seconds in which its device computed
+    cpu: float  # seconds
+
+
+_together: Barrier  # of a process: where workers wait until all can begin
+
+
+def _join(barrier: Barrier) -> None:
+    global _together
+    _together = barrier
+
+
+def _fill_together(path: Path, tokenizer: Path, slower: float) -> Fill:
+    _together.wait()
+    return fill(path, tokenizer, slower)
+
+
+def fill(path: Path, tokenizer: Path, slower: float) -> Fill:
+    """Fill a store, or what other workers leave of it."""
     began = time.process_time()
     report = Worker(
         path,
@@ -190,12 +212,34 @@ def measure(
         stop=threading.Event(),
         load=lambda name, **_: encoder(name, tokenizer, slower),
     ).run()
-    spent = (time.process_time() - began) / report.blocks
-    span, block = report.span_seconds, own / slower / report.blocks
+    cpu = time.process_time() - began
+    return Fill(report.blocks, report.span_seconds, report.busy_seconds, cpu)
+
+
+def measure(
+    folder: Path, models: list[str], *, records: int, tokenizer: Path, slower: float, workers: int
+) -> None:
+    """Fill one store and print how near to the engines alone that came."""
+    path = store_of(folder, "-".join(models), records=records, models=models)
+    own = sum(alone(path, model, tokenizer, slower) for model in models)
+    if workers == 1:
+        fills = [fill(path, tokenizer, slower)]
+    else:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(
+            workers, context, initializer=_join, initargs=(context.Barrier(workers),)
+        ) as pool:
+            asked = [pool.submit(_fill_together, path, tokenizer, slower) for _ in range(workers)]
+            fills = [each.result() for each in asked]
+    blocks, span = sum(each.blocks for each in fills), max(each.span for each in fills)
+    spent = sum(each.cpu for each in fills) / blocks
+    shares = [each.busy / each.span for each in fills if each.span]
+    least = f"{min(shares):.1%} to " if workers > 1 else ""
     print(
-        f"{' + '.join(models)}: {report.blocks} blocks in {span:.2f} s; {own / span:.1%} of the "
-        f"engine alone, device busy {report.busy_seconds / span:.1%}; {1e3 * spent:.0f} ms of CPU "
-        f"a block, 8 workers at the engines' rate need {8 * spent / block:.1f} cores",
+        f"{' + '.join(models)}, {workers} x: {blocks} blocks in {span:.2f} s; "
+        f"{own / workers / span:.1%} of the engine alone, device busy "
+        f"{least}{sum(shares) / len(shares):.1%}; {1e3 * spent:.0f} ms of CPU a block, 8 workers "
+        f"at the engines' rate need {8 * spent * slower * blocks / own:.1f} cores",
         flush=True,
     )
 
@@ -207,6 +251,7 @@ def main() -> None:
     parser.add_argument("--run", action="append", help="models of one store, with commas between")
     about = "a device so many times slower, where others use the machine: the host gets its share"
     parser.add_argument("--slower", type=float, default=1.0, help=about)
+    parser.add_argument("--workers", type=int, default=1, help="of a store at a time")
     parser.add_argument("--tokenizer", type=Path, help="tokenizer.json (default: one is trained)")
     options = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads")
@@ -215,7 +260,7 @@ def main() -> None:
         for models in options.run or list(SPEEDS):
             measure(
                 Path(folder), models.split(","), records=options.records, tokenizer=tokenizer,
-                slower=options.slower,
+                slower=options.slower, workers=options.workers,
             )  # fmt: skip
 
 

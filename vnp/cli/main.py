@@ -148,6 +148,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         near = difflib.get_close_matches(name, COMMANDS, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "'vnp' alone lists the commands"
         top.error(f"unknown command {name!r}; {hint}")
+    with _signals(), _light(name):
+        try:
+            with _one_blas_thread(name):
+                given = _given(top, name, arguments)
+            return _run(given)
+        except KeyboardInterrupt:
+            print("vnp: interrupted", file=sys.stderr)
+            return INTERRUPTED
+
+
+def _given(top: argparse.ArgumentParser, name: str, arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line of a command."""
     passed_on: Sequence[str] = ()
     if name == "launch" and "--" in arguments:  # what follows is an engine's own
         at = list(arguments).index("--")
@@ -159,12 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             top.error(f"unrecognized arguments: {' '.join(unknown)}; options follow the command")
         hint = _meant(given.command_parser, unknown)
         given.command_parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-    with _signals(), _light(name):
-        try:
-            return _run(given)
-        except KeyboardInterrupt:
-            print("vnp: interrupted", file=sys.stderr)
-            return INTERRUPTED
+    return given
 
 
 @contextlib.contextmanager
@@ -194,16 +201,28 @@ def _light(command: str) -> Iterator[None]:
     # Modules are what there is to search for cycles: seldom while they load, and not at the end.
     atexit.unregister(gc.freeze)  # of an earlier call
     atexit.register(gc.freeze)
-    # NumPy's BLAS, of which nothing is used, starts threads that spin. Workers may want theirs.
+    with seldom_searched():
+        yield
+
+
+@contextlib.contextmanager
+def _one_blas_thread(command: str) -> Iterator[None]:
+    """Have a command that loads no torch load NumPy here, if an option's value does not already.
+
+    Threads of its BLAS, of which nothing is used, would spin for as long as the rest of the start
+    takes. Workers that the command starts may want theirs.
+    """
+    if command not in _WITHOUT_TORCH:
+        yield
+        return
     alone = {_BLAS_THREADS: "1"} if _BLAS_THREADS not in os.environ else {}
     os.environ.update(alone)
-    with seldom_searched():
-        try:
-            importlib.import_module("numpy")
-        finally:
-            for each in alone:
-                del os.environ[each]
+    try:
         yield
+        importlib.import_module("numpy")
+    finally:
+        for each in alone:
+            del os.environ[each]
 
 
 def _interrupt(_number: int, _frame: object) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,3 +109,14 @@ def test_a_light_command_leaves_the_process_as_it_was(
     assert main(["init", str(tmp_path / "run.zarr"), "--recipe", "demo"]) == 0
     assert gc.get_threshold() == before
     assert "OPENBLAS_NUM_THREADS" not in os.environ
+
+
+def test_a_light_command_starts_no_threads_of_blas(tmp_path: Path) -> None:
+    made = f"main(['init', {str(tmp_path / 'run.zarr')!r}, '--recipe', 'demo'])"
+    counted = "len(os.listdir('/proc/self/task'))"
+    script = f"import os; from vnp.cli.main import main; print({made}, {counted})"
+    environment = {key: value for key, value in os.environ.items() if "NUM_THREADS" not in key}
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
+    ).stdout
+    assert said.splitlines()[-1] == "0 1"

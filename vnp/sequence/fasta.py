@@ -201,7 +201,7 @@ def _hold_back(text: bytes, *, at_end: bool) -> tuple[bytes, bytes]:
     """Split ``text`` into what can be cut now and what must wait for the next block."""
     if at_end:
         return text, b""
-    header = text.rfind(b"\n>")
+    header = text.rfind(b"\n>") if b">" in text else -1  # one byte is found many times as fast
     if header >= 0 and text.find(b"\n", header + 1) < 0:
         return text[:header], text[header:]
     for end in (b"\n", b"\n-", b"\n--", b"\n--\r"):  # perhaps the beginning of a line "--"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -41,6 +42,7 @@ class Digest(Protocol):
 
 
 BATCH_BASES = 1 << 19  # bases after which a batch of contigs ends
+LONG = 1 << 23  # bases of a batch that nothing is read beside
 _BUFFER = 1 << 18  # bytes of text
 _LOADED_FROM, _COMPILED_FROM = 1 << 21, 1 << 26  # bytes of input
 _LONGEST_ID = 1024  # every record of a contig repeats its id
@@ -90,6 +92,7 @@ class ContigReader:
         self._mate = mate
         self.names = hashlib.sha256()  # of a mate's ids, less /1 and /2
         self._digest = digest or hashlib.sha256()
+        self._hashing = ThreadPoolExecutor(1, thread_name_prefix="content")
         self._lines = 0  # lines before the first record
         if is_alignment(path):
             self._file: io.BufferedIOBase = io.BytesIO()
@@ -114,6 +117,7 @@ class ContigReader:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._hashing.shutdown()
         self._file.close()
 
     def content_sha256(self) -> str:
@@ -184,8 +188,16 @@ class ContigReader:
                 batch = ContigBatch(first + start, ids.slice(start, at), sequences.slice(start, at))
                 if at == len(ids):
                     del sequences  # or a long contig lives on
-                self._count(batch)
-                yield batch
+                self.contigs += len(batch.id)
+                self.bases += len(batch.sequence.data)
+                if len(batch.sequence.data) < LONG:
+                    self._hash(batch)
+                    yield batch
+                else:  # a thread does it while the contig is cut
+                    hashed = self._hashing.submit(self._hash, batch)
+                    yield batch
+                    hashed.result()
+                    del hashed
                 del batch
             start = at + 1
 
@@ -213,15 +225,12 @@ class ContigReader:
                 bad.append(at)
         return bad
 
-    def _count(self, batch: ContigBatch) -> None:
-        """Count and hash contigs."""
+    def _hash(self, batch: ContigBatch) -> None:
         if len(batch.id) == 1:  # it may be long: no copy
             for part in (b">", batch.id.data.data, b"\n", batch.sequence.data.data, b"\n"):
                 self._digest.update(part)
         else:
             self._digest.update(joined(batch.id, batch.sequence, before=b">").data)
-        self.contigs += len(batch.id)
-        self.bases += len(batch.sequence.data)
 
     def _skip_blank_lines(self) -> bytes:
         """Read up to the first byte that is not a blank and see that it opens a record."""

@@ -23,7 +23,7 @@ from store.io.words import count
 from store.rows import RowBatch
 from store.schema import STANDARD_CODE
 from vnp.sequence.compression import InputError
-from vnp.sequence.fastx import ContigBatch
+from vnp.sequence.fastx import LONG, ContigBatch
 from vnp.sequence.loops import LOOPS
 from vnp.sequence.rows import NOTHING, Found, find_records
 from vnp.sequence.segments import LONGEST_WHOLE, WHOLE, Windows, cut_windows, slices
@@ -35,7 +35,6 @@ _BATCH_RECORDS = 1024  # most runs have as many, and nothing is copied to join t
 _BATCH_BYTES = 32 << 20
 _BATCH_WITHOUT = 65_536
 _MOST_THREADS = 4  # that cut: reading keeps no more of them busy
-_LONG = 1 << 23  # bases of a batch that nothing is read beside
 
 _WINDOW_COLUMNS = [field.name for field in fields(Windows)]
 
@@ -149,7 +148,7 @@ def _parts(
 
     try:
         for batch in contigs:
-            long = len(batch.sequence.data) >= _LONG
+            long = len(batch.sequence.data) >= LONG
             for work in _runs(batch, segment_length, genetic_code, source):
                 ahead.append((work, pool.submit(work.records)))
                 if len(ahead) > 2 * threads:

@@ -19,7 +19,7 @@ from store.io.digests import digests_of
 from store.io.ragged import Ragged, encode_vlen, from_items
 from store.open import create_store, open_store
 from tests.rows import MODELS
-from vnp.sequence import fasta, fastq, records
+from vnp.sequence import fasta, fastq, fastx, records
 from vnp.sequence.append import append_file
 from vnp.sequence.compression import InputError
 from vnp.sequence.contig_ids import UniqueIds
@@ -192,9 +192,10 @@ def test_the_number_of_threads_changes_nothing(tmp_path, monkeypatch, cores):
     parts = ["".join(rng.choices("ACGT", k=rng.randint(1, 9000))) for _ in range(60)]
     path.write_text("".join(f">c{n}\n{part}\n" for n, part in enumerate(parts)))
     monkeypatch.setattr(records, "_RUN_BASES", 2048)
-    monkeypatch.setattr(records, "_LONG", 1 << 15)
     with loops(used=False):
         alone = everything([path], segment_length=300)
+    for module in (records, fastx):
+        monkeypatch.setattr(module, "LONG", 1 << 15)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores))
     with loops(used=True):
         assert everything([path], segment_length=300) == alone

@@ -147,7 +147,7 @@ class Cost(NamedTuple):
 
     wall: float  # seconds
     cpu: float  # seconds, all threads
-    peak: int  # MiB of resident memory
+    peak: int  # MiB of resident memory; 0: of a program that does not tell its own
 
 
 def run(command: list[str], cpus: set[int], log: Path, *, program: str = sys.executable) -> Cost:
@@ -163,7 +163,7 @@ def run(command: list[str], cpus: set[int], log: Path, *, program: str = sys.exe
     wall = time.perf_counter() - start
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{log.read_text()}")
-    peak = int(log.read_text().split()[-1]) if program == sys.executable else usage.ru_maxrss
+    peak = int(log.read_text().split()[-1]) if program == sys.executable else 0
     return Cost(wall, usage.ru_utime + usage.ru_stime, peak // 1024)
 
 
@@ -245,7 +245,7 @@ def compare(case: str, commands: dict[str, Callable[[], Cost]], rounds: int) -> 
         cost = Cost(*(statistics.median(each) for each in zip(*counted, strict=True)))
         print(
             f"| {case} | {name} | {cost.wall:.2f} | {cost.cpu:.2f} | {wall:.2f} "
-            f"({low:.2f} to {high:.2f}) | {cpu:.2f} | {cost.peak:.0f} |",
+            f"({low:.2f} to {high:.2f}) | {cpu:.2f} | {f'{cost.peak:.0f}' if cost.peak else ''} |",
             flush=True,
         )
 

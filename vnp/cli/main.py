@@ -148,14 +148,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         near = difflib.get_close_matches(name, COMMANDS, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "'vnp' alone lists the commands"
         top.error(f"unknown command {name!r}; {hint}")
-    with _signals(), _light(name):
-        try:
+    try:
+        with _light(name):
             with _one_blas_thread(name):
                 given = _given(top, name, arguments)
-            return _run(given)
-        except KeyboardInterrupt:
-            print("vnp: interrupted", file=sys.stderr)
-            return INTERRUPTED
+            with _signals():  # not while NumPy loads: it takes the interrupt for a broken NumPy
+                return _run(given)
+    except KeyboardInterrupt:
+        print("vnp: interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _given(top: argparse.ArgumentParser, name: str, arguments: Sequence[str]) -> argparse.Namespace:
@@ -194,7 +195,7 @@ def _signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _light(command: str) -> Iterator[None]:
-    """Spare a command that loads no torch what costs it a tenth of a second at start and end."""
+    """Seldom search for cycles of objects in a command that loads no torch."""
     if command not in _WITHOUT_TORCH:
         yield
         return

@@ -195,8 +195,10 @@ class ContigReader:
                     yield batch
                 else:  # a thread does it while the contig is cut
                     hashed = self._hashing.submit(self._hash, batch)
-                    yield batch
-                    hashed.result()
+                    try:
+                        yield batch
+                    finally:  # also of an interrupted file: the hash stands when the reader does
+                        hashed.result()
                     del hashed
                 del batch
             start = at + 1

@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from vnp.cli import main as cli
 from vnp.cli.main import COMMANDS, main
 
 
@@ -99,6 +101,22 @@ def test_signals_are_handled_as_before_when_a_command_is_over(tmp_path: Path) ->
     before = [signal.getsignal(number) for number in numbers]
     assert main(["status", str(tmp_path / "none.zarr")]) == 1
     assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_no_signal_interrupts_the_import_of_numpy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes an interrupt for a broken NumPy; whoever ends a process then ends it as a whole."""
+    before, seen = signal.getsignal(signal.SIGUSR1), []
+    parse = cli._given
+
+    def given(*words: Any) -> Any:
+        seen.append(signal.getsignal(signal.SIGUSR1))
+        return parse(*words)
+
+    monkeypatch.setattr(cli, "_given", given)
+    assert main(["status", str(tmp_path / "none.zarr")]) == 1
+    assert seen == [before]
 
 
 def test_a_light_command_leaves_the_process_as_it_was(

@@ -39,7 +39,7 @@ _LARGEST = 1 << 30  # bytes of a chunk; what claims more is damaged or hostile
 
 
 @cache
-def _zstd() -> Zstd:
+def _decoder() -> Zstd:
     """The decoder of zarr-python; its import takes 50 ms, and many a command decodes nothing."""
     from numcodecs.zstd import Zstd
 
@@ -192,7 +192,7 @@ def _without_crc(raw: bytes, column: Column, *, most: int = _LARGEST) -> bytes:
             size = frame_content_size(body)
             if not 0 <= size <= most:
                 raise DamageError(f"zstd frame claims {size:,} bytes, which no such chunk has")
-            body = bytes(_zstd().decode(body))
+            body = bytes(_decoder().decode(body))
         except (RuntimeError, ZstdError) as error:
             raise DamageError(f"zstd frame is unreadable: {error}") from None
     return body

@@ -231,7 +231,7 @@ def test_what_a_store_is_said_to_be_is_never_ignored(path: Path, tmp_path: Path)
         ({"segment_length": 300}, "holds 500 bp segments, not 300 bp segments"),
         ({"segment_length": "whole"}, "holds 500 bp segments, not whole contigs"),
         ({"recipe": "virnucpro"}, "holds demo_dnabert_s, demo_esm2, not dnabert_s, esm2_3b"),
-        ({"recipe": "dmeo"}, "there is no recipe 'dmeo'"),
+        ({"recipe": "dmeo"}, "unknown recipe 'dmeo'"),
         (
             {"genetic_code": 4},
             r"genetic code 1, not 4: .*another store\nin Python: --code is genetic_code=$",
@@ -244,7 +244,7 @@ def test_what_a_store_is_said_to_be_is_never_ignored(path: Path, tmp_path: Path)
     ):
         with pytest.raises(UsageError, match=said):
             vnp.append(path, EXAMPLE, existing="skip", **wrong)
-    with pytest.raises(UsageError, match="no genetic code 0"):
+    with pytest.raises(UsageError, match="unknown genetic code 0"):
         vnp.append(tmp_path / "new.zarr", EXAMPLE, create=True, recipe="demo", genetic_code=0)
 
 

@@ -177,7 +177,7 @@ def estimator_from_tensors(tensors: Mapping[str, Tensor], *, source: object) -> 
     if nodes["threshold"].isnan().any():  # infinity sends everything left but what is missing
         raise ClassifierError(f"{source}: the tensor trees.threshold holds NaN")
     if nodes["feature"].min() < 0 or nodes["feature"].max() >= int(inputs):
-        raise ClassifierError(f"{source}: a tree asks for a feature that there is not")
+        raise ClassifierError(f"{source}: a tree splits on a feature that does not exist")
     own = torch.arange(shape[1]).expand(shape)
     is_leaf = (nodes["left"] == own) & (nodes["right"] == own)
     # Children come after their parent, so every walk ends.

@@ -148,9 +148,8 @@ def bands(file: ResultFile, models: Sequence[Model], *, of: object) -> list[tupl
 
     A ``nucleotide`` file is of the model that reads nucleotide sequences, a ``protein`` file of
     the one that reads proteins (of several, the first of the file's width), and a merged one of
-    the first of either kind, in VirNucPro's order. ResultFileError if
-    that model is missing, or the file's rows are of another width; ``of`` is what has the models,
-    for the message.
+    the first of either kind, in VirNucPro's order. ResultFileError if that model is missing,
+    or the file's rows are of another width; ``of`` is what has the models, for the message.
     """
     width = file.values.shape[1]
     chosen = []

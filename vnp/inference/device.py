@@ -133,7 +133,7 @@ def _place_cpu(
 def _cuda(device: str) -> torch.device:
     kind, _, number = device.partition(":")
     if kind != "cuda" or (number and not number.isdecimal()):
-        raise UsageError(f"there is no device {device!r}; it is auto, cpu, cuda or cuda:N")
+        raise UsageError(f"unknown device {device!r}; give auto, cpu, cuda or cuda:N")
     if not torch.cuda.is_available():
         raise DeviceError(
             f"{device} was asked for but torch {torch.__version__} sees no CUDA device; "

@@ -77,7 +77,7 @@ class Arithmetic:
         bias_O: Tensor | None = None,
         gelu: bool = False,
     ) -> Product:
-        """Make a product; in fp8 its input comes multiplied by a scale, and there is no bias."""
+        """Make a product; an fp8 one takes an input multiplied by a scale, and adds no bias."""
         if self.fp8 and input_scale is not None:
             return Fp8Product(weight_OI, input_scale=input_scale, fused=self.fused)
         if self.packed:

@@ -76,7 +76,7 @@ def here(repo: str, weights_dir: Path | None, *names: str, revision: str = "main
     if folder is None or not (folder / "config.json").is_file():
         raise missing(repo, FileNotFoundError("they are not on this machine"))
     if not any(next(folder.glob(f"*.{kind}"), None) for kind in ("safetensors", "bin")):
-        raise missing(folder, FileNotFoundError("there are no weights in it"))
+        raise missing(folder, FileNotFoundError("it holds no weights"))
     return folder
 
 

@@ -25,7 +25,7 @@ def parts_of(pooling: str) -> tuple[str, ...]:
     for part in parts:
         if part not in POOLINGS:
             raise UsageError(
-                f"there is no pooling {part!r}; poolings are {', '.join(POOLINGS)}, or several of "
+                f"unknown pooling {part!r}; poolings are {', '.join(POOLINGS)}, or several of "
                 "them joined by '+'"
             )
     if len(set(parts)) < len(parts):

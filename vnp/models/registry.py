@@ -258,9 +258,7 @@ def sources_of(name: str) -> tuple[str, ...]:
     """What a recipe calls its models; see `recipe`."""
     recipes = RECIPES if name in RECIPES else RECIPES | plugins.recipes()
     if name not in recipes:
-        raise UnknownModelError(
-            f"there is no recipe {name!r}; the recipes are {', '.join(recipes)}"
-        )
+        raise UnknownModelError(f"unknown recipe {name!r}; the recipes are {', '.join(recipes)}")
     return recipes[name]
 
 
@@ -282,7 +280,7 @@ def _named(name: str) -> ModelSpec:
         names = [*MODELS, *others]
         near = f" ({near})" if (near := nearest(name, names)) else ""
         raise UnknownModelError(
-            f"there is no model {name!r}{near}; the models are {', '.join(names)}, and "
+            f"unknown model {name!r}{near}; the models are {', '.join(names)}, and "
             f"{HUB}ORG/NAME for those of the Hugging Face hub. One of a script needs its --plugin, "
             "one of a package that package"
         )

@@ -69,7 +69,7 @@ def load_torch_file(
     except TorchFileError:
         raise
     except FileNotFoundError:
-        raise TorchFileError(f"there is no file {path}") from None
+        raise TorchFileError(f"{path} does not exist") from None
     except pickle.UnpicklingError as error:
         if "persistent_load" in str(error) and not zipped:
             raise TorchFileError(

@@ -6,6 +6,7 @@ import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -92,7 +93,7 @@ class ContigReader:
         self._mate = mate
         self.names = hashlib.sha256()  # of a mate's ids, less /1 and /2
         self._digest = digest or hashlib.sha256()
-        self._hashing = ThreadPoolExecutor(1, thread_name_prefix="content")
+        self._hashing = ThreadPoolExecutor(1, thread_name_prefix="content")  # begun when needed
         self._lines = 0  # lines before the first record
         if is_alignment(path):
             self._file: io.BufferedIOBase = io.BytesIO()
@@ -190,16 +191,8 @@ class ContigReader:
                     del sequences  # or a long contig lives on
                 self.contigs += len(batch.id)
                 self.bases += len(batch.sequence.data)
-                if len(batch.sequence.data) < LONG:
-                    self._hash(batch)
+                with self._hashed(batch):
                     yield batch
-                else:  # a thread does it while the contig is cut
-                    hashed = self._hashing.submit(self._hash, batch)
-                    try:
-                        yield batch
-                    finally:  # also of an interrupted file: the hash stands when the reader does
-                        hashed.result()
-                    del hashed
                 del batch
             start = at + 1
 
@@ -226,6 +219,19 @@ class ContigReader:
                 self.notes.refuse(ids[at], what, record=first + at)
                 bad.append(at)
         return bad
+
+    @contextmanager
+    def _hashed(self, batch: ContigBatch) -> Iterator[None]:
+        """Hash contigs; a thread does it with a long one, while the caller uses it."""
+        if len(batch.sequence.data) < LONG:
+            self._hash(batch)
+            yield
+            return
+        hashed = self._hashing.submit(self._hash, batch)
+        try:
+            yield
+        finally:
+            hashed.result()
 
     def _hash(self, batch: ContigBatch) -> None:
         if len(batch.id) == 1:  # it may be long: no copy

@@ -99,7 +99,7 @@ def codon_table(number: int) -> CodonTable:
     """
     if number not in _AMINO_ACIDS:
         raise UsageError(
-            f"there is no genetic code {number}; NCBI's translation tables are "
+            f"unknown genetic code {number}; NCBI's translation tables are "
             f"{', '.join(map(str, CODES))}"
         )
     codons = map("".join, product(_ORDER, repeat=3))

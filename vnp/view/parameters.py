@@ -24,7 +24,7 @@ def read_parameters(query: QueryParams, known: Mapping[str, Reader]) -> dict[str
     found: dict[str, Any] = {}
     for name, value in query.multi_items():
         if name not in known:
-            raise ParameterError(f"there is no parameter {name[:40]!r} here")
+            raise ParameterError(f"unknown parameter {name[:40]!r}")
         if name in found:
             raise ParameterError(f"{name} is given twice")
         try:

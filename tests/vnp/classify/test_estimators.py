@@ -174,8 +174,8 @@ def change(name: str, value: Callable[[torch.Tensor], torch.Tensor]) -> Any:
         (change("trees.left", lambda t: t * 0), "do not make a tree"),  # a circle
         (change("trees.right", lambda t: t + 1), "do not make a tree"),
         (change("trees.right", lambda t: t - 10_000), "do not make a tree"),
-        (change("trees.feature", lambda t: t + 1000), "feature that there is not"),
-        (change("trees.feature", lambda t: t - 1000), "feature that there is not"),
+        (change("trees.feature", lambda t: t + 1000), "feature that does not exist"),
+        (change("trees.feature", lambda t: t - 1000), "feature that does not exist"),
         (change("trees.value", lambda t: t * torch.nan), "NaN or infinity"),
         (change("trees.threshold", lambda t: t * torch.nan), "NaN"),
         (change("trees.left", lambda t: t.int()), "holds torch.int32"),

@@ -235,7 +235,7 @@ def test_files_that_are_not_torch_files(raw: bytes, tmp_path: Path) -> None:
     path.write_bytes(raw)
     with pytest.raises(StoreError, match=r"bad\.pt"):
         read_reference(path, models=DEMO)
-    with pytest.raises(ResultFileError, match="there is no file"):
+    with pytest.raises(ResultFileError, match=r"none\.pt does not exist"):
         read_reference(tmp_path / "none.pt", models=DEMO)
 
 

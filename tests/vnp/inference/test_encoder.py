@@ -356,7 +356,7 @@ def test_what_cannot_be_had_is_refused(monkeypatch):
         load_encoder("esm9")
     with pytest.raises(DeviceError, match="sees no CUDA device"):
         load("demo_esm2", device="cuda:0")
-    with pytest.raises(UsageError, match="no device 'tpu'"):
+    with pytest.raises(UsageError, match="unknown device 'tpu'; give auto, "):
         load("demo_esm2", device="tpu")
     with pytest.raises(UsageError, match="unknown precision 'fp4': choose auto, "):
         load("demo_esm2", precision="fp4")

@@ -327,7 +327,7 @@ def test_names_that_are_none(tmp_path: Path) -> None:
         registry.model("hf:../etc/passwd")
     with pytest.raises(UsageError, match="layers 1 to 36"):
         registry.model("esm2_3b@layer=37")
-    with pytest.raises(UsageError, match="no pooling 'median'"):
+    with pytest.raises(UsageError, match="unknown pooling 'median'"):
         registry.model("esm2_3b@pooling=median")
     assert registry.model("esm2_3b@layer=36").layer is None, "the last: normed, as usual"
     assert WeightsNotFoundError.__name__  # what an absent model of the hub raises

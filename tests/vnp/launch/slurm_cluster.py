@@ -23,7 +23,7 @@ from vnp.embed.status import read_status
 
 ROOT = Path(__file__).parents[3]
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
-PATIENCE = 240.0  # seconds that anything may take before a test fails
+PATIENCE = 120.0  # seconds that anything may take before a test fails
 
 
 def missing() -> str:

@@ -94,7 +94,7 @@ def never(*_: Any, **__: Any) -> Any:
     [
         ("hf:ORG/DNA@layer=0", "a layer is a number from 1"),
         ("hf:ORG/DNA@layer=two", "a layer is a number from 1"),
-        ("hf:ORG/DNA@pooling=median", "no pooling 'median'"),
+        ("hf:ORG/DNA@pooling=median", "unknown pooling 'median'"),
         ("hf:ORG/DNA@input=rna", "input is nucleotide or protein, not rna"),
         ("hf:ORG/DNA@main,leyer=2", "'leyer=2' is not an option"),
         ("hf:ORG", "not the name of a model of the hub"),

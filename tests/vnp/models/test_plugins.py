@@ -64,8 +64,8 @@ def test_an_installed_package_adds_a_model_and_a_recipe(tmp_path: Path) -> None:
 
     without = vnp("embed", path, "--device", "cpu")
     assert without.returncode == 3, without.stderr
-    assert without.stderr.count("there is no model 'composition'") == 1
-    assert without.stdout.count("there is no model 'composition'") == 1
+    assert without.stderr.count("unknown model 'composition'") == 1
+    assert without.stdout.count("unknown model 'composition'") == 1
     store = open_store(path)
     assert store.certify("demo_esm2").complete
     assert not store.filled("composition").any()

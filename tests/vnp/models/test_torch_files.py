@@ -119,5 +119,5 @@ def test_damaged_and_missing_files_are_named(tmp_path):
         path.write_bytes(content)
         with pytest.raises(TorchFileError, match=r"file\.pt"):
             load_torch_file(path)
-    with pytest.raises(TorchFileError, match="there is no file"):
+    with pytest.raises(TorchFileError, match=r"none\.pt does not exist"):
         load_torch_file(tmp_path / "none.pt")

@@ -104,7 +104,7 @@ def test_there_are_the_tables_of_ncbi() -> None:
 
 @pytest.mark.parametrize("code", [0, 7, 8, 17, 34, 99])
 def test_a_number_that_is_no_table_is_refused(code: int) -> None:
-    with pytest.raises(UsageError, match=f"no genetic code {code}; .* 1, 2, 3, .* 33"):
+    with pytest.raises(UsageError, match=f"unknown genetic code {code}; .* 1, 2, 3, .* 33"):
         codon_table(code)
 
 
@@ -228,7 +228,7 @@ def test_the_standard_code_leaves_no_trace_and_others_need_a_newer_format() -> N
 def test_a_store_of_a_code_that_is_not_known_is_read_and_not_appended_to(tmp_path: Path) -> None:
     path = tmp_path / "run.zarr"
     create_store(path, models=[MODEL], segment_length=500, genetic_code=77)
-    with pytest.raises(UsageError, match="no genetic code 77"):
+    with pytest.raises(UsageError, match="unknown genetic code 77"):
         append_file(open_store(path), str(genes(tmp_path / "g.fa")))
     for code in (0, 1000, -1, True):
         with pytest.raises(UsageError, match="genetic code"):
@@ -245,7 +245,7 @@ def test_init_status_and_append_name_the_code(
 ) -> None:
     path, fasta = str(tmp_path / "run.zarr"), str(genes(tmp_path / "g.fa"))
     assert main(["init", path, "--recipe", "demo", "--code", "34"]) == 2
-    assert "no genetic code 34" in capsys.readouterr().err
+    assert "unknown genetic code 34" in capsys.readouterr().err
     assert main(["init", path, "--recipe", "demo", "--code", "4"]) == 0
     assert "500 bp segments (genetic code 4); models" in capsys.readouterr().out
     again = ["init", path, "--recipe", "demo", "--if-missing"]

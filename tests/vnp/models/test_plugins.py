@@ -41,7 +41,8 @@ def shares(store: Store) -> np.ndarray:
 
 
 def test_the_example_is_short() -> None:
-    lines = [line for path in PACKAGE.iterdir() for line in path.read_text().splitlines()]
+    files = [path for path in PACKAGE.iterdir() if path.is_file()]  # not what Python compiled
+    lines = [line for path in files for line in path.read_text().splitlines()]
     assert sum(bool(line.strip()) for line in lines) <= 30
 
 

@@ -252,7 +252,7 @@ def test_damaged_and_missing_files_are_named(case: Case, tmp_path: Path) -> None
         path.write_bytes(content)
         with pytest.raises(ResultFileError, match="cut_merged"):
             read_results(path)
-    with pytest.raises(ResultFileError, match="no file"):
+    with pytest.raises(ResultFileError, match=r"none\.pt does not exist"):
         read_results(tmp_path / "none.pt")
 
 

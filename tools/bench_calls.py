@@ -2,8 +2,9 @@
 
 Makes a store of records as assemblies give them (ten segments a contig, two records a segment)
 with 16 numbers a record, so that what is done for each row is measured and not the embeddings, and
-a classifier of random weights. With ``--base`` processes of this checkout and of another work on
-the same store in turns; printed are their medians and, pair by pair, the ratios.
+a classifier of random weights. With ``--base`` processes of this checkout and of an older one work
+on the same store in turns, one of format 3, which both read; printed are their medians and, pair by
+pair, the ratios.
 
     python -m tools.bench_calls --rows 1000000 --folder /dev/shm [--base CHECKOUT] [--rounds 3]
 """
@@ -37,9 +38,9 @@ BATCH = 1 << 16
 EXPORTS = (".npy", ".tsv", ".parquet", ".h5ad", ".zarr", ".pt")
 
 
-def make(path: Path, rows: int) -> None:
+def make(path: Path, rows: int, *, contig_lengths: bool) -> None:
     """A store all of whose blocks are certified."""
-    made = store.create(path, models=MODELS, segment_length=500)
+    made = store.create(path, models=MODELS, segment_length=500, contig_lengths=contig_lengths)
     with made.appending() as appending:
         for first in range(0, rows, BATCH):
             appending.write(batch(first, min(BATCH, rows - first)))
@@ -126,7 +127,7 @@ def main() -> int:
     runs: dict[Path, list[dict[str, list[float]]]] = {checkout: [] for checkout in checkouts}
     folder = Path(tempfile.mkdtemp(prefix="bench-calls-", dir=options.folder))
     try:
-        make(folder / "run.zarr", options.rows)
+        make(folder / "run.zarr", options.rows, contig_lengths=options.base is None)
         publish(folder / "model.pth", sum(model.dim for model in MODELS))
         for number in range(options.rounds):
             for checkout in checkouts[:: 1 if number % 2 else -1]:

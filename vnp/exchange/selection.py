@@ -130,10 +130,8 @@ class Selection:
         """
         passes = -(-len(self) // _HASHES)
         for number in range(passes):
-            found = np.fromiter(
-                (value for value in map(_hash, self.ids()) if value % passes == number), np.uint64
-            )
-            found.sort()
+            hashes = (np.fromiter(map(_hash, each.ids), np.uint64) for each in self.segments())
+            found = np.sort(np.concatenate([each[each % passes == number] for each in hashes]))
             alike = set(found[1:][found[1:] == found[:-1]].tolist())
             seen: set[str] = set()
             for record in self.ids() if alike else ():

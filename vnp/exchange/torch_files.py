@@ -21,7 +21,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from store.errors import UsageError
 from vnp.exchange.selection import Selection, named_twice
 from vnp.models import registry
 
+Item = TypeVar("Item")
 Layout = Literal["DNABERT_S", "ESM", "merged"]
 _ALIGNMENT = 64  # of a storage in the file: torch can then map it into memory
 _GROUP = 256  # list items pickled at a time
@@ -77,28 +78,41 @@ def _pickled(selection: Selection, layout: Layout) -> Iterator[bytes]:
     """Yield the pickle of ``{key: ids, 'data': rows}``, part by part."""
     rows, columns = len(selection), selection.view.shape[1]
     yield pickle.PROTO + b"\x02" + pickle.EMPTY_DICT + pickle.MARK + _pushed(_KEYS[layout])
-    yield from _list(map(_pushed, selection.ids()))
+    yield pickle.EMPTY_LIST
+    yield from map(_appended, _groups(selection.ids()))
     yield _pushed("data")
     if layout == "merged":
-        yield _tensor(rows * columns, 0, (rows, columns))
+        yield _pushed(0).join(_tensor(rows * columns, (rows, columns)))
     elif layout == "ESM":
-        size = rows * columns
-        yield from _list(_tensor(size, row * columns, (columns,)) for row in range(rows))
+        yield pickle.EMPTY_LIST
+        head, tail = _tensor(rows * columns, (columns,))
+        offsets = range(0, rows * columns, columns)
+        for group in _groups(head + _pushed(offset) + tail for offset in offsets):
+            yield pickle.MARK + b"".join(group) + pickle.APPENDS
     else:
-        yield from _list(
-            _pushed({"label": record, "mean_representation": values.tolist()})
+        yield pickle.EMPTY_LIST
+        records = (
+            {"label": record, "mean_representation": values.tolist()}
             for batch in selection.batches()
             for record, values in zip(batch.ids, batch.values("f4"), strict=True)
         )
+        yield from map(_appended, _groups(records))
     yield pickle.SETITEMS + pickle.STOP
 
 
-def _list(items: Iterable[bytes]) -> Iterator[bytes]:
-    """Operations that push a list, given those of its items."""
-    yield pickle.EMPTY_LIST
+def _groups(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield items some at a time."""
     left = iter(items)
-    while group := b"".join(islice(left, _GROUP)):
-        yield pickle.MARK + group + pickle.APPENDS
+    while group := list(islice(left, _GROUP)):
+        yield group
+
+
+def _appended(items: list[Any]) -> bytes:
+    """Operations that append objects to the list pushed last, as part of a larger pickle.
+
+    What they memorise replaces what others did; none looks up what is not its own.
+    """
+    return pickle.dumps(items, protocol=2)[5:-1]  # without protocol, a new list's start, the end
 
 
 def _pushed(item: Any) -> bytes:
@@ -106,17 +120,20 @@ def _pushed(item: Any) -> bytes:
     return pickle.dumps(item, protocol=2)[2:-1]  # without the protocol and the end
 
 
-def _tensor(numbers: int, offset: int, shape: tuple[int, ...]) -> bytes:
-    """Operations that push a tensor of a part of storage 0, which holds so many numbers.
+def _tensor(numbers: int, shape: tuple[int, ...]) -> tuple[bytes, bytes]:
+    """Operations that push a tensor of a part of storage 0, before and after the part's offset.
 
-    They name torch's functions and do not import them: an export needs no torch.
+    The storage holds so many numbers. They name torch's functions and do not import them: an export
+    needs no torch.
     """
     storage = pickle.MARK + _pushed("storage") + pickle.GLOBAL + b"torch\nFloatStorage\n"
     storage += _pushed("0") + _pushed("cpu") + _pushed(numbers) + pickle.TUPLE + pickle.BINPERSID
-    place = _pushed(offset) + _pushed(shape) + _pushed((*shape[1:], 1))
     hooks = _pushed(OrderedDict())
-    arguments = pickle.MARK + storage + place + pickle.NEWFALSE + hooks + pickle.TUPLE
-    return pickle.GLOBAL + b"torch._utils\n_rebuild_tensor_v2\n" + arguments + pickle.REDUCE
+    return (
+        pickle.GLOBAL + b"torch._utils\n_rebuild_tensor_v2\n" + pickle.MARK + storage,
+        _pushed(shape) + _pushed((*shape[1:], 1)) + pickle.NEWFALSE + hooks + pickle.TUPLE
+        + pickle.REDUCE,
+    )  # fmt: skip
 
 
 def _member(name: str) -> zipfile.ZipInfo:
